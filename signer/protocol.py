@@ -1,0 +1,327 @@
+"""The wire contract between payouts and the signer. Standard library only.
+
+One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, one request and one
+answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
+written as strings. This module owns the message shapes and their (de)serialisation; it must not
+contain policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
+PROTOCOL_VERSION = 1
+
+
+class ProtocolError(ValueError):
+    """A frame that is not a message of this protocol; names the field."""
+
+
+class Purpose(StrEnum):
+    """What a signature is for; each has its own caps and counters (CONTRACT 8)."""
+
+    WITHDRAWAL = "withdrawal"
+    """Pays exactly what clients signed."""
+    GAS_TOP_UP = "gas_top_up"
+    """Native coin to an own, re-derived address."""
+    CPFP = "cpfp"
+    """Child pays for parent: own output to an own, re-derived address."""
+
+
+class Operation(StrEnum):
+    """The requests that payouts (and the pool verifier) may make."""
+
+    HEAD = "head"
+    """Version, fingerprint, log head: (sequence, hash). Also a liveness check."""
+    VERIFY_ADDRESSES = "verify_addresses"
+    """Re-derive pool rows with hdwallet; answers which rows agree."""
+    SIGN = "sign"
+    """Decode, check and sign one unsigned tx."""
+    LOOKUP = "lookup"
+    """The stored answer of an earlier SIGN by attempt id, or none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorisation:
+    """A client's signed HTTP request, exactly as received (RFC 9421).
+
+    `authority` is the value of `@authority`, `query` that of `@query` (always starting with "?").
+    `headers` holds only the covered header fields (content-digest, idempotency-key), lower case.
+    """
+
+    method: str
+    authority: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    signature_input: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payment:
+    """One payment of the tx and the client request that asked for it.
+
+    For `/v1/withdrawals` the request body is the item; for a batch body `request_id` selects it.
+    `output_index` is the UTXO output, or 0 for an account chain.
+    """
+
+    brand: str
+    request_id: str
+    output_index: int
+    authorisation: Authorisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignRequest:
+    """Asks for the signatures of one attempt.
+
+    `unsigned` is a PSBT v0 with non-witness UTXOs for UTXO chains, and the unsigned EIP-2718
+    payload (`0x02 || rlp([...])` without signature) for EVM. `input_paths` has one BIP-32 path per
+    input (UTXO) or exactly one, the sender (EVM). `change_paths` maps output index to own path.
+    `own_path` is the destination of a gas top-up or CPFP. `replaces` names the attempt whose family
+    this one continues, or is None for the first of a family.
+    """
+
+    attempt_id: str
+    purpose: Purpose
+    network: str
+    worker_epoch: int
+    unsigned: bytes
+    input_paths: tuple[str, ...]
+    change_paths: Mapping[int, str]
+    payments: tuple[Payment, ...]
+    own_path: str | None = None
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedTx:
+    """The answer to SIGN: network-serialised bytes, ready to broadcast, and their txid."""
+
+    attempt_id: str
+    raw: bytes
+    txid: str
+    log_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The signer said no. `code` is stable and typed, `reason` is for people."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolRow:
+    """One address pool row to re-derive. `address` is the canonical text of the network."""
+
+    path: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where the signer's log stands."""
+
+    version: int
+    fingerprint: str
+    sequence: int
+    entry_hash: str
+
+
+def strict_loads(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object; duplicate keys, NaN/Infinity and floats are refused."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in items:
+            if key in out:
+                raise ProtocolError(f"duplicate key {key!r}")
+            out[key] = value
+        return out
+
+    def refuse(text: str) -> Any:
+        raise ProtocolError(f"number not allowed: {text[:20]}")
+
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=pairs,
+            parse_constant=refuse,
+            parse_float=refuse,
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ProtocolError("not a JSON object in UTF-8") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("not a JSON object")
+    return value
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _unb64(value: object, field: str) -> bytes:
+    try:
+        return base64.b64decode(_text(value, field), validate=True)
+    except binascii.Error as error:
+        raise ProtocolError(f"{field}: not base64") from error
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise ProtocolError(f"{field}: a string is required")
+    return value
+
+
+def _integer(value: object, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ProtocolError(f"{field}: an integer is required")
+    return value
+
+
+def _exact(value: object, keys: set[str], field: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ProtocolError(f"{field}: exactly the fields {sorted(keys)} are required")
+    return value
+
+
+def encode_authorisation(value: Authorisation) -> dict[str, Any]:
+    """To its wire form."""
+    return {
+        "method": value.method,
+        "authority": value.authority,
+        "path": value.path,
+        "query": value.query,
+        "headers": dict(value.headers),
+        "body": _b64(value.body),
+        "signature_input": value.signature_input,
+        "signature": value.signature,
+    }
+
+
+def decode_authorisation(value: object) -> Authorisation:
+    """From its wire form; raises ProtocolError."""
+    keys = {
+        "method", "authority", "path", "query", "headers", "body", "signature_input", "signature",
+    }  # fmt: skip
+    raw = _exact(value, keys, "authorisation")
+    if not isinstance(raw["headers"], dict):
+        raise ProtocolError("authorisation.headers: an object is required")
+    return Authorisation(
+        method=_text(raw["method"], "method"),
+        authority=_text(raw["authority"], "authority"),
+        path=_text(raw["path"], "path"),
+        query=_text(raw["query"], "query"),
+        headers={k: _text(v, f"headers.{k}") for k, v in raw["headers"].items()},
+        body=_unb64(raw["body"], "body"),
+        signature_input=_text(raw["signature_input"], "signature_input"),
+        signature=_text(raw["signature"], "signature"),
+    )
+
+
+def encode_sign_request(value: SignRequest) -> dict[str, Any]:
+    """To the `sign` message."""
+    return {
+        "op": Operation.SIGN.value,
+        "attempt_id": value.attempt_id,
+        "purpose": value.purpose.value,
+        "network": value.network,
+        "worker_epoch": value.worker_epoch,
+        "unsigned": _b64(value.unsigned),
+        "input_paths": list(value.input_paths),
+        "change_paths": {str(k): v for k, v in value.change_paths.items()},
+        "payments": [
+            {
+                "brand": payment.brand,
+                "request_id": payment.request_id,
+                "output_index": payment.output_index,
+                "authorisation": encode_authorisation(payment.authorisation),
+            }
+            for payment in value.payments
+        ],
+        "own_path": value.own_path,
+        "replaces": value.replaces,
+    }
+
+
+def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
+    """From the `sign` message; raises ProtocolError naming the field."""
+    keys = {
+        "op", "attempt_id", "purpose", "network", "worker_epoch", "unsigned", "input_paths",
+        "change_paths", "payments", "own_path", "replaces",
+    }  # fmt: skip
+    raw = _exact(raw, keys, "sign")
+    if not isinstance(raw["input_paths"], list) or not isinstance(raw["payments"], list):
+        raise ProtocolError("input_paths, payments: lists are required")
+    if not isinstance(raw["change_paths"], dict):
+        raise ProtocolError("change_paths: an object is required")
+    try:
+        purpose = Purpose(_text(raw["purpose"], "purpose"))
+        change = {int(k): _text(v, "change_paths") for k, v in raw["change_paths"].items()}
+    except ValueError as error:
+        raise ProtocolError(f"purpose or change_paths: {error}") from error
+    return SignRequest(
+        attempt_id=_text(raw["attempt_id"], "attempt_id"),
+        purpose=purpose,
+        network=_text(raw["network"], "network"),
+        worker_epoch=_integer(raw["worker_epoch"], "worker_epoch"),
+        unsigned=_unb64(raw["unsigned"], "unsigned"),
+        input_paths=tuple(_text(p, "input_paths") for p in raw["input_paths"]),
+        change_paths=change,
+        payments=tuple(_decode_payment(item) for item in raw["payments"]),
+        own_path=None if raw["own_path"] is None else _text(raw["own_path"], "own_path"),
+        replaces=None if raw["replaces"] is None else _text(raw["replaces"], "replaces"),
+    )
+
+
+def _decode_payment(value: object) -> Payment:
+    raw = _exact(value, {"brand", "request_id", "output_index", "authorisation"}, "payment")
+    return Payment(
+        brand=_text(raw["brand"], "payment.brand"),
+        request_id=_text(raw["request_id"], "payment.request_id"),
+        output_index=_integer(raw["output_index"], "payment.output_index"),
+        authorisation=decode_authorisation(raw["authorisation"]),
+    )
+
+
+def encode_sign_answer(value: SignedTx | Refusal) -> dict[str, Any]:
+    """To the answer of `sign` and `lookup`."""
+    if isinstance(value, Refusal):
+        return {"ok": False, "code": value.code, "reason": value.reason}
+    return {
+        "ok": True,
+        "attempt_id": value.attempt_id,
+        "raw": _b64(value.raw),
+        "txid": value.txid,
+        "log_sequence": value.log_sequence,
+    }
+
+
+def decode_sign_answer(raw: dict[str, Any]) -> SignedTx | Refusal:
+    """From the answer of `sign`; raises ProtocolError."""
+    if raw.get("ok") is False:
+        return Refusal(code=_text(raw.get("code"), "code"), reason=_text(raw.get("reason"), "reason"))
+    raw = _exact(raw, {"ok", "attempt_id", "raw", "txid", "log_sequence"}, "answer")
+    return SignedTx(
+        attempt_id=_text(raw["attempt_id"], "attempt_id"),
+        raw=_unb64(raw["raw"], "raw"),
+        txid=_text(raw["txid"], "txid"),
+        log_sequence=_integer(raw["log_sequence"], "log_sequence"),
+    )
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """One frame, ready to write; raises ProtocolError past MAX_FRAME_BYTES."""
+    body = json.dumps(message, separators=(",", ":"), sort_keys=True).encode("utf-8")
+    if len(body) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(body)} bytes is over {MAX_FRAME_BYTES}")
+    return len(body).to_bytes(4, "big") + body
