@@ -1,0 +1,66 @@
+"""The port of time: wall clock, monotonic clock and waiting.
+
+Everything in the house that needs time takes a `Clock`; nothing else may import `time` or call
+`datetime.now` or `asyncio.sleep` (checked by tests/architecture).
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time as the house sees it."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall time; for records, expiry of signatures and display, never for order."""
+        ...
+
+    def monotonic_seconds(self) -> float:
+        """Monotonic seconds; for intervals and time-outs."""
+        ...
+
+    async def sleep(self, delay_seconds: float) -> None:
+        """Wait at least `delay_seconds`; cancellable."""
+        ...
+
+
+class SystemClock:
+    """The operating system's clock, with an optional offset for tests (CONTRACT 7)."""
+
+    def __init__(self, *, offset_seconds: float = 0.0) -> None:
+        self._offset = timedelta(seconds=offset_seconds)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._offset
+
+    def monotonic_seconds(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
+
+
+class Waker:
+    """Lets a loop wait for a hint or for its poll interval, whichever comes first.
+
+    The hint (a NOTIFY, a scheduler tick) may be lost: every consumer also polls (HOUSE 2).
+    """
+
+    def __init__(self, *, poll_seconds: float) -> None:
+        self._poll_seconds = poll_seconds
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """Ask the loop to run now; safe to call many times."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Return at the next hint, or after the poll interval."""
+        try:
+            async with asyncio.timeout(self._poll_seconds):
+                await self._event.wait()
+        except TimeoutError:
+            pass  # the poll is due: not an error
+        self._event.clear()

@@ -1,0 +1,110 @@
+"""Engine, unit of work and the bounded retry. Owns connections; contains no SQL of any schema.
+
+One unit of work (`Uow`) is one database transaction = one set of state changes with their postings
+and events (HOUSE, sentence 4). Functions take `uow` first and never commit; only edges open one.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+T = TypeVar("T")
+
+ALL_BRANDS = "*"
+RETRY_LIMIT = 8  # whole units of work; conflicts on hot rows resolve well below this
+RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+STATEMENT_TIMEOUT_MS = 30_000
+LOCK_TIMEOUT_MS = 10_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+
+
+class Uow:
+    """One open database transaction. Thin: SQL text stays in the store modules."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """The SQLAlchemy connection, for store modules only."""
+        return self._connection
+
+    async def execute(
+        self, statement: TextClause | str, parameters: Any = None
+    ) -> CursorResult[Any]:
+        """Run one statement of a store module."""
+        clause = text(statement) if isinstance(statement, str) else statement
+        return await self._connection.execute(clause, parameters)
+
+
+class Database:
+    """The engine of one process under one database role."""
+
+    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "cage") -> None:
+        self._url = url
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=10,  # seconds; a starved pool is back-pressure, not a hang
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": 10,
+                "server_settings": {
+                    "application_name": application_name,
+                    "timezone": "UTC",
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "lock_timeout": str(LOCK_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def unit_of_work(self, *, brand: str = ALL_BRANDS) -> AsyncIterator[Uow]:
+        """Open one READ COMMITTED transaction; commit at the end, roll back on any exception.
+
+        `brand` is what row-level security lets this unit of work see ("*" = every brand, for
+        operator principals and daemons whose role permits it).
+        """
+        async with self.engine.begin() as connection:
+            await connection.execute(
+                text("SELECT set_config('cage.brand', :brand, true)"), {"brand": brand}
+            )
+            yield Uow(connection)
+
+    async def run(self, work: Callable[[Uow], Awaitable[T]], *, brand: str = ALL_BRANDS) -> T:
+        """Run `work` in a unit of work and retry it whole on 40001/40P01, at most RETRY_LIMIT."""
+        for attempt in range(RETRY_LIMIT):
+            try:
+                async with self.unit_of_work(brand=brand) as uow:
+                    return await work(uow)
+            except DBAPIError as error:
+                if sqlstate(error) not in RETRYABLE_SQLSTATES or attempt == RETRY_LIMIT - 1:
+                    raise
+        raise RuntimeError("unreachable: the last attempt returns or raises")
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The SQLSTATE behind a driver error, if it has one."""
+    value = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return value if isinstance(value, str) else None
+
+
+def async_url(url: str) -> str:
+    """`postgresql://...` as the asyncpg dialect of SQLAlchemy wants it."""
+    for prefix in ("postgresql+asyncpg://", "postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+asyncpg://" + url[len(prefix) :]
+    raise ValueError("database url: it must start with postgresql://")

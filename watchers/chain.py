@@ -1,0 +1,347 @@
+"""The `Chain` interface: what the house needs of any blockchain, and its value types.
+
+Owns no state and talks to nothing. One implementation per family lives in `watchers/chains/`; a
+fake that passes the same conformance suite lives in `tests/support`. All amounts are integers in
+minor units (satoshi, wei, token base units); all hashes and txids are lower-case hex as the node
+displays them (EVM with 0x).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRef:
+    """A block by hash; the height alone is never an identity (CASES law 2)."""
+
+    height: int
+    hash: str
+    parent_hash: str
+    time_seconds: int
+    """The miner's claim, Unix seconds; never used to decide money."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One asset to one script or account in one tx; evidence of effect, never of intent.
+
+    `position` is typed text (CONTRACT 4): `out:3`, `log:2` (ordinal in the receipt), `value`.
+    `asset` is the registry id, e.g. `eth:USDT`. `to_key` is the match key: scriptPubKey hex (UTXO)
+    or 20-byte address as lower-case 0x hex (EVM).
+    """
+
+    txid: str
+    position: str
+    asset: str
+    to_key: str
+    amount_minor: int
+    is_coinbase: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outpoint:
+    """A UTXO's identity."""
+
+    txid: str
+    vout: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spend:
+    """An input of `txid` that consumes `outpoint` (UTXO families only)."""
+
+    txid: str
+    outpoint: Outpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSend:
+    """A mined tx of an account chain, by sender and nonce (EVM families only).
+
+    `fee_minor` is what the chain took from the sender, native coin. `is_success` is receipt
+    status 1. `transfers_out` lists what left by it: (asset, to_key, amount) of listed assets by
+    evidence (value with status 1, or Transfer logs from `sender`).
+    """
+
+    txid: str
+    sender_key: str
+    nonce: int
+    is_success: bool
+    fee_minor: int
+    transfers_out: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A block reduced to its effects, complete or not returned at all."""
+
+    ref: BlockRef
+    transfers: tuple[Transfer, ...]
+    spends: tuple[Spend, ...]
+    sends: tuple[AccountSend, ...]
+    txids: tuple[str, ...]
+    raw_txs: Mapping[str, bytes]
+    """UTXO: network bytes by txid (of all txs; the follower keeps only those that pay us)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MempoolTx:
+    """An unconfirmed tx, reduced like a block's. EVM: native value only, position `value`."""
+
+    txid: str
+    transfers: tuple[Transfer, ...]
+    spends: tuple[Spend, ...]
+
+
+class TxPlace(StrEnum):
+    """Where a node sees a tx."""
+
+    MINED = "mined"
+    """In a block of the node's active chain."""
+    MEMPOOL = "mempool"
+    """Unconfirmed, known to the node."""
+    UNKNOWN = "unknown"
+    """Neither; says nothing about other nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TxStatus:
+    """A node's answer about one txid."""
+
+    place: TxPlace
+    block: BlockRef | None = None
+    is_success: bool | None = None
+
+
+class SendOutcome(StrEnum):
+    """The meaning of a node's answer to a broadcast; only a hint, the chain decides (P05)."""
+
+    ACCEPTED = "accepted"
+    """In the node's mempool now (or was already)."""
+    ALREADY_MINED = "already_mined"
+    """The node says the tx or its outputs are in the chain."""
+    FEE_TOO_LOW = "fee_too_low"
+    """Refused for its fee; the same bytes may be accepted later."""
+    CONFLICT = "conflict"
+    """Inputs missing or spent, nonce too low, mempool conflict: resolve by looking at the chain."""
+    INVALID = "invalid"
+    """The node calls the tx invalid (script, chain id, size): a person must look."""
+    UNCLEAR = "unclear"
+    """Time-out, 5xx, unreadable answer: the tx may or may not have arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendResult:
+    outcome: SendOutcome
+    detail: str
+    """The node's words, redacted, for the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A parsed address: canonical text and match key."""
+
+    address: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedAddress:
+    """An address derived from a public parent key."""
+
+    address: str
+    key: str
+    path: str
+    scheme: str
+    """`p2wpkh` or `eoa`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeQuote:
+    """What inclusion costs now. UTXO: sat per kvB. EVM: wei per gas.
+
+    `rates` maps the inclusion target in blocks to the rate; `floor` is the mempool minimum. For EVM
+    a rate is the priority fee and `base_fee` is that of the next block; UTXO has base_fee 0.
+    """
+
+    rates: Mapping[int, int]
+    floor: int
+    base_fee: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coin:
+    """A UTXO that we own, with what the signer needs to prove its amount (BIP 174)."""
+
+    outpoint: Outpoint
+    amount_minor: int
+    key: str
+    path: str
+    previous_tx: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pay:
+    """One payment of a tx to build."""
+
+    asset: str
+    address: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtxoPlan:
+    """What to build on a UTXO chain; `change` is None when there is none."""
+
+    coins: tuple[Coin, ...]
+    payments: tuple[Pay, ...]
+    change: DerivedAddress | None
+    change_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPlan:
+    """What to build on an account chain: one payment at one nonce."""
+
+    sender: DerivedAddress
+    nonce: int
+    payment: Pay
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsigned:
+    """A built, unsigned tx: PSBT v0 bytes or the EIP-1559 payload `0x02 || rlp`.
+
+    `fee_minor` is exact for UTXO and the cap (gas limit x max fee) for EVM. `payment_outputs` gives
+    the output index of each payment in order (EVM: all 0); `change_outputs` index -> own path.
+    """
+
+    data: bytes
+    fee_minor: int
+    size_vb: int
+    input_paths: tuple[str, ...]
+    payment_outputs: tuple[int, ...]
+    change_outputs: Mapping[int, str]
+
+
+class AddressCodec(Protocol):
+    """Text <-> keys of one network; pure."""
+
+    def parse(self, text: str) -> Destination:
+        """The destination, or `InvalidAddress` with reason and remedy (A14-A19)."""
+        ...
+
+    def derive(self, *, xpub: str, account: int, chain: int, index: int) -> DerivedAddress:
+        """The address at `<account>/chain/index` below an account-level xpub (BIP 32/44/84)."""
+        ...
+
+    def uri(self, address: str) -> str:
+        """BIP-21 for UTXO chains, the plain address elsewhere."""
+        ...
+
+
+class ChainReader(Protocol):
+    """What a node says. Every call raises `NodeUnavailable` on error, null or nonsense."""
+
+    async def check_identity(self) -> None:
+        """`WrongNetwork` unless genesis or chain id is the configured one (D62, N02)."""
+        ...
+
+    async def tip(self) -> BlockRef: ...
+
+    async def finalised_height(self) -> int | None:
+        """The chain's own finality where it exists (`finalized` tag), else None."""
+        ...
+
+    async def ref_at(self, height: int) -> BlockRef | None:
+        """The active chain's header at a height, or None above the tip."""
+        ...
+
+    async def ref_of(self, block_hash: str) -> BlockRef | None:
+        """A header by hash, active or not; None when the node does not know it."""
+        ...
+
+    async def block(self, block_hash: str) -> Block:
+        """The complete effects of one block by hash; never partial (N10, N11)."""
+        ...
+
+    async def mempool(self) -> Sequence[MempoolTx]:
+        """Unconfirmed txs that the reader has not reported since it last saw them leave."""
+        ...
+
+    async def tx_status(self, txid: str) -> TxStatus: ...
+
+    async def spender(self, outpoint: Outpoint) -> str | None:
+        """The txid that spends an outpoint where the node can tell (UTXO), else None."""
+        ...
+
+    async def account_nonce(self, key: str) -> int:
+        """Mined nonce count of an account (EVM); UTXO raises UnsupportedOperation."""
+        ...
+
+    async def holdings(
+        self, keys: Sequence[str], asset: str, *, block_hash: str
+    ) -> Mapping[str, int]:
+        """Balance per key at a block hash (account chains; bounded batches)."""
+        ...
+
+    async def open_coins(
+        self, outpoints: Sequence[Outpoint], *, block_hash: str
+    ) -> Mapping[Outpoint, int]:
+        """Unspent outputs among `outpoints` with their amounts, mempool ignored, valid for
+        `block_hash` being the tip during the call; else `TipMoved` (UTXO chains)."""
+        ...
+
+
+class ChainWriter(Protocol):
+    """What we ask a node to do, and what we build for it."""
+
+    async def fee_quote(self) -> FeeQuote: ...
+
+    def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
+        """Signed virtual size of a tx with P2WPKH inputs and outputs to these match keys."""
+        ...
+
+    def gas_limit(self, asset: str) -> int:
+        """Gas limit of a transfer of this asset (EVM)."""
+        ...
+
+    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+        """The unsigned tx; pure, so that the same plan gives the same bytes."""
+        ...
+
+    async def send(self, raw: bytes) -> SendResult:
+        """Broadcast signed bytes once; never retried below this call."""
+        ...
+
+
+class Chain(Protocol):
+    """One network through one set of nodes."""
+
+    @property
+    def network(self) -> str:
+        """Network name: `btc`, `ltc`, `eth`."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """`bitcoin` or `evm`."""
+        ...
+
+    @property
+    def codec(self) -> AddressCodec: ...
+
+    @property
+    def reader(self) -> ChainReader: ...
+
+    @property
+    def writer(self) -> ChainWriter: ...
+
+    async def close(self) -> None:
+        """Close node connections."""
+        ...

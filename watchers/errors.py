@@ -1,0 +1,58 @@
+"""Errors of the watchers package.
+
+WatcherError
+├── NodeError (expected)
+│   ├── NodeUnavailable      no usable answer: time-out, 5xx, null, nonsense; retry for ever
+│   ├── WrongNetwork         genesis or chain id differs; the node is refused
+│   └── TipMoved             the tip changed during a read; read again
+├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
+├── UnsupportedOperation (invariant)  asked a family for what it does not have
+├── LeaseLost (conflict)     another instance follows this network now
+├── ReorgTooDeep (invariant) fork below the retained headers or the reorg limit
+└── NothingToReserve (expected) coins or capital short
+"""
+
+
+class WatcherError(Exception):
+    """Base of the package's errors."""
+
+
+class NodeError(WatcherError):
+    """A node did not give what was asked."""
+
+
+class NodeUnavailable(NodeError):
+    """No usable answer; the caller retries and never reads it as an empty one."""
+
+
+class WrongNetwork(NodeError):
+    """The node serves another chain."""
+
+
+class TipMoved(NodeError):
+    """The tip changed during a read that needs it to stand still."""
+
+
+class InvalidAddress(WatcherError):
+    """Not an address of this network. `reason` says why, `remedy` what to send instead."""
+
+    def __init__(self, reason: str, *, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class UnsupportedOperation(WatcherError):
+    """The chain family has no such thing."""
+
+
+class LeaseLost(WatcherError):
+    """The lease of this network went to another instance (fencing)."""
+
+
+class ReorgTooDeep(WatcherError):
+    """The fork point is beyond the network's limit; a person must decide."""
+
+
+class NothingToReserve(WatcherError):
+    """Coins are short for this payment now."""
