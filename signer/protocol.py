@@ -6,15 +6,16 @@ written as strings. This module owns the message shapes and their (de)serialisat
 contain policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
 """
 
+import asyncio
 import base64
-import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
+MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
 PROTOCOL_VERSION = 1
 
 
@@ -158,7 +159,9 @@ def strict_loads(data: bytes) -> dict[str, Any]:
             parse_constant=refuse,
             parse_float=refuse,
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except ProtocolError:
+        raise
+    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, integers of 4,300 digits
         raise ProtocolError("not a JSON object in UTF-8") from error
     if not isinstance(value, dict):
         raise ProtocolError("not a JSON object")
@@ -172,13 +175,17 @@ def _b64(data: bytes) -> str:
 def _unb64(value: object, field: str) -> bytes:
     try:
         return base64.b64decode(_text(value, field), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error, or text that is not ASCII
         raise ProtocolError(f"{field}: not base64") from error
 
 
 def _text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise ProtocolError(f"{field}: a string is required")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"{field}: a lone surrogate") from error
     return value
 
 
@@ -186,6 +193,13 @@ def _integer(value: object, field: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ProtocolError(f"{field}: an integer is required")
     return value
+
+
+def _index(key: str) -> int:
+    """A canonical output index: int() alone would take "+1", "0_1" and other digits too."""
+    if not (key.isascii() and key.isdigit() and str(int(key)) == key):
+        raise ProtocolError("change_paths: keys are output indexes")
+    return int(key)
 
 
 def _exact(value: object, keys: set[str], field: str) -> dict[str, Any]:
@@ -266,7 +280,7 @@ def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
         raise ProtocolError("change_paths: an object is required")
     try:
         purpose = Purpose(_text(raw["purpose"], "purpose"))
-        change = {int(k): _text(v, "change_paths") for k, v in raw["change_paths"].items()}
+        change = {_index(k): _text(v, "change_paths") for k, v in raw["change_paths"].items()}
     except ValueError as error:
         raise ProtocolError(f"purpose or change_paths: {error}") from error
     return SignRequest(
@@ -296,7 +310,7 @@ def _decode_payment(value: object) -> Payment:
 def encode_sign_answer(value: SignedTx | Refusal) -> dict[str, Any]:
     """To the answer of `sign` and `lookup`."""
     if isinstance(value, Refusal):
-        return {"ok": False, "code": value.code, "reason": value.reason}
+        return encode_refusal(value)
     return {
         "ok": True,
         "attempt_id": value.attempt_id,
@@ -309,7 +323,7 @@ def encode_sign_answer(value: SignedTx | Refusal) -> dict[str, Any]:
 def decode_sign_answer(raw: dict[str, Any]) -> SignedTx | Refusal:
     """From the answer of `sign`; raises ProtocolError."""
     if raw.get("ok") is False:
-        return Refusal(code=_text(raw.get("code"), "code"), reason=_text(raw.get("reason"), "reason"))
+        return decode_refusal(raw)
     raw = _exact(raw, {"ok", "attempt_id", "raw", "txid", "log_sequence"}, "answer")
     return SignedTx(
         attempt_id=_text(raw["attempt_id"], "attempt_id"),
@@ -325,3 +339,140 @@ def frame(message: dict[str, Any]) -> bytes:
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError(f"frame of {len(body)} bytes is over {MAX_FRAME_BYTES}")
     return len(body).to_bytes(4, "big") + body
+
+
+async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
+    """The next message, or None at a clean end of stream.
+
+    The caller puts the time-out around it. Raises ProtocolError for a cut or oversized frame or a
+    body that is not one strict JSON object.
+    """
+    try:
+        size = int.from_bytes(await reader.readexactly(4), "big")
+        if size > MAX_FRAME_BYTES:
+            raise ProtocolError(f"frame of {size} bytes is over {MAX_FRAME_BYTES}")
+        return strict_loads(await reader.readexactly(size))
+    except asyncio.IncompleteReadError as error:
+        if not error.partial and error.expected == 4:
+            return None
+        raise ProtocolError("frame cut short") from error
+
+
+def operation_of(raw: dict[str, Any]) -> Operation:
+    """Which request this is; raises ProtocolError."""
+    try:
+        return Operation(_text(raw.get("op"), "op"))
+    except ValueError as error:
+        raise ProtocolError("op: unknown operation") from error
+
+
+def encode_refusal(value: Refusal) -> dict[str, Any]:
+    """To the negative answer of any operation."""
+    return {"ok": False, "code": value.code, "reason": value.reason}
+
+
+def decode_refusal(raw: dict[str, Any]) -> Refusal:
+    """From the negative answer of any operation; raises ProtocolError."""
+    raw = _exact(raw, {"ok", "code", "reason"}, "refusal")
+    return Refusal(code=_text(raw["code"], "code"), reason=_text(raw["reason"], "reason"))
+
+
+def encode_head_request() -> dict[str, Any]:
+    """To the `head` message."""
+    return {"op": Operation.HEAD.value}
+
+
+def encode_head_answer(value: Head) -> dict[str, Any]:
+    """To the answer of `head`."""
+    return {
+        "ok": True,
+        "version": value.version,
+        "fingerprint": value.fingerprint,
+        "sequence": value.sequence,
+        "entry_hash": value.entry_hash,
+    }
+
+
+def decode_head_answer(raw: dict[str, Any]) -> Head | Refusal:
+    """From the answer of `head`; raises ProtocolError."""
+    if raw.get("ok") is False:
+        return decode_refusal(raw)
+    raw = _exact(raw, {"ok", "version", "fingerprint", "sequence", "entry_hash"}, "head")
+    return Head(
+        version=_integer(raw["version"], "version"),
+        fingerprint=_text(raw["fingerprint"], "fingerprint"),
+        sequence=_integer(raw["sequence"], "sequence"),
+        entry_hash=_text(raw["entry_hash"], "entry_hash"),
+    )
+
+
+def encode_verify_request(*, network: str, rows: Sequence[PoolRow]) -> dict[str, Any]:
+    """To the `verify_addresses` message; at most MAX_POOL_ROWS rows."""
+    return {
+        "op": Operation.VERIFY_ADDRESSES.value,
+        "network": network,
+        "rows": [{"path": row.path, "address": row.address} for row in rows],
+    }
+
+
+def decode_verify_request(raw: dict[str, Any]) -> tuple[str, tuple[PoolRow, ...]]:
+    """From the `verify_addresses` message: (network, rows); raises ProtocolError."""
+    raw = _exact(raw, {"op", "network", "rows"}, "verify_addresses")
+    rows = raw["rows"]
+    if not isinstance(rows, list) or len(rows) > MAX_POOL_ROWS:
+        raise ProtocolError(f"rows: a list of at most {MAX_POOL_ROWS} is required")
+    return _text(raw["network"], "network"), tuple(_decode_pool_row(row) for row in rows)
+
+
+def _decode_pool_row(value: object) -> PoolRow:
+    raw = _exact(value, {"path", "address"}, "rows[]")
+    return PoolRow(path=_text(raw["path"], "path"), address=_text(raw["address"], "address"))
+
+
+def encode_verify_answer(agreed: Sequence[bool]) -> dict[str, Any]:
+    """To the answer of `verify_addresses`: one truth per row, in order."""
+    return {"ok": True, "agreed": list(agreed)}
+
+
+def decode_verify_answer(raw: dict[str, Any]) -> tuple[bool, ...] | Refusal:
+    """From the answer of `verify_addresses`; raises ProtocolError."""
+    if raw.get("ok") is False:
+        return decode_refusal(raw)
+    raw = _exact(raw, {"ok", "agreed"}, "verify_addresses")
+    agreed = raw["agreed"]
+    if not isinstance(agreed, list) or not all(isinstance(item, bool) for item in agreed):
+        raise ProtocolError("agreed: a list of booleans is required")
+    return tuple(agreed)
+
+
+def encode_lookup_request(attempt_id: str) -> dict[str, Any]:
+    """To the `lookup` message."""
+    return {"op": Operation.LOOKUP.value, "attempt_id": attempt_id}
+
+
+def decode_lookup_request(raw: dict[str, Any]) -> str:
+    """From the `lookup` message: the attempt id; raises ProtocolError."""
+    raw = _exact(raw, {"op", "attempt_id"}, "lookup")
+    return _text(raw["attempt_id"], "attempt_id")
+
+
+def encode_lookup_answer(value: SignedTx | Refusal | None) -> dict[str, Any]:
+    """To the answer of `lookup`: the stored answer of SIGN, or `found: null`."""
+    return {"ok": True, "found": None if value is None else encode_sign_answer(value)}
+
+
+def decode_lookup_answer(raw: dict[str, Any]) -> SignedTx | Refusal | None:
+    """From the answer of `lookup`; None = the signer never answered that attempt.
+
+    A refusal of the look-up itself raises ProtocolError, so that it is never taken for the stored
+    refusal of the attempt.
+    """
+    if raw.get("ok") is False:
+        refusal = decode_refusal(raw)
+        raise ProtocolError(f"lookup refused: {refusal.code}: {refusal.reason}")
+    raw = _exact(raw, {"ok", "found"}, "lookup")
+    if raw["found"] is None:
+        return None
+    if not isinstance(raw["found"], dict):
+        raise ProtocolError("found: an object or null is required")
+    return decode_sign_answer(raw["found"])
