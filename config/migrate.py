@@ -1,0 +1,68 @@
+"""Brings a database to this program's schema, forward only, and tells which version it has.
+
+Owns the migration run; the SQL is in config/migrations/sql/. A start on another version is refused
+by `require_current_schema` (X03, P36).
+"""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from config.database import async_url
+
+MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x6361_6765  # advisory lock id, "cage": two `db migrate` at once wait in line
+
+
+class SchemaMismatch(RuntimeError):
+    """The database's schema is not this program's."""
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
+    return config
+
+
+def head_revision() -> str:
+    """The newest schema version that this program knows."""
+    head = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    if head is None:
+        raise SchemaMismatch("no migrations are installed with this program")
+    return head
+
+
+def _upgrade(connection: Connection) -> None:
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def migrate(url: str) -> str:
+    """Upgrade the database at `url` (its owner's) to the head; returns the version. Idempotent."""
+    engine = create_async_engine(async_url(url))
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(
+                text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK}
+            )
+            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS config"))
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+    return head_revision()
+
+
+async def require_current_schema(connection: AsyncConnection) -> None:
+    """Raise SchemaMismatch unless the database is at exactly this program's version."""
+    found = await connection.scalar(text("SELECT version_num FROM config.schema_version"))
+    wanted = head_revision()
+    if found != wanted:
+        raise SchemaMismatch(
+            f"the database has schema {found}, this program needs {wanted}: "
+            "run `cage db migrate`, or start the newer program"
+        )
