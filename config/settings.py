@@ -113,6 +113,7 @@ class NetworkSettings(Section):
     family: Literal["evm"] | None = None
     evm_chain_id: int | None = Field(default=None, ge=1)
     is_live: bool | None = None
+    native_asset: AssetId | None = None
     reorg_limit_blocks: int | None = Field(default=None, ge=1)
     absence_blocks: int | None = Field(default=None, ge=1)
     min_depth: int | None = Field(default=None, ge=1)

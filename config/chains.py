@@ -1,0 +1,176 @@
+"""The chain registry: facts of each network as data, with the operator's overrides.
+
+Owns `chains.toml` and its validation. It must not open a connection or know any protocol; what a
+fact means is the business of `watchers/chains/<family>/`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from tomllib import loads
+from typing import Any
+
+from config.errors import ConfigError, MixedNetworks
+from config.settings import NetworkSettings, Settings
+
+
+class Family(StrEnum):
+    """Which code speaks to the chain."""
+
+    BITCOIN = "bitcoin"
+    """UTXO chains over Core-compatible RPC."""
+    EVM = "evm"
+    """Account chains over Ethereum JSON-RPC."""
+
+
+class Finality(StrEnum):
+    """What the chain itself calls irreversible."""
+
+    DEPTH = "depth"
+    """Nothing does; our full tier decides."""
+    FINALIZED_TAG = "finalized_tag"
+    """The node's `finalized` block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainSpec:
+    """One network on one chain. Depths and limits are in blocks.
+
+    Version bytes are lower-case hex. Fields that another family needs are empty or None.
+    """
+
+    network: str
+    chain: str
+    family: Family
+    is_live: bool
+    caip2: str
+    native_asset: str
+    coin_type: int
+    derivation: str
+    block_seconds: int
+    poll_seconds: float
+    reorg_limit_blocks: int
+    dropped_blocks: int
+    absence_blocks: int
+    min_depth: int
+    full_depth: int
+    finality: Finality
+    can_replace: bool
+    genesis_hash: str | None
+    bech32_hrp: str | None
+    p2pkh_versions: tuple[str, ...]
+    p2sh_versions: tuple[str, ...]
+    xpub_versions: tuple[str, ...]
+    evm_chain_id: int | None
+
+    def account_path(self, account: int) -> str:
+        """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
+        return f"m/{self.derivation}/{self.coin_type}h/{account}h"
+
+
+# A network that only the operator's file defines starts from these (a new EVM network, CONTRACT 7).
+_GENERIC_EVM: dict[str, Any] = {
+    "family": "evm",
+    "block_seconds": 12,
+    "poll_seconds": 3.0,
+    "reorg_limit_blocks": 128,
+    "dropped_blocks": 300,
+    "absence_blocks": 7200,
+    "min_depth": 12,
+    "full_depth": 64,
+    "finality": "finalized_tag",
+    "can_replace": True,
+    "derivation": "44h",
+    "coin_type": 60,
+    "xpub_versions": ["0488b21e"],
+}
+
+
+def load_chains(settings: Settings) -> Mapping[str, ChainSpec]:
+    """The enabled networks by name, registry facts under the operator's overrides.
+
+    Raises ConfigError for an unknown network or chain, MixedNetworks when the networks do not
+    all agree with `livemode` (CONTRACT 1).
+    """
+    registry = loads(resources.files("config").joinpath("chains.toml").read_text("utf-8"))
+    chains = {
+        name: _chain(name, network, registry)
+        for name, network in settings.enabled_networks().items()
+    }
+    for spec in chains.values():
+        if spec.is_live != settings.livemode:
+            kind = "a main" if spec.is_live else "a test"
+            raise MixedNetworks(
+                f"networks.{spec.network}: {spec.chain} is {kind} network, "
+                f"but livemode is {str(settings.livemode).lower()}",
+                hint="one deployment serves main networks only or test networks only",
+            )
+    return chains
+
+
+def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> ChainSpec:
+    if name in registry:
+        facts = _known_chain(name, network, registry[name])
+    elif network.family is not None and network.evm_chain_id is not None:
+        facts = _GENERIC_EVM | {"is_live": True if network.is_live is None else network.is_live}
+    else:
+        raise ConfigError(
+            f"networks.{name}: not in the chain registry",
+            hint=f"known: {', '.join(sorted(registry))}; "
+            'a new EVM network needs family = "evm" and evm_chain_id',
+        )
+    fields = ("poll_seconds", "reorg_limit_blocks", "absence_blocks", "min_depth", "full_depth")
+    for field in (*fields, "evm_chain_id", "native_asset"):
+        value = getattr(network, field)
+        if value is not None:
+            facts = facts | {field: value}
+    if facts["min_depth"] > facts["full_depth"]:
+        raise ConfigError(f"networks.{name}: min_depth is above full_depth")
+    return _spec(name, network.chain, facts)
+
+
+def _known_chain(name: str, network: NetworkSettings, entry: Mapping[str, Any]) -> dict[str, Any]:
+    variants = {key: value for key, value in entry.items() if isinstance(value, dict)}
+    if network.family is not None or network.is_live is not None:
+        raise ConfigError(f"networks.{name}: family and is_live are facts of the registry")
+    if network.chain not in variants:
+        raise ConfigError(
+            f"networks.{name}.chain: {network.chain!r} is unknown",
+            hint=f"one of {', '.join(variants)}",
+        )
+    common = {key: value for key, value in entry.items() if key not in variants}
+    return common | variants[network.chain]
+
+
+def _spec(name: str, chain: str, facts: Mapping[str, Any]) -> ChainSpec:
+    family = Family(facts["family"])
+    genesis_hash = facts.get("genesis_hash")
+    evm_chain_id = facts.get("evm_chain_id")
+    # CAIP-2: namespace bip122 takes 32 hex digits of the genesis hash, eip155 the chain id.
+    caip2 = f"bip122:{genesis_hash[:32]}" if genesis_hash else f"eip155:{evm_chain_id}"
+    return ChainSpec(
+        network=name,
+        chain=chain,
+        family=family,
+        is_live=facts["is_live"],
+        caip2=caip2,
+        native_asset=facts.get("native_asset", f"{name}:ETH"),
+        coin_type=facts["coin_type"],
+        derivation=facts["derivation"],
+        block_seconds=facts["block_seconds"],
+        poll_seconds=facts["poll_seconds"],
+        reorg_limit_blocks=facts["reorg_limit_blocks"],
+        dropped_blocks=facts["dropped_blocks"],
+        absence_blocks=facts["absence_blocks"],
+        min_depth=facts["min_depth"],
+        full_depth=facts["full_depth"],
+        finality=Finality(facts["finality"]),
+        can_replace=facts["can_replace"],
+        genesis_hash=genesis_hash,
+        bech32_hrp=facts.get("bech32_hrp"),
+        p2pkh_versions=tuple(facts.get("p2pkh_versions", ())),
+        p2sh_versions=tuple(facts.get("p2sh_versions", ())),
+        xpub_versions=tuple(facts.get("xpub_versions", ())),
+        evm_chain_id=evm_chain_id,
+    )

@@ -1,0 +1,184 @@
+"""Policy: fee ceilings, promises, time limits and hot-wallet bands.
+
+Owns `policy.toml`, the operator's `policy_file` over it, and the bands of `cage.toml`. The signer
+has limits of its own that nothing here can raise (HOUSE 9).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from tomllib import TOMLDecodeError, loads
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config.assets import AssetSpec, minor_units
+from config.chains import ChainSpec, Family
+from config.errors import ConfigError
+from config.settings import BandSettings, DecimalText, FeeClass, Settings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _FeeRow(_Strict):
+    rate_floor: DecimalText
+    rate_cap: DecimalText
+    fee_per_tx_max: DecimalText
+    cpfp_reserve: DecimalText
+
+
+class _ClassRow(_Strict):
+    promise_seconds: int = Field(gt=0)
+    inclusion_blocks: dict[str, int]
+
+
+class Limits(_Strict):
+    """Time limits of CONTRACT 5, in seconds, and the size of one step's breaker."""
+
+    screening_seconds: int = Field(gt=0)
+    pending_approval_seconds: int = Field(gt=0)
+    planned_seconds: int = Field(gt=0)
+    broadcasting_seconds: int = Field(gt=0)
+    uncertain_alarm_seconds: int = Field(gt=0)
+    confirming_alarm_tiers: int = Field(gt=0)
+    cancelling_alarm_seconds: int = Field(gt=0)
+    valid_until_default_seconds: int = Field(gt=0)
+    valid_until_max_seconds: int = Field(gt=0)
+    credit_back_grace_seconds: int = Field(gt=0)
+    deposits_reversed_per_step_max: int = Field(gt=0)
+
+
+class _PolicyFile(_Strict):
+    fees: dict[str, _FeeRow]
+    classes: dict[FeeClass, _ClassRow]
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeePolicy:
+    """Bounds of one network. Rates: sat_per_vb (bitcoin), wei_per_gas (evm); amounts in minor
+    units of the native coin."""
+
+    rate_floor: int
+    rate_cap: int
+    fee_per_tx_max_minor: int
+    cpfp_reserve_minor: int
+
+    def clamp(self, rate: int) -> int:
+        """`rate` brought inside floor and cap."""
+        return max(self.rate_floor, min(rate, self.rate_cap))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPolicy:
+    """A fee class: request to `sent` within `promise_seconds`, in a block within the target."""
+
+    promise_seconds: int
+    inclusion_blocks: Mapping[Family, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Hot-wallet band of one asset, minor units."""
+
+    min_minor: int
+    target_minor: int
+    max_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """All policy of a deployment: `fees` by network, `bands` by asset id."""
+
+    fees: Mapping[str, FeePolicy]
+    classes: Mapping[FeeClass, ClassPolicy]
+    limits: Limits
+    bands: Mapping[str, Band]
+
+
+def load_policy(
+    settings: Settings, chains: Mapping[str, ChainSpec], assets: Mapping[str, AssetSpec]
+) -> Policy:
+    """The defaults under the operator's file. Raises ConfigError naming the key."""
+    values = loads(resources.files("config").joinpath("policy.toml").read_text("utf-8"))
+    if settings.policy_file is not None:
+        _overlay(values, _read(settings.policy_file))
+    try:
+        rows = _PolicyFile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"policy {key}: {first['msg']}") from None
+    return Policy(
+        fees={name: _fees(chain, rows.fees.get(name), assets) for name, chain in chains.items()},
+        classes={
+            name: ClassPolicy(
+                promise_seconds=row.promise_seconds,
+                inclusion_blocks={family: _target(name, row, family) for family in Family},
+            )
+            for name, row in rows.classes.items()
+        },
+        limits=rows.limits,
+        bands={name: _band(name, band, assets) for name, band in settings.wallets.items()},
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return loads(path.read_text(encoding="utf-8"))
+    except (OSError, TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"policy_file: {path} cannot be read as TOML") from error
+
+
+def _overlay(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _overlay(into[key], value)
+        else:
+            into[key] = value
+
+
+def _target(name: str, row: _ClassRow, family: Family) -> int:
+    if family.value not in row.inclusion_blocks:
+        raise ConfigError(f"policy classes.{name}.inclusion_blocks: {family.value} is missing")
+    return row.inclusion_blocks[family.value]
+
+
+def _fees(chain: ChainSpec, row: _FeeRow | None, assets: Mapping[str, AssetSpec]) -> FeePolicy:
+    where = f"policy fees.{chain.network}"
+    if row is None:
+        raise ConfigError(f"{where}: missing", hint="give the network's floor, cap and maximum")
+    native = assets.get(chain.native_asset)
+    if native is None:
+        raise ConfigError(f"assets.{chain.native_asset}: the fee coin of {chain.network} is off")
+    decimals = native.decimals
+    policy = FeePolicy(
+        rate_floor=minor_units(row.rate_floor, decimals=0, where=f"{where}.rate_floor"),
+        rate_cap=minor_units(row.rate_cap, decimals=0, where=f"{where}.rate_cap"),
+        fee_per_tx_max_minor=minor_units(
+            row.fee_per_tx_max, decimals=decimals, where=f"{where}.fee_per_tx_max"
+        ),
+        cpfp_reserve_minor=minor_units(
+            row.cpfp_reserve, decimals=decimals, where=f"{where}.cpfp_reserve"
+        ),
+    )
+    if not 0 < policy.rate_floor <= policy.rate_cap:
+        raise ConfigError(f"{where}: rate_floor must be positive and at most rate_cap")
+    return policy
+
+
+def _band(asset_id: str, band: BandSettings, assets: Mapping[str, AssetSpec]) -> Band:
+    where = f"wallets.{asset_id}"
+    if asset_id not in assets:
+        raise ConfigError(f"{where}: the asset is not enabled")
+    decimals = assets[asset_id].decimals
+    low, target, high = (
+        minor_units(text, decimals=decimals, where=where)
+        for text in (band.min, band.target, band.max)
+    )
+    if not low <= target <= high:
+        raise ConfigError(f"{where}: min <= target <= max does not hold")
+    return Band(min_minor=low, target_minor=target, max_minor=high)
