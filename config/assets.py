@@ -11,7 +11,7 @@ from importlib import resources
 from tomllib import loads
 from typing import Any
 
-from config.chains import ChainSpec
+from config.chains import ChainRegistry, ChainSpec
 from config.errors import ConfigError
 from config.settings import AssetSettings, Settings
 
@@ -55,6 +55,10 @@ class AssetSpec:
         return self.tiers[-1]
 
 
+AssetRegistry = Mapping[str, AssetSpec]
+"""Asset specs by asset id."""
+
+
 def minor_units(text: str, *, decimals: int, where: str) -> int:
     """A configured decimal string in minor units. More digits than the asset has is an error."""
     match = _DECIMAL.fullmatch(text) if isinstance(text, str) else None
@@ -66,7 +70,7 @@ def minor_units(text: str, *, decimals: int, where: str) -> int:
     return int(whole + fraction.ljust(decimals, "0"))
 
 
-def load_assets(settings: Settings, chains: Mapping[str, ChainSpec]) -> Mapping[str, AssetSpec]:
+def load_assets(settings: Settings, chains: ChainRegistry) -> AssetRegistry:
     """The enabled assets of the enabled networks, by id.
 
     A token without a contract on the chosen chain is left out, unless the operator's file names

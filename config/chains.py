@@ -69,6 +69,9 @@ class ChainSpec:
         return f"m/{self.derivation}/{self.coin_type}h/{account}h"
 
 
+ChainRegistry = Mapping[str, ChainSpec]
+"""Chain specs by network name."""
+
 # A network that only the operator's file defines starts from these (a new EVM network, CONTRACT 7).
 _GENERIC_EVM: dict[str, Any] = {
     "family": "evm",
@@ -87,7 +90,7 @@ _GENERIC_EVM: dict[str, Any] = {
 }
 
 
-def load_chains(settings: Settings) -> Mapping[str, ChainSpec]:
+def load_chains(settings: Settings) -> ChainRegistry:
     """The enabled networks by name, registry facts under the operator's overrides.
 
     Raises ConfigError for an unknown network or chain, MixedNetworks when the networks do not

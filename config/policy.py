@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from config.assets import AssetSpec, minor_units
-from config.chains import ChainSpec, Family
+from config.assets import AssetRegistry, minor_units
+from config.chains import ChainRegistry, ChainSpec, Family
 from config.errors import ConfigError
 from config.settings import BandSettings, DecimalText, FeeClass, Settings
 
@@ -99,9 +99,7 @@ class Policy:
     bands: Mapping[str, Band]
 
 
-def load_policy(
-    settings: Settings, chains: Mapping[str, ChainSpec], assets: Mapping[str, AssetSpec]
-) -> Policy:
+def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry) -> Policy:
     """The defaults under the operator's file. Raises ConfigError naming the key."""
     values = loads(resources.files("config").joinpath("policy.toml").read_text("utf-8"))
     if settings.policy_file is not None:
@@ -147,7 +145,7 @@ def _target(name: str, row: _ClassRow, family: Family) -> int:
     return row.inclusion_blocks[family.value]
 
 
-def _fees(chain: ChainSpec, row: _FeeRow | None, assets: Mapping[str, AssetSpec]) -> FeePolicy:
+def _fees(chain: ChainSpec, row: _FeeRow | None, assets: AssetRegistry) -> FeePolicy:
     where = f"policy fees.{chain.network}"
     if row is None:
         raise ConfigError(f"{where}: missing", hint="give the network's floor, cap and maximum")
@@ -170,7 +168,7 @@ def _fees(chain: ChainSpec, row: _FeeRow | None, assets: Mapping[str, AssetSpec]
     return policy
 
 
-def _band(asset_id: str, band: BandSettings, assets: Mapping[str, AssetSpec]) -> Band:
+def _band(asset_id: str, band: BandSettings, assets: AssetRegistry) -> Band:
     where = f"wallets.{asset_id}"
     if asset_id not in assets:
         raise ConfigError(f"{where}: the asset is not enabled")

@@ -3,11 +3,10 @@
 Owns the order in which settings, chains, assets and policy are read. It holds no state.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from config.assets import AssetSpec, load_assets
-from config.chains import ChainSpec, load_chains
+from config.assets import AssetRegistry, AssetSpec, load_assets
+from config.chains import ChainRegistry, load_chains
 from config.policy import Policy, load_policy
 from config.settings import Settings
 
@@ -17,8 +16,8 @@ class Registry:
     """Settings and the registries made from them: chains by network, assets by id."""
 
     settings: Settings
-    chains: Mapping[str, ChainSpec]
-    assets: Mapping[str, AssetSpec]
+    chains: ChainRegistry
+    assets: AssetRegistry
     policy: Policy
 
     def assets_of(self, network: str) -> tuple[AssetSpec, ...]:

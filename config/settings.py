@@ -63,6 +63,7 @@ DecimalText = Annotated[
 """An amount in asset units as text; a TOML number would be a float or lose its scale."""
 
 NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}$")]
+BrandName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")]
 AssetId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}:[A-Z][A-Z0-9]{1,11}$")]
 
 
@@ -205,6 +206,13 @@ class WebhookSettings(Section):
     pause_after_failures: int = Field(default=20, ge=1)
 
 
+class BrandSettings(Section):
+    """One tenant. `account_index` is its account in every xpub, and never changes (CONTRACT 1)."""
+
+    account_index: int = Field(ge=1)
+    balance_mode: Literal["shared", "per_asset"] = "shared"
+
+
 class BatchSettings(Section):
     """How long a withdrawal of a class may wait for company, and how many share one tx."""
 
@@ -260,6 +268,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     networks: dict[NetworkName, NetworkSettings] = Field(default_factory=dict)
     assets: dict[AssetId, AssetSettings] = Field(default_factory=dict)
+    brands: dict[BrandName, BrandSettings] = Field(default_factory=dict)
     keys: KeySettings = KeySettings()
     signer: SignerSettings = SignerSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -286,6 +295,15 @@ class Settings(BaseSettings):
     def _test_switches_stay_in_test(self) -> Self:
         if self.livemode and self.test_clock_offset_seconds:
             raise ValueError("test_clock_offset_seconds is refused with livemode = true")
+        return self
+
+    @model_validator(mode="after")
+    def _brands_have_their_own_account(self) -> Self:
+        indices = [brand.account_index for brand in self.brands.values()]
+        if len(set(indices)) != len(indices):
+            raise ValueError("brands: two brands share an account_index")
+        if "operator" in self.brands:
+            raise ValueError("brands: `operator` is the house itself, not a brand")
         return self
 
     def enabled_networks(self) -> dict[str, NetworkSettings]:
