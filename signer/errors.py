@@ -1,0 +1,100 @@
+"""What can go wrong in the vault, as one tree.
+
+    SignerError
+    ├── ConfigurationError   the settings, the files or the command are wrong (exit 2)
+    ├── KeyringError         the key file does not open
+    ├── StoreError           the store, its lock or its anchor cannot be trusted: sign nothing
+    └── Refused              a request was understood and is not allowed; carries a `RefusalCode`
+
+Texts never carry a secret.
+"""
+
+from enum import StrEnum
+
+
+class SignerError(Exception):
+    """The root of the tree."""
+
+
+class ConfigurationError(SignerError):
+    """The settings, the files or the command are wrong; names what and the right form."""
+
+
+class KeyringError(SignerError):
+    """The key file does not open: wrong passphrase, altered bytes, or wrong mode."""
+
+
+class StoreError(SignerError):
+    """The store, its lock or its anchor cannot be trusted or written."""
+
+
+class RefusalCode(StrEnum):
+    """Why the signer said no. Stable: callers and alarms key on it."""
+
+    BAD_REQUEST = "bad_request"
+    """The message is not one of the protocol."""
+    UNKNOWN_NETWORK = "unknown_network"
+    """The network is not in the signer's own settings."""
+    STALE_EPOCH = "stale_epoch"
+    """A newer worker has spoken for this network."""
+    ATTEMPT_MISMATCH = "attempt_mismatch"
+    """The attempt id was used with other bytes."""
+    UNAUTHENTIC = "unauthentic"
+    """The client's signature, digest, covered components or route do not hold."""
+    UNKNOWN_KEY = "unknown_key"
+    """The signing key is not in the signer's register."""
+    KEY_NOT_TRUSTED = "key_not_trusted"
+    """The key is frozen, revoked, expired, or not for this brand or asset."""
+    BAD_ORDER = "bad_order"
+    """The signed body is not a well-formed withdrawal."""
+    NOT_SUPPORTED = "not_supported"
+    """Well formed, but not signed by this version (for example `fee_mode: player`)."""
+    EXPIRED = "expired"
+    """Past `valid_until`: no first signature."""
+    PAYMENT_MISMATCH = "payment_mismatch"
+    """The tx does not pay exactly what the client signed."""
+    FOREIGN_OUTPUT = "foreign_output"
+    """An output is neither a payment nor change to an own re-derived path."""
+    FOREIGN_INPUT = "foreign_input"
+    """An input is not of the key it claims."""
+    UNPROVEN_INPUT = "unproven_input"
+    """An input's amount is not proven by its previous tx."""
+    UNDECODABLE = "undecodable"
+    """The unsigned bytes are not a tx of the network's only accepted form."""
+    FORBIDDEN_SHAPE = "forbidden_shape"
+    """A tx shape that is not on the allow-list."""
+    WRONG_NETWORK = "wrong_network"
+    """The chain id, key or address belongs to another network."""
+    FEE_TOO_HIGH = "fee_too_high"
+    """Over the absolute or the rate ceiling of the network's fee."""
+    CAP_EXCEEDED = "cap_exceeded"
+    """Over a cap per tx, hour or day."""
+    ALREADY_PAID = "already_paid"
+    """The (brand, request_id) belongs to a family that this tx does not continue."""
+    NOT_EXCLUSIVE = "not_exclusive"
+    """The attempt could confirm beside an earlier one of its family."""
+    FEE_NOT_HIGHER = "fee_not_higher"
+    """A replacement must pay more than each earlier attempt."""
+    NONCE_USED = "nonce_used"
+    """The (account, nonce) belongs to what was first signed at it."""
+    BAD_PATH = "bad_path"
+    """A derivation path outside the house's fixed shape or role."""
+    NOT_OWN_PARENT = "not_own_parent"
+    """A CPFP child that spends no output of an own earlier tx."""
+    STORE_UNWRITABLE = "store_unwritable"
+    """The store or its anchor cannot be written: nothing is signed."""
+    UNKNOWN_PEER = "unknown_peer"
+    """The caller's OS user is not on the list."""
+    NEEDS_STAFF = "needs_staff"
+    """The staff signatures are missing, not distinct, stale or used before."""
+    TRUST_CONFLICT = "trust_conflict"
+    """The register already says something else about this key."""
+
+
+class Refused(SignerError):
+    """A request that is understood and not allowed."""
+
+    def __init__(self, code: RefusalCode, reason: str) -> None:
+        super().__init__(f"{code.value}: {reason}")
+        self.code = code
+        self.reason = reason

@@ -1,0 +1,136 @@
+"""Account transactions: the signer's own reading of an unsigned EIP-1559 payload, and its signature.
+
+Allow-list of shapes: a native transfer with empty data, or ERC-20 `transfer(address,uint256)` to a
+listed contract. No creation, no other selector, no access list, no other type (S10). It must not
+decide policy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import rlp  # type: ignore[import-untyped]
+from eth_utils.crypto import keccak
+from rlp.exceptions import RLPException  # type: ignore[import-untyped]
+
+from signer.errors import RefusalCode, Refused
+from signer.keyring import Keyring
+from signer.paths import OwnPath, parse_path
+from signer.settings import NetworkSettings
+
+TYPE_EIP1559 = b"\x02"
+FIELDS = 9  # chain id, nonce, priority, max fee, gas, to, value, data, access list
+TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
+TRANSFER_BYTES = 68
+MAX_PAYLOAD_BYTES = 4_096
+MIN_GAS = 21_000
+_WORD_LIMIT = 2**256
+_NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvmTx:
+    """A decoded transfer. Fees in wei; `asset` is our name, `amount_minor` its units."""
+
+    sender: OwnPath
+    sender_address: str
+    nonce: int
+    priority_fee_wei_per_gas: int
+    max_fee_wei_per_gas: int
+    gas_limit: int
+    asset: str
+    destination: bytes
+    amount_minor: int
+    payload: tuple[object, ...]
+
+    @property
+    def fee_max_minor(self) -> int:
+        """The most it can cost, in wei."""
+        return self.gas_limit * self.max_fee_wei_per_gas
+
+
+def decode(
+    unsigned: bytes, paths: Sequence[str], *, keyring: Keyring, network: NetworkSettings
+) -> EvmTx:
+    """Read a payload; raises Refused (`undecodable`, `wrong_network`, `forbidden_shape`)."""
+    fields = _parse(unsigned)
+    numbers = [_integer(item) for item in fields[:5]]
+    chain_id, nonce, priority, max_fee, gas_limit = numbers
+    to, value, data, access = fields[5], _integer(fields[6]), fields[7], fields[8]
+    if not isinstance(to, bytes) or not isinstance(data, bytes) or not isinstance(access, list):
+        raise Refused(RefusalCode.UNDECODABLE, "a field has the wrong kind")
+    if chain_id != network.chain_id or chain_id == 0:
+        raise Refused(RefusalCode.WRONG_NETWORK, f"chain id {chain_id} is not {network.name}")
+    if access or len(to) != 20 or not any(to):
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "contract creation or an access list")
+    if nonce >= _NONCE_LIMIT or gas_limit < MIN_GAS or priority > max_fee:
+        raise Refused(RefusalCode.UNDECODABLE, "nonce, gas limit or fees out of range")
+    if len(paths) != 1:
+        raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
+    sender = parse_path(paths[0], network)
+    asset, destination, amount = _transfer(to, value, data, network)
+    return EvmTx(
+        sender=sender,
+        sender_address=keyring.evm_address(sender).hex(),
+        nonce=nonce,
+        priority_fee_wei_per_gas=priority,
+        max_fee_wei_per_gas=max_fee,
+        gas_limit=gas_limit,
+        asset=asset,
+        destination=destination,
+        amount_minor=amount,
+        payload=tuple(fields),
+    )
+
+
+def sign(tx: EvmTx, keyring: Keyring) -> tuple[bytes, str]:
+    """(raw EIP-2718 tx, txid with 0x). The signature was recovered to the sender's key."""
+    fields = list(tx.payload)
+    digest = keccak(TYPE_EIP1559 + rlp.encode(fields))
+    parity, r, s = keyring.sign_recoverable(tx.sender, digest)
+    raw = TYPE_EIP1559 + bytes(rlp.encode([*fields, _minimal(parity), _minimal(r), _minimal(s)]))
+    return raw, "0x" + keccak(raw).hex()
+
+
+def _transfer(
+    to: bytes, value: int, data: bytes, network: NetworkSettings
+) -> tuple[str, bytes, int]:
+    """(asset, destination, amount) of one of the two allowed shapes."""
+    if not data:
+        if any(item.contract == to for item in network.assets.values()):
+            raise Refused(RefusalCode.FORBIDDEN_SHAPE, "native coin to a token contract")
+        if value == 0:
+            raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a transfer of nothing")
+        return network.native.asset, to, value
+    token = next((item for item in network.assets.values() if item.contract == to), None)
+    is_transfer = len(data) == TRANSFER_BYTES and data.startswith(TRANSFER_SELECTOR)
+    if token is None or not is_transfer or value != 0 or any(data[4:16]):
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a call that is not a listed token's transfer")
+    destination, amount = data[16:36], int.from_bytes(data[36:], "big")
+    if amount == 0 or not any(destination) or destination == to:
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a token transfer of nothing or to nowhere")
+    return token.asset, destination, amount
+
+
+def _parse(unsigned: bytes) -> list[object]:
+    if len(unsigned) > MAX_PAYLOAD_BYTES or unsigned[:1] != TYPE_EIP1559:
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not an unsigned EIP-1559 payload")
+    try:
+        fields = rlp.decode(unsigned[1:], strict=True)
+    except (RLPException, ValueError, TypeError, IndexError, RecursionError) as error:
+        raise Refused(RefusalCode.UNDECODABLE, "not RLP") from error
+    if not isinstance(fields, list | tuple) or len(fields) != FIELDS:
+        raise Refused(RefusalCode.UNDECODABLE, f"not {FIELDS} fields")
+    fields = [list(item) if isinstance(item, tuple) else item for item in fields]
+    if rlp.encode(fields) != unsigned[1:]:
+        raise Refused(RefusalCode.UNDECODABLE, "not canonical RLP")
+    return fields
+
+
+def _integer(item: object) -> int:
+    if not isinstance(item, bytes) or item[:1] == b"\x00" or len(item) > 32:
+        raise Refused(RefusalCode.UNDECODABLE, "not a canonical integer")
+    return int.from_bytes(item, "big")
+
+
+def _minimal(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")

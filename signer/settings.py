@@ -1,0 +1,245 @@
+"""The signer's own settings: `signer.toml` in its directory, read once, frozen.
+
+They are the limits that no caller can raise. Unknown keys are refused. Amounts are integers in
+minor units, written as TOML integers or decimal strings. Nothing here names a network address or
+a database: the signer has neither.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from signer.errors import ConfigurationError
+
+SETTINGS_FILE = "signer.toml"
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
+_CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+
+
+class Family(StrEnum):
+    """Which decoder and which signature."""
+
+    BITCOIN = "bitcoin"
+    """UTXO chains with P2WPKH (BTC, LTC)."""
+    EVM = "evm"
+    """Account chains with EIP-1559 transactions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetSettings:
+    """One asset that may leave; caps count first signatures, in minor units."""
+
+    asset: str
+    decimals: int
+    contract: bytes | None
+    cap_tx_minor: int
+    cap_hour_minor: int
+    cap_day_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """One network. Fees in the native coin's minor units.
+
+    `fee_rate_max` is sat per virtual byte (UTXO) or wei per gas (EVM). UTXO only: `hrp`,
+    `p2pkh_versions`, `p2sh_versions`. EVM only: `chain_id`, `gas_limit_max` and the gas top-up
+    caps (per tx, and per address and day).
+    """
+
+    name: str
+    family: Family
+    coin_type: int
+    is_test: bool
+    assets: Mapping[str, AssetSettings]
+    fee_max_minor: int
+    fee_day_max_minor: int
+    fee_rate_max: int
+    hrp: str = ""
+    p2pkh_versions: tuple[int, ...] = ()
+    p2sh_versions: tuple[int, ...] = ()
+    chain_id: int = 0
+    gas_limit_max: int = 0
+    gas_top_up_tx_max_minor: int = 0
+    gas_top_up_address_day_max_minor: int = 0
+
+    @property
+    def native(self) -> AssetSettings:
+        """The coin that pays fees."""
+        return next(item for item in self.assets.values() if item.contract is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the signer is told from outside, except secrets."""
+
+    directory: Path
+    socket: Path
+    admin_socket: Path
+    store: Path
+    anchor: Path
+    keyring: Path
+    passphrase_file: Path
+    peer_uids: tuple[int, ...]
+    admin_uids: tuple[int, ...]
+    authorities: tuple[str, ...]
+    networks: Mapping[str, NetworkSettings]
+
+    @property
+    def is_test(self) -> bool:
+        """Whether every network is a test network; main and test never mix."""
+        return all(network.is_test for network in self.networks.values())
+
+
+def load_settings(directory: Path, *, own_uid: int) -> Settings:
+    """Read `signer.toml`; raises ConfigurationError naming the wrong key."""
+    path = directory / SETTINGS_FILE
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    top = _Table(raw, str(path))
+    signer = top.table("signer")
+    networks = top.table("networks")
+    top.end()
+    result = Settings(
+        directory=directory,
+        socket=directory / signer.text("socket", "signer.sock"),
+        admin_socket=directory / signer.text("admin_socket", "admin.sock"),
+        store=directory / signer.text("store", "signer.sqlite"),
+        anchor=directory / signer.text("anchor"),
+        keyring=directory / signer.text("keyring", "keyring.json"),
+        passphrase_file=directory / signer.text("passphrase_file", "passphrase"),
+        peer_uids=signer.integers("peer_uids", (own_uid,)),
+        admin_uids=signer.integers("admin_uids", (own_uid,)),
+        authorities=signer.texts("authorities"),
+        networks={name: _network(name, networks.table(name)) for name in networks.keys()},
+    )
+    signer.end()
+    if result.anchor.parent.resolve() == result.store.parent.resolve():
+        raise ConfigurationError("signer.anchor: must lie in another directory than the store")
+    if not result.networks or not result.authorities:
+        raise ConfigurationError(f"{path}: at least one network and one authority are required")
+    if len({network.is_test for network in result.networks.values()}) > 1:
+        raise ConfigurationError("networks: main and test networks in one configuration")
+    return result
+
+
+def _network(name: str, raw: "_Table") -> NetworkSettings:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"networks.{name}: not a network name")
+    try:
+        family = Family(raw.text("family"))
+    except ValueError as error:
+        raise ConfigurationError(f"networks.{name}.family: bitcoin or evm") from error
+    assets = raw.table("assets")
+    parsed = [_asset(name, symbol, assets.table(symbol), family) for symbol in assets.keys()]
+    is_utxo = family is Family.BITCOIN
+    result = NetworkSettings(
+        name=name,
+        family=family,
+        coin_type=raw.integer("coin_type"),
+        is_test=raw.boolean("test"),
+        assets={item.asset: item for item in parsed},
+        fee_max_minor=raw.integer("fee_max_minor"),
+        fee_day_max_minor=raw.integer("fee_day_max_minor"),
+        fee_rate_max=raw.integer("fee_rate_max"),
+        hrp=raw.text("hrp") if is_utxo else "",
+        p2pkh_versions=raw.integers("p2pkh_versions") if is_utxo else (),
+        p2sh_versions=raw.integers("p2sh_versions") if is_utxo else (),
+        chain_id=0 if is_utxo else raw.integer("chain_id"),
+        gas_limit_max=0 if is_utxo else raw.integer("gas_limit_max"),
+        gas_top_up_tx_max_minor=0 if is_utxo else raw.integer("gas_top_up_tx_max_minor"),
+        gas_top_up_address_day_max_minor=(
+            0 if is_utxo else raw.integer("gas_top_up_address_day_max_minor")
+        ),
+    )
+    raw.end()
+    natives = [item for item in parsed if item.contract is None]
+    if len(natives) != 1:
+        raise ConfigurationError(f"networks.{name}.assets: exactly one native asset is required")
+    return result
+
+
+def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSettings:
+    contract = raw.text("contract", "")
+    if contract and (family is not Family.EVM or not _CONTRACT.fullmatch(contract)):
+        raise ConfigurationError(f"{raw.where}.contract: 0x and 40 hex digits, EVM only")
+    result = AssetSettings(
+        asset=f"{network}:{symbol}",
+        decimals=raw.integer("decimals"),
+        contract=bytes.fromhex(contract[2:]) if contract else None,
+        cap_tx_minor=raw.integer("cap_tx_minor"),
+        cap_hour_minor=raw.integer("cap_hour_minor"),
+        cap_day_minor=raw.integer("cap_day_minor"),
+    )
+    raw.end()
+    return result
+
+
+class _Table:
+    """One TOML table whose keys are taken one by one; what is left over is an error."""
+
+    def __init__(self, raw: dict[str, Any], where: str) -> None:
+        self._raw = dict(raw)
+        self.where = where
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._raw)
+
+    def end(self) -> None:
+        if self._raw:
+            raise ConfigurationError(f"{self.where}: unknown key {sorted(self._raw)[0]!r}")
+
+    def table(self, key: str) -> "_Table":
+        value = self._take(key, None)
+        if not isinstance(value, dict):
+            raise ConfigurationError(f"{self.where}.{key}: a table is required")
+        return _Table(value, f"{self.where}.{key}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{self.where}.{key}: a string is required")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        value = self._take(key, None)
+        if not isinstance(value, bool):
+            raise ConfigurationError(f"{self.where}.{key}: true or false is required")
+        return value
+
+    def integer(self, key: str) -> int:
+        return self._integer(self._take(key, None), key)
+
+    def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        value = self._take(key, None if default is None else list(default))
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{self.where}.{key}: a list of integers is required")
+        return tuple(self._integer(item, key) for item in value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._take(key, None)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise ConfigurationError(f"{self.where}.{key}: a list of strings is required")
+        return tuple(value)
+
+    def _integer(self, value: object, key: str) -> int:
+        if isinstance(value, str) and _DIGITS.fullmatch(value):
+            return int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ConfigurationError(f"{self.where}.{key}: an integer from 0 is required")
+        return value
+
+    def _take(self, key: str, default: object) -> object:
+        if key not in self._raw:
+            if default is None:
+                raise ConfigurationError(f"{self.where}.{key}: is missing")
+            return default
+        return self._raw.pop(key)

@@ -1,0 +1,266 @@
+"""The signer's memory: one SQLite file, its exclusive lock and its anchor.
+
+It owns every row the signer decides on and the log that chains them. A commit here is on disk
+(`synchronous=FULL`, no WAL) and its log head is in the anchor file, which lies elsewhere, before
+any signature leaves. A store that is missing, copied, or older than its anchor is refused. It
+must contain no rule about what may be signed.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from signer import audit
+from signer.errors import StoreError
+from signer.files import replace_atomically
+from signer.ports import Clock, Randomness
+
+STORE_VERSION = 1
+LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
+
+_SCHEMA = """
+CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
+CREATE TABLE log (
+    sequence INTEGER PRIMARY KEY, body TEXT NOT NULL, entry_hash TEXT NOT NULL UNIQUE);
+CREATE TABLE staff_keys (name TEXT PRIMARY KEY, public_key BLOB NOT NULL UNIQUE);
+CREATE TABLE used_statements (digest TEXT PRIMARY KEY);
+CREATE TABLE client_keys (
+    keyid TEXT PRIMARY KEY, public_key BLOB NOT NULL, brand TEXT NOT NULL, caps TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('trusted', 'frozen', 'revoked')));
+CREATE TABLE epochs (network TEXT PRIMARY KEY, epoch INTEGER NOT NULL);
+CREATE TABLE attempts (
+    attempt_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, network TEXT NOT NULL,
+    answer TEXT NOT NULL, txid TEXT, payments_hash TEXT, fee_rank TEXT, account TEXT,
+    nonce INTEGER);
+CREATE INDEX attempts_txid ON attempts (txid) WHERE txid IS NOT NULL;
+CREATE INDEX attempts_nonce ON attempts (network, account, nonce) WHERE nonce IS NOT NULL;
+CREATE TABLE paid (
+    brand TEXT NOT NULL, request_id TEXT NOT NULL, family TEXT NOT NULL,
+    PRIMARY KEY (brand, request_id));
+CREATE TABLE families (
+    family TEXT NOT NULL, attempt_id TEXT NOT NULL REFERENCES attempts,
+    PRIMARY KEY (family, attempt_id));
+CREATE TABLE attempt_outpoints (
+    attempt_id TEXT NOT NULL REFERENCES attempts, outpoint TEXT NOT NULL,
+    PRIMARY KEY (attempt_id, outpoint));
+CREATE TABLE nonces (
+    network TEXT NOT NULL, account TEXT NOT NULL, nonce INTEGER NOT NULL, family TEXT NOT NULL,
+    PRIMARY KEY (network, account, nonce));
+CREATE TABLE spent (
+    scope TEXT NOT NULL, at INTEGER NOT NULL, amount TEXT NOT NULL, attempt_id TEXT NOT NULL);
+CREATE INDEX spent_scope ON spent (scope, at);
+CREATE TRIGGER log_is_append_only BEFORE UPDATE ON log
+BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER log_is_kept BEFORE DELETE ON log
+BEGIN SELECT RAISE(ABORT, 'append only'); END;
+CREATE TRIGGER paid_is_for_ever BEFORE UPDATE ON paid
+BEGIN SELECT RAISE(ABORT, 'paid is for ever'); END;
+CREATE TRIGGER paid_is_kept BEFORE DELETE ON paid
+BEGIN SELECT RAISE(ABORT, 'paid is for ever'); END;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """Where the log stood, kept outside the store's folder."""
+
+    store_id: str
+    inode: int
+    sequence: int
+    entry_hash: str
+
+    def encode(self) -> bytes:
+        """To the anchor file's bytes."""
+        return json.dumps(
+            {
+                "store_id": self.store_id,
+                "inode": self.inode,
+                "sequence": self.sequence,
+                "entry_hash": self.entry_hash,
+            },
+            sort_keys=True,
+        ).encode()
+
+
+def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Randomness) -> None:
+    """Make an empty store and its anchor; raises StoreError if either is there."""
+    if path.exists() or anchor.exists():
+        raise StoreError("a store or an anchor is there already; it is never overwritten")
+    store_id = randomness.token(16).hex()
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with _connect(path) as connection:
+        connection.executescript(_SCHEMA)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)
+        )
+        connection.execute("COMMIT")
+    connection.close()
+    first = Anchor(
+        store_id=store_id, inode=path.stat().st_ino, sequence=0, entry_hash=audit.GENESIS_HASH
+    )
+    try:
+        replace_atomically(anchor, first.encode())
+    except OSError as error:
+        raise StoreError(f"{anchor}: cannot be written: {error.strerror}") from error
+
+
+class Store:
+    """An open, locked store. All methods are for one thread at a time."""
+
+    def __init__(self, path: Path, anchor: Path, *, fingerprint: str, clock: Clock) -> None:
+        """Open, lock and check against the anchor; raises StoreError."""
+        self._path = path
+        self._anchor_path = anchor
+        self._clock = clock
+        self._locks = [_lock(path), _lock(anchor)]
+        try:
+            self._open(fingerprint)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: not a usable store: {error}") from error
+
+    def _open(self, fingerprint: str) -> None:
+        if not self._path.exists():
+            raise StoreError(f"{self._path}: the store is missing")
+        self._connection = _connect(self._path)
+        version, store_id, owner = self._one("SELECT version, store_id, fingerprint FROM meta")
+        if version != STORE_VERSION or owner != fingerprint:
+            raise StoreError(f"{self._path}: of another version or another key set")
+        self._store_id: str = store_id
+        self._inode = self._path.stat().st_ino
+        anchor = read_anchor(self._anchor_path)
+        if anchor.store_id != store_id or anchor.inode != self._inode:
+            raise StoreError(f"{self._path}: a copy, not the store that the anchor names")
+        audit.check_contains(self.log_rows(), anchor.sequence, anchor.entry_hash)
+        self.sequence, self.entry_hash = self._last_entry()
+        self._is_anchored = False
+        self.ensure_anchored()
+
+    def close(self) -> None:
+        """Close the file and release the locks."""
+        self._connection.close()
+        for descriptor in self._locks:
+            os.close(descriptor)
+
+    def ensure_anchored(self) -> None:
+        """Bring the anchor to the log's head; raises StoreError: then nothing may be signed."""
+        if self._is_anchored:
+            if not self._anchor_path.exists():
+                raise StoreError("the anchor is gone")
+            return
+        anchor = Anchor(
+            store_id=self._store_id,
+            inode=self._inode,
+            sequence=self.sequence,
+            entry_hash=self.entry_hash,
+        )
+        try:
+            replace_atomically(self._anchor_path, anchor.encode())
+        except OSError as error:
+            raise StoreError(f"the anchor cannot be written: {error.strerror}") from error
+        self._is_anchored = True
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[None]:
+        """One durable change: commit, fsync, anchor. Raises StoreError if any part fails."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                self.sequence, self.entry_hash = self._last_entry()
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._connection.rollback()
+            self.sequence, self.entry_hash = self._last_entry()
+            raise StoreError(f"the store cannot be written: {error}") from error
+        self._is_anchored = False
+        self.ensure_anchored()
+
+    def append_log(self, kind: str, **fields: object) -> int:
+        """Chain one entry inside the open unit of work; returns its sequence."""
+        sequence = self.sequence + 1
+        body = audit.entry_body(
+            sequence=sequence,
+            at_seconds=self._clock.now_seconds(),
+            kind=kind,
+            previous_hash=self.entry_hash,
+            fields=fields,
+        )
+        entry_hash = audit.entry_hash(body)
+        self.execute("INSERT INTO log VALUES (?, ?, ?)", (sequence, body, entry_hash))
+        self.sequence, self.entry_hash = sequence, entry_hash
+        return sequence
+
+    def log_rows(self) -> Iterator[tuple[int, str, str]]:
+        """The whole log in order: (sequence, body, entry hash)."""
+        cursor = self._connection.execute(
+            "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
+        )
+        return iter(cursor)
+
+    def execute(self, sql: str, values: tuple[object, ...] = ()) -> None:
+        """One statement of a topic's store functions (`*_store.py`)."""
+        self._connection.execute(sql, values)
+
+    def rows(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one query of a topic's store functions."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row = self._connection.execute(sql).fetchone()
+        if row is None:
+            raise StoreError(f"{self._path}: holds no data")
+        return tuple(row)
+
+    def _last_entry(self) -> tuple[int, str]:
+        rows = self.rows("SELECT sequence, entry_hash FROM log ORDER BY sequence DESC LIMIT 1")
+        return (rows[0][0], rows[0][1]) if rows else (0, audit.GENESIS_HASH)
+
+
+def read_anchor(path: Path) -> Anchor:
+    """Parse the anchor; raises StoreError if it is missing or damaged."""
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        return Anchor(
+            store_id=str(raw["store_id"]),
+            inode=int(raw["inode"]),
+            sequence=int(raw["sequence"]),
+            entry_hash=str(raw["entry_hash"]),
+        )
+    except OSError as error:
+        raise StoreError(f"{path}: the anchor cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: the anchor is damaged") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _lock(path: Path) -> int:
+    target = path.with_name(path.name + ".lock")
+    try:
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{target}: cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(f"{target}: another signer runs on this key set") from error
+    return descriptor
