@@ -1,0 +1,1 @@
+"""From an accepted withdrawal to its settled posting."""
