@@ -1,0 +1,1 @@
+"""Tells the casino what happened: numbers committed events and delivers them, signed, in order."""
