@@ -1,0 +1,111 @@
+"""Unsigned Bitcoin-family txs as PSBT v0 (BIP 174), and their sizes.
+
+Pure: the same plan gives the same bytes. Inputs and outputs keep the order of the plan, change
+comes last. Each input carries its whole previous tx, so that a signer can prove its amount (S04).
+"""
+
+from collections.abc import Sequence
+
+from embit import psbt, script, transaction
+from embit.base import EmbitError
+
+from watchers.chain import Coin, Unsigned, UtxoPlan
+from watchers.chains.bitcoin import rawtx
+from watchers.chains.bitcoin.address import BitcoinAddressCodec
+from watchers.chains.errors import BadPlan
+from watchers.errors import NothingToReserve
+
+SEQUENCE_RBF = 0xFFFFFFFD  # BIP 125: signals replaceability, no relative lock time
+TX_VERSION = 2
+WEIGHT_PER_VB = 4
+INPUT_WEIGHT = 41 * WEIGHT_PER_VB + 108  # P2WPKH: outpoint, sequence; 72-byte signature and key
+SEGWIT_MARKER_WEIGHT = 2
+
+
+def size_vb(*, inputs: int, outputs: Sequence[str]) -> int:
+    """Signed virtual size with P2WPKH inputs and outputs to these scriptPubKeys; an upper bound."""
+    plain = 8 + _varint_size(inputs) + _varint_size(len(outputs))
+    plain += sum(8 + _varint_size(len(key) // 2) + len(key) // 2 for key in outputs)
+    weight = plain * WEIGHT_PER_VB + SEGWIT_MARKER_WEIGHT + inputs * INPUT_WEIGHT
+    return -(-weight // WEIGHT_PER_VB)
+
+
+def build(plan: UtxoPlan, *, codec: BitcoinAddressCodec, asset: str) -> Unsigned:
+    """The PSBT of a plan.
+
+    Raises `InvalidAddress` for a payment's address, `NothingToReserve` when the coins do not cover
+    the outputs, `BadPlan` for a plan that contradicts itself.
+    """
+    _check_plan(plan, asset=asset)
+    keys = [codec.parse(payment.address).key for payment in plan.payments]
+    amounts = [payment.amount_minor for payment in plan.payments]
+    change_outputs: dict[int, str] = {}
+    if plan.change is not None:
+        change_outputs[len(keys)] = plan.change.path
+        keys.append(plan.change.key)
+        amounts.append(plan.change_minor)
+    fee_minor = sum(coin.amount_minor for coin in plan.coins) - sum(amounts)
+    if fee_minor < 0:
+        raise NothingToReserve("the coins do not cover the outputs")
+    return Unsigned(
+        data=_psbt(plan.coins, keys, amounts),
+        fee_minor=fee_minor,
+        size_vb=size_vb(inputs=len(plan.coins), outputs=keys),
+        input_paths=tuple(coin.path for coin in plan.coins),
+        payment_outputs=tuple(range(len(plan.payments))),
+        change_outputs=change_outputs,
+    )
+
+
+def _check_plan(plan: UtxoPlan, *, asset: str) -> None:
+    if not plan.coins:
+        raise NothingToReserve("no coins")
+    if not plan.payments and plan.change is None:
+        raise BadPlan("no outputs")
+    if len({coin.outpoint for coin in plan.coins}) != len(plan.coins):
+        raise BadPlan("a coin twice")
+    if any(payment.asset != asset for payment in plan.payments):
+        raise BadPlan(f"a payment in another asset than {asset}")
+    if any(payment.amount_minor <= 0 for payment in plan.payments):
+        raise BadPlan("a payment of nothing")
+    if (plan.change is None) != (plan.change_minor == 0) or plan.change_minor < 0:
+        raise BadPlan("change and its amount do not fit")
+
+
+def _psbt(coins: Sequence[Coin], keys: Sequence[str], amounts: Sequence[int]) -> bytes:
+    inputs = [
+        transaction.TransactionInput(
+            bytes.fromhex(coin.outpoint.txid), coin.outpoint.vout, sequence=SEQUENCE_RBF
+        )
+        for coin in coins
+    ]
+    outputs = [
+        transaction.TransactionOutput(amount, script.Script(bytes.fromhex(key)))
+        for amount, key in zip(amounts, keys, strict=True)
+    ]
+    unsigned = transaction.Transaction(version=TX_VERSION, vin=inputs, vout=outputs, locktime=0)
+    container = psbt.PSBT(unsigned)
+    for scope, coin in zip(container.inputs, coins, strict=True):
+        scope.non_witness_utxo = _previous_tx(coin)
+    return bytes(container.serialize())
+
+
+def _previous_tx(coin: Coin) -> transaction.Transaction:
+    """The parsed previous tx, which must contain the coin exactly as the books say."""
+    try:
+        reduced = rawtx.reduce(coin.previous_tx)
+        previous = transaction.Transaction.parse(reduced.data)
+    except (rawtx.BadRawTx, EmbitError, ValueError) as error:
+        raise BadPlan(f"previous tx of {coin.outpoint.txid} does not parse") from error
+    if reduced.txid != coin.outpoint.txid or coin.outpoint.vout >= len(previous.vout):
+        raise BadPlan(f"previous tx of {coin.outpoint.txid} is another one")
+    out = previous.vout[coin.outpoint.vout]
+    if out.value != coin.amount_minor or out.script_pubkey.data.hex() != coin.key:
+        raise BadPlan(f"coin {coin.outpoint.txid}:{coin.outpoint.vout} differs from its tx")
+    return previous
+
+
+def _varint_size(value: int) -> int:
+    if value < 0xFD:
+        return 1
+    return 3 if value <= 0xFFFF else 5

@@ -1,0 +1,185 @@
+"""Node JSON of Bitcoin-family blocks and txs -> the house's value types.
+
+Pure; a shape that is not understood raises `NodeUnavailable`, so that nothing is ever read as
+empty. Litecoin's MWEB parts (outputs without value, inputs without txid) are skipped, they move
+no coin that a scriptPubKey of ours could hold (D32). Match key: scriptPubKey hex (D27).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, Spend, Transfer
+from watchers.chains.bitcoin import rawtx
+from watchers.errors import NodeUnavailable
+
+NO_PARENT = "00" * 32  # the parent field of a genesis header
+COIN = 10**8
+SUPPLY_MAX_MINOR = 84_000_000 * COIN  # Litecoin's; no output can hold more
+HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
+
+
+def amount_minor(value: object) -> int:
+    """Satoshi of a node's number, exactly (D30). NodeUnavailable when it has a 9th digit."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise NodeUnavailable("amount is not a number")
+    scaled = Decimal(value).scaleb(8)
+    if scaled != scaled.to_integral_value() or not 0 <= scaled <= SUPPLY_MAX_MINOR:
+        raise NodeUnavailable("amount is out of range")
+    return int(scaled)
+
+
+def mapping(value: object, what: str) -> Mapping[str, object]:
+    """`value` as a JSON object, or NodeUnavailable."""
+    if not isinstance(value, Mapping):
+        raise NodeUnavailable(f"{what}: an object is required")
+    return value
+
+
+def sequence(value: object, what: str) -> Sequence[object]:
+    """`value` as a JSON list, or NodeUnavailable."""
+    if not isinstance(value, list):
+        raise NodeUnavailable(f"{what}: a list is required")
+    return value
+
+
+def hash_text(value: object, what: str) -> str:
+    """`value` as a 32-byte hash in hex, or NodeUnavailable."""
+    if not isinstance(value, str) or not HASH.fullmatch(value):
+        raise NodeUnavailable(f"{what}: a hash is required")
+    return value
+
+
+def integer(value: object, what: str) -> int:
+    """`value` as a non-negative integer, or NodeUnavailable."""
+    if type(value) is not int or value < 0:
+        raise NodeUnavailable(f"{what}: a number is required")
+    return value
+
+
+def header(value: object) -> BlockRef:
+    """A `getblockheader` answer, or the header fields of a `getblock` one."""
+    raw = mapping(value, "header")
+    height = integer(raw.get("height"), "height")
+    parent = raw.get("previousblockhash")
+    if parent is None and height:
+        raise NodeUnavailable("header: no parent hash")
+    return BlockRef(
+        height=height,
+        hash=hash_text(raw.get("hash"), "hash"),
+        parent_hash=NO_PARENT if parent is None else hash_text(parent, "previousblockhash"),
+        time_seconds=integer(raw.get("time"), "time"),
+    )
+
+
+def block(value: object, *, block_hash: str, asset: str) -> Block:
+    """A `getblock` answer at verbosity 2, complete or refused (N04, N10, N11).
+
+    The txids must hash to the merkle root that the node names, and their number must be `nTx`.
+    """
+    raw = mapping(value, "block")
+    ref = header(raw)
+    if ref.hash != block_hash:
+        raise NodeUnavailable("block: the hash of another block")
+    txs = [mapping(item, "tx") for item in sequence(raw.get("tx"), "tx")]
+    txids = [hash_text(tx.get("txid"), "txid") for tx in txs]
+    if not txids or integer(raw.get("nTx"), "nTx") != len(txids):
+        raise NodeUnavailable("block: the list of txs is not complete")
+    if rawtx.merkle_root(txids) != raw.get("merkleroot"):
+        raise NodeUnavailable("block: txids do not hash to the merkle root")
+    transfers: list[Transfer] = []
+    spends: list[Spend] = []
+    raw_txs: dict[str, bytes] = {}
+    for txid, tx in zip(txids, txs, strict=True):
+        transfers.extend(_transfers(tx, txid=txid, asset=asset))
+        spends.extend(_spends(tx, txid=txid))
+        network_bytes = _network_bytes(tx, txid=txid)
+        if network_bytes is not None:
+            raw_txs[txid] = network_bytes
+    return Block(
+        ref=ref,
+        transfers=tuple(transfers),
+        spends=tuple(spends),
+        sends=(),
+        txids=tuple(txids),
+        raw_txs=raw_txs,
+    )
+
+
+def mempool_tx(value: object, *, txid: str, asset: str) -> MempoolTx:
+    """A verbose `getrawtransaction` answer."""
+    tx = mapping(value, "tx")
+    if hash_text(tx.get("txid"), "txid") != txid:
+        raise NodeUnavailable("tx: the txid of another tx")
+    return MempoolTx(
+        txid=txid,
+        transfers=tuple(_transfers(tx, txid=txid, asset=asset)),
+        spends=tuple(_spends(tx, txid=txid)),
+    )
+
+
+def spends(value: object, *, txid: str) -> tuple[Spend, ...]:
+    """The inputs of a verbose tx."""
+    return tuple(_spends(mapping(value, "tx"), txid=txid))
+
+
+def _transfers(tx: Mapping[str, object], *, txid: str, asset: str) -> list[Transfer]:
+    is_coinbase = any("coinbase" in mapping(vin, "vin") for vin in sequence(tx.get("vin"), "vin"))
+    found: list[Transfer] = []
+    for number, item in enumerate(sequence(tx.get("vout"), "vout")):
+        out = mapping(item, "vout")
+        if out.get("ismweb") is True:
+            continue  # stays inside MWEB: no value, no script
+        if integer(out.get("n"), "n") != number and not _has_mweb(tx):
+            raise NodeUnavailable("vout: outputs are not in order")
+        script = mapping(out.get("scriptPubKey"), "scriptPubKey").get("hex")
+        if not isinstance(script, str) or not HEX.fullmatch(script):
+            raise NodeUnavailable("scriptPubKey: hex is required")
+        value = amount_minor(out.get("value"))
+        if value == 0:
+            continue  # OP_RETURN and the like move nothing (D21)
+        found.append(
+            Transfer(
+                txid=txid,
+                position=f"out:{integer(out.get('n'), 'n')}",
+                asset=asset,
+                to_key=script,
+                amount_minor=value,
+                is_coinbase=is_coinbase,
+            )
+        )
+    return found
+
+
+def _has_mweb(tx: Mapping[str, object]) -> bool:
+    return any(
+        mapping(part, "part").get("ismweb") is True
+        for field in ("vin", "vout")
+        for part in sequence(tx.get(field), field)
+    )
+
+
+def _spends(tx: Mapping[str, object], *, txid: str) -> list[Spend]:
+    found: list[Spend] = []
+    for item in sequence(tx.get("vin"), "vin"):
+        vin = mapping(item, "vin")
+        if "coinbase" in vin or vin.get("ismweb") is True:
+            continue
+        outpoint = Outpoint(
+            txid=hash_text(vin.get("txid"), "vin.txid"), vout=integer(vin.get("vout"), "vin.vout")
+        )
+        found.append(Spend(txid=txid, outpoint=outpoint))
+    return found
+
+
+def _network_bytes(tx: Mapping[str, object], *, txid: str) -> bytes | None:
+    """Bytes that a BIP 174 parser reads and that hash to `txid`, else None."""
+    text = tx.get("hex")
+    if not isinstance(text, str) or not HEX.fullmatch(text):
+        raise NodeUnavailable("tx: hex is required")
+    try:
+        reduced = rawtx.reduce(bytes.fromhex(text))
+    except rawtx.BadRawTx:
+        return None
+    return reduced.data if reduced.txid == txid else None

@@ -1,0 +1,80 @@
+"""What is asked of a Core-compatible node, and how its identity is checked.
+
+Owns the RPC method names of this family. The connection is `watchers.chains.node`, the protocol
+`watchers.chains.jsonrpc`; meanings are in `decode.py`, `fee.py` and `errors.py`.
+"""
+
+from collections.abc import Sequence
+
+from config.clock import Clock
+from watchers.chains.bitcoin.errors import METHOD_NOT_FOUND, NOT_FOUND, OUT_OF_RANGE
+from watchers.chains.errors import RpcError
+from watchers.chains.jsonrpc import Endpoint, JsonRpc, Post, endpoint
+from watchers.errors import WrongNetwork
+
+
+class BitcoinNode:
+    """Typed by method, not yet by answer: results are JSON values that `decode.py` checks."""
+
+    def __init__(
+        self, urls: Sequence[str], post: Post, *, clock: Clock, genesis_hash: str, network: str
+    ) -> None:
+        self._genesis_hash = genesis_hash
+        self._network = network
+        self.rpc = JsonRpc(
+            [endpoint(url) for url in urls], post, clock=clock, identify=self._identify
+        )
+
+    async def _identify(self, rpc: JsonRpc, node: Endpoint) -> None:
+        """WrongNetwork unless the node's block 0 is ours (D62, N02)."""
+        found = await rpc.ask(node, "getblockhash", 0)
+        if found != self._genesis_hash:
+            raise WrongNetwork(f"node {node.label} does not serve {self._network}")
+
+    async def header(self, block_hash: str) -> object | None:
+        """`getblockheader`, or None when the node does not know the hash."""
+        try:
+            return await self.rpc.call("getblockheader", block_hash, True)
+        except RpcError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+
+    async def hash_at(self, height: int) -> object | None:
+        """`getblockhash`, or None above the tip."""
+        try:
+            return await self.rpc.call("getblockhash", height)
+        except RpcError as error:
+            if error.code == OUT_OF_RANGE:
+                return None
+            raise
+
+    async def tx(self, txid: str) -> object | None:
+        """Verbose `getrawtransaction`, or None when the node does not know the txid."""
+        try:
+            return await self.rpc.call("getrawtransaction", txid, True)
+        except RpcError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+
+    async def pooled_txs(self, txids: Sequence[str]) -> dict[str, object]:
+        """Verbose txs by txid; those that left the mempool meanwhile are absent."""
+        calls = [("getrawtransaction", (txid, True)) for txid in txids]
+        found: dict[str, object] = {}
+        for txid, answer in zip(txids, await self.rpc.batch(calls), strict=True):
+            if isinstance(answer, RpcError):
+                if answer.code != NOT_FOUND:
+                    raise answer
+                continue
+            found[txid] = answer
+        return found
+
+    async def pooled_spender(self, txid: str, vout: int) -> object | None:
+        """`gettxspendingprevout` (Core >= 24), or None where the node has no such method."""
+        try:
+            return await self.rpc.call("gettxspendingprevout", [{"txid": txid, "vout": vout}])
+        except RpcError as error:
+            if error.code == METHOD_NOT_FOUND:
+                return None
+            raise

@@ -1,0 +1,24 @@
+"""Facts of one Bitcoin-family network that parsing, deriving and building need.
+
+Values come from the chain registry; this module owns only their shape.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BitcoinParams:
+    """One network. Versions are the base58check prefixes of BIP 13 and BIP 32.
+
+    `coin_type` is SLIP-44 (1 on every test network); `asset` is the id of the native coin.
+    """
+
+    network: str
+    asset: str
+    genesis_hash: str
+    hrp: str
+    p2pkh_versions: frozenset[int]
+    p2sh_versions: frozenset[int]
+    xpub_versions: frozenset[bytes]
+    coin_type: int
+    uri_scheme: str

@@ -1,0 +1,75 @@
+"""What is asked of an Ethereum JSON-RPC node, and how its identity is checked.
+
+Owns the RPC method names of this family. The connection is `watchers.chains.node`, the protocol
+`watchers.chains.jsonrpc`; meanings are in `decode.py`, `fee.py` and `errors.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from config.clock import Clock
+from watchers.chains.errors import RpcError
+from watchers.chains.evm.decode import quantity
+from watchers.chains.evm.errors import METHOD_NOT_FOUND, UNKNOWN_BLOCK_TAG
+from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, endpoint
+from watchers.errors import WrongNetwork
+
+BlockId = str | Mapping[str, object]
+BALANCE_OF_SELECTOR = "0x70a08231"  # balanceOf(address)
+
+
+class EvmNode:
+    """Typed by method, not yet by answer: results are JSON values that `decode.py` checks."""
+
+    def __init__(
+        self, urls: Sequence[str], post: Post, *, clock: Clock, chain_id: int, network: str
+    ) -> None:
+        self._chain_id = chain_id
+        self._network = network
+        self.rpc = JsonRpc(
+            [endpoint(url) for url in urls], post, clock=clock, identify=self._identify
+        )
+
+    async def _identify(self, rpc: JsonRpc, node: Endpoint) -> None:
+        """WrongNetwork unless the node has our chain id (D62, N02)."""
+        found = quantity(await rpc.ask(node, "eth_chainId"), "eth_chainId")
+        if found != self._chain_id:
+            raise WrongNetwork(f"node {node.label} does not serve {self._network}")
+
+    async def header_at(self, height: int) -> object:
+        """A block without txs by height, or None above the tip."""
+        return await self.rpc.call("eth_getBlockByNumber", hex(height), False)
+
+    async def header_of(self, block_hash: str) -> object:
+        """A block without txs by hash, or None when unknown."""
+        return await self.rpc.call("eth_getBlockByHash", block_hash, False)
+
+    async def tagged(self, tag: str, *, with_txs: bool = False) -> object:
+        """The block of a tag (`latest`, `finalized`, `pending`), or None when there is none."""
+        try:
+            return await self.rpc.call("eth_getBlockByNumber", tag, with_txs)
+        except RpcError as error:
+            if error.code == UNKNOWN_BLOCK_TAG:
+                return None
+            raise
+
+    async def receipts(self, block_hash: str, txids: Sequence[str]) -> object:
+        """All receipts of a block in order, by one call or, where a node has none, one by one."""
+        try:
+            return await self.rpc.call("eth_getBlockReceipts", block_hash)
+        except RpcError as error:
+            if error.code != METHOD_NOT_FOUND:
+                raise
+        return await self.rpc.batch_all([("eth_getTransactionReceipt", (txid,)) for txid in txids])
+
+    async def balances(
+        self, keys: Sequence[str], contract: str | None, block_id: BlockId
+    ) -> list[object]:
+        """One balance answer per key at a block: native, or `balanceOf` of a contract."""
+        return await self.rpc.batch_all([_balance_call(key, contract, block_id) for key in keys])
+
+
+def _balance_call(key: str, contract: str | None, block_id: BlockId) -> Call:
+    if contract is None:
+        return ("eth_getBalance", (key, block_id))
+    data = BALANCE_OF_SELECTOR + key[2:].rjust(64, "0")
+    return ("eth_call", ({"to": contract, "data": data}, block_id))

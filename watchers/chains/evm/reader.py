@@ -1,0 +1,143 @@
+"""`ChainReader` for EVM networks.
+
+Asks by block hash wherever it matters, so that a lagging or forked node cannot answer for another
+block (N12). Keeps only the set of pending txids already reported.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TxPlace, TxStatus
+from watchers.chains.errors import RpcError
+from watchers.chains.evm import decode
+from watchers.chains.evm.errors import INVALID_PARAMS
+from watchers.chains.evm.node import EvmNode
+from watchers.chains.evm.params import EvmParams
+from watchers.errors import NodeUnavailable, TipMoved, UnsupportedOperation
+
+
+class EvmReader:
+    """What Ethereum JSON-RPC nodes say about one network."""
+
+    def __init__(self, node: EvmNode, params: EvmParams) -> None:
+        self._node = node
+        self._params = params
+        self._reported: set[str] = set()
+
+    async def check_identity(self) -> None:
+        await self._node.rpc.check_identity()
+
+    async def tip(self) -> BlockRef:
+        return decode.header(await self._node.tagged("latest"))
+
+    async def finalised_height(self) -> int | None:
+        if not self._params.has_finalized_tag:
+            return None
+        answer = await self._node.tagged("finalized")
+        return 0 if answer is None else decode.header(answer).height
+
+    async def ref_at(self, height: int) -> BlockRef | None:
+        answer = await self._node.header_at(height)
+        if answer is None:
+            return None
+        ref = decode.header(answer)
+        if ref.height != height:
+            raise NodeUnavailable("block: of another height")
+        return ref
+
+    async def ref_of(self, block_hash: str) -> BlockRef | None:
+        answer = await self._node.header_of(block_hash)
+        if answer is None:
+            return None
+        ref = decode.header(answer)
+        if ref.hash != block_hash:
+            raise NodeUnavailable("block: the hash of another block")
+        return ref
+
+    async def block(self, block_hash: str) -> Block:
+        answer = await self._node.rpc.call("eth_getBlockByHash", block_hash, True)
+        txs = decode.block_txs(answer, block_hash=block_hash)
+        txids = [decode.hash_text(tx.get("hash"), "tx.hash") for tx in txs]
+        receipts = await self._node.receipts(block_hash, txids) if txids else []
+        # A full block takes over 10 ms to reduce (HOUSE 11).
+        return await asyncio.to_thread(
+            decode.block, answer, receipts, block_hash=block_hash, params=self._params
+        )
+
+    async def mempool(self) -> Sequence[MempoolTx]:
+        """The txs of the node's pending block; a node without one has no mempool (N22)."""
+        try:
+            answer = await self._node.tagged("pending", with_txs=True)
+        except RpcError as error:
+            if error.code == INVALID_PARAMS:
+                return []
+            raise
+        if answer is None:
+            return []
+        items = decode.sequence(decode.mapping(answer, "block").get("transactions"), "pending")
+        present = [decode.mempool_tx(item, params=self._params) for item in items]
+        new = [tx for tx in present if tx.txid not in self._reported]
+        self._reported = {tx.txid for tx in present}
+        return new
+
+    async def tx_status(self, txid: str) -> TxStatus:
+        answer = await self._node.rpc.call("eth_getTransactionByHash", txid)
+        if answer is None:
+            return TxStatus(place=TxPlace.UNKNOWN)
+        tx = decode.mapping(answer, "tx")
+        if decode.hash_text(tx.get("hash"), "tx.hash") != txid:
+            raise NodeUnavailable("tx: the txid of another tx")
+        if tx.get("blockHash") is None:
+            return TxStatus(place=TxPlace.MEMPOOL)
+        block_hash = decode.hash_text(tx.get("blockHash"), "tx.blockHash")
+        receipt = decode.checked_receipt(
+            await self._node.rpc.call("eth_getTransactionReceipt", txid),
+            txid=txid,
+            block_hash=block_hash,
+        )
+        ref = await self.ref_of(block_hash)
+        if ref is None or await self.ref_at(ref.height) != ref:
+            raise NodeUnavailable("tx: its block is not on the active chain")
+        return TxStatus(place=TxPlace.MINED, block=ref, is_success=decode.is_success(receipt))
+
+    async def spender(self, outpoint: Outpoint) -> str | None:
+        return None  # account chains have no outpoints; the nonce tells
+
+    async def account_nonce(self, key: str) -> int:
+        answer = await self._node.rpc.call("eth_getTransactionCount", key, "latest")
+        return decode.quantity(answer, "eth_getTransactionCount")
+
+    async def holdings(
+        self, keys: Sequence[str], asset: str, *, block_hash: str
+    ) -> Mapping[str, int]:
+        try:
+            contract = self._params.contract_of(asset)
+        except KeyError as error:
+            raise UnsupportedOperation(f"{asset} is not listed") from error
+        try:
+            answers = await self._node.balances(
+                keys, contract, {"blockHash": block_hash, "requireCanonical": True}
+            )
+        except RpcError as error:
+            if error.code != INVALID_PARAMS:
+                raise
+            answers = await self._balances_by_height(keys, contract, block_hash=block_hash)
+        read = decode.quantity if contract is None else decode.word
+        return {key: read(answer, "balance") for key, answer in zip(keys, answers, strict=True)}
+
+    async def open_coins(
+        self, outpoints: Sequence[Outpoint], *, block_hash: str
+    ) -> Mapping[Outpoint, int]:
+        raise UnsupportedOperation(f"{self._params.network} holds balances, not coins")
+
+    async def _balances_by_height(
+        self, keys: Sequence[str], contract: str | None, *, block_hash: str
+    ) -> list[object]:
+        """For nodes without EIP-1898: by number, with the hash checked before and after."""
+        ref = await self.ref_of(block_hash)
+        if ref is None or await self.ref_at(ref.height) != ref:
+            raise TipMoved(f"{block_hash} is not on the active chain")
+        answers = await self._node.balances(keys, contract, hex(ref.height))
+        if await self.ref_at(ref.height) != ref:
+            raise TipMoved("the chain changed while balances were read")
+        return answers

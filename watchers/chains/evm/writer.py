@@ -1,0 +1,51 @@
+"""`ChainWriter` for EVM networks: fee quotes, EIP-1559 payloads, broadcast.
+
+Never signs and never retries a broadcast (CASES: client libraries that do hide the first answer).
+"""
+
+from collections.abc import Sequence
+
+from eth_utils.crypto import keccak
+
+from watchers.chain import AccountPlan, FeeQuote, SendOutcome, SendResult, Unsigned, UtxoPlan
+from watchers.chains.evm import build, fee
+from watchers.chains.evm.address import EvmAddressCodec
+from watchers.chains.evm.errors import result_of
+from watchers.chains.evm.node import EvmNode
+from watchers.chains.evm.params import EvmParams
+from watchers.errors import NodeUnavailable, UnsupportedOperation
+
+
+class EvmWriter:
+    """What we ask of the nodes of one network, and what we build for it."""
+
+    def __init__(self, node: EvmNode, params: EvmParams, codec: EvmAddressCodec) -> None:
+        self._node = node
+        self._params = params
+        self._codec = codec
+
+    async def fee_quote(self) -> FeeQuote:
+        history = await self._node.rpc.call(
+            "eth_feeHistory", hex(fee.HISTORY_BLOCKS), "latest", list(fee.PERCENTILES)
+        )
+        return fee.quote(history, await self._node.rpc.call("eth_maxPriorityFeePerGas"))
+
+    def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
+        raise UnsupportedOperation(f"{self._params.network} charges gas, not size")
+
+    def gas_limit(self, asset: str) -> int:
+        return build.gas_limit(asset, params=self._params)
+
+    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+        if not isinstance(plan, AccountPlan):
+            raise UnsupportedOperation(f"{self._params.network} takes account plans")
+        return build.build(plan, codec=self._codec, params=self._params)
+
+    async def send(self, raw: bytes) -> SendResult:
+        try:
+            answer = await self._node.rpc.send_once("eth_sendRawTransaction", "0x" + raw.hex())
+        except NodeUnavailable as error:
+            return result_of(error)
+        if answer != "0x" + keccak(raw).hex():
+            return SendResult(outcome=SendOutcome.UNCLEAR, detail="the node named another txid")
+        return SendResult(outcome=SendOutcome.ACCEPTED, detail="")

@@ -1,0 +1,106 @@
+"""Family name -> factory: builds the `Chain` of a network from its registry facts.
+
+The only module that knows all families (HOUSE 8). It opens no connection; the first call does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import assert_never
+
+from config.assets import AssetSpec
+from config.chains import ChainSpec, Family, Finality
+from config.clock import Clock, SystemClock
+from watchers.chain import Chain
+from watchers.chains.bitcoin import BitcoinChain, BitcoinParams
+from watchers.chains.evm import EvmChain, EvmParams
+from watchers.chains.node import HttpTransport
+
+REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
+URI_SCHEMES = {"btc": "bitcoin", "ltc": "litecoin"}  # BIP 21 and its Litecoin counterpart
+
+Factory = Callable[[ChainSpec, Sequence[str], Sequence[AssetSpec], HttpTransport, Clock], Chain]
+
+
+def build_chain(
+    spec: ChainSpec,
+    node_urls: Sequence[str],
+    assets: Iterable[AssetSpec],
+    *,
+    clock: Clock | None = None,
+    timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+) -> Chain:
+    """The chain of one network over its nodes in order of preference.
+
+    `assets` may hold those of other networks too. Raises ValueError for a URL or spec that cannot
+    work, without showing credentials.
+    """
+    listed = [asset for asset in assets if asset.network == spec.network]
+    transport = HttpTransport(timeout_seconds=timeout_seconds)
+    factory = FACTORIES[spec.family]
+    return factory(spec, node_urls, listed, transport, clock or SystemClock())
+
+
+def bitcoin_params(spec: ChainSpec) -> BitcoinParams:
+    """What the bitcoin family needs of a spec. ValueError when something is missing."""
+    if spec.genesis_hash is None or spec.bech32_hrp is None:
+        raise ValueError(f"{spec.network}: genesis hash and human-readable part are required")
+    return BitcoinParams(
+        network=spec.network,
+        asset=spec.native_asset,
+        genesis_hash=spec.genesis_hash,
+        hrp=spec.bech32_hrp,
+        p2pkh_versions=frozenset(int(item, 16) for item in spec.p2pkh_versions),
+        p2sh_versions=frozenset(int(item, 16) for item in spec.p2sh_versions),
+        xpub_versions=frozenset(bytes.fromhex(item) for item in spec.xpub_versions),
+        coin_type=spec.coin_type,
+        uri_scheme=URI_SCHEMES.get(spec.network, spec.network),
+    )
+
+
+def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
+    """What the evm family needs of a spec and its assets. ValueError when something is missing."""
+    if spec.evm_chain_id is None:
+        raise ValueError(f"{spec.network}: a chain id is required")
+    return EvmParams(
+        network=spec.network,
+        chain_id=spec.evm_chain_id,
+        native_asset=spec.native_asset,
+        tokens={asset.contract.lower(): asset.id for asset in assets if asset.contract is not None},
+        coin_type=spec.coin_type,
+        xpub_versions=frozenset(bytes.fromhex(item) for item in spec.xpub_versions),
+        has_finalized_tag=_has_finalized_tag(spec.finality),
+    )
+
+
+def _has_finalized_tag(finality: Finality) -> bool:
+    match finality:
+        case Finality.FINALIZED_TAG:
+            return True
+        case Finality.DEPTH:
+            return False
+        case _:
+            assert_never(finality)
+
+
+def _bitcoin(
+    spec: ChainSpec,
+    node_urls: Sequence[str],
+    _assets: Sequence[AssetSpec],
+    transport: HttpTransport,
+    clock: Clock,
+) -> Chain:
+    params = bitcoin_params(spec)
+    return BitcoinChain(params, node_urls, post=transport, clock=clock, close=transport.close)
+
+
+def _evm(
+    spec: ChainSpec,
+    node_urls: Sequence[str],
+    assets: Sequence[AssetSpec],
+    transport: HttpTransport,
+    clock: Clock,
+) -> Chain:
+    params = evm_params(spec, assets)
+    return EvmChain(params, node_urls, post=transport, clock=clock, close=transport.close)
+
+
+FACTORIES: Mapping[Family, Factory] = {Family.BITCOIN: _bitcoin, Family.EVM: _evm}
