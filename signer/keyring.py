@@ -17,7 +17,7 @@ from argon2.low_level import Type, hash_secret_raw
 from coincurve import PrivateKey, PublicKey
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from embit import bip32, bip39, hashes  # type: ignore[import-untyped]
+from embit import bip32, bip39, hashes
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 

@@ -6,7 +6,7 @@ version bytes; witness v2 to v16 are refused. EVM: 20 bytes, EIP-55 checked when
 
 import re
 
-from embit import base58, bech32  # type: ignore[import-untyped]
+from embit import base58, bech32
 from eth_utils.address import to_checksum_address
 
 from signer.errors import RefusalCode, Refused

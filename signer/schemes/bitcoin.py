@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from embit import compact  # type: ignore[import-untyped]
-from embit.base import EmbitError  # type: ignore[import-untyped]
-from embit.psbt import PSBT  # type: ignore[import-untyped]
-from embit.script import (  # type: ignore[import-untyped]
+from embit import compact
+from embit.base import EmbitError
+from embit.psbt import PSBT
+from embit.script import (
     Script,
     Witness,
     p2pkh_from_p2wpkh,
 )
-from embit.transaction import SIGHASH  # type: ignore[import-untyped]
+from embit.transaction import SIGHASH
 
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring

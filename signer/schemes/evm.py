@@ -1,4 +1,4 @@
-"""Account transactions: the signer's own reading of an unsigned EIP-1559 payload, and its signature.
+"""Account transactions: the signer's own reading of an EIP-1559 payload, and its signature.
 
 Allow-list of shapes: a native transfer with empty data, or ERC-20 `transfer(address,uint256)` to a
 listed contract. No creation, no other selector, no access list, no other type (S10). It must not

@@ -1,0 +1,156 @@
+"""Who asked for a payment: the client's HTTP Message Signature (RFC 9421), checked in the vault.
+
+The library canonicalises and verifies; this module says which message, components, parameters,
+route, authority, key and digest are acceptable (CONTRACT 3). The brand comes from the signer's
+own register, never from the caller. It must not look at the tx.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from http_message_signatures import (
+    HTTPMessageVerifier,
+    HTTPSignatureComponentResolver,
+    HTTPSignatureKeyResolver,
+)
+from http_message_signatures.algorithms import ED25519
+from http_message_signatures.exceptions import HTTPMessageSignaturesException, InvalidSignature
+from http_message_signatures.structures import VerifyResult
+
+from signer.errors import RefusalCode, Refused
+from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, parse_order
+from signer.protocol import Authorisation, Payment
+from signer.register_store import ClientKey, client_key
+from signer.settings import Settings
+from signer.store import Store
+
+AHEAD_SECONDS = 60  # CONTRACT 3: `created` at most 60 s ahead
+COMPONENTS = ("@method", "@authority", "@path", "@query", "content-digest", "idempotency-key")
+PARAMETERS = {"created", "nonce", "keyid", "alg"}
+_DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:", re.ASCII)
+_HEADER_BYTES_MAX = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorisedOrder:
+    """An order, the register's view of the key that signed it, and when it was signed."""
+
+    order: Order
+    key: ClientKey
+    created_seconds: int
+
+
+def authorise(
+    payment: Payment, *, store: Store, settings: Settings, now_seconds: int
+) -> AuthorisedOrder:
+    """Verify one payment's authorisation; raises Refused. The key's state is left to policy."""
+    claim = payment.authorisation
+    _check_route(claim, settings)
+    result = _verify(claim, store)
+    keyid, created = str(result.parameters["keyid"]), int(result.parameters["created"])
+    key = client_key(store, keyid)
+    if key is None:  # the resolver has just found it
+        raise Refused(RefusalCode.UNKNOWN_KEY, "the key has left the register")
+    if created > now_seconds + AHEAD_SECONDS:
+        raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
+    if key.brand != payment.brand:
+        raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the key is not of the claimed brand")
+    order = parse_order(
+        claim.body,
+        path=claim.path,
+        request_id=payment.request_id,
+        created_seconds=created,
+        settings=settings,
+    )
+    return AuthorisedOrder(order=order, key=key, created_seconds=created)
+
+
+def _check_route(claim: Authorisation, settings: Settings) -> None:
+    is_route = claim.method == "POST" and claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
+    if not is_route or claim.query != "?":
+        raise Refused(RefusalCode.UNAUTHENTIC, "not a POST to a withdrawal route")
+    if claim.authority not in settings.authorities:
+        raise Refused(RefusalCode.UNAUTHENTIC, "the authority is not on the signer's list")
+    if set(claim.headers) != {"content-digest", "idempotency-key"}:
+        raise Refused(RefusalCode.UNAUTHENTIC, "the covered headers are not the contract's")
+    if not _DIGEST.fullmatch(claim.headers["content-digest"]):
+        raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not one sha-256")
+    texts = (*claim.headers.values(), claim.signature_input, claim.signature)
+    if any(len(text) > _HEADER_BYTES_MAX for text in texts):
+        raise Refused(RefusalCode.UNAUTHENTIC, "a header is too long")
+
+
+def _verify(claim: Authorisation, store: Store) -> VerifyResult:
+    resolver = _RegisterResolver(store)
+    verifier = _Verifier(
+        signature_algorithm=ED25519,
+        key_resolver=resolver,
+        component_resolver_class=_ClaimResolver,
+    )
+    try:
+        results = verifier.verify(_Message(claim), max_age=None, body=claim.body)
+    except HTTPMessageSignaturesException as error:
+        if resolver.unknown is not None:
+            raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
+        raise Refused(RefusalCode.UNAUTHENTIC, "the client's signature does not hold") from error
+    if len(results) != 1:
+        raise Refused(RefusalCode.UNAUTHENTIC, "exactly one signature is required")
+    covered = set(results[0].covered_components) - {'"@signature-params"'}
+    if covered != {f'"{name}"' for name in COMPONENTS}:
+        raise Refused(RefusalCode.UNAUTHENTIC, "the covered components are not the contract's")
+    if set(results[0].parameters) != PARAMETERS:
+        raise Refused(RefusalCode.UNAUTHENTIC, "the parameters are not the contract's")
+    return results[0]
+
+
+class _Message:
+    """The stored request in the shape that the library reads."""
+
+    def __init__(self, claim: Authorisation) -> None:
+        self.method = claim.method
+        self.claim = claim
+        self.url = f"https://{claim.authority}{claim.path}"
+        self.headers = {
+            **claim.headers,
+            "Signature-Input": claim.signature_input,
+            "Signature": claim.signature,
+        }
+
+
+class _ClaimResolver(HTTPSignatureComponentResolver):
+    """Derived components are the stored values, which were checked against the own lists."""
+
+    derived_component_resolvers: ClassVar[Mapping[str, Callable[..., str]]] = {  # type: ignore[assignment]
+        "@method": lambda self: self.message.claim.method,
+        "@authority": lambda self: self.message.claim.authority,
+        "@path": lambda self: self.message.claim.path,
+        "@query": lambda self: self.message.claim.query,
+    }
+
+
+class _Verifier(HTTPMessageVerifier):
+    """Times are judged by the caller, by the signer's clock: an old signature may still pay."""
+
+    def validate_created_and_expires(self, sig_input: Any, max_age: Any = None) -> None:
+        """`created` is required here and compared in `authorise`."""
+        if type(sig_input.params.get("created")) is not int:
+            raise InvalidSignature("created: an integer is required")
+
+
+class _RegisterResolver(HTTPSignatureKeyResolver):
+    """Public keys from the signer's own register."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.unknown: str | None = None
+
+    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey | None:
+        """The key, or None, which the library takes as not verified."""
+        key = client_key(self._store, key_id)
+        if key is None:
+            self.unknown = key_id
+            return None
+        return Ed25519PublicKey.from_public_bytes(key.public_key)

@@ -1,0 +1,338 @@
+"""What may be signed: the purposes of CONTRACT 8 and the exclusion families of CONTRACT 5.
+
+A first signature needs a trusted client's valid order and free caps; a further one for the same
+requests must make the earlier ones impossible beside it. Everything else is refused. It decides
+on decoded transactions and on the signer's own rows only; it writes nothing and signs nothing.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from signer import attempts_store as rows
+from signer.authorisation import AuthorisedOrder, authorise
+from signer.errors import RefusalCode, Refused
+from signer.keyring import Keyring
+from signer.orders import DAY_SECONDS
+from signer.paths import Role, parse_path
+from signer.protocol import Purpose, SignRequest
+from signer.register_store import KeyState
+from signer.schemes.address import bitcoin_script, evm_address
+from signer.schemes.bitcoin import UtxoTx
+from signer.schemes.evm import EvmTx
+from signer.settings import NetworkSettings, Settings
+from signer.store import Store
+
+HOUR_SECONDS = 3_600
+PAYMENTS_MAX = 1_000
+OWN_UTXO_ROLES = (Role.HOT, Role.CHANGE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A yes, with everything that must be remembered before the signature leaves.
+
+    `counted` are (scope, minor units) for the counters.
+    """
+
+    family: str
+    payments_hash: str
+    fee_rank: int
+    fee_minor: int
+    outpoints: frozenset[str] = frozenset()
+    account: str | None = None
+    nonce: int | None = None
+    requests: tuple[tuple[str, str], ...] = ()
+    counted: tuple[tuple[str, int], ...] = field(default=())
+
+
+class Policy:
+    """The rules of one signer."""
+
+    def __init__(self, *, store: Store, settings: Settings, keyring: Keyring) -> None:
+        self._store = store
+        self._settings = settings
+        self._keyring = keyring
+
+    def decide(
+        self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now_seconds: int
+    ) -> Decision:
+        """Yes with a Decision, or raises Refused."""
+        self._check_fee(tx, network, now_seconds)
+        if request.purpose is Purpose.WITHDRAWAL:
+            return self._withdrawal(request, tx, network, now_seconds)
+        if request.payments:
+            raise Refused(RefusalCode.BAD_REQUEST, "this purpose has no payments")
+        if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
+            return self._gas_top_up(request, tx, network, now_seconds)
+        if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):
+            return self._cpfp(request, tx, network)
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "this purpose is not for this network")
+
+    def _withdrawal(
+        self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        if not 1 <= len(request.payments) <= PAYMENTS_MAX or request.own_path is not None:
+            raise Refused(RefusalCode.BAD_REQUEST, "a withdrawal has payments and no own path")
+        requests = tuple(sorted((p.brand, p.request_id) for p in request.payments))
+        if len(set(requests)) != len(requests):
+            raise Refused(RefusalCode.ALREADY_PAID, "one request twice in a tx")
+        found = [
+            authorise(payment, store=self._store, settings=self._settings, now_seconds=now)
+            for payment in request.payments
+        ]
+        if any(item.order.network != network.name for item in found):
+            raise Refused(RefusalCode.PAYMENT_MISMATCH, "an order is for another network")
+        if any(item.key.state is KeyState.FROZEN for item in found):
+            raise Refused(RefusalCode.KEY_NOT_TRUSTED, "a client key is frozen")
+        if isinstance(tx, UtxoTx):
+            paid = self._match_outputs(request, tx, found, network)
+        else:
+            paid = _match_transfer(request, tx, found)
+        return self._in_family(request, tx, network, found, requests, _hash(paid), now)
+
+    def _in_family(
+        self,
+        request: SignRequest,
+        tx: UtxoTx | EvmTx,
+        network: NetworkSettings,
+        found: Sequence[AuthorisedOrder],
+        requests: tuple[tuple[str, str], ...],
+        payments_hash: str,
+        now: int,
+    ) -> Decision:
+        families = {
+            rows.paid_family(self._store, brand=brand, request_id=request_id)
+            for brand, request_id in requests
+        }
+        family = families.pop()
+        if families:
+            raise Refused(RefusalCode.ALREADY_PAID, "the requests belong to different families")
+        counted: tuple[tuple[str, int], ...] = ()
+        if family is None:
+            if request.replaces is not None:
+                raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
+            self._check_first(found, now)
+            counted = self._check_caps(found, now)
+        priors = [] if family is None else rows.family_attempts(self._store, family)
+        self._check_exclusive(request, tx, network, priors, payments_hash)
+        return _decision(request, tx, network, family, payments_hash, requests, counted)
+
+    def _check_first(self, found: Sequence[AuthorisedOrder], now: int) -> None:
+        """No first signature by a key that is not trusted now, or after `valid_until`."""
+        for item in found:
+            key = item.key
+            if key.state is not KeyState.TRUSTED or key.expires_at <= now:
+                raise Refused(RefusalCode.KEY_NOT_TRUSTED, "a client key is revoked or expired")
+            if item.order.asset not in key.caps:
+                raise Refused(RefusalCode.KEY_NOT_TRUSTED, "a client key is not for this asset")
+            if item.order.valid_until_seconds <= now:
+                raise Refused(RefusalCode.EXPIRED, f"{item.order.request_id}: past valid_until")
+
+    def _check_caps(
+        self, found: Sequence[AuthorisedOrder], now: int
+    ) -> tuple[tuple[str, int], ...]:
+        totals: dict[str, int] = {}
+        keys: dict[str, tuple[int, int]] = {}  # scope -> (total, cap per day)
+        for item in found:
+            order, cap = item.order, item.key.caps[item.order.asset]
+            if order.amount_minor > cap.tx_minor:
+                raise Refused(RefusalCode.CAP_EXCEEDED, f"{order.asset}: the key's cap per payment")
+            totals[order.asset] = totals.get(order.asset, 0) + order.amount_minor
+            scope = f"key:{item.key.keyid}:{order.asset}"
+            keys[scope] = (keys.get(scope, (0, 0))[0] + order.amount_minor, cap.day_minor)
+        for asset, total in totals.items():
+            limits = self._settings.networks[asset.partition(":")[0]].assets[asset]
+            if total > limits.cap_tx_minor:
+                raise Refused(RefusalCode.CAP_EXCEEDED, f"{asset}: over the cap per tx")
+            self._check_window(f"out:{asset}", total, limits.cap_hour_minor, HOUR_SECONDS, now)
+            self._check_window(f"out:{asset}", total, limits.cap_day_minor, DAY_SECONDS, now)
+        for scope, (total, day) in keys.items():
+            self._check_window(scope, total, day, DAY_SECONDS, now)
+        return (
+            *((f"out:{asset}", total) for asset, total in totals.items()),
+            *((scope, total) for scope, (total, _) in keys.items()),
+        )
+
+    def _check_window(self, scope: str, amount: int, cap: int, seconds: int, now: int) -> None:
+        taken = rows.spent_since(self._store, scope=scope, since_seconds=now - seconds)
+        if taken + amount > cap:
+            raise Refused(RefusalCode.CAP_EXCEEDED, f"{scope}: over the cap of {seconds} s")
+
+    def _check_fee(self, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int) -> None:
+        if isinstance(tx, UtxoTx):
+            fee, is_over_rate = tx.fee_minor, tx.fee_minor > network.fee_rate_max * tx.vsize
+        else:
+            fee, is_over_rate = tx.fee_max_minor, tx.max_fee_wei_per_gas > network.fee_rate_max
+            if tx.gas_limit > network.gas_limit_max:
+                raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
+        if fee > network.fee_max_minor or is_over_rate:
+            raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")
+        self._check_window(f"fee:{network.name}", fee, network.fee_day_max_minor, DAY_SECONDS, now)
+
+    def _match_outputs(
+        self,
+        request: SignRequest,
+        tx: UtxoTx,
+        found: Sequence[AuthorisedOrder],
+        network: NetworkSettings,
+    ) -> list[object]:
+        """Outputs = payments + change to own re-derived paths, and nothing else (S02, S03)."""
+        paid: dict[int, object] = {}
+        for payment, item in zip(request.payments, found, strict=True):
+            index, order = payment.output_index, item.order
+            if not 0 <= index < len(tx.outputs) or index in paid:
+                raise Refused(RefusalCode.PAYMENT_MISMATCH, "an output index is wrong or double")
+            script, output = bitcoin_script(order.address, network), tx.outputs[index]
+            if output.script != script or output.amount_minor != order.amount_minor:
+                raise Refused(
+                    RefusalCode.PAYMENT_MISMATCH,
+                    f"output {index} is not what the client signed for {order.request_id}",
+                )
+            paid[index] = [
+                payment.brand, order.request_id, order.asset, script.hex(), order.amount_minor,
+            ]  # fmt: skip
+        self._check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=set(paid))
+        return sorted(paid.values(), key=str)
+
+    def _check_own_outputs(
+        self,
+        request: SignRequest,
+        tx: UtxoTx,
+        network: NetworkSettings,
+        *,
+        roles: Sequence[Role],
+        skip: set[int],
+    ) -> None:
+        rest = set(range(len(tx.outputs))) - skip
+        if set(request.change_paths) != rest:
+            raise Refused(RefusalCode.FOREIGN_OUTPUT, "an output is neither payment nor change")
+        for index, text in request.change_paths.items():
+            path = parse_path(text, network)
+            if path.role not in roles or tx.outputs[index].script != self._keyring.script(path):
+                raise Refused(RefusalCode.FOREIGN_OUTPUT, f"output {index} is not of {path.text}")
+
+    def _check_exclusive(
+        self,
+        request: SignRequest,
+        tx: UtxoTx | EvmTx,
+        network: NetworkSettings,
+        priors: Sequence[rows.PriorAttempt],
+        payments_hash: str,
+    ) -> None:
+        """Every further attempt conflicts with every earlier one and pays the same (S07, S08)."""
+        if priors and request.replaces not in {prior.attempt_id for prior in priors}:
+            raise Refused(RefusalCode.ALREADY_PAID, "it does not name the attempt it replaces")
+        rank = _fee_rank(tx)
+        for prior in priors:
+            if prior.payments_hash != payments_hash:
+                raise Refused(RefusalCode.ALREADY_PAID, "the family has other payments")
+            if isinstance(tx, UtxoTx):
+                is_exclusive = bool(prior.outpoints & tx.outpoints)
+            else:
+                is_exclusive = (prior.account, prior.nonce) == (tx.sender_address, tx.nonce)
+            if not is_exclusive:
+                raise Refused(RefusalCode.NOT_EXCLUSIVE, f"beside {prior.attempt_id}, not instead")
+            if rank <= prior.fee_rank:
+                raise Refused(RefusalCode.FEE_NOT_HIGHER, f"not above {prior.attempt_id}")
+        if isinstance(tx, EvmTx) and not priors and self._nonce_family(tx, network) is not None:
+            raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
+
+    def _nonce_family(self, tx: EvmTx, network: NetworkSettings) -> str | None:
+        return rows.nonce_family(
+            self._store, network=network.name, account=tx.sender_address, nonce=tx.nonce
+        )
+
+    def _gas_top_up(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """Native coin to an own re-derived address, capped per tx and per address and day."""
+        if request.own_path is None or request.change_paths:
+            raise Refused(RefusalCode.BAD_REQUEST, "a top-up has an own path and no change")
+        target = parse_path(request.own_path, network)
+        if tx.sender.role not in (Role.GAS, Role.HOT):
+            raise Refused(RefusalCode.BAD_PATH, "a top-up comes from a gas or hot account")
+        own = self._keyring.evm_address(target)
+        if tx.asset != network.native.asset or tx.destination != own or target == tx.sender:
+            raise Refused(RefusalCode.FOREIGN_OUTPUT, f"it does not pay {target.text}")
+        if tx.amount_minor > network.gas_top_up_tx_max_minor:
+            raise Refused(RefusalCode.CAP_EXCEEDED, "over the top-up cap per tx")
+        scope = f"gas:{network.name}:{own.hex()}"
+        family = self._nonce_family(tx, network)
+        counted: tuple[tuple[str, int], ...] = ()
+        if family is None:
+            cap = network.gas_top_up_address_day_max_minor
+            self._check_window(scope, tx.amount_minor, cap, DAY_SECONDS, now)
+            counted = ((scope, tx.amount_minor),)
+        priors = [] if family is None else rows.family_attempts(self._store, family)
+        payments_hash = _hash(["gas", own.hex(), tx.amount_minor])
+        if family is not None and request.replaces is None:
+            raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
+        self._check_exclusive(request, tx, network, priors, payments_hash)
+        return _decision(request, tx, network, family, payments_hash, (), counted)
+
+    def _cpfp(self, request: SignRequest, tx: UtxoTx, network: NetworkSettings) -> Decision:
+        """All outputs to own hot or change paths, spending an output of an own earlier tx."""
+        if request.own_path is not None:
+            parse_path(request.own_path, network)
+            if request.own_path not in request.change_paths.values():
+                raise Refused(RefusalCode.FOREIGN_OUTPUT, "the own path is not an output")
+        is_child = any(
+            rows.is_own_tx(self._store, network=network.name, txid=item.txid) for item in tx.inputs
+        )
+        if not is_child:
+            raise Refused(RefusalCode.NOT_OWN_PARENT, "it spends no output of an own tx")
+        self._check_own_outputs(request, tx, network, roles=OWN_UTXO_ROLES, skip=set())
+        return _decision(request, tx, network, None, _hash(["cpfp"]), (), ())
+
+
+def _match_transfer(
+    request: SignRequest, tx: EvmTx, found: Sequence[AuthorisedOrder]
+) -> list[object]:
+    """One transfer, from a hot lane, of exactly the order."""
+    if len(found) != 1 or request.payments[0].output_index != 0 or request.change_paths:
+        raise Refused(RefusalCode.PAYMENT_MISMATCH, "an account tx carries exactly one payment")
+    if tx.sender.role is not Role.HOT:
+        raise Refused(RefusalCode.BAD_PATH, "a withdrawal leaves from a hot lane")
+    order = found[0].order
+    target = evm_address(order.address)
+    if (tx.asset, tx.destination, tx.amount_minor) != (order.asset, target, order.amount_minor):
+        raise Refused(
+            RefusalCode.PAYMENT_MISMATCH,
+            f"the transfer is not what the client signed for {order.request_id}",
+        )
+    brand = request.payments[0].brand
+    return [[brand, order.request_id, order.asset, target.hex(), order.amount_minor]]
+
+
+def _decision(
+    request: SignRequest,
+    tx: UtxoTx | EvmTx,
+    network: NetworkSettings,
+    family: str | None,
+    payments_hash: str,
+    requests: tuple[tuple[str, str], ...],
+    counted: tuple[tuple[str, int], ...],
+) -> Decision:
+    fee = tx.fee_minor if isinstance(tx, UtxoTx) else tx.fee_max_minor
+    return Decision(
+        family=family or request.attempt_id,
+        payments_hash=payments_hash,
+        fee_rank=_fee_rank(tx),
+        fee_minor=fee,
+        outpoints=tx.outpoints if isinstance(tx, UtxoTx) else frozenset(),
+        account=None if isinstance(tx, UtxoTx) else tx.sender_address,
+        nonce=None if isinstance(tx, UtxoTx) else tx.nonce,
+        requests=requests,
+        counted=((f"fee:{network.name}", fee), *counted),
+    )
+
+
+def _fee_rank(tx: UtxoTx | EvmTx) -> int:
+    """What a replacement must exceed: the fee in satoshi, or the most wei per gas."""
+    return tx.fee_minor if isinstance(tx, UtxoTx) else tx.max_fee_wei_per_gas
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""The vault's four answers: head, address agreement, look-up and signature.
+
+It owns the order of things: remember durably, anchor, then release. A signature that was released
+is always in the store; one that cannot be remembered is never released. Refusals are typed, logged
+and final for their attempt id.
+"""
+
+import hashlib
+import json
+
+from signer import attempts_store as rows
+from signer.errors import RefusalCode, Refused, StoreError
+from signer.keyring import Keyring
+from signer.logs import Log
+from signer.policy import Decision, Policy
+from signer.ports import Clock
+from signer.protocol import (
+    PROTOCOL_VERSION,
+    Head,
+    Refusal,
+    SignedTx,
+    SignRequest,
+    decode_sign_answer,
+    encode_sign_answer,
+    encode_sign_request,
+)
+from signer.schemes import bitcoin, evm
+from signer.settings import Family, NetworkSettings, Settings
+from signer.store import Store
+
+ID_CHARACTERS_MAX = 128
+_NOT_STORED = frozenset(
+    {RefusalCode.STALE_EPOCH, RefusalCode.ATTEMPT_MISMATCH, RefusalCode.STORE_UNWRITABLE}
+)  # about the caller or the machine, not about the attempt
+
+
+class Vault:
+    """One key set behind one store. Calls must not overlap; the server sees to it."""
+
+    def __init__(
+        self, *, settings: Settings, keyring: Keyring, store: Store, clock: Clock, log: Log
+    ) -> None:
+        self._settings = settings
+        self._keyring = keyring
+        self._store = store
+        self._clock = clock
+        self._log = log
+        self._policy = Policy(store=store, settings=settings, keyring=keyring)
+
+    def head(self) -> Head:
+        """Where the log stands."""
+        return Head(
+            version=PROTOCOL_VERSION,
+            fingerprint=self._keyring.fingerprint,
+            sequence=self._store.sequence,
+            entry_hash=self._store.entry_hash,
+        )
+
+    def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
+        """The stored answer of an attempt; nothing leaves while the anchor lags."""
+        self._store.ensure_anchored()
+        found = rows.stored_answer(self._store, attempt_id)
+        return None if found is None else decode_sign_answer(json.loads(found[1]))
+
+    def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        """Decode, check, sign, remember, answer. Same request and bytes: same answer."""
+        try:
+            return self._sign(request)
+        except Refused as error:
+            answer = Refusal(code=error.code.value, reason=error.reason)
+            try:
+                return self._refuse(request, answer, error.code)
+            except StoreError as failure:
+                return self._unwritable(request, failure)
+        except StoreError as failure:
+            return self._unwritable(request, failure)
+
+    def _sign(self, request: SignRequest) -> SignedTx | Refusal:
+        self._store.ensure_anchored()
+        if not 1 <= len(request.attempt_id) <= ID_CHARACTERS_MAX:
+            raise Refused(RefusalCode.ATTEMPT_MISMATCH, "not an attempt id")
+        network = self._settings.networks.get(request.network)
+        if network is None:
+            raise Refused(RefusalCode.UNKNOWN_NETWORK, "the network is not in the settings")
+        if request.worker_epoch < rows.epoch_of(self._store, request.network):
+            raise Refused(RefusalCode.STALE_EPOCH, "a newer worker has spoken")
+        found = rows.stored_answer(self._store, request.attempt_id)
+        if found is not None:
+            if found[0] != fingerprint(request):
+                raise Refused(RefusalCode.ATTEMPT_MISMATCH, "the attempt had other bytes")
+            return decode_sign_answer(json.loads(found[1]))
+        if network.family is Family.BITCOIN:
+            return self._sign_utxo(request, network)
+        return self._sign_evm(request, network)
+
+    def _sign_utxo(self, request: SignRequest, network: NetworkSettings) -> SignedTx:
+        tx = bitcoin.decode(
+            request.unsigned, request.input_paths, keyring=self._keyring, network=network
+        )
+        now = self._clock.now_seconds()
+        decision = self._policy.decide(request, tx, network, now)
+        raw, txid = bitcoin.sign(tx, self._keyring)
+        return self._remember(request, decision, raw=raw, txid=txid, now=now)
+
+    def _sign_evm(self, request: SignRequest, network: NetworkSettings) -> SignedTx:
+        tx = evm.decode(
+            request.unsigned, request.input_paths, keyring=self._keyring, network=network
+        )
+        now = self._clock.now_seconds()
+        decision = self._policy.decide(request, tx, network, now)
+        raw, txid = evm.sign(tx, self._keyring)
+        return self._remember(request, decision, raw=raw, txid=txid, now=now)
+
+    def _remember(
+        self, request: SignRequest, decision: Decision, *, raw: bytes, txid: str, now: int
+    ) -> SignedTx:
+        """Commit and anchor; only then is there an answer to release."""
+        with self._store.unit_of_work():
+            sequence = self._store.append_log(
+                "signed",
+                attempt_id=request.attempt_id,
+                purpose=request.purpose.value,
+                network=request.network,
+                txid=txid,
+                raw=raw.hex(),
+                family=decision.family,
+                fee=str(decision.fee_minor),
+                requests=[list(pair) for pair in decision.requests],
+            )
+            answer = SignedTx(
+                attempt_id=request.attempt_id, raw=raw, txid=txid, log_sequence=sequence
+            )
+            self._write(request, decision, answer, now)
+        self._log.info(
+            "signer.signed",
+            attempt_id=request.attempt_id,
+            purpose=request.purpose.value,
+            network=request.network,
+            txid=txid,
+            log_sequence=sequence,
+        )
+        return answer
+
+    def _write(self, request: SignRequest, decision: Decision, answer: SignedTx, now: int) -> None:
+        rows.raise_epoch(self._store, network=request.network, epoch=request.worker_epoch)
+        rows.record_signed(
+            self._store,
+            rows.SignedAttempt(
+                attempt_id=request.attempt_id,
+                fingerprint=fingerprint(request),
+                network=request.network,
+                answer=json.dumps(encode_sign_answer(answer)),
+                txid=answer.txid,
+                family=decision.family,
+                payments_hash=decision.payments_hash,
+                fee_rank=decision.fee_rank,
+                outpoints=decision.outpoints,
+                account=decision.account,
+                nonce=decision.nonce,
+                requests=decision.requests,
+            ),
+        )
+        for scope, amount in decision.counted:
+            rows.add_spent(
+                self._store,
+                scope=scope,
+                at_seconds=now,
+                amount_minor=amount,
+                attempt_id=request.attempt_id,
+            )
+
+    def _refuse(self, request: SignRequest, answer: Refusal, code: RefusalCode) -> Refusal:
+        is_final = code not in _NOT_STORED and request.network in self._settings.networks
+        with self._store.unit_of_work():
+            self._store.append_log(
+                "refused",
+                attempt_id=request.attempt_id[:ID_CHARACTERS_MAX],
+                purpose=request.purpose.value,
+                network=request.network[:ID_CHARACTERS_MAX],
+                code=answer.code,
+                reason=answer.reason,
+            )
+            if is_final:
+                rows.raise_epoch(self._store, network=request.network, epoch=request.worker_epoch)
+                rows.record_refused(
+                    self._store,
+                    attempt_id=request.attempt_id,
+                    fingerprint=fingerprint(request),
+                    network=request.network,
+                    answer=json.dumps(encode_sign_answer(answer)),
+                )
+        self._log.alarm(
+            "signer.refused",
+            attempt_id=request.attempt_id[:ID_CHARACTERS_MAX],
+            code=answer.code,
+            reason=answer.reason,
+        )
+        return answer
+
+    def _unwritable(self, request: SignRequest, error: StoreError) -> Refusal:
+        self._log.alarm("signer.store_unwritable", attempt_id=request.attempt_id, reason=str(error))
+        return Refusal(code=RefusalCode.STORE_UNWRITABLE.value, reason="nothing is signed now")
+
+
+def fingerprint(request: SignRequest) -> str:
+    """What "the same request" means: every field but the worker's epoch."""
+    message = encode_sign_request(request)
+    del message["worker_epoch"]
+    text = json.dumps(message, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
