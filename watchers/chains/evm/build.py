@@ -4,7 +4,7 @@ Pure: the same plan gives the same bytes, `0x02 || rlp([chain_id, nonce, max_pri
 gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
 """
 
-import rlp
+import rlp  # type: ignore[import-untyped]
 
 from watchers.chain import AccountPlan, Unsigned
 from watchers.chains.errors import BadPlan
