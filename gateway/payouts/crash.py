@@ -1,0 +1,44 @@
+"""Named crash points of the payout road, for fault tests and the demo (HOUSE 12).
+
+A point sits between every two steps. In production every call does nothing; a role may be told by
+`crash_at` to die at one, which the settings refuse in live mode.
+"""
+
+import os
+from typing import Protocol
+
+POINTS = (
+    "payout.planned",
+    "payout.sign_requested",
+    "payout.signer_answered",
+    "payout.signed",
+    "payout.broadcasting",
+    "payout.sent_to_node",
+    "payout.recorded",
+    "payout.settled",
+)
+KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
+
+
+class Crash(Protocol):
+    """Called at each point, after the step of that name is committed or answered."""
+
+    def __call__(self, point: str) -> None: ...
+
+
+def no_crash(point: str) -> None:
+    """The production hook."""
+    del point
+
+
+class ExitAt:
+    """Ends the process at one point as abruptly as `kill -9`: no cleanup, no flush."""
+
+    def __init__(self, point: str) -> None:
+        if point not in POINTS:
+            raise ValueError(f"crash_at: unknown point, one of {', '.join(POINTS)}")
+        self._point = point
+
+    def __call__(self, point: str) -> None:
+        if point == self._point:
+            os._exit(KILLED_EXIT_CODE)

@@ -1,0 +1,37 @@
+"""Errors of the payout road.
+
+PayoutError
+├── SignerUnavailable (expected)  no answer from the signer; payouts wait (S21)
+├── FeesUnknown (expected)        no usable or only a stale fee quote; nothing is planned (N26)
+├── FeeAboveCap (expected)        the chain asks more than policy allows; the payment waits (P25)
+├── FundsShort (expected)         coins, hot balance or fee capital do not cover it now (P26)
+└── BrokenAttempt (invariant)     books and attempt contradict each other; the lane stops
+"""
+
+
+class PayoutError(Exception):
+    """Base of the payout errors."""
+
+
+class SignerUnavailable(PayoutError):
+    """The signer cannot be reached or answered nonsense; it may or may not have signed."""
+
+
+class FeesUnknown(PayoutError):
+    """No fee quote that is young enough to build with."""
+
+
+class FeeAboveCap(PayoutError):
+    """Inclusion costs more than the network's cap; wait for a calmer chain."""
+
+
+class FundsShort(PayoutError):
+    """Not enough to pay this now. `code` is the withdrawal's code while it waits."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class BrokenAttempt(PayoutError):
+    """An attempt without its row, its members or its bytes; a person must look."""

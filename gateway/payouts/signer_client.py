@@ -1,0 +1,85 @@
+"""The gateway's side of the signer's socket: one request per connection, a time-out around all.
+
+Owns framing and typed failure; holds no key and decides nothing. Whatever goes wrong on the way is
+`SignerUnavailable`: the signer may have signed, so callers ask again with the same bytes, and never
+plan anew (S21).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.payouts.errors import SignerUnavailable
+from signer import protocol
+from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+
+T = TypeVar("T")
+
+
+class SignerClient:
+    """Talks to one signer over its Unix socket."""
+
+    def __init__(self, socket: Path, *, timeout_seconds: float) -> None:
+        self._socket = socket
+        self._timeout_seconds = timeout_seconds
+
+    async def head(self) -> Head:
+        """Where the signer's log stands; raises SignerUnavailable."""
+        answer = await self._ask(protocol.encode_head_request())
+        head = _decoded(protocol.decode_head_answer, answer)
+        if isinstance(head, Refusal):
+            raise SignerUnavailable(f"head refused: {head.code}")
+        return head
+
+    async def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        """The signature, or the refusal; raises SignerUnavailable."""
+        answer = _decoded(
+            protocol.decode_sign_answer, await self._ask(protocol.encode_sign_request(request))
+        )
+        if isinstance(answer, SignedTx) and answer.attempt_id != request.attempt_id:
+            raise SignerUnavailable("the answer belongs to another attempt")
+        return answer
+
+    async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
+        """What the signer answered for an attempt; None when it never did."""
+        answer = await self._ask(protocol.encode_lookup_request(attempt_id))
+        return _decoded(protocol.decode_lookup_answer, answer)
+
+    async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
+        """Which pool rows the signer derives to the same address, in order."""
+        answer = _decoded(
+            protocol.decode_verify_answer,
+            await self._ask(protocol.encode_verify_request(network=network, rows=rows)),
+        )
+        if isinstance(answer, Refusal):
+            raise SignerUnavailable(f"verify_addresses refused: {answer.code}")
+        if len(answer) != len(rows):
+            raise SignerUnavailable("verify_addresses answered another number of rows")
+        return answer
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                reader, writer = await asyncio.open_unix_connection(str(self._socket))
+                try:
+                    writer.write(protocol.frame(message))
+                    await writer.drain()
+                    answer = await protocol.read_frame(reader)
+                finally:
+                    writer.close()
+                    with contextlib.suppress(OSError):
+                        await writer.wait_closed()
+        except (OSError, TimeoutError, protocol.ProtocolError) as error:
+            raise SignerUnavailable(f"{type(error).__name__}: {error}") from error
+        if answer is None:
+            raise SignerUnavailable("the signer closed the connection without an answer")
+        return answer
+
+
+def _decoded(decode: Callable[[dict[str, Any]], T], answer: dict[str, Any]) -> T:
+    try:
+        return decode(answer)
+    except protocol.ProtocolError as error:
+        raise SignerUnavailable(f"unreadable answer: {error}") from error
