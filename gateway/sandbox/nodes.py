@@ -6,10 +6,11 @@ These launchers play the outside world in tests and in the demo; they hold no ke
 
 import asyncio
 import contextlib
+import copy
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -91,6 +92,17 @@ class DevNode:
     def log_path(self) -> Path:
         """Where the node's output goes."""
         return self._folder / "output.log"
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[Self]:
+        """The same running node with a connection of its own, for another event loop."""
+        view = copy.copy(self)
+        view._process = None  # a view never ends the process
+        view._rpc = await JsonRpc(self.url).__aenter__()
+        try:
+            yield view
+        finally:
+            await view.stop()
 
     def command(self) -> Sequence[str]:
         """The command line."""

@@ -1,0 +1,188 @@
+"""Fixtures of every test: one PostgreSQL and one node of each kind per session.
+
+A node that cannot be had fails the tests that need it; nothing is skipped (HOUSE 12).
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from config.database import Database, async_url
+from gateway.sandbox.nodes import Anvil, Bitcoind, DevNode, Litecoind, UtxoNode
+from gateway.sandbox.postgres import EmbeddedPostgres, start_postgres
+from gateway.sandbox.provision import NODES, Provisioned, provision
+from tests.support.clock import ManualClock, SequentialIds
+from tests.support.databases import TestDatabase, clone, drop, make_template
+from tests.support.hosting import LoopThread
+
+DEFAULT_SEED = 20260101
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed", type=int, default=DEFAULT_SEED, help="seed of every random choice in the tests"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--hypothesis-seed", None) is None:
+        config.option.hypothesis_seed = str(config.getoption("--seed"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.getoption('--seed')} (repeat with ./cage test --seed N)"
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The seed of this run."""
+    value: int = pytestconfig.getoption("--seed")
+    return value
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Time that only the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def ids(clock: ManualClock, seed: int) -> SequentialIds:
+    """The same ids in every run."""
+    return SequentialIds(clock, seed=seed)
+
+
+@pytest.fixture(scope="session")
+def loop_thread() -> Iterator[LoopThread]:
+    """The event loop of everything that outlives one test."""
+    with LoopThread() as thread:
+        yield thread
+
+
+@pytest.fixture(scope="session")
+def session_folder() -> Iterator[Path]:
+    """A folder with a short name: a Unix socket's path has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="cage"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(session_folder: Path, loop_thread: LoopThread) -> Iterator[EmbeddedPostgres]:
+    """The real server with a migrated template database."""
+    server = start_postgres(session_folder / "pg")
+    try:
+        loop_thread.run(make_template(server))
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def test_database(postgres: EmbeddedPostgres, loop_thread: LoopThread) -> Iterator[TestDatabase]:
+    """A migrated database that only this test uses."""
+    database = loop_thread.run(clone(postgres))
+    yield database
+    loop_thread.run(drop(database))
+
+
+@pytest.fixture
+def database_url(test_database: TestDatabase) -> str:
+    """The owner's URL of this test's database."""
+    return test_database.owner_url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """This test's database under its owner."""
+    opened = Database(async_url(database_url))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def engine(database: Database) -> AsyncEngine:
+    """The engine of this test's database."""
+    return database.engine
+
+
+@pytest.fixture(scope="session")
+def provisioned() -> Provisioned:
+    """Every node program, fetched when it is not there yet."""
+    return provision(NODES, progress=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def node_programs(provisioned: Provisioned) -> dict[str, Path]:
+    """Node name to program. A missing node fails the test."""
+    if provisioned.missing:
+        pytest.fail("; ".join(str(error) for error in provisioned.missing.values()))
+    return provisioned.programs
+
+
+def _hosted(node: DevNode, thread: LoopThread) -> Iterator[None]:
+    thread.run(node.start())
+    try:
+        if isinstance(node, UtxoNode):
+            thread.run(node.ensure_funds())
+        yield
+    finally:
+        thread.run(node.stop())
+
+
+@pytest.fixture(scope="session")
+def bitcoind_process(
+    node_programs: dict[str, Path], session_folder: Path, loop_thread: LoopThread
+) -> Iterator[Bitcoind]:
+    """bitcoind for the session; its wallet has mature coins."""
+    node = Bitcoind(node_programs["bitcoind"], session_folder / "bitcoind")
+    for _ in _hosted(node, loop_thread):
+        yield node
+
+
+@pytest.fixture(scope="session")
+def litecoind_process(
+    node_programs: dict[str, Path], session_folder: Path, loop_thread: LoopThread
+) -> Iterator[Litecoind]:
+    """litecoind for the session; its wallet has mature coins."""
+    node = Litecoind(node_programs["litecoind"], session_folder / "litecoind")
+    for _ in _hosted(node, loop_thread):
+        yield node
+
+
+@pytest.fixture(scope="session")
+def anvil_process(
+    node_programs: dict[str, Path], session_folder: Path, loop_thread: LoopThread
+) -> Iterator[Anvil]:
+    """anvil for the session."""
+    node = Anvil(node_programs["anvil"], session_folder / "anvil")
+    for _ in _hosted(node, loop_thread):
+        yield node
+
+
+@pytest.fixture
+async def bitcoind(bitcoind_process: Bitcoind) -> AsyncIterator[Bitcoind]:
+    """The session's bitcoind in this test's event loop. The chain is shared: count from its tip."""
+    async with bitcoind_process.connected() as node:
+        yield node
+
+
+@pytest.fixture
+async def litecoind(litecoind_process: Litecoind) -> AsyncIterator[Litecoind]:
+    """The session's litecoind in this test's event loop. The chain is shared."""
+    async with litecoind_process.connected() as node:
+        yield node
+
+
+@pytest.fixture
+async def anvil(anvil_process: Anvil) -> AsyncIterator[Anvil]:
+    """The session's anvil in this test's event loop, put back as it was afterwards."""
+    async with anvil_process.connected() as node:
+        snapshot = await node.snapshot()
+        yield node
+        await node.revert(snapshot)

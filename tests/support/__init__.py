@@ -1,0 +1,1 @@
+"""Fakes, builders and launchers of the tests. The source tree never imports it."""

@@ -1,0 +1,58 @@
+"""One migrated template per session, one clone of it per test."""
+
+from dataclasses import dataclass
+from itertools import count
+
+import asyncpg
+
+from config.migrate import migrate
+from config.settings import DatabaseRole
+from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
+
+TEMPLATE = "cage_template"
+TIMEOUT_SECONDS = 60.0
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestDatabase:
+    """A database of one test. `owner_url` may do everything; `role_url` what a process may."""
+
+    __test__ = False
+
+    server: EmbeddedPostgres
+    name: str
+
+    @property
+    def owner_url(self) -> str:
+        """URL of the owner, as `cage db migrate` uses it."""
+        return self.server.url(self.name)
+
+    def role_url(self, role: DatabaseRole) -> str:
+        """URL of one process role."""
+        return self.server.url(self.name, user=role)
+
+
+async def make_template(server: EmbeddedPostgres) -> None:
+    """Create and migrate the template."""
+    await migrate(await ensure_database(server, TEMPLATE))
+
+
+async def clone(server: EmbeddedPostgres) -> TestDatabase:
+    """A fresh copy of the template."""
+    name = f"test_{next(_numbers)}"
+    await _run(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    return TestDatabase(server=server, name=name)
+
+
+async def drop(database: TestDatabase) -> None:
+    """Remove a clone, whoever is still connected."""
+    await _run(database.server, f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
+
+
+async def _run(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(server.url(), timeout=TIMEOUT_SECONDS)
+    try:
+        await connection.execute(statement, timeout=TIMEOUT_SECONDS)
+    finally:
+        await connection.close(timeout=TIMEOUT_SECONDS)
