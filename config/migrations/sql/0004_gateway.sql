@@ -141,6 +141,29 @@ CREATE TABLE gateway.event_log (
 );
 CREATE INDEX event_log_object ON gateway.event_log (object_id, object_version);
 
+-- Committed events that have no number yet. A trigger fills it in the unit of work of the event, the
+-- sequencer empties it in the unit of work of the number: what is committed is visible, in whatever
+-- order the writers commit, so there is no watermark to get wrong.
+CREATE TABLE gateway.event_queue (
+    event_id uuid PRIMARY KEY,
+    position bigint NOT NULL,
+    object_id uuid NOT NULL,
+    object_version integer NOT NULL
+);
+CREATE INDEX event_queue_position ON gateway.event_queue (position);
+CREATE INDEX event_queue_object ON gateway.event_queue (object_id, object_version);
+CREATE FUNCTION gateway.queue_events() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    INSERT INTO gateway.event_queue (event_id, position, object_id, object_version)
+        SELECT id, position, object_id, object_version FROM appended;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER events_to_number AFTER INSERT ON ledger.events
+    REFERENCING NEW TABLE AS appended
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.queue_events();
+
 CREATE TABLE gateway.webhook_endpoints (
     id uuid PRIMARY KEY,
     brand text NOT NULL,                       -- a brand, or 'operator'
@@ -169,15 +192,17 @@ CREATE TABLE gateway.deliveries (
     attempts integer NOT NULL DEFAULT 0,
     first_attempt_at timestamptz,
     next_attempt_at timestamptz NOT NULL,
+    claimed_until timestamptz,                 -- one try is in flight; past it, its process died
     last_status integer,
     last_error text,
     delivered_at timestamptz,
     created_at timestamptz NOT NULL,
     UNIQUE (endpoint_id, event_id)
 ) WITH (fillfactor = 80);
-CREATE INDEX deliveries_due ON gateway.deliveries (next_attempt_at) WHERE state = 'pending';
+CREATE INDEX deliveries_due ON gateway.deliveries (endpoint_id, next_attempt_at, seq)
+    WHERE state = 'pending';
 -- Per (endpoint, object) only the oldest undelivered event is tried.
-CREATE INDEX deliveries_object ON gateway.deliveries (endpoint_id, object_id, object_version)
+CREATE INDEX deliveries_object ON gateway.deliveries (endpoint_id, object_id, seq)
     WHERE state = 'pending';
 
 -- Inflows move out of suspense by two people (CONTRACT 1).
@@ -250,5 +275,6 @@ GRANT SELECT, INSERT, UPDATE ON gateway.alarms
     TO gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT SELECT, INSERT, UPDATE ON gateway.event_counters TO gateway_webhooks;
 GRANT SELECT, INSERT ON gateway.event_log TO gateway_webhooks;
+GRANT SELECT, DELETE ON gateway.event_queue TO gateway_webhooks;
 GRANT SELECT, UPDATE ON gateway.webhook_endpoints TO gateway_webhooks;
 GRANT SELECT, INSERT, UPDATE ON gateway.deliveries TO gateway_webhooks;
