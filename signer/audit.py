@@ -89,3 +89,13 @@ def _flaw(sequence: int, body: str, stored_hash: str, *, expected: int, previous
     if links != (expected, previous):
         return "it does not follow the record before it"
     return ""
+
+
+def verdict_fields(verdict: Verdict) -> dict[str, object]:
+    """The verdict for a message or a screen."""
+    return {
+        "entries": verdict.entries,
+        "head_hash": verdict.head_hash,
+        "first_bad": verdict.first_bad,
+        "reason": verdict.reason,
+    }

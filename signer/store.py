@@ -24,6 +24,7 @@ from signer.ports import Clock, Randomness
 STORE_VERSION = 1
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
+_LOG_IN_ORDER = "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
 CREATE TABLE log (
@@ -93,6 +94,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     """Make an empty store and its anchor; raises StoreError if either is there."""
     if path.exists() or anchor.exists():
         raise StoreError("a store or an anchor is there already; it is never overwritten")
+    anchor.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
@@ -203,18 +205,21 @@ class Store:
 
     def log_rows(self) -> Iterator[tuple[int, str, str]]:
         """The whole log in order: (sequence, body, entry hash)."""
-        cursor = self._connection.execute(
-            "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
-        )
-        return iter(cursor)
+        return iter(self._connection.execute(_LOG_IN_ORDER))
 
     def execute(self, sql: str, values: tuple[object, ...] = ()) -> None:
         """One statement of a topic's store functions (`*_store.py`)."""
-        self._connection.execute(sql, values)
+        try:
+            self._connection.execute(sql, values)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be written: {error}") from error
 
     def rows(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query of a topic's store functions."""
-        return self._connection.execute(sql, values).fetchall()
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
 
     def _one(self, sql: str) -> tuple[Any, ...]:
         row = self._connection.execute(sql).fetchone()
@@ -225,6 +230,21 @@ class Store:
     def _last_entry(self) -> tuple[int, str]:
         rows = self.rows("SELECT sequence, entry_hash FROM log ORDER BY sequence DESC LIMIT 1")
         return (rows[0][0], rows[0][1]) if rows else (0, audit.GENESIS_HASH)
+
+
+def read_log(path: Path) -> list[tuple[int, str, str]]:
+    """The whole log of a store that no signer holds open for writing; raises StoreError."""
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            rows = connection.execute(
+                "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
+            )
+            return rows.fetchall()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
 
 
 def read_anchor(path: Path) -> Anchor:

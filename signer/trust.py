@@ -58,8 +58,10 @@ class Trust:
         if encode_statement(raw) != statement:
             raise _bad("the statement is not in canonical form")
         action, issued = raw.pop("action", None), raw.pop("issued_at", None)
-        if action not in SIGNERS_NEEDED or raw.pop("signer", None) != self._fingerprint:
-            raise _bad("unknown action, or for another signer")
+        if not isinstance(action, str) or action not in SIGNERS_NEEDED:
+            raise _bad("unknown action")
+        if raw.pop("signer", None) != self._fingerprint:
+            raise _bad("the statement is for another signer")
         if (
             type(issued) is not int
             or not -AHEAD_SECONDS <= now_seconds - issued < STATEMENT_SECONDS

@@ -1,0 +1,194 @@
+"""What `python -m signer` does besides `run`: key files, staff statements, verification.
+
+Each function returns what to print and raises SignerError. No secret is printed, and none is taken
+from arguments or the environment.
+"""
+
+import base64
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from signer import admin, audit
+from signer.errors import ConfigurationError, SignerError
+from signer.files import read_private, write_private
+from signer.keyring import (
+    Keyring,
+    keyring_from_entropy,
+    new_entropy,
+    open_keyring,
+    read_passphrase,
+    seal,
+    unseal,
+    write_keyring,
+)
+from signer.ports import Clock, Randomness
+from signer.protocol import strict_loads
+from signer.settings import Settings, load_settings
+from signer.store import create_store, read_anchor, read_log
+
+PASSPHRASE_BYTES = 32
+
+
+class RefusedBySigner(SignerError):
+    """The running signer said no (exit 3)."""
+
+
+def keys_init(arguments: Namespace, randomness: Randomness) -> str:
+    """New keys, an empty store and its anchor."""
+    settings = settings_of(arguments)
+    if arguments.generate_passphrase and not settings.passphrase_file.exists():
+        text = base64.urlsafe_b64encode(randomness.token(PASSPHRASE_BYTES))
+        write_private(settings.passphrase_file, text + b"\n")
+    if settings.keyring.exists():
+        raise ConfigurationError(f"{settings.keyring}: is there already; never overwritten")
+    entropy = new_entropy(randomness)
+    envelope = seal(
+        entropy,
+        _passphrase(arguments, settings),
+        randomness=randomness,
+        is_test=settings.is_test,
+        is_cheap=arguments.cheap,
+    )
+    fingerprint = keyring_from_entropy(entropy).fingerprint
+    create_store(settings.store, settings.anchor, fingerprint=fingerprint, randomness=randomness)
+    write_keyring(settings.keyring, envelope)
+    return json.dumps({"fingerprint": fingerprint})
+
+
+def keys_export_xpubs(arguments: Namespace, _randomness: Randomness) -> str:
+    """Account-level public keys of accounts 0 to N, per network."""
+    settings = settings_of(arguments)
+    keyring = unlocked(arguments, settings)
+    accounts = range(arguments.accounts + 1)
+    networks = {
+        name: {str(n): keyring.account_xpub(network, n) for n in accounts}
+        for name, network in settings.networks.items()
+    }
+    text = json.dumps({"fingerprint": keyring.fingerprint, "networks": networks}, indent=1)
+    if arguments.out is None:
+        return text
+    Path(arguments.out).write_text(text + "\n", "utf-8")
+    return json.dumps({"fingerprint": keyring.fingerprint, "written": arguments.out})
+
+
+def keys_backup(arguments: Namespace, _randomness: Randomness) -> str:
+    """A copy of the sealed key file, after proving that it opens."""
+    settings = settings_of(arguments)
+    fingerprint = unlocked(arguments, settings).fingerprint
+    write_private(Path(arguments.out), read_private(settings.keyring))
+    return json.dumps({"fingerprint": fingerprint, "written": arguments.out})
+
+
+def keys_restore(arguments: Namespace, _randomness: Randomness) -> str:
+    """Put a backup in place, after proving that it opens. The store is not part of it."""
+    settings = settings_of(arguments)
+    envelope = read_private(Path(arguments.source))
+    passphrase = _passphrase(arguments, settings)
+    entropy = unseal(envelope, passphrase, is_test=settings.is_test)
+    write_keyring(settings.keyring, envelope)
+    return json.dumps({"fingerprint": keyring_from_entropy(entropy).fingerprint})
+
+
+def staff_add(arguments: Namespace, clock: Clock) -> str:
+    """Register people's public keys; the first ones need no signatures."""
+    staff = {name: admin.load_public_key(text) for name, text in map(_pair, arguments.staff)}
+    return _statement(arguments, clock, "staff_add", {"staff": staff})
+
+
+def trust(arguments: Namespace, clock: Clock) -> str:
+    """Trust a client key for a brand, with caps in minor units."""
+    caps: dict[str, Any] = {}
+    for asset, limits in map(_pair, arguments.cap):
+        tx, _, day = limits.partition(":")
+        caps[asset] = {"tx": tx, "day": day}
+    fields = {
+        "keyid": arguments.keyid,
+        "public_key": admin.load_public_key(arguments.public_key),
+        "brand": arguments.brand,
+        "caps": caps,
+        "expires_at": clock.now_seconds() + arguments.expires_days * 86_400,
+    }
+    return _statement(arguments, clock, "trust", fields)
+
+
+def set_state(arguments: Namespace, clock: Clock) -> str:
+    """revoke, freeze or unfreeze a client key."""
+    return _statement(arguments, clock, arguments.command, {"keyid": arguments.keyid})
+
+
+def sign_statement(arguments: Namespace, _clock: Clock) -> str:
+    """One person's signature over a statement file, in base64."""
+    key = admin.load_private_key(Path(arguments.key))
+    statement = Path(arguments.statement).read_bytes()
+    return base64.b64encode(admin.sign_statement(key, statement)).decode()
+
+
+def verify(arguments: Namespace, _clock: Clock) -> str:
+    """Walk the log and hold it against the anchor; works with the signer up or down."""
+    settings = settings_of(arguments)
+    rows = read_log(settings.store)
+    verdict = audit.verify_chain(rows)
+    if verdict.first_bad is not None:
+        raise SignerError(f"the log is broken at record {verdict.first_bad}: {verdict.reason}")
+    anchor = read_anchor(settings.anchor)
+    hashes = {0: audit.GENESIS_HASH} | {row[0]: row[2] for row in rows}
+    if hashes.get(anchor.sequence) != anchor.entry_hash:
+        raise SignerError(f"the log does not hold the anchored record {anchor.sequence}")
+    return json.dumps({**audit.verdict_fields(verdict), "anchored": anchor.sequence})
+
+
+def settings_of(arguments: Namespace) -> Settings:
+    """The settings of `--dir`."""
+    return load_settings(Path(arguments.dir), own_uid=os.geteuid())
+
+
+def unlocked(arguments: Namespace, settings: Settings) -> Keyring:
+    """The opened keyring."""
+    passphrase = _passphrase(arguments, settings)
+    return open_keyring(settings.keyring, passphrase, is_test=settings.is_test)
+
+
+def _passphrase(arguments: Namespace, settings: Settings) -> bytes:
+    if arguments.passphrase_fd is not None:
+        return read_passphrase(int(arguments.passphrase_fd))
+    return read_passphrase(settings.passphrase_file)
+
+
+def _statement(arguments: Namespace, clock: Clock, action: str, fields: dict[str, Any]) -> str:
+    """Make or read the statement, gather its signatures, submit it (or write it for signing)."""
+    settings = settings_of(arguments)
+    if arguments.statement is not None:
+        statement = Path(arguments.statement).read_bytes()
+    else:
+        statement = admin.make_statement(
+            action,
+            signer=str(strict_loads(read_private(settings.keyring)).get("fingerprint")),
+            issued_at=clock.now_seconds(),
+            fields=fields,
+        )
+    if arguments.out is not None:
+        Path(arguments.out).write_bytes(statement)
+        return json.dumps({"written": arguments.out})
+    signatures = {
+        name: admin.sign_statement(admin.load_private_key(Path(path)), statement)
+        for name, path in map(_pair, arguments.staff_key)
+    }
+    for name, path in map(_pair, arguments.signature):
+        try:
+            signatures[name] = base64.b64decode(Path(path).read_bytes(), validate=False)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: not a signature in base64") from error
+    answer = admin.submit(settings.admin_socket, statement, signatures)
+    if answer.get("ok") is not True:
+        raise RefusedBySigner(f"{answer.get('code')}: {answer.get('reason')}")
+    return json.dumps(answer)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        raise ConfigurationError(f"{text!r}: NAME=VALUE is required")
+    return name, value
