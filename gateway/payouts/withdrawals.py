@@ -1,0 +1,476 @@
+"""The withdrawal: its lifecycle, how one is accepted, reserved and cancelled.
+
+Owns the table of CONTRACT 5 and the only functions that change the state of a withdrawal: each
+change is one compare-and-set with its history row (trigger) and its event, in the caller's unit of
+work. It must not talk to a chain, to the signer or to HTTP, and it never commits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from config.database import Uow
+from config.ids import Ids
+from gateway import withdrawals_store as store
+from gateway.errors import RequestMismatch, TooLate
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import balances, holds, outbox
+from ledger.lifecycle import Lifecycle, advance
+from signer.protocol import Authorisation
+from watchers import deposit_commands
+
+
+class State(StrEnum):
+    """States of CONTRACT 5."""
+
+    RECEIVED = "received"
+    """A valid request; left within its own unit of work."""
+    REJECTED = "rejected"
+    """A rule said no; `code` says which. End state."""
+    RESERVED = "reserved"
+    """Its amount is set aside from the brand's clearing."""
+    SCREENING = "screening"
+    """The destination is being checked."""
+    ON_HOLD = "on_hold"
+    """Stopped; `code` says why; people or a later fact let it go on."""
+    PENDING_APPROVAL = "pending_approval"
+    """Over a limit; another person than the initiator must agree."""
+    QUEUED = "queued"
+    """Ready for the next batch."""
+    WAITING_LIQUIDITY = "waiting_liquidity"
+    """Clearing, hot wallet or fee capital is short; goes on by itself."""
+    PLANNED = "planned"
+    """Its batch and unsigned bytes are fixed and committed."""
+    SIGNED = "signed"
+    """Raw bytes and txid are committed; from here it may reach the chain."""
+    BROADCASTING = "broadcasting"
+    """Being sent."""
+    UNCERTAIN = "uncertain"
+    """Nobody knows whether the send arrived; the same bytes are sent until seen."""
+    SENT = "sent"
+    """Seen by a node."""
+    CONFIRMING = "confirming"
+    """In a block."""
+    COMPLETED = "completed"
+    """Final on chain and settled in the books. End state."""
+    CANCELLING = "cancelling"
+    """A staff abort is on its way."""
+    CANCELLED = "cancelled"
+    """Given up before anything could move. End state."""
+    FAILED = "failed"
+    """Reverted on chain and final. End state."""
+    DECLINED = "declined"
+    """Staff said no. End state."""
+    EXPIRED = "expired"
+    """Its validity passed before signing. End state."""
+
+
+class Trigger(StrEnum):
+    """What moves a withdrawal."""
+
+    REFUSE = "refuse"
+    """A rule says no."""
+    RESERVE = "reserve"
+    """Rules pass and the hold was placed."""
+    CLEARING_SHORT = "clearing_short"
+    """Rules pass, the brand's clearing does not cover it yet."""
+    ENQUEUE = "enqueue"
+    """Nothing to check, or every check is clear."""
+    SCREEN = "screen"
+    """A check has begun."""
+    HOLD = "hold"
+    """A check stopped it."""
+    ASK_APPROVAL = "ask_approval"
+    """Over a limit."""
+    APPROVE = "approve"
+    """Approved by another person, or let go from a hold by staff."""
+    LIQUIDITY_SHORT = "liquidity_short"
+    """Hot wallet or fee capital does not cover it now."""
+    LIQUIDITY_BACK = "liquidity_back"
+    """It does again."""
+    DEPOSIT_ORPHANED = "deposit_orphaned"
+    """A deposit of the player left the chain."""
+    RESUME_QUEUED = "resume_queued"
+    """The deposit is back; it had been ready."""
+    RESUME_WAITING = "resume_waiting"
+    """The deposit is back; it had no reservation yet."""
+    RESUME_APPROVAL = "resume_approval"
+    """The deposit is back; a person still has to agree."""
+    DECLINE = "decline"
+    """Staff say no."""
+    EXPIRE = "expire"
+    """`valid_until` or the approval's time limit passed."""
+    CANCEL = "cancel"
+    """The client gave it up."""
+    PLAN = "plan"
+    """Batch fixed; coins or nonce reserved; unsigned bytes committed."""
+    UNPLAN = "unplan"
+    """Left its batch before signing was asked for."""
+    SIGNER_REFUSED = "signer_refused"
+    """The signer said no."""
+    SIGN = "sign"
+    """Raw bytes and txid committed."""
+    BROADCAST = "broadcast"
+    """Before the first send."""
+    ACCEPT = "accept"
+    """A node took it and shows it."""
+    LOSE_SIGHT = "lose_sight"
+    """Time-out, crash or unclear answer."""
+    FIND = "find"
+    """Found in a mempool."""
+    MINE = "mine"
+    """Found in a block."""
+    UNMINE = "unmine"
+    """Its block was orphaned."""
+    CONFLICT_FINAL = "conflict_final"
+    """A tx that excludes ours is final (`anchor_dead`)."""
+    COMPLETE = "complete"
+    """Final and paid as planned."""
+    FAIL = "fail"
+    """Reverted and final."""
+    REOPEN = "reopen"
+    """The block of a completed one was orphaned."""
+    REISSUE = "reissue"
+    """Two staff signatures over every dead txid: to be paid again."""
+    ABORT = "abort"
+    """Two staff signatures; one member; the network replaces."""
+    ABORT_FINAL = "abort_final"
+    """The replacement without payments is final."""
+
+
+_BEFORE_SIGNING: Final = (
+    State.RESERVED,
+    State.SCREENING,
+    State.ON_HOLD,
+    State.PENDING_APPROVAL,
+    State.QUEUED,
+    State.WAITING_LIQUIDITY,
+    State.PLANNED,
+)
+"""States in which signing was not asked for; of `planned` only while `sign_requested_at` is null,
+of `on_hold` only while nothing was signed."""
+
+_ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
+
+TRANSITIONS: Final[Mapping[tuple[str, str], str]] = {
+    (State.RECEIVED, Trigger.REFUSE): State.REJECTED,
+    (State.RECEIVED, Trigger.RESERVE): State.RESERVED,
+    (State.RECEIVED, Trigger.CLEARING_SHORT): State.WAITING_LIQUIDITY,
+    (State.WAITING_LIQUIDITY, Trigger.RESERVE): State.RESERVED,
+    (State.RESERVED, Trigger.SCREEN): State.SCREENING,
+    (State.RESERVED, Trigger.HOLD): State.ON_HOLD,
+    (State.RESERVED, Trigger.ASK_APPROVAL): State.PENDING_APPROVAL,
+    (State.RESERVED, Trigger.ENQUEUE): State.QUEUED,
+    (State.SCREENING, Trigger.ENQUEUE): State.QUEUED,
+    (State.SCREENING, Trigger.HOLD): State.ON_HOLD,
+    (State.SCREENING, Trigger.ASK_APPROVAL): State.PENDING_APPROVAL,
+    (State.ON_HOLD, Trigger.APPROVE): State.QUEUED,
+    (State.PENDING_APPROVAL, Trigger.APPROVE): State.QUEUED,
+    (State.QUEUED, Trigger.LIQUIDITY_SHORT): State.WAITING_LIQUIDITY,
+    (State.WAITING_LIQUIDITY, Trigger.LIQUIDITY_BACK): State.QUEUED,
+    **{
+        (state, Trigger.DEPOSIT_ORPHANED): State.ON_HOLD
+        for state in _BEFORE_SIGNING
+        if state is not State.ON_HOLD
+    },
+    (State.ON_HOLD, Trigger.RESUME_QUEUED): State.QUEUED,
+    (State.ON_HOLD, Trigger.RESUME_WAITING): State.WAITING_LIQUIDITY,
+    (State.ON_HOLD, Trigger.RESUME_APPROVAL): State.PENDING_APPROVAL,
+    **{(state, Trigger.DECLINE): State.DECLINED for state in _BEFORE_SIGNING},
+    **{(state, Trigger.EXPIRE): State.EXPIRED for state in _BEFORE_SIGNING},
+    **{(state, Trigger.CANCEL): State.CANCELLED for state in _BEFORE_SIGNING},
+    (State.QUEUED, Trigger.PLAN): State.PLANNED,
+    (State.PLANNED, Trigger.UNPLAN): State.QUEUED,
+    (State.PLANNED, Trigger.SIGNER_REFUSED): State.ON_HOLD,
+    (State.PLANNED, Trigger.SIGN): State.SIGNED,
+    (State.SIGNED, Trigger.BROADCAST): State.BROADCASTING,
+    (State.BROADCASTING, Trigger.ACCEPT): State.SENT,
+    (State.BROADCASTING, Trigger.LOSE_SIGHT): State.UNCERTAIN,
+    (State.UNCERTAIN, Trigger.FIND): State.SENT,
+    (State.UNCERTAIN, Trigger.MINE): State.CONFIRMING,
+    (State.UNCERTAIN, Trigger.CONFLICT_FINAL): State.ON_HOLD,
+    (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
+    (State.SENT, Trigger.MINE): State.CONFIRMING,
+    (State.CONFIRMING, Trigger.UNMINE): State.SENT,
+    (State.CONFIRMING, Trigger.COMPLETE): State.COMPLETED,
+    (State.CONFIRMING, Trigger.FAIL): State.FAILED,
+    (State.COMPLETED, Trigger.REOPEN): State.SENT,
+    (State.ON_HOLD, Trigger.REISSUE): State.QUEUED,
+    **{(state, Trigger.ABORT): State.CANCELLING for state in _ON_CHAIN},
+    (State.CANCELLING, Trigger.ABORT_FINAL): State.CANCELLED,
+    (State.CANCELLING, Trigger.COMPLETE): State.COMPLETED,
+}
+
+WITHDRAWALS: Final = Lifecycle(
+    kind="withdrawal", table="gateway.withdrawals", transitions=TRANSITIONS
+)
+
+END_STATES: Final = frozenset(
+    {
+        State.REJECTED,
+        State.COMPLETED,
+        State.CANCELLED,
+        State.FAILED,
+        State.DECLINED,
+        State.EXPIRED,
+    }
+)
+
+_EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopened"}
+"""Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A valid request: parsed, of a known asset and to a parsed address. Minor units of `asset`.
+
+    `signed` is the client's HTTP request as received, `key_id` the key that signed it.
+    """
+
+    brand: str
+    request_id: str
+    player_id: str
+    network: str
+    asset: str
+    address: str
+    address_key: str
+    amount_minor: int
+    pam_balance_minor: int
+    minimum_minor: int
+    fee_class: str
+    metadata: Mapping[str, Any]
+    valid_until: datetime
+    promise_at: datetime
+    key_id: str
+    signed: Authorisation
+
+
+class BalanceMode(StrEnum):
+    """How a brand's players hold their money (CONTRACT 1, lock rule)."""
+
+    SHARED = "shared"
+    """One balance behind all assets: unfinished value in any other asset refuses."""
+    PER_ASSET = "per_asset"
+    """Each asset stands alone."""
+
+
+async def accept(
+    uow: Uow,
+    order: Order,
+    *,
+    withdrawal_id: UUID,
+    balance_mode: BalanceMode,
+    ids: Ids,
+    at: datetime,
+) -> WithdrawalRow:
+    """Store a request and take it as far as the rules let it, in the caller's unit of work.
+
+    Ends in `rejected`, `waiting_liquidity` or `queued` (nothing to check in this release), with
+    one event per state. Raises RequestMismatch when (brand, request_id) stands already: the caller
+    compares the stored body.
+    """
+    row = _received(order, withdrawal_id=withdrawal_id, at=at)
+    if not await store.insert(uow, row):
+        raise RequestMismatch(order.request_id)
+    await store.insert_request(
+        uow,
+        withdrawal_id=row.id,
+        brand=order.brand,
+        key_id=order.key_id,
+        signed=order.signed,
+    )
+    await _append_event(uow, row, previous=None, event_type="withdrawal.received", ids=ids, at=at)
+    refusal = await _refusal(uow, order, balance_mode=balance_mode)
+    if refusal is not None:
+        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
+    return await reserve(uow, row, ids=ids, at=at)
+
+
+async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> WithdrawalRow:
+    """Set the amount aside and queue it; with clearing short it waits (`clearing`).
+
+    For a `received` row, or one that waits for clearing: that one is returned as it was while
+    clearing is still short.
+    """
+    is_placed = await holds.place(
+        uow,
+        hold_id=row.id,
+        brand=row.brand,
+        player_id=row.player_id,
+        asset=row.asset,
+        amount=row.amount_minor,
+        reference=f"withdrawal:{row.id}:reserve",
+        at=at,
+    )
+    if is_placed:
+        changes = {"is_reserved": True, "code": None}
+        row = await move(uow, row, Trigger.RESERVE, ids=ids, at=at, changes=changes)
+        return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at)
+    if row.state == State.WAITING_LIQUIDITY:
+        return row
+    return await move(
+        uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes={"code": "clearing"}
+    )
+
+
+async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> WithdrawalRow | None:
+    """The client gives a withdrawal up; None when there is none. Twice is once.
+
+    Legal until `sign_requested_at` is committed (CONTRACT 5): the row lock makes one of the two
+    win. Raises TooLate afterwards and in every other end state.
+    """
+    row = await store.get(uow, withdrawal_id, lock=True)
+    if row is None or row.state == State.CANCELLED:
+        return row
+    return await give_up(uow, row, Trigger.CANCEL, ids=ids, at=at)
+
+
+async def give_up(
+    uow: Uow,
+    row: WithdrawalRow,
+    trigger: Trigger,
+    *,
+    ids: Ids,
+    at: datetime,
+    code: str | None = None,
+) -> WithdrawalRow:
+    """End a locked row before signing (`CANCEL`, `EXPIRE`, `DECLINE`); its hold is released.
+
+    Raises TooLate once signing was asked for. A `planned` one leaves its batch when payouts next
+    looks: the batch's gate finds that a member has ended and builds anew without it.
+    """
+    is_signing = row.sign_requested_at is not None or row.txid is not None
+    if is_signing or row.state not in _BEFORE_SIGNING:
+        raise TooLate(row.state)
+    if row.is_reserved:
+        await holds.release(uow, hold_id=row.id, reference=f"withdrawal:{row.id}:release", at=at)
+    changes = {"is_reserved": False, "code": code}
+    return await move(uow, row, trigger, ids=ids, at=at, changes=changes)
+
+
+async def move(
+    uow: Uow,
+    row: WithdrawalRow,
+    trigger: Trigger,
+    *,
+    ids: Ids,
+    at: datetime,
+    changes: Mapping[str, Any] | None = None,
+) -> WithdrawalRow:
+    """One transition: compare-and-set on `row.state`, history (trigger) and event.
+
+    `changes` are further columns of gateway.withdrawals. Raises IllegalTransition, StaleState.
+    """
+    moved = store.from_mapping(
+        await advance(
+            uow,
+            WITHDRAWALS,
+            object_id=row.id,
+            current=row.state,
+            event=trigger,
+            set=dict(changes or {}),
+            at=at,
+        )
+    )
+    event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
+    await _append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
+    return moved
+
+
+def withdrawal_snapshot(row: WithdrawalRow) -> dict[str, Any]:
+    """The neutral form that an event carries: minor units as text, ids as uuid text, times ISO."""
+    return {
+        "id": str(row.id),
+        "version": row.version,
+        "brand": row.brand,
+        "request_id": row.request_id,
+        "player_id": row.player_id,
+        "network": row.network,
+        "asset": row.asset,
+        "address": row.address,
+        "amount": str(row.amount_minor),
+        "fee_class": row.fee_class,
+        "fee_mode": row.fee_mode,
+        "metadata": dict(row.metadata),
+        "state": row.state,
+        "code": row.code,
+        "txid": row.txid,
+        "valid_until": row.valid_until.isoformat(),
+        "promise_at": row.promise_at.isoformat(),
+        "accepted_at": row.accepted_at.isoformat(),
+        "state_at": row.state_at.isoformat(),
+    }
+
+
+async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
+    """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
+    if order.amount_minor < order.minimum_minor:
+        return "below_minimum"
+    await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
+    locked = await deposit_commands.locked_by_asset(
+        uow, brand=order.brand, player_id=order.player_id
+    )
+    for asset, value in locked.items():
+        unfinished = value.provisional + value.orphaned
+        if asset == order.asset:
+            if unfinished > order.pam_balance_minor:
+                return "not_final"
+        elif unfinished > 0 and balance_mode is BalanceMode.SHARED:
+            return "not_final"
+    return None
+
+
+def _received(order: Order, *, withdrawal_id: UUID, at: datetime) -> WithdrawalRow:
+    return WithdrawalRow(
+        id=withdrawal_id,
+        brand=order.brand,
+        request_id=order.request_id,
+        kind="withdrawal",
+        player_id=order.player_id,
+        network=order.network,
+        asset=order.asset,
+        address=order.address,
+        address_key=order.address_key,
+        amount_minor=order.amount_minor,
+        pam_balance_minor=order.pam_balance_minor,
+        fee_class=order.fee_class,
+        fee_mode="brand",
+        metadata=order.metadata,
+        state=State.RECEIVED.value,
+        code=None,
+        is_reserved=False,
+        version=1,
+        attempt_id=None,
+        txid=None,
+        valid_until=order.valid_until,
+        promise_at=order.promise_at,
+        sign_requested_at=None,
+        accepted_at=at,
+        state_at=at,
+    )
+
+
+async def _append_event(
+    uow: Uow,
+    row: WithdrawalRow,
+    *,
+    previous: str | None,
+    event_type: str,
+    ids: Ids,
+    at: datetime,
+) -> None:
+    await outbox.append(
+        uow,
+        event_id=ids.new_id(),
+        brand=row.brand,
+        type=event_type,
+        object_kind="withdrawal",
+        object_id=row.id,
+        object_version=row.version,
+        previous_state=previous,
+        snapshot=withdrawal_snapshot(row),
+        at=at,
+    )

@@ -1,0 +1,188 @@
+"""SQL of gateway.withdrawals as the API and the lifecycle need it: insert, read, lock, list.
+
+State changes go through `ledger.lifecycle.advance` alone. Amounts are int minor units.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from config.database import Uow
+from signer.protocol import Authorisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalRow:
+    """One row, whole. Amounts in minor units of `asset`."""
+
+    id: UUID
+    brand: str
+    request_id: str
+    kind: str
+    player_id: str
+    network: str
+    asset: str
+    address: str
+    address_key: str
+    amount_minor: int
+    pam_balance_minor: int
+    fee_class: str
+    fee_mode: str
+    metadata: Mapping[str, Any]
+    state: str
+    code: str | None
+    is_reserved: bool
+    version: int
+    attempt_id: UUID | None
+    txid: str | None
+    valid_until: datetime
+    promise_at: datetime
+    sign_requested_at: datetime | None
+    accepted_at: datetime
+    state_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a list is narrowed to; None does not narrow."""
+
+    state: str | None = None
+    player_id: str | None = None
+    asset: str | None = None
+    txid: str | None = None
+    request_id: str | None = None
+    created_after: datetime | None = None
+
+
+_COLUMNS = """
+    id, brand, request_id, kind, player_id, network, asset, address, address_key, amount,
+    pam_balance, fee_class, fee_mode, metadata, state, code, is_reserved, version, attempt_id,
+    txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at
+"""
+
+
+def from_mapping(row: Mapping[str, Any]) -> WithdrawalRow:
+    """A database row with all columns as a value."""
+    values = {
+        name: row[name]
+        for name in WithdrawalRow.__slots__
+        if name not in ("amount_minor", "pam_balance_minor", "metadata")
+    }
+    metadata = row["metadata"]
+    return WithdrawalRow(
+        amount_minor=int(row["amount"]),
+        pam_balance_minor=int(row["pam_balance"]),
+        metadata=json.loads(metadata) if isinstance(metadata, str) else metadata,
+        **values,
+    )
+
+
+async def insert(uow: Uow, row: WithdrawalRow) -> bool:
+    """Store a new withdrawal; False when (brand, request_id) stands already.
+
+    Waits for another unit of work that is inserting the same request_id.
+    """
+    values = {name: getattr(row, name) for name in WithdrawalRow.__slots__}
+    values["metadata"] = json.dumps(dict(row.metadata), sort_keys=True)
+    result = await uow.execute(
+        f"""
+        INSERT INTO gateway.withdrawals ({_COLUMNS})
+        VALUES (:id, :brand, :request_id, :kind, :player_id, :network, :asset, :address,
+            :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
+            CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id, :txid,
+            :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at)
+        ON CONFLICT (brand, request_id) DO NOTHING
+        """,
+        values,
+    )
+    return result.rowcount == 1
+
+
+async def insert_request(
+    uow: Uow, *, withdrawal_id: UUID, brand: str, key_id: str, signed: Authorisation
+) -> None:
+    """Store the client's signed bytes exactly as received."""
+    await uow.execute(
+        """
+        INSERT INTO gateway.withdrawal_requests (withdrawal_id, brand, key_id, method, authority,
+            path, query, headers, body, signature_input, signature)
+        VALUES (:id, :brand, :key_id, :method, :authority, :path, :query,
+            CAST(:headers AS jsonb), :body, :signature_input, :signature)
+        """,
+        {
+            "id": withdrawal_id,
+            "brand": brand,
+            "key_id": key_id,
+            "method": signed.method,
+            "authority": signed.authority,
+            "path": signed.path,
+            "query": signed.query,
+            "headers": json.dumps(dict(signed.headers), sort_keys=True),
+            "body": signed.body,
+            "signature_input": signed.signature_input,
+            "signature": signed.signature,
+        },
+    )
+
+
+async def request_body(uow: Uow, withdrawal_id: UUID) -> bytes | None:
+    """The signed body that asked for a withdrawal."""
+    result = await uow.execute(
+        "SELECT body FROM gateway.withdrawal_requests WHERE withdrawal_id = :id",
+        {"id": withdrawal_id},
+    )
+    body = result.scalar_one_or_none()
+    return None if body is None else bytes(body)
+
+
+async def get(uow: Uow, withdrawal_id: UUID, *, lock: bool = False) -> WithdrawalRow | None:
+    """One row by id, locked until the commit when asked."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM gateway.withdrawals WHERE id = :id"
+        + (" FOR NO KEY UPDATE" if lock else ""),
+        {"id": withdrawal_id},
+    )
+    row = result.mappings().one_or_none()
+    return None if row is None else from_mapping(row)
+
+
+async def by_request_id(uow: Uow, *, brand: str, request_id: str) -> WithdrawalRow | None:
+    """The row that stands for (brand, request_id)."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM gateway.withdrawals"
+        " WHERE brand = :brand AND request_id = :request_id",
+        {"brand": brand, "request_id": request_id},
+    )
+    row = result.mappings().one_or_none()
+    return None if row is None else from_mapping(row)
+
+
+async def find(
+    uow: Uow, *, brand: str | None, filters: Filters, before: UUID | None, limit: int
+) -> Sequence[WithdrawalRow]:
+    """Newest first, below the cursor `before`; ids are time-ordered, so the order is stable."""
+    conditions = ["true"]
+    values: dict[str, Any] = {"limit": limit}
+    for name in ("state", "player_id", "asset", "txid", "request_id"):
+        value = getattr(filters, name)
+        if value is not None:
+            conditions.append(f"{name} = :{name}")
+            values[name] = value
+    if brand is not None:
+        conditions.append("brand = :brand")
+        values["brand"] = brand
+    if filters.created_after is not None:
+        conditions.append("accepted_at > :created_after")
+        values["created_after"] = filters.created_after
+    if before is not None:
+        conditions.append("id < :before")
+        values["before"] = before
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM gateway.withdrawals WHERE {' AND '.join(conditions)}"
+        " ORDER BY id DESC LIMIT :limit",
+        values,
+    )
+    return [from_mapping(row) for row in result.mappings()]
