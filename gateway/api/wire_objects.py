@@ -1,0 +1,178 @@
+"""Wire models of the objects that have a lifecycle: deposits, withdrawals, inflows; and the event.
+
+Each is built from the neutral snapshot of an event or from the same fields of a row.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from gateway.api.wire import (
+    AmountOut,
+    MinorOut,
+    Stated,
+    Time,
+    Wire,
+    WireContext,
+    optional_time,
+    rfc3339,
+)
+
+
+class Deposit(Stated):
+    """One transfer to a player's address (CONTRACT 4)."""
+
+    player_id: str
+    network: str
+    asset: str
+    amount: AmountOut
+    amount_minor: MinorOut
+    address: str
+    txid: str
+    position: str = Field(description="Place in the tx: `out:3`, `log:2`, `value`.")
+    cycle: int
+    state: str
+    substatus: str | None
+    sweep_state: str
+    block_hash: str | None
+    height: int | None
+    created_at: Time
+    updated_at: Time
+
+
+class Withdrawal(Stated):
+    """One payout (CONTRACT 5)."""
+
+    request_id: str
+    player_id: str
+    network: str
+    asset: str
+    amount: AmountOut
+    amount_minor: MinorOut
+    address: str
+    fee_class: str
+    fee_mode: str
+    metadata: dict[str, str]
+    state: str
+    code: str | None = Field(description="Why it was rejected, is on hold, or waits.")
+    txid: str | None
+    valid_until: Time
+    promise_at: Time = Field(description="Until when it should be `sent`.")
+    created_at: Time
+    updated_at: Time
+
+
+class Inflow(Stated):
+    """Coins that reached an own address and belong to nobody yet (CONTRACT 1)."""
+
+    network: str
+    asset: str
+    amount: AmountOut
+    amount_minor: MinorOut
+    address: str
+    role: str
+    txid: str
+    position: str
+    state: str
+    assigned_to: str | None = Field(description="`capital`, or `clearing:BRAND`.")
+    block_hash: str | None
+    height: int | None
+    created_at: Time
+    updated_at: Time
+
+
+class Event(Wire):
+    """One numbered fact (CONTRACT 6); `object` is the full snapshot at that version."""
+
+    id: str
+    seq: int
+    type: str
+    created_at: Time
+    brand: str
+    object: dict[str, Any]
+    object_version: int
+    previous_state: str | None
+
+
+def deposit(snapshot: Mapping[str, Any], *, context: WireContext) -> Deposit:
+    """A deposit from its neutral fields."""
+    amount = int(snapshot["amount"])
+    return Deposit(
+        id=context.id("deposit", snapshot["id"]),
+        version=snapshot["version"],
+        brand=snapshot["brand"],
+        livemode=context.livemode,
+        player_id=snapshot["player_id"],
+        network=snapshot["network"],
+        asset=snapshot["asset"],
+        amount=context.amount(amount, snapshot["asset"]),
+        amount_minor=str(amount),
+        address=snapshot["address"],
+        txid=snapshot["txid"],
+        position=snapshot["position"],
+        cycle=snapshot["cycle"],
+        state=snapshot["state"],
+        substatus=snapshot.get("substatus"),
+        sweep_state=snapshot.get("sweep_state", "none"),
+        block_hash=snapshot.get("block_hash"),
+        height=snapshot.get("height"),
+        created_at=rfc3339(snapshot["first_seen_at"]),
+        updated_at=rfc3339(snapshot["state_at"]),
+    )
+
+
+def withdrawal(snapshot: Mapping[str, Any], *, context: WireContext) -> Withdrawal:
+    """A withdrawal from its neutral fields (`payouts.withdrawals.withdrawal_snapshot`)."""
+    amount = int(snapshot["amount"])
+    return Withdrawal(
+        id=context.id("withdrawal", snapshot["id"]),
+        version=snapshot["version"],
+        brand=snapshot["brand"],
+        livemode=context.livemode,
+        request_id=snapshot["request_id"],
+        player_id=snapshot["player_id"],
+        network=snapshot["network"],
+        asset=snapshot["asset"],
+        amount=context.amount(amount, snapshot["asset"]),
+        amount_minor=str(amount),
+        address=snapshot["address"],
+        fee_class=snapshot["fee_class"],
+        fee_mode=snapshot["fee_mode"],
+        metadata=snapshot["metadata"],
+        state=snapshot["state"],
+        code=snapshot["code"],
+        txid=snapshot["txid"],
+        valid_until=rfc3339(snapshot["valid_until"]),
+        promise_at=rfc3339(snapshot["promise_at"]),
+        created_at=rfc3339(snapshot["accepted_at"]),
+        updated_at=rfc3339(snapshot["state_at"]),
+    )
+
+
+def inflow(snapshot: Mapping[str, Any], *, context: WireContext) -> Inflow:
+    """An inflow from its neutral fields; it belongs to the operator until it is assigned."""
+    amount = int(snapshot["amount"])
+    target = snapshot.get("assigned_to")
+    if target == "clearing":
+        target = f"clearing:{snapshot['assigned_brand']}"
+    return Inflow(
+        id=context.id("inflow", snapshot["id"]),
+        version=snapshot["version"],
+        brand=snapshot.get("brand") or "operator",
+        livemode=context.livemode,
+        network=snapshot["network"],
+        asset=snapshot["asset"],
+        amount=context.amount(amount, snapshot["asset"]),
+        amount_minor=str(amount),
+        address=snapshot["address"],
+        role=snapshot["role"],
+        txid=snapshot["txid"],
+        position=snapshot["position"],
+        state=snapshot["state"],
+        assigned_to=target,
+        block_hash=snapshot.get("block_hash"),
+        height=snapshot.get("height"),
+        created_at=rfc3339(snapshot["first_seen_at"]),
+        updated_at=optional_time(snapshot.get("state_at")) or rfc3339(snapshot["first_seen_at"]),
+    )
