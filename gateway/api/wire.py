@@ -1,137 +1,25 @@
-"""Wire JSON <-> values: the bases of every model, and how objects and events are rendered.
+"""Wire JSON of objects and events (CONTRACT 3 and 6).
 
-Owns what integrators see (CONTRACT 3 and 6). The feed and the webhooks render a neutral snapshot
-(`ledger.events.snapshot`) with these models, so that an object looks the same everywhere. It must
-not read the database.
+The API, the feed and the webhooks render a neutral snapshot (`ledger.events.snapshot`) here, so
+that an object looks the same everywhere. It must not read the database. The models themselves are
+in the `wire_*.py` modules.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from ledger.money import format_amount
-from pydantic import BaseModel, ConfigDict, Field
+from gateway.api import wire_objects
+from gateway.api.wire_base import WireContext, rfc3339
 
-from config.assets import AssetRegistry
-from config.ids import public_id
-
-AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
-
-AmountIn = Annotated[
-    str,
-    Field(
-        max_length=100,
-        json_schema_extra={"pattern": AMOUNT_PATTERN},
-        description="Decimal string in asset units; at most the digits that the asset has.",
-        examples=["0.05"],
-    ),
-]
-AmountOut = Annotated[
-    str, Field(pattern=AMOUNT_PATTERN, description="Decimal string in asset units.")
-]
-MinorOut = Annotated[str, Field(pattern=r"^-?[0-9]+$", description="Integer in minor units.")]
-Time = Annotated[
-    str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC.")
-]
-PlayerId = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$",
-        description="The casino's own player id, 1 to 128 characters.",
-        examples=["player-1"],
-    ),
-]
-NetworkName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{1,15}$", examples=["btc"])]
-AssetId = Annotated[
-    str, Field(pattern=r"^[a-z][a-z0-9]{1,15}:[A-Z][A-Z0-9]{1,11}$", examples=["btc:BTC"])
-]
-
-
-class Body(BaseModel):
-    """Base of request bodies: unknown fields refused (A32), no conversion of types (A12)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Wire(BaseModel):
-    """Base of answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Stated(Wire):
-    """What every object has (CONTRACT 3)."""
-
-    id: str
-    version: int = Field(description="+1 per transition.")
-    brand: str
-    livemode: bool
-
-
-class FieldProblem(Wire):
-    """What is wrong with one field."""
-
-    field: str
-    code: str
-    detail: str
-
-
-class Problem(Wire):
-    """RFC 9457 problem. A 5xx on a POST means unknown, never failed: ask by request_id."""
-
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="Stable word for programs.")
-    detail: str
-    retryable: bool
-    correlation_id: str
-    errors: list[FieldProblem]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireContext:
-    """What rendering needs to know of the deployment."""
-
-    assets: AssetRegistry
-    livemode: bool
-
-    def amount(self, minor: int, asset: str) -> str:
-        """Minor units as a decimal string; an asset that is no longer configured shows minor."""
-        spec = self.assets.get(asset)
-        if spec is None:
-            return str(minor)
-        if minor < 0:
-            return "-" + format_amount(-minor, decimals=spec.decimals)
-        return format_amount(minor, decimals=spec.decimals)
-
-    def id(self, kind: str, value: UUID | str) -> str:
-        """The prefixed id of the wire."""
-        uuid = value if isinstance(value, UUID) else UUID(value)
-        return public_id(kind, uuid, livemode=self.livemode)
-
-
-def rfc3339(moment: datetime | str) -> str:
-    """An aware moment, or the ISO text of one, in UTC with `Z`."""
-    value = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    if value.tzinfo is None:
-        raise ValueError("a moment without a zone")
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def optional_time(moment: datetime | str | None) -> str | None:
-    """`rfc3339` of a moment that may be missing."""
-    return None if moment is None else rfc3339(moment)
+__all__ = ["WireContext", "render_event", "render_object", "rfc3339"]
 
 
 def render_object(
     kind: str, snapshot: Mapping[str, Any], *, context: WireContext
 ) -> dict[str, Any]:
     """The wire object of an event's snapshot. Kinds without a model show their plain fields."""
-    from gateway.api import wire_objects  # the models of the objects build on this module
-
     match kind:
         case "deposit":
             return wire_objects.deposit(snapshot, context=context).model_dump()

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.api.wire import (
+from gateway.api.wire_base import (
     AmountOut,
     MinorOut,
     Stated,
