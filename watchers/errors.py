@@ -9,7 +9,12 @@ WatcherError
 ├── UnsupportedOperation (invariant)  asked a family for what it does not have
 ├── LeaseLost (conflict)     another instance follows this network now
 ├── ReorgTooDeep (invariant) fork below the retained headers or the reorg limit
-└── NothingToReserve (expected) coins or capital short
+├── NothingToReserve (expected) coins or capital short
+├── CoinTaken (conflict)     a coin was reserved or spent meanwhile; select again
+├── PoolEmpty (expected)     no verified address is free; the pool is being filled
+├── UnknownAddress (expected)  no such active address of this brand
+├── UnknownAttempt (invariant) no such own transaction
+└── AttemptConflict (invariant) the attempt is not in a state for this step, or bytes differ
 """
 
 
@@ -56,3 +61,23 @@ class ReorgTooDeep(WatcherError):
 
 class NothingToReserve(WatcherError):
     """Coins are short for this payment now."""
+
+
+class CoinTaken(WatcherError):
+    """At least one coin is reserved, spent or unknown; nothing was reserved."""
+
+
+class PoolEmpty(WatcherError):
+    """No verified address is free."""
+
+
+class UnknownAddress(WatcherError):
+    """No such active address."""
+
+
+class UnknownAttempt(WatcherError):
+    """No such own transaction."""
+
+
+class AttemptConflict(WatcherError):
+    """The attempt cannot take this step, or has other bytes already."""

@@ -178,6 +178,7 @@ CREATE INDEX inflows_due ON chain.inflows (network, book_at_height)
 CREATE INDEX inflows_block ON chain.inflows (network, block_hash) WHERE block_hash IS NOT NULL;
 
 -- Own transactions. One row per attempt; attempts of one family exclude each other on chain.
+-- HOUSE 6, and `refused`: built, refused by the signer, never signed.
 CREATE TABLE chain.outgoing (
     id uuid PRIMARY KEY,
     network text NOT NULL,
@@ -194,7 +195,6 @@ CREATE TABLE chain.outgoing (
     payments jsonb NOT NULL,               -- [{asset, address, key, amount_minor as text}]
     fee_cap_minor numeric(78, 0) NOT NULL CHECK (fee_cap_minor >= 0),
     fee_minor numeric(78, 0) CHECK (fee_minor >= 0),
-    full_depth integer NOT NULL,
     block_hash text,
     height bigint,
     final_at_height bigint,
@@ -266,8 +266,8 @@ CREATE TABLE chain.coins (
     spent_by text,
     spent_hash text,
     spent_height bigint,
-    reserved_by uuid REFERENCES chain.outgoing (id),
-    PRIMARY KEY (network, txid, vout),
+    reserved_by uuid REFERENCES chain.outgoing (id) DEFERRABLE INITIALLY DEFERRED,
+    PRIMARY KEY (txid, vout, network),
     CHECK ((block_hash IS NULL) = (height IS NULL)),
     CHECK ((spent_by IS NULL) = (spent_hash IS NULL))
 ) WITH (fillfactor = 80);
@@ -345,7 +345,7 @@ CREATE POLICY brand_rows ON chain.addresses
     USING (config.sees_brand(brand)) WITH CHECK (config.sees_brand(brand));
 
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA chain TO watchers;
-GRANT DELETE ON chain.fee_samples TO watchers;
+GRANT DELETE ON chain.fee_samples, chain.nonce_uses TO watchers;
 
 GRANT SELECT ON chain.deposits, chain.addresses, chain.inflows, chain.blocks, chain.cursors,
     chain.fee_samples, chain.node_health, chain.outgoing, chain.outgoing_inputs, chain.probes,

@@ -1,0 +1,155 @@
+"""SQL of the address pool. Contains no rule beyond what a statement needs to be atomic."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_COLUMNS = (
+    "id, network, role, brand, player_id, account, branch, address_index, path, key, address, "
+    "scheme, is_verified, issued_at, retired_at, version"
+)
+
+
+async def lock_player_network(uow: Uow, *, brand: str, player_id: str, network: str) -> None:
+    """Serialise hand-outs of one (brand, player, network): a missing row locks nothing."""
+    await uow.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))",
+        {"name": f"chain.addresses/{network}/{brand}/{player_id}"},
+    )
+
+
+async def active(uow: Uow, *, brand: str, player_id: str, network: str) -> RowMapping | None:
+    """The address in use by a player on a network."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE brand = :brand AND player_id = :player_id "
+        "AND network = :network AND retired_at IS NULL",
+        {"brand": brand, "player_id": player_id, "network": network},
+    )
+    return result.mappings().one_or_none()
+
+
+async def issue_next(
+    uow: Uow, *, brand: str, player_id: str, network: str, at: datetime
+) -> RowMapping | None:
+    """Give the lowest free verified deposit address to a player; None when the pool is empty."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET player_id = :player_id, issued_at = :at, version = version + 1 "
+        "WHERE id = (SELECT id FROM chain.addresses WHERE network = :network AND role = 'deposit' "
+        "AND brand = :brand AND issued_at IS NULL AND is_verified ORDER BY address_index LIMIT 1 "
+        f"FOR UPDATE SKIP LOCKED) RETURNING {_COLUMNS}",
+        {"brand": brand, "player_id": player_id, "network": network, "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def retire(uow: Uow, *, address_id: UUID, brand: str, at: datetime) -> RowMapping | None:
+    """Retire an active address of a brand; None when there is no such one."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET retired_at = :at, version = version + 1 WHERE id = :id "
+        "AND brand = :brand AND player_id IS NOT NULL AND retired_at IS NULL "
+        f"RETURNING {_COLUMNS}",
+        {"id": address_id, "brand": brand, "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def by_id(uow: Uow, address_id: UUID) -> RowMapping | None:
+    """One address, as far as row-level security shows it."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE id = :id", {"id": address_id}
+    )
+    return result.mappings().one_or_none()
+
+
+async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> Sequence[RowMapping]:
+    """The own addresses among `keys`: one indexed statement however many keys a block has."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network "
+        "AND key = ANY(CAST(:keys AS text[]))",
+        {"network": network, "keys": list(keys)},
+    )
+    return result.mappings().all()
+
+
+async def unverified(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
+    """Rows that the signer has not re-derived yet, in derivation order."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND NOT is_verified "
+        "ORDER BY account, branch, address_index LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
+    """Mark rows as re-derived by the signer; returns how many were new."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET is_verified = true, verified_at = :at, version = version + 1 "
+        "WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT is_verified",
+        {"ids": list(ids), "at": at},
+    )
+    return result.rowcount
+
+
+async def own_at(uow: Uow, *, network: str, role: str, index: int) -> RowMapping | None:
+    """A verified own address by role and index."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND role = :role "
+        "AND address_index = :index AND account = 0 AND is_verified",
+        {"network": network, "role": role, "index": index},
+    )
+    return result.mappings().one_or_none()
+
+
+async def issue_change(uow: Uow, *, network: str) -> RowMapping | None:
+    """Take the next unused verified change address."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET issued_at = now(), version = version + 1 "
+        "WHERE id = (SELECT id FROM chain.addresses WHERE network = :network AND role = 'change' "
+        "AND issued_at IS NULL AND is_verified ORDER BY address_index LIMIT 1 "
+        f"FOR UPDATE SKIP LOCKED) RETURNING {_COLUMNS}",
+        {"network": network},
+    )
+    return result.mappings().one_or_none()
+
+
+async def by_role(uow: Uow, *, network: str, roles: Sequence[str]) -> Sequence[RowMapping]:
+    """Every address of some roles, issued deposit addresses only; for holdings by address."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network "
+        "AND role = ANY(CAST(:roles AS text[])) AND (role <> 'deposit' OR issued_at IS NOT NULL "
+        "OR id IN (SELECT address_id FROM chain.inflows WHERE network = :network)) "
+        "ORDER BY account, branch, address_index",
+        {"network": network, "roles": list(roles)},
+    )
+    return result.mappings().all()
+
+
+async def pool_counts(
+    uow: Uow, *, network: str, account: int, branch: int
+) -> tuple[int, int]:
+    """(free rows, next index) of one derivation branch."""
+    result = await uow.execute(
+        "SELECT count(*) FILTER (WHERE issued_at IS NULL), coalesce(max(address_index) + 1, 0) "
+        "FROM chain.addresses WHERE network = :network AND account = :account "
+        "AND branch = :branch",
+        {"network": network, "account": account, "branch": branch},
+    )
+    free, following = result.one()
+    return int(free), int(following)
+
+
+async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]], *, at: datetime) -> None:
+    """Insert derived rows, unverified; a row that another instance wrote first stays."""
+    await uow.execute(
+        "INSERT INTO chain.addresses (id, network, role, brand, account, branch, address_index, "
+        "path, key, address, scheme, created_at) VALUES (:id, :network, :role, :brand, :account, "
+        ":branch, :address_index, :path, :key, :address, :scheme, :at) "
+        "ON CONFLICT (network, account, branch, address_index) DO NOTHING",
+        [{**row, "at": at} for row in rows],
+    )

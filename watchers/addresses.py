@@ -1,0 +1,219 @@
+"""The address pool: top up from public keys, hand out, look up.
+
+Owns `chain.addresses`. It must not derive on demand (HOUSE 8): rows are written ahead by the
+watcher, unverified; payouts lets the signer re-derive them, and only verified rows are handed out.
+A retired address stays watched for ever (D23).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+from config.ids import Ids
+from watchers import address_store as store
+from watchers.chain import AddressCodec, DerivedAddress
+from watchers.errors import PoolEmpty, UnknownAddress
+
+OPERATOR_ACCOUNT = 0  # account 0 of every xpub is the operator's (docs/ARCHITECTURE.md, Paths)
+
+
+class AddressRole(StrEnum):
+    """What an own address is for."""
+
+    DEPOSIT = "deposit"
+    """A player's."""
+    HOT = "hot"
+    """The hot wallet's receive address or lane."""
+    CHANGE = "change"
+    """Change of UTXO payouts."""
+    GAS = "gas"
+    """Pays gas of token sweeps (account chains)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressRow:
+    """An address of ours. `brand` and `player_id` are None where nobody has it yet."""
+
+    id: UUID
+    network: str
+    role: AddressRole
+    brand: str | None
+    player_id: str | None
+    account: int
+    branch: int
+    address_index: int
+    path: str
+    key: str
+    address: str
+    scheme: str
+    is_verified: bool
+    issued_at: datetime | None
+    retired_at: datetime | None
+    version: int
+
+    def derived(self) -> DerivedAddress:
+        """The address as the builder of transactions takes it."""
+        return DerivedAddress(
+            address=self.address, key=self.key, path=self.path, scheme=self.scheme
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolBranch:
+    """One derivation branch to keep filled: refilled to `high` free rows when below `low`."""
+
+    network: str
+    role: AddressRole
+    brand: str | None
+    account: int
+    branch: int
+    xpub: str
+    low: int
+    high: int
+
+
+async def hand_out(
+    uow: Uow, *, brand: str, player_id: str, network: str, at: datetime
+) -> AddressRow:
+    """The player's address on a network: the same one for ever until rotated (CONTRACT 3).
+
+    Raises PoolEmpty when no verified address is left.
+    """
+    row = await store.active(uow, brand=brand, player_id=player_id, network=network)
+    if row is None:
+        await store.lock_player_network(uow, brand=brand, player_id=player_id, network=network)
+        row = await store.active(uow, brand=brand, player_id=player_id, network=network)
+    if row is None:
+        row = await store.issue_next(
+            uow, brand=brand, player_id=player_id, network=network, at=at
+        )
+    if row is None:
+        raise PoolEmpty(f"no verified {network} address is free for brand {brand}")
+    return _row(row)
+
+
+async def rotate(uow: Uow, *, address_id: UUID, brand: str, at: datetime) -> AddressRow:
+    """Retire an address of a player and hand out the next; the old one stays watched.
+
+    Raises UnknownAddress when it is not an active address of this brand, PoolEmpty.
+    """
+    found = await store.by_id(uow, address_id)
+    if found is None or found["brand"] != brand or found["player_id"] is None:
+        raise UnknownAddress("no such address of this brand")
+    await store.lock_player_network(
+        uow, brand=brand, player_id=found["player_id"], network=found["network"]
+    )
+    if await store.retire(uow, address_id=address_id, brand=brand, at=at) is None:
+        raise UnknownAddress("this address was rotated before")
+    return await hand_out(
+        uow, brand=brand, player_id=found["player_id"], network=found["network"], at=at
+    )
+
+
+async def by_id(uow: Uow, address_id: UUID) -> AddressRow | None:
+    """One address by id."""
+    row = await store.by_id(uow, address_id)
+    return None if row is None else _row(row)
+
+
+async def by_text(uow: Uow, *, network: str, key: str) -> AddressRow | None:
+    """One address by its match key; the caller's codec turned text into the key (D27)."""
+    rows = await store.by_keys(uow, network=network, keys=[key])
+    return _row(rows[0]) if rows else None
+
+
+async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> dict[str, AddressRow]:
+    """The own addresses among `keys`, by key."""
+    if not keys:
+        return {}
+    return {row["key"]: _row(row) for row in await store.by_keys(uow, network=network, keys=keys)}
+
+
+async def by_role(
+    uow: Uow, *, network: str, roles: Sequence[AddressRole]
+) -> tuple[AddressRow, ...]:
+    """Every own address of some roles; of deposit addresses only those that may hold value."""
+    rows = await store.by_role(uow, network=network, roles=[role.value for role in roles])
+    return tuple(_row(row) for row in rows)
+
+
+async def unverified(uow: Uow, *, network: str, limit: int) -> list[AddressRow]:
+    """Rows to ask the signer about (CONTRACT 8, address pool)."""
+    return [_row(row) for row in await store.unverified(uow, network=network, limit=limit)]
+
+
+async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
+    """Record that the signer re-derived these rows; returns how many were new."""
+    return await store.mark_verified(uow, ids, at=at)
+
+
+async def own_address(
+    uow: Uow, *, network: str, role: Literal["hot", "change", "gas"], lane: int = 0
+) -> AddressRow:
+    """An address of the operator's: `hot` and `gas` by lane, `change` the next unused one.
+
+    Raises PoolEmpty when there is none that the signer verified.
+    """
+    if role == "change":
+        row = await store.issue_change(uow, network=network)
+    else:
+        row = await store.own_at(uow, network=network, role=role, index=lane)
+    if row is None:
+        raise PoolEmpty(f"no verified {role} address of {network} (lane {lane})")
+    return _row(row)
+
+
+async def free_count(uow: Uow, branch: PoolBranch) -> tuple[int, int]:
+    """(free rows, next index) of a branch."""
+    return await store.pool_counts(
+        uow, network=branch.network, account=branch.account, branch=branch.branch
+    )
+
+
+async def derive_rows(
+    codec: AddressCodec, branch: PoolBranch, *, start: int, count: int, ids: Ids
+) -> list[dict[str, Any]]:
+    """Derive `count` rows from index `start`. CPU work: runs in a thread (HOUSE 11)."""
+
+    def derive() -> list[DerivedAddress]:
+        return [
+            codec.derive(
+                xpub=branch.xpub, account=branch.account, chain=branch.branch, index=index
+            )
+            for index in range(start, start + count)
+        ]
+
+    derived = await asyncio.to_thread(derive)
+    return [
+        {
+            "id": ids.new_id(),
+            "network": branch.network,
+            "role": branch.role.value,
+            "brand": branch.brand,
+            "account": branch.account,
+            "branch": branch.branch,
+            "address_index": start + offset,
+            "path": item.path,
+            "key": item.key,
+            "address": item.address,
+            "scheme": item.scheme,
+        }
+        for offset, item in enumerate(derived)
+    ]
+
+
+async def add(uow: Uow, rows: Sequence[dict[str, Any]], *, at: datetime) -> None:
+    """Write derived rows, unverified."""
+    if rows:
+        await store.insert(uow, rows, at=at)
+
+
+def _row(row: RowMapping) -> AddressRow:
+    return AddressRow(**{**row, "role": AddressRole(row["role"])})

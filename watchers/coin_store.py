@@ -1,0 +1,246 @@
+"""SQL of coins (UTXO set and reservations) and of account nonces."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+from watchers.chain import Outpoint
+
+_COLUMNS = (
+    "c.network, c.txid, c.vout, c.asset, c.amount, c.address_id, c.key, c.path, c.previous_tx, "
+    "c.is_own_change, c.height"
+)
+
+# An unconfirmed own change coin is selectable while its ancestry has at most :ancestors unmined
+# txs of ours (HOUSE 5). Coins of others wait for their full tier, coinbase for maturity.
+_SPENDABLE = f"""
+WITH RECURSIVE tip AS (
+    SELECT height FROM chain.cursors WHERE network = :network
+), ancestry (root_txid, root_vout, txid) AS (
+    SELECT txid, vout, txid FROM chain.coins
+    WHERE network = :network AND height IS NULL AND is_own_change AND spent_by IS NULL
+        AND reserved_by IS NULL
+    UNION
+    SELECT a.root_txid, a.root_vout, parent.txid
+    FROM ancestry a
+    JOIN chain.outgoing o ON o.network = :network AND o.txid = a.txid
+    JOIN chain.outgoing_inputs i ON i.attempt_id = o.id
+    JOIN chain.coins parent ON parent.txid = i.outpoint_txid AND parent.vout = i.outpoint_vout
+        AND parent.network = i.network AND parent.height IS NULL
+), young AS (
+    SELECT a.root_txid, a.root_vout FROM ancestry a
+    LEFT JOIN chain.outgoing o ON o.network = :network AND o.txid = a.txid
+    GROUP BY a.root_txid, a.root_vout
+    HAVING count(DISTINCT a.txid) <= :ancestors
+        AND bool_and(o.state IN ('signed', 'broadcast', 'seen', 'mined', 'final'))
+)
+SELECT {_COLUMNS} FROM chain.coins c
+WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL
+    AND ((c.height IS NOT NULL
+            AND (c.is_own_change OR c.spendable_at_height <= (SELECT height FROM tip)))
+        OR (c.txid, c.vout) IN (SELECT root_txid, root_vout FROM young))
+ORDER BY (c.height IS NULL), c.amount DESC, c.txid, c.vout
+LIMIT :limit
+"""
+
+
+async def spendable(
+    uow: Uow, *, network: str, limit: int, ancestors: int
+) -> Sequence[RowMapping]:
+    """Coins that a payout may take now, mined first, largest first."""
+    result = await uow.execute(
+        _SPENDABLE, {"network": network, "limit": limit, "ancestors": ancestors}
+    )
+    return result.mappings().all()
+
+
+async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> int:
+    """Reserve free coins in one order, so that two batches never deadlock; returns how many."""
+    parameters = {
+        "txids": [outpoint.txid for outpoint in outpoints],
+        "vouts": [outpoint.vout for outpoint in outpoints],
+        "attempt_id": attempt_id,
+    }
+    wanted = "unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[])) AS w (txid, vout)"
+    await uow.execute(
+        f"SELECT 1 FROM chain.coins c JOIN {wanted} ON c.txid = w.txid AND c.vout = w.vout "
+        "ORDER BY c.txid, c.vout FOR UPDATE OF c",
+        {key: parameters[key] for key in ("txids", "vouts")},
+    )
+    result = await uow.execute(
+        f"UPDATE chain.coins c SET reserved_by = :attempt_id FROM {wanted} "
+        "WHERE c.txid = w.txid AND c.vout = w.vout AND c.spent_by IS NULL "
+        "AND (c.reserved_by IS NULL OR c.reserved_by = :attempt_id)",
+        parameters,
+    )
+    return result.rowcount
+
+
+async def free(uow: Uow, *, attempt_id: UUID) -> int:
+    """Free what an attempt reserved, unless its bytes exist."""
+    result = await uow.execute(
+        "UPDATE chain.coins SET reserved_by = NULL WHERE reserved_by = :id AND NOT EXISTS "
+        "(SELECT 1 FROM chain.outgoing o WHERE o.id = :id AND o.raw IS NOT NULL)",
+        {"id": attempt_id},
+    )
+    return result.rowcount
+
+
+async def free_replaced(uow: Uow, *, attempt_id: UUID) -> int:
+    """Free the coins of an attempt whose conflict is final; the spent ones are spent anyway."""
+    result = await uow.execute(
+        "UPDATE chain.coins SET reserved_by = NULL WHERE reserved_by = :id AND spent_by IS NULL",
+        {"id": attempt_id},
+    )
+    return result.rowcount
+
+
+async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Coins of a block: new ones, or known ones that are (again) in a block."""
+    await uow.execute(
+        "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
+        "previous_tx, is_own_change, is_coinbase, block_hash, height, spendable_at_height) "
+        "VALUES (:network, :txid, :vout, :asset, :amount, :address_id, :key, :path, :previous_tx, "
+        ":is_own_change, :is_coinbase, :block_hash, :height, :spendable_at_height) "
+        "ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash, "
+        "height = excluded.height, spendable_at_height = excluded.spendable_at_height",
+        [dict(row) for row in rows],
+    )
+
+
+async def insert_unmined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Change coins of a signed tx of ours; one that a block brought first stays."""
+    await uow.execute(
+        "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
+        "previous_tx, is_own_change) VALUES (:network, :txid, :vout, :asset, :amount, "
+        ":address_id, :key, :path, :previous_tx, true) ON CONFLICT (txid, vout, network) "
+        "DO NOTHING",
+        [dict(row) for row in rows],
+    )
+
+
+async def mark_spent(
+    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]], block_hash: str, height: int
+) -> int:
+    """Mark own coins spent by a block's inputs: (txid, vout, spending txid)."""
+    result = await uow.execute(
+        "UPDATE chain.coins c SET spent_by = s.spender, spent_hash = :hash, "
+        "spent_height = :height FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
+        "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
+        "WHERE c.network = :network AND c.txid = s.txid AND c.vout = s.vout",
+        {
+            "network": network,
+            "hash": block_hash,
+            "height": height,
+            "txids": [spend[0] for spend in spends],
+            "vouts": [spend[1] for spend in spends],
+            "spenders": [spend[2] for spend in spends],
+        },
+    )
+    return result.rowcount
+
+
+async def disconnect(uow: Uow, *, network: str, block_hash: str) -> None:
+    """Undo what a block did to coins."""
+    parameters = {"network": network, "hash": block_hash}
+    await uow.execute(
+        "UPDATE chain.coins SET spent_by = NULL, spent_hash = NULL, spent_height = NULL "
+        "WHERE network = :network AND spent_hash = :hash",
+        parameters,
+    )
+    await uow.execute(
+        "UPDATE chain.coins SET block_hash = NULL, height = NULL, spendable_at_height = NULL "
+        "WHERE network = :network AND block_hash = :hash",
+        parameters,
+    )
+
+
+async def open_mined(
+    uow: Uow, *, network: str
+) -> Sequence[RowMapping]:
+    """Unspent coins in blocks: what the chain must confirm in a reconciliation."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.coins c WHERE c.network = :network "
+        "AND c.height IS NOT NULL AND c.spent_by IS NULL ORDER BY c.txid, c.vout",
+        {"network": network},
+    )
+    return result.mappings().all()
+
+
+async def ensure_account(uow: Uow, *, network: str, sender_key: str, following: int) -> None:
+    """Make the account's row exist, and its next nonce at least `following`."""
+    await uow.execute(
+        "INSERT INTO chain.nonces AS n (network, sender_key, next) VALUES (:network, :key, :next) "
+        "ON CONFLICT (network, sender_key) DO UPDATE SET next = excluded.next "
+        "WHERE n.next < excluded.next",
+        {"network": network, "key": sender_key, "next": following},
+    )
+
+
+async def lock_account(uow: Uow, *, network: str, sender_key: str) -> int:
+    """The next nonce never used, with its row locked."""
+    result = await uow.execute(
+        "SELECT next FROM chain.nonces WHERE network = :network AND sender_key = :key FOR UPDATE",
+        {"network": network, "key": sender_key},
+    )
+    return int(result.scalar_one())
+
+
+async def nonce_of(uow: Uow, *, attempt_id: UUID) -> int | None:
+    """The nonce that an attempt holds."""
+    result = await uow.execute(
+        "SELECT nonce FROM chain.nonce_uses WHERE attempt_id = :id", {"id": attempt_id}
+    )
+    value = result.scalar_one_or_none()
+    return None if value is None else int(value)
+
+
+async def take_free_nonce(
+    uow: Uow, *, network: str, sender_key: str, attempt_id: UUID
+) -> int | None:
+    """The lowest given-back nonce, now held by the attempt; None when there is none."""
+    result = await uow.execute(
+        "UPDATE chain.nonce_uses SET attempt_id = :id WHERE (network, sender_key, nonce) = "
+        "(SELECT network, sender_key, nonce FROM chain.nonce_uses WHERE network = :network "
+        "AND sender_key = :key AND attempt_id IS NULL ORDER BY nonce LIMIT 1) RETURNING nonce",
+        {"network": network, "key": sender_key, "id": attempt_id},
+    )
+    value = result.scalar_one_or_none()
+    return None if value is None else int(value)
+
+
+async def take_next_nonce(
+    uow: Uow, *, network: str, sender_key: str, nonce: int, attempt_id: UUID
+) -> None:
+    """Hold a number never used, and move the account on."""
+    await uow.execute(
+        "INSERT INTO chain.nonce_uses (network, sender_key, nonce, attempt_id) "
+        "VALUES (:network, :key, :nonce, :id)",
+        {"network": network, "key": sender_key, "nonce": nonce, "id": attempt_id},
+    )
+    await uow.execute(
+        "UPDATE chain.nonces SET next = :next WHERE network = :network AND sender_key = :key",
+        {"network": network, "key": sender_key, "next": nonce + 1},
+    )
+
+
+async def give_back_nonce(uow: Uow, *, attempt_id: UUID) -> int:
+    """Free the number of an attempt that was never signed."""
+    result = await uow.execute(
+        "UPDATE chain.nonce_uses SET attempt_id = NULL WHERE attempt_id = :id AND NOT EXISTS "
+        "(SELECT 1 FROM chain.outgoing o WHERE o.id = :id AND o.raw IS NOT NULL)",
+        {"id": attempt_id},
+    )
+    return result.rowcount
+
+
+async def used_on_chain(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:
+    """A free number that somebody used on chain is not free any more."""
+    await uow.execute(
+        "DELETE FROM chain.nonce_uses WHERE network = :network AND sender_key = :key "
+        "AND nonce = :nonce AND attempt_id IS NULL",
+        {"network": network, "key": sender_key, "nonce": nonce},
+    )

@@ -1,0 +1,91 @@
+"""The UTXO set of our own keys, and who reserved what.
+
+Owns `chain.coins`. A coin belongs to at most one attempt (P22). It must not choose coins: that is
+the planner's business; here is only what may be chosen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+from watchers import coin_store as store
+from watchers.chain import Coin, Outpoint
+from watchers.errors import CoinTaken
+
+UNCONFIRMED_ANCESTORS_MAX = 10  # HOUSE 5; well below the nodes' own limit of 25
+COINBASE_MATURITY_BLOCKS = 100  # consensus, Bitcoin and Litecoin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoinRow:
+    """A coin of ours. `height` is None while its tx is unconfirmed."""
+
+    network: str
+    outpoint: Outpoint
+    asset: str
+    amount_minor: int
+    address_id: UUID
+    key: str
+    path: str
+    previous_tx: bytes
+    is_own_change: bool
+    height: int | None
+
+    def coin(self) -> Coin:
+        """The coin as the builder and the signer take it."""
+        return Coin(
+            outpoint=self.outpoint,
+            amount_minor=self.amount_minor,
+            key=self.key,
+            path=self.path,
+            previous_tx=self.previous_tx,
+        )
+
+
+async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
+    """Final coins of others and own change up to the ancestor limit, unreserved, largest first."""
+    rows = await store.spendable(
+        uow, network=network, limit=limit, ancestors=UNCONFIRMED_ANCESTORS_MAX
+    )
+    return [_row(row) for row in rows]
+
+
+async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
+    """Reserve coins for an attempt; again for the same attempt changes nothing.
+
+    Raises CoinTaken, after which the unit of work must end without a commit.
+    """
+    wanted = set(outpoints)
+    if len(wanted) != len(outpoints):
+        raise CoinTaken("one outpoint is asked for twice")
+    count = await store.reserve(uow, attempt_id=attempt_id, outpoints=list(outpoints))
+    if count != len(wanted):
+        raise CoinTaken(f"{len(wanted) - count} of {len(wanted)} coins are not free")
+
+
+async def free(uow: Uow, *, attempt_id: UUID) -> None:
+    """Free the coins of an attempt that was never signed; a signed one keeps them."""
+    await store.free(uow, attempt_id=attempt_id)
+
+
+async def open_mined(uow: Uow, *, network: str) -> list[CoinRow]:
+    """Unspent coins in blocks, for the reconciliation with the chain."""
+    return [_row(row) for row in await store.open_mined(uow, network=network)]
+
+
+def _row(row: RowMapping) -> CoinRow:
+    return CoinRow(
+        network=row["network"],
+        outpoint=Outpoint(txid=row["txid"], vout=row["vout"]),
+        asset=row["asset"],
+        amount_minor=int(row["amount"]),
+        address_id=row["address_id"],
+        key=row["key"],
+        path=row["path"],
+        previous_tx=bytes(row["previous_tx"]),
+        is_own_change=row["is_own_change"],
+        height=row["height"],
+    )

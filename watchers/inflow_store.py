@@ -1,0 +1,132 @@
+"""SQL of inflows."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_COLUMNS = (
+    "id, network, txid, position, cycle, role, brand, asset, amount, address, state, block_hash, "
+    "height, book_at_height, custody_block_hash, posting_reference, assigned_to, assigned_brand, "
+    "version, first_seen_at, state_at"
+)
+
+
+async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inflows of a block: new ones, or known ones that are in a block again.
+
+    One that is booked already and orphaned returns to where it was: its posting stands.
+    """
+    await uow.execute(
+        "INSERT INTO chain.inflows AS i (id, network, txid, position, coinbase_hash, role, brand, "
+        "asset, amount, address_id, address, state, block_hash, height, book_at_height, "
+        "first_seen_at, state_at) VALUES (:id, :network, :txid, :position, :coinbase_hash, :role, "
+        ":brand, :asset, :amount, :address_id, :address, 'seen', :block_hash, :height, "
+        ":book_at_height, :at, :at) ON CONFLICT (network, txid, position, coinbase_hash) "
+        "DO UPDATE SET block_hash = excluded.block_hash, height = excluded.height, "
+        "book_at_height = excluded.book_at_height, state_at = excluded.state_at, "
+        "version = i.version + 1, state = CASE WHEN i.state <> 'orphaned' THEN i.state "
+        "WHEN i.posting_reference IS NULL THEN 'seen' "
+        "WHEN i.assigned_to IS NULL THEN 'booked' ELSE 'assigned' END",
+        [dict(row) for row in rows],
+    )
+
+
+async def due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Inflows at their full tier that are not booked."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network AND state = 'seen' "
+        "AND book_at_height <= :height ORDER BY id FOR UPDATE",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()
+
+
+async def book(
+    uow: Uow, *, inflow_id: UUID, reference: str, at: datetime
+) -> RowMapping:
+    """The posting stands; its effect is the inflow's block."""
+    result = await uow.execute(
+        "UPDATE chain.inflows SET state = 'booked', posting_reference = :reference, "
+        "custody_block_hash = block_hash, version = version + 1, state_at = :at "
+        f"WHERE id = :id AND state = 'seen' RETURNING {_COLUMNS}",
+        {"id": inflow_id, "reference": reference, "at": at},
+    )
+    return result.mappings().one()
+
+
+async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
+    """Inflows of a block."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network "
+        "AND block_hash = :hash ORDER BY id FOR UPDATE",
+        {"network": network, "hash": block_hash},
+    )
+    return result.mappings().all()
+
+
+async def orphan(
+    uow: Uow, *, inflow_id: UUID, is_unbooked: bool, at: datetime
+) -> RowMapping:
+    """The block is gone. `is_unbooked`: its posting was reversed, a new cycle starts."""
+    extra = (
+        "posting_reference = NULL, custody_block_hash = NULL, cycle = cycle + 1, "
+        if is_unbooked
+        else ""
+    )
+    result = await uow.execute(
+        f"UPDATE chain.inflows SET state = 'orphaned', {extra}block_hash = NULL, height = NULL, "
+        "book_at_height = NULL, version = version + 1, state_at = :at "
+        f"WHERE id = :id RETURNING {_COLUMNS}",
+        {"id": inflow_id, "at": at},
+    )
+    return result.mappings().one()
+
+
+async def assign(
+    uow: Uow, *, inflow_id: UUID, target: str, brand: str | None, at: datetime
+) -> RowMapping | None:
+    """Booked to assigned, once; None when it is not booked."""
+    result = await uow.execute(
+        "UPDATE chain.inflows SET state = 'assigned', assigned_to = :target, "
+        "assigned_brand = :brand, version = version + 1, state_at = :at "
+        f"WHERE id = :id AND state = 'booked' RETURNING {_COLUMNS}",
+        {"id": inflow_id, "target": target, "brand": brand, "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def get(uow: Uow, inflow_id: UUID) -> RowMapping | None:
+    """One inflow."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows WHERE id = :id", {"id": inflow_id}
+    )
+    return result.mappings().one_or_none()
+
+
+async def find(
+    uow: Uow, *, network: str | None, state: str | None, before: UUID | None, limit: int
+) -> Sequence[RowMapping]:
+    """Inflows, newest first."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows "
+        "WHERE (CAST(:network AS text) IS NULL OR network = :network) "
+        "AND (CAST(:state AS text) IS NULL OR state = :state) "
+        "AND (CAST(:before AS uuid) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit",
+        {"network": network, "state": state, "before": before, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def unposted(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Mined up to a height, but the ledger holds no effect of that block."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network AND height <= :height "
+        "AND custody_block_hash IS DISTINCT FROM block_hash ORDER BY id",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()

@@ -1,0 +1,44 @@
+"""Nonces of our own accounts, from the database and never from a node (P18).
+
+Owns `chain.nonces` and `chain.nonce_uses`. A number belongs to what was first signed at it for
+ever (CONTRACT 5); only a number that was never signed is given back, and goes to the next payout.
+"""
+
+from uuid import UUID
+
+from config.database import Uow
+from watchers import coin_store as store
+
+
+async def allocate(uow: Uow, *, network: str, sender_key: str, attempt_id: UUID) -> int:
+    """The nonce for an attempt; asked again, the same one. Serialises on the account's row."""
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=0)
+    following = await store.lock_account(uow, network=network, sender_key=sender_key)
+    held = await store.nonce_of(uow, attempt_id=attempt_id)
+    if held is not None:
+        return held
+    free = await store.take_free_nonce(
+        uow, network=network, sender_key=sender_key, attempt_id=attempt_id
+    )
+    if free is not None:
+        return free
+    await store.take_next_nonce(
+        uow, network=network, sender_key=sender_key, nonce=following, attempt_id=attempt_id
+    )
+    return following
+
+
+async def give_back(uow: Uow, *, attempt_id: UUID) -> None:
+    """Free the number of an attempt that was never signed; of a signed one it does nothing."""
+    await store.give_back_nonce(uow, attempt_id=attempt_id)
+
+
+async def observe(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:
+    """The chain used a nonce of ours: the account continues above it, whoever sent it."""
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=nonce + 1)
+    await store.used_on_chain(uow, network=network, sender_key=sender_key, nonce=nonce)
+
+
+async def at_least(uow: Uow, *, network: str, sender_key: str, mined_count: int) -> None:
+    """Start an account that has a history before us at its mined count."""
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=mined_count)

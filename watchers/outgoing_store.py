@@ -1,0 +1,240 @@
+"""SQL of our own transactions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_COLUMNS = (
+    "id, network, purpose, family_id, state, unsigned, raw, txid, sender_key, nonce, payments, "
+    "fee_cap_minor, fee_minor, block_hash, height, final_at_height, is_success, "
+    "is_paid_as_planned, moved, conflict_txid, settled_block_hash, created_at, signed_at, "
+    "broadcast_at, final_at, state_at, version"
+)
+
+
+async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
+    """A built attempt; the same id again changes nothing."""
+    await uow.execute(
+        "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, "
+        "sender_key, nonce, payments, fee_cap_minor, created_at, state_at) VALUES (:id, :network, "
+        ":purpose, :family_id, 'built', :unsigned, :sender_key, :nonce, CAST(:payments AS jsonb), "
+        ":fee_cap_minor, :at, :at) ON CONFLICT (id) DO NOTHING",
+        values,
+    )
+
+
+async def insert_inputs(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The outpoints that an attempt consumes."""
+    await uow.execute(
+        "INSERT INTO chain.outgoing_inputs (attempt_id, network, outpoint_txid, outpoint_vout) "
+        "VALUES (:attempt_id, :network, :txid, :vout) ON CONFLICT DO NOTHING",
+        [dict(row) for row in rows],
+    )
+
+
+async def insert_change(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The change outputs of an attempt."""
+    await uow.execute(
+        "INSERT INTO chain.outgoing_change (attempt_id, vout, address_id, amount) "
+        "VALUES (:attempt_id, :vout, :address_id, :amount) ON CONFLICT DO NOTHING",
+        [dict(row) for row in rows],
+    )
+
+
+async def change_of(uow: Uow, attempt_id: UUID) -> Sequence[RowMapping]:
+    """Change outputs with the keys and paths of their addresses."""
+    result = await uow.execute(
+        "SELECT x.vout, x.amount, x.address_id, a.key, a.path FROM chain.outgoing_change x "
+        "JOIN chain.addresses a ON a.id = x.address_id WHERE x.attempt_id = :id ORDER BY x.vout",
+        {"id": attempt_id},
+    )
+    return result.mappings().all()
+
+
+async def get(uow: Uow, attempt_id: UUID, *, is_locked: bool = False) -> RowMapping | None:
+    """One attempt."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE id = :id"
+        + (" FOR UPDATE" if is_locked else ""),
+        {"id": attempt_id},
+    )
+    return result.mappings().one_or_none()
+
+
+async def inputs_of(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """The outpoints of attempts."""
+    result = await uow.execute(
+        "SELECT attempt_id, outpoint_txid, outpoint_vout FROM chain.outgoing_inputs "
+        "WHERE attempt_id = ANY(CAST(:ids AS uuid[])) ORDER BY 1, 2, 3",
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def input_paths(uow: Uow, attempt_id: UUID) -> Sequence[RowMapping]:
+    """The derivation path of each coin that an attempt spends."""
+    result = await uow.execute(
+        "SELECT c.txid, c.vout, c.path FROM chain.outgoing_inputs i JOIN chain.coins c "
+        "ON c.txid = i.outpoint_txid AND c.vout = i.outpoint_vout AND c.network = i.network "
+        "WHERE i.attempt_id = :id",
+        {"id": attempt_id},
+    )
+    return result.mappings().all()
+
+
+async def by_txids(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequence[RowMapping]:
+    """Our own transactions among `txids`."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
+        "AND txid = ANY(CAST(:txids AS text[])) ORDER BY id",
+        {"network": network, "txids": list(txids)},
+    )
+    return result.mappings().all()
+
+
+async def in_states(
+    uow: Uow, *, network: str, states: Sequence[str], limit: int
+) -> Sequence[RowMapping]:
+    """Attempts of a network in some states, oldest first."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
+        "AND state = ANY(CAST(:states AS text[])) ORDER BY id LIMIT :limit",
+        {"network": network, "states": list(states), "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def family(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
+    """Every attempt of a family."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE family_id = :id ORDER BY id",
+        {"id": family_id},
+    )
+    return result.mappings().all()
+
+
+async def by_account_nonces(
+    uow: Uow, *, network: str, keys: Sequence[str], nonces: Sequence[int]
+) -> Sequence[RowMapping]:
+    """Signed attempts at (account, nonce) pairs."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND raw IS NOT NULL "
+        "AND (sender_key, nonce) IN (SELECT * FROM unnest(CAST(:keys AS text[]), "
+        "CAST(:nonces AS bigint[]))) ORDER BY id",
+        {"network": network, "keys": list(keys), "nonces": list(nonces)},
+    )
+    return result.mappings().all()
+
+
+async def by_spent_inputs(
+    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]]
+) -> Sequence[RowMapping]:
+    """Signed attempts with an input that another txid of the block spends."""
+    result = await uow.execute(
+        "SELECT DISTINCT ON (o.id) o.id, s.spender FROM unnest(CAST(:txids AS text[]), "
+        "CAST(:vouts AS integer[]), CAST(:spenders AS text[])) AS s (txid, vout, spender) "
+        "JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
+        "AND i.outpoint_vout = s.vout JOIN chain.outgoing o ON o.id = i.attempt_id "
+        "WHERE o.txid IS NOT NULL AND o.txid <> s.spender ORDER BY o.id",
+        {
+            "network": network,
+            "txids": [spend[0] for spend in spends],
+            "vouts": [spend[1] for spend in spends],
+            "spenders": [spend[2] for spend in spends],
+        },
+    )
+    return result.mappings().all()
+
+
+async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
+    """Attempts whose tx is in a block."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
+        "AND block_hash = :hash ORDER BY id FOR UPDATE",
+        {"network": network, "hash": block_hash},
+    )
+    return result.mappings().all()
+
+
+async def final_due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Mined attempts whose full tier is reached."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND state = 'mined' "
+        "AND final_at_height <= :height ORDER BY id FOR UPDATE",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()
+
+
+async def conflict_due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Attempts whose conflict is final."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
+        "AND conflict_final_at_height <= :height AND state IN ('signed', 'broadcast', 'seen', "
+        "'dropped') ORDER BY id FOR UPDATE",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()
+
+
+async def clear_conflicts(uow: Uow, *, network: str, block_hash: str) -> None:
+    """The block that held the conflicting tx is gone."""
+    await uow.execute(
+        "UPDATE chain.outgoing SET conflict_txid = NULL, conflict_hash = NULL, "
+        "conflict_final_at_height = NULL, version = version + 1 WHERE network = :network "
+        "AND conflict_hash = :hash",
+        {"network": network, "hash": block_hash},
+    )
+
+
+async def update(
+    uow: Uow, *, attempt_id: UUID, current: str, changes: Mapping[str, Any], at: datetime
+) -> RowMapping | None:
+    """Compare-and-set of one attempt; None when its state was not `current`."""
+    values = {
+        name: json.dumps(value) if name == "moved" and value is not None else value
+        for name, value in changes.items()
+    }
+    assignments = ", ".join(
+        f"{name} = CAST(:{name} AS jsonb)" if name == "moved" else f"{name} = :{name}"
+        for name in values
+    )
+    result = await uow.execute(
+        f"UPDATE chain.outgoing SET {assignments}, version = version + 1, "
+        "state_at = CASE WHEN state = :state THEN state_at ELSE :at END "
+        f"WHERE id = :id AND state = :current RETURNING {_COLUMNS}",
+        {"state": current, **values, "id": attempt_id, "current": current, "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def set_settled(uow: Uow, *, attempt_id: UUID, is_settled: bool) -> int:
+    """Record that the ledger holds (or no longer holds) the effect of the attempt's block."""
+    result = await uow.execute(
+        "UPDATE chain.outgoing SET settled_block_hash = "
+        + ("block_hash" if is_settled else "NULL")
+        + " WHERE id = :id",
+        {"id": attempt_id},
+    )
+    return result.rowcount
+
+
+async def unsettled(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Attempts mined up to a height whose effect the ledger does not hold at that block."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND height <= :height "
+        "AND settled_block_hash IS DISTINCT FROM block_hash ORDER BY id",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()
+
+
+async def notify(uow: Uow, *, network: str) -> None:
+    """Hint to payouts that an own transaction changed; it also polls."""
+    await uow.execute("SELECT pg_notify('cage_outgoing', :network)", {"network": network})

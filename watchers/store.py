@@ -1,0 +1,277 @@
+"""SQL of hash chains, cursors with leases, fee samples, node health, probes and alarms."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_CURSOR = (
+    "network, height, hash, finalised_height, lease_holder, lease_expires_at, fence, "
+    "stopped_reason, updated_at"
+)
+
+
+async def cursor(uow: Uow, network: str) -> RowMapping | None:
+    """Where the follower of a network stands."""
+    result = await uow.execute(
+        f"SELECT {_CURSOR} FROM chain.cursors WHERE network = :network", {"network": network}
+    )
+    return result.mappings().one_or_none()
+
+
+async def take_lease(
+    uow: Uow, *, network: str, holder: str, at: datetime, expires_at: datetime
+) -> RowMapping | None:
+    """Take or renew the lease; the fence rises whenever the holder changes. None: another's."""
+    result = await uow.execute(
+        "INSERT INTO chain.cursors AS c (network, lease_holder, lease_expires_at, fence, "
+        "updated_at) VALUES (:network, :holder, :expires_at, 1, :at) "
+        "ON CONFLICT (network) DO UPDATE SET lease_expires_at = excluded.lease_expires_at, "
+        "fence = c.fence + CASE WHEN c.lease_holder = excluded.lease_holder THEN 0 ELSE 1 END, "
+        "lease_holder = excluded.lease_holder "
+        "WHERE c.lease_holder = excluded.lease_holder OR c.lease_holder IS NULL "
+        f"OR c.lease_expires_at < :at RETURNING {_CURSOR}",
+        {"network": network, "holder": holder, "at": at, "expires_at": expires_at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def drop_lease(uow: Uow, *, network: str, holder: str) -> None:
+    """Give the lease up at a clean exit."""
+    await uow.execute(
+        "UPDATE chain.cursors SET lease_holder = NULL, lease_expires_at = NULL "
+        "WHERE network = :network AND lease_holder = :holder",
+        {"network": network, "holder": holder},
+    )
+
+
+async def move_cursor(
+    uow: Uow,
+    *,
+    network: str,
+    expected_hash: str | None,
+    fence: int,
+    height: int,
+    block_hash: str,
+    at: datetime,
+) -> bool:
+    """Compare-and-set of the cursor on (hash, fence); False when another moved it (P12)."""
+    result = await uow.execute(
+        "UPDATE chain.cursors SET height = :height, hash = :hash, updated_at = :at "
+        "WHERE network = :network AND hash IS NOT DISTINCT FROM CAST(:expected AS text) "
+        "AND fence = :fence AND stopped_reason IS NULL",
+        {
+            "network": network,
+            "expected": expected_hash,
+            "fence": fence,
+            "height": height,
+            "hash": block_hash,
+            "at": at,
+        },
+    )
+    return result.rowcount == 1
+
+
+async def lock_cursor(uow: Uow, *, network: str, fence: int) -> RowMapping | None:
+    """The cursor row locked for this unit of work, or None when the fence moved on."""
+    result = await uow.execute(
+        f"SELECT {_CURSOR} FROM chain.cursors WHERE network = :network AND fence = :fence "
+        "FOR UPDATE",
+        {"network": network, "fence": fence},
+    )
+    return result.mappings().one_or_none()
+
+
+async def set_finalised(uow: Uow, *, network: str, height: int | None) -> None:
+    """The chain's own finality as last read; it never goes back."""
+    await uow.execute(
+        "UPDATE chain.cursors SET finalised_height = :height WHERE network = :network "
+        "AND coalesce(finalised_height, -1) < :height",
+        {"network": network, "height": height},
+    )
+
+
+async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> None:
+    """Stop following until a person clears the reason (D09)."""
+    await uow.execute(
+        "UPDATE chain.cursors SET stopped_reason = :reason, updated_at = :at "
+        "WHERE network = :network",
+        {"network": network, "reason": reason, "at": at},
+    )
+
+
+async def connect_block(
+    uow: Uow, *, network: str, block_hash: str, height: int, parent_hash: str, time_seconds: int
+) -> None:
+    """The block is on our canonical chain."""
+    await uow.execute(
+        "INSERT INTO chain.blocks (network, hash, height, parent_hash, time_seconds, "
+        "is_canonical) VALUES (:network, :hash, :height, :parent, :time, true) "
+        "ON CONFLICT (network, hash) DO UPDATE SET is_canonical = true",
+        {
+            "network": network,
+            "hash": block_hash,
+            "height": height,
+            "parent": parent_hash,
+            "time": time_seconds,
+        },
+    )
+
+
+async def disconnect_block(uow: Uow, *, network: str, block_hash: str) -> None:
+    """The block left our canonical chain."""
+    await uow.execute(
+        "UPDATE chain.blocks SET is_canonical = false WHERE network = :network AND hash = :hash",
+        {"network": network, "hash": block_hash},
+    )
+
+
+async def canonical_from(
+    uow: Uow, *, network: str, low: int, high: int
+) -> Sequence[RowMapping]:
+    """Canonical headers of a height range, highest first."""
+    result = await uow.execute(
+        "SELECT height, hash, parent_hash, time_seconds FROM chain.blocks WHERE network = "
+        ":network AND is_canonical AND height BETWEEN :low AND :high ORDER BY height DESC",
+        {"network": network, "low": low, "high": high},
+    )
+    return result.mappings().all()
+
+
+async def insert_fee_sample(
+    uow: Uow,
+    *,
+    network: str,
+    at: datetime,
+    rates: Mapping[int, int],
+    floor: int,
+    base_fee: int,
+) -> None:
+    """One fee quote."""
+    await uow.execute(
+        "INSERT INTO chain.fee_samples (network, sampled_at, rates, floor, base_fee) VALUES "
+        "(:network, :at, CAST(:rates AS jsonb), :floor, :base_fee) ON CONFLICT DO NOTHING",
+        {
+            "network": network,
+            "at": at,
+            "rates": json.dumps({str(target): str(rate) for target, rate in rates.items()}),
+            "floor": floor,
+            "base_fee": base_fee,
+        },
+    )
+
+
+async def prune_fee_samples(uow: Uow, *, network: str, before: datetime) -> None:
+    """Forget old quotes."""
+    await uow.execute(
+        "DELETE FROM chain.fee_samples WHERE network = :network AND sampled_at < :before",
+        {"network": network, "before": before},
+    )
+
+
+async def latest_fee_sample(uow: Uow, *, network: str) -> RowMapping | None:
+    """The newest quote of a network."""
+    result = await uow.execute(
+        "SELECT sampled_at, rates, floor, base_fee FROM chain.fee_samples "
+        "WHERE network = :network ORDER BY sampled_at DESC LIMIT 1",
+        {"network": network},
+    )
+    return result.mappings().one_or_none()
+
+
+async def upsert_health(uow: Uow, values: Mapping[str, Any]) -> tuple[bool | None, int]:
+    """Write the health of a network; returns (was healthy before or None, new version)."""
+    before = await uow.execute(
+        "SELECT is_healthy FROM chain.node_health WHERE network = :network FOR UPDATE",
+        {"network": values["network"]},
+    )
+    was_healthy = before.scalar_one_or_none()
+    result = await uow.execute(
+        "INSERT INTO chain.node_health AS h (network, tip_height, tip_hash, height, lag_blocks, "
+        "nodes_total, nodes_agreeing, is_healthy, last_error, advanced_at, observed_at) VALUES "
+        "(:network, :tip_height, :tip_hash, :height, :lag_blocks, :nodes_total, "
+        ":nodes_agreeing, :is_healthy, :last_error, :at, :at) "
+        "ON CONFLICT (network) DO UPDATE SET "
+        "tip_height = coalesce(excluded.tip_height, h.tip_height), "
+        "tip_hash = coalesce(excluded.tip_hash, h.tip_hash), "
+        "height = coalesce(excluded.height, h.height), "
+        "lag_blocks = coalesce(excluded.lag_blocks, h.lag_blocks), "
+        "nodes_total = excluded.nodes_total, nodes_agreeing = excluded.nodes_agreeing, "
+        "is_healthy = excluded.is_healthy, last_error = excluded.last_error, "
+        "advanced_at = CASE WHEN excluded.tip_hash IS NULL OR excluded.tip_hash = h.tip_hash "
+        "THEN h.advanced_at ELSE excluded.advanced_at END, observed_at = excluded.observed_at, "
+        "version = h.version + CASE WHEN h.is_healthy = excluded.is_healthy THEN 0 ELSE 1 END "
+        "RETURNING version",
+        values,
+    )
+    return was_healthy, int(result.scalar_one())
+
+
+async def health_rows(uow: Uow) -> Sequence[RowMapping]:
+    """Health of every network with its cursor."""
+    result = await uow.execute(
+        "SELECT h.network, h.tip_height, h.tip_hash, c.height, c.hash, c.finalised_height, "
+        "c.stopped_reason, h.lag_blocks, h.nodes_total, h.nodes_agreeing, h.is_healthy, "
+        "h.last_error, h.advanced_at, h.observed_at FROM chain.node_health h "
+        "LEFT JOIN chain.cursors c ON c.network = h.network ORDER BY h.network"
+    )
+    return result.mappings().all()
+
+
+async def raise_alarm(
+    uow: Uow, *, alarm_id: UUID, kind: str, network: str, detail: str, at: datetime
+) -> None:
+    """One open alarm per kind and network."""
+    await uow.execute(
+        "INSERT INTO gateway.alarms (id, kind, network, detail, raised_at) VALUES "
+        "(:id, :kind, :network, :detail, :at) ON CONFLICT DO NOTHING",
+        {"id": alarm_id, "kind": kind, "network": network, "detail": detail, "at": at},
+    )
+
+
+async def ask_probe(
+    uow: Uow, *, probe_id: UUID, network: str, kind: str, at: datetime
+) -> None:
+    """A question for the watcher of a network."""
+    await uow.execute(
+        "INSERT INTO chain.probes (id, network, kind, state, asked_at) VALUES "
+        "(:id, :network, :kind, 'asked', :at)",
+        {"id": probe_id, "network": network, "kind": kind, "at": at},
+    )
+    await uow.execute("SELECT pg_notify('cage_probes', :network)", {"network": network})
+
+
+async def probe(uow: Uow, probe_id: UUID) -> RowMapping | None:
+    """A question and its answer."""
+    result = await uow.execute(
+        "SELECT id, network, kind, state, answer, asked_at, answered_at FROM chain.probes "
+        "WHERE id = :id",
+        {"id": probe_id},
+    )
+    return result.mappings().one_or_none()
+
+
+async def open_probes(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
+    """Questions without an answer, oldest first."""
+    result = await uow.execute(
+        "SELECT id, kind FROM chain.probes WHERE network = :network AND state = 'asked' "
+        "ORDER BY asked_at LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def answer_probe(
+    uow: Uow, *, probe_id: UUID, state: str, answer: Mapping[str, Any], at: datetime
+) -> None:
+    """Answer a question once."""
+    await uow.execute(
+        "UPDATE chain.probes SET state = :state, answer = CAST(:answer AS jsonb), "
+        "answered_at = :at WHERE id = :id AND state = 'asked'",
+        {"id": probe_id, "state": state, "answer": json.dumps(answer), "at": at},
+    )
