@@ -1,0 +1,290 @@
+"""SQL of the relay: which deliveries are due, who holds them, how each try ended.
+
+A claim is `claimed_until`: a time after which the try counts as dead with its process, so that a
+crash at any line means one more try with the same webhook-id. Numbering is in `store.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from config.database import Uow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One delivery that this process may try until `claimed_until`."""
+
+    delivery_id: UUID
+    endpoint_id: UUID
+    event_id: UUID
+    attempts: int
+    first_attempt_at: datetime | None
+    claimed_until: datetime
+    body: str
+    url: str
+    secret_sealed: bytes
+    previous_secret_sealed: bytes | None
+    previous_until: datetime | None
+    is_endpoint_failing: bool
+    """The endpoint had failures in a row, or is paused, when this was claimed."""
+    is_probe: bool
+    """The one try of a paused endpoint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A failed try and when the next one is; None parks the delivery."""
+
+    claim: Claim
+    status: int | None
+    reason: str
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointHealth:
+    """How often an endpoint failed in a row, and whether it is paused for that."""
+
+    endpoint_id: UUID
+    failures_in_a_row: int
+    is_paused: bool
+    next_probe_at: datetime | None
+
+
+# One candidate per object: nothing older of the object may be pending for this endpoint.
+_OLDEST = """
+    NOT EXISTS (
+        SELECT 1 FROM gateway.deliveries older
+        WHERE older.endpoint_id = d.endpoint_id AND older.object_id = d.object_id
+            AND older.state = 'pending' AND older.seq < d.seq)
+"""
+
+_RETURNING = """
+    RETURNING claimed.id, claimed.endpoint_id, claimed.event_id, claimed.attempts,
+        claimed.first_attempt_at, claimed.claimed_until, log.body, endpoint.url,
+        endpoint.secret_sealed, endpoint.previous_secret_sealed, endpoint.previous_until,
+        (endpoint.failures_in_a_row > 0 OR endpoint.state = 'paused') AS is_failing
+"""
+
+_CLAIM_DUE = f"""
+    WITH due AS MATERIALIZED (
+        SELECT candidate.id FROM gateway.webhook_endpoints e
+        LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
+            AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
+        CROSS JOIN LATERAL (
+            SELECT d.id FROM gateway.deliveries d
+            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= :at
+                AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
+                AND {_OLDEST}
+            ORDER BY d.next_attempt_at, d.seq
+            LIMIT coalesce(busy.free, :fan_out)
+            FOR UPDATE SKIP LOCKED
+        ) AS candidate
+        WHERE e.state = 'active'
+        LIMIT :total
+    )
+    UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
+    FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
+    WHERE claimed.id = due.id AND log.event_id = claimed.event_id
+        AND endpoint.id = claimed.endpoint_id
+    {_RETURNING}
+"""
+
+# A paused endpoint gets one probe at its time: its oldest delivery, whatever that one's own is.
+# The endpoint's row is locked and its probe time moved, so that no second process probes as well.
+_CLAIM_PROBES = f"""
+    WITH asleep AS MATERIALIZED (
+        SELECT e.id FROM gateway.webhook_endpoints e
+        WHERE e.state = 'paused' AND e.next_probe_at <= :at
+        ORDER BY e.next_probe_at LIMIT :total
+        FOR UPDATE SKIP LOCKED
+    ), due AS MATERIALIZED (
+        SELECT candidate.id, asleep.id AS endpoint_id FROM asleep
+        CROSS JOIN LATERAL (
+            SELECT d.id FROM gateway.deliveries d
+            WHERE d.endpoint_id = asleep.id AND d.state = 'pending'
+                AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
+                AND {_OLDEST}
+            ORDER BY d.next_attempt_at, d.seq LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS candidate
+    ), moved AS (
+        UPDATE gateway.webhook_endpoints e SET next_probe_at = :claimed_until
+        FROM due WHERE e.id = due.endpoint_id
+    )
+    UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
+    FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
+    WHERE claimed.id = due.id AND log.event_id = claimed.event_id
+        AND endpoint.id = claimed.endpoint_id
+    {_RETURNING}
+"""
+
+
+async def claim_due(
+    uow: Uow,
+    *,
+    at: datetime,
+    claimed_until: datetime,
+    fan_out: int,
+    free: Mapping[UUID, int],
+    total: int,
+) -> list[Claim]:
+    """Claim due deliveries of active endpoints, at most `total`.
+
+    Each endpoint gets at most `fan_out`, or what `free` says it has left: a slow receiver fills its
+    own places only (P34).
+    """
+    busy = list(free.items())
+    result = await uow.execute(
+        _CLAIM_DUE,
+        {
+            "at": at,
+            "claimed_until": claimed_until,
+            "fan_out": fan_out,
+            "total": total,
+            "busy_ids": [endpoint_id for endpoint_id, _ in busy],
+            "busy_free": [places for _, places in busy],
+        },
+    )
+    return [_claim(row, is_probe=False) for row in result]
+
+
+async def claim_probes(
+    uow: Uow, *, at: datetime, claimed_until: datetime, total: int
+) -> list[Claim]:
+    """Claim one delivery of each paused endpoint whose probe is due, at most `total`."""
+    result = await uow.execute(
+        _CLAIM_PROBES, {"at": at, "claimed_until": claimed_until, "total": total}
+    )
+    return [_claim(row, is_probe=True) for row in result]
+
+
+def _claim(row: Row[Any], *, is_probe: bool) -> Claim:
+    previous = row.previous_secret_sealed
+    return Claim(
+        delivery_id=row.id,
+        endpoint_id=row.endpoint_id,
+        event_id=row.event_id,
+        attempts=row.attempts,
+        first_attempt_at=row.first_attempt_at,
+        claimed_until=row.claimed_until,
+        body=row.body,
+        url=row.url,
+        secret_sealed=bytes(row.secret_sealed),
+        previous_secret_sealed=None if previous is None else bytes(previous),
+        previous_until=row.previous_until,
+        is_endpoint_failing=row.is_failing,
+        is_probe=is_probe,
+    )
+
+
+async def mark_delivered(uow: Uow, results: Sequence[tuple[Claim, int]], *, at: datetime) -> None:
+    """Close deliveries that were answered with 2xx, whoever holds the claim by now."""
+    await uow.execute(
+        """
+        UPDATE gateway.deliveries d SET state = 'delivered', attempts = d.attempts + 1,
+            first_attempt_at = coalesce(d.first_attempt_at, :at), last_status = done.status,
+            last_error = NULL, delivered_at = :at, claimed_until = NULL
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS integer[])) AS done (id, status)
+        WHERE d.id = done.id AND d.state = 'pending'
+        """,
+        {
+            "at": at,
+            "ids": [claim.delivery_id for claim, _ in results],
+            "statuses": [status for _, status in results],
+        },
+    )
+
+
+async def mark_failed(uow: Uow, retries: Sequence[Retry], *, at: datetime) -> None:
+    """Put failed tries back with their next time, or park them. Only while the claim is ours."""
+    await uow.execute(
+        """
+        UPDATE gateway.deliveries d SET
+            state = CASE WHEN failed.next_at IS NULL THEN 'parked' ELSE 'pending' END,
+            attempts = d.attempts + 1, first_attempt_at = coalesce(d.first_attempt_at, :at),
+            next_attempt_at = coalesce(failed.next_at, d.next_attempt_at),
+            last_status = failed.status, last_error = failed.reason, claimed_until = NULL
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS timestamptz[]),
+            CAST(:next_ats AS timestamptz[]), CAST(:statuses AS integer[]),
+            CAST(:reasons AS text[])) AS failed (id, token, next_at, status, reason)
+        WHERE d.id = failed.id AND d.state = 'pending' AND d.claimed_until = failed.token
+        """,
+        {
+            "at": at,
+            "ids": [retry.claim.delivery_id for retry in retries],
+            "tokens": [retry.claim.claimed_until for retry in retries],
+            "next_ats": [retry.next_attempt_at for retry in retries],
+            "statuses": [retry.status for retry in retries],
+            "reasons": [retry.reason for retry in retries],
+        },
+    )
+
+
+async def lock_endpoints(uow: Uow, endpoint_ids: Sequence[UUID]) -> list[EndpointHealth]:
+    """The health of these endpoints, locked in the order of their ids; deleted ones left out."""
+    result = await uow.execute(
+        """
+        SELECT id, failures_in_a_row, state, next_probe_at FROM gateway.webhook_endpoints
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND state <> 'deleted'
+        ORDER BY id FOR UPDATE
+        """,
+        {"ids": list(endpoint_ids)},
+    )
+    return [
+        EndpointHealth(
+            endpoint_id=row.id,
+            failures_in_a_row=row.failures_in_a_row,
+            is_paused=row.state == "paused",
+            next_probe_at=row.next_probe_at,
+        )
+        for row in result
+    ]
+
+
+async def set_health(uow: Uow, health: EndpointHealth) -> None:
+    """Write what `lock_endpoints` read and the relay decided."""
+    await uow.execute(
+        """
+        UPDATE gateway.webhook_endpoints SET failures_in_a_row = :failures,
+            state = :state, next_probe_at = :next_probe_at,
+            version = version + CASE WHEN state = :state THEN 0 ELSE 1 END
+        WHERE id = :id AND state <> 'deleted'
+        """,
+        {
+            "id": health.endpoint_id,
+            "failures": health.failures_in_a_row,
+            "state": "paused" if health.is_paused else "active",
+            "next_probe_at": health.next_probe_at,
+        },
+    )
+
+
+async def raise_alarm(
+    uow: Uow, *, alarm_id: UUID, kind: str, object_id: UUID, detail: str, at: datetime
+) -> None:
+    """Open an alarm; one that is open for the same object already stays."""
+    await uow.execute(
+        """
+        INSERT INTO gateway.alarms (id, kind, object_id, detail, raised_at)
+        VALUES (:id, :kind, :object_id, :detail, :at)
+        ON CONFLICT DO NOTHING
+        """,
+        {"id": alarm_id, "kind": kind, "object_id": object_id, "detail": detail, "at": at},
+    )
+
+
+async def clear_alarm(uow: Uow, *, kind: str, object_id: UUID, at: datetime) -> None:
+    """Close the open alarm of this kind and object, if there is one."""
+    await uow.execute(
+        """
+        UPDATE gateway.alarms SET cleared_at = :at
+        WHERE kind = :kind AND object_id = :object_id AND cleared_at IS NULL
+        """,
+        {"kind": kind, "object_id": object_id, "at": at},
+    )
