@@ -251,7 +251,7 @@ class JsonRpc:
         """Repeat a read over all nodes, a few times with jitter (HOUSE 11: reads only)."""
         retrying = AsyncRetrying(
             stop=stop_after_attempt(READ_ATTEMPTS),
-            wait=wait_exponential_jitter(initial=0.2, max=2.0, jitter=0.2),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2.0, jitter=0.2),
             retry=retry_if_exception(_is_worth_another_try),
             sleep=self._clock.sleep,
             reraise=True,

@@ -1,0 +1,325 @@
+"""A simulated account chain with real EIP-1559 bytes, nonces, receipts and forks.
+
+Codec and builder are the real ones; only nodes and miners are simulated. Tokens are moved by
+`transfer` calls to their listed contracts; a call that cannot succeed is mined with status 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import rlp  # type: ignore[import-untyped]
+from eth_account import Account
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.crypto import keccak
+from hexbytes import HexBytes
+
+from tests.support.sim_base import SimNetwork, SimReaderBase
+from watchers.chain import (
+    AccountPlan,
+    AccountSend,
+    Block,
+    BlockRef,
+    DerivedAddress,
+    FeeQuote,
+    MempoolTx,
+    Outpoint,
+    Pay,
+    SendOutcome,
+    SendResult,
+    Transfer,
+    Unsigned,
+    UtxoPlan,
+)
+from watchers.chains.evm import EvmParams, build
+from watchers.chains.evm.address import EvmAddressCodec
+from watchers.errors import NodeUnavailable, UnsupportedOperation
+
+BASE_FEE_WEI = 10**9
+PRIORITY_WEI = 10**9
+NATIVE_GAS = 21_000
+TOKEN_GAS = 54_031  # CHAINS B4: a first transfer of a USDT-like token
+FINALITY_BLOCKS = 2
+BUMP_PERCENT = 10  # geth: both fee fields must rise by this much to replace
+WORLD_KEY = b"\x11" * 32  # a public test vector, never a real key
+WORLD_ADDRESS = Account.from_key(WORLD_KEY).address
+WORLD_MINOR = 10**30
+
+
+@dataclass(frozen=True, slots=True)
+class SimTx:
+    """A decoded tx of an account chain."""
+
+    txid: str
+    chain_id: int
+    sender: str
+    nonce: int
+    max_fee: int
+    priority: int
+    gas: int
+    to: str
+    value: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class State:
+    """Balances by (asset, account) and nonces by account."""
+
+    balances: dict[tuple[str, str], int]
+    nonces: dict[str, int]
+
+
+class SimAccount(SimNetwork[State]):
+    """The world of one account chain. Accounts in `rejecting` refuse the native coin."""
+
+    hash_prefix = "0x"
+
+    def __init__(self, params: EvmParams) -> None:
+        self.params = params
+        self.codec = EvmAddressCodec(params)
+        self.rejecting: set[str] = set()
+        super().__init__()
+
+    def pay(self, asset: str, address: str, amount_minor: int) -> str:
+        """Pay from outside into the pool; the txid."""
+        key = WORLD_ADDRESS.lower()
+        waiting = sum(decode(raw).sender == key for raw in self.pool.values())
+        unsigned = build.build(
+            AccountPlan(
+                sender=DerivedAddress(address=WORLD_ADDRESS, key=key, path="m", scheme="eoa"),
+                nonce=self.tip.state.nonces.get(key, 0) + waiting,
+                payment=Pay(asset=asset, address=address, amount_minor=amount_minor),
+                gas_limit=build.gas_limit(asset, params=self.params),
+                max_fee_per_gas=2 * BASE_FEE_WEI + PRIORITY_WEI,
+                max_priority_fee_per_gas=PRIORITY_WEI,
+            ),
+            codec=self.codec,
+            params=self.params,
+        )
+        raw = sign(unsigned.data, WORLD_KEY)
+        txid = decode(raw).txid
+        self.pool[txid] = raw
+        return txid
+
+    def genesis_state(self) -> State:
+        assets = (self.params.native_asset, *self.params.tokens.values())
+        world = WORLD_ADDRESS.lower()
+        return State({(asset, world): WORLD_MINOR for asset in assets}, {})
+
+    def run_block(
+        self, state: State, ref: BlockRef, txs: Sequence[tuple[str, bytes]]
+    ) -> tuple[State, Block, Mapping[str, bool]]:
+        after = State(dict(state.balances), dict(state.nonces))
+        transfers: list[Transfer] = []
+        sends: list[AccountSend] = []
+        for _, raw in txs:
+            tx = decode(raw)
+            found = self._run(after, tx)
+            fee = self._fee(after, tx)
+            transfers.extend(found)
+            sends.append(
+                AccountSend(
+                    txid=tx.txid,
+                    sender_key=tx.sender,
+                    nonce=tx.nonce,
+                    is_success=bool(found),
+                    fee_minor=fee,
+                    transfers_out=tuple((t.asset, t.to_key, t.amount_minor) for t in found),
+                )
+            )
+        effects = Block(
+            ref=ref,
+            transfers=tuple(transfers),
+            spends=(),
+            sends=tuple(sends),
+            txids=tuple(send.txid for send in sends),
+            raw_txs={},
+        )
+        return after, effects, {send.txid: send.is_success for send in sends}
+
+    def _run(self, state: State, tx: SimTx) -> list[Transfer]:
+        """Move what the tx moves, or nothing when it reverts."""
+        state.nonces[tx.sender] = tx.nonce + 1
+        asset = self.params.tokens.get(tx.to)
+        if asset is None:
+            asset, to, amount, position = self.params.native_asset, tx.to, tx.value, "value"
+            can_pay = tx.to not in self.rejecting
+        else:
+            to, amount = "0x" + tx.data[16:36].hex(), int.from_bytes(tx.data[36:68], "big")
+            position = "log:0"
+            can_pay = state.balances.get((asset, tx.sender), 0) >= amount
+        if not can_pay or amount == 0:
+            return []
+        state.balances[asset, tx.sender] = state.balances.get((asset, tx.sender), 0) - amount
+        state.balances[asset, to] = state.balances.get((asset, to), 0) + amount
+        return [
+            Transfer(txid=tx.txid, position=position, asset=asset, to_key=to, amount_minor=amount)
+        ]
+
+    def _fee(self, state: State, tx: SimTx) -> int:
+        gas = TOKEN_GAS if tx.to in self.params.tokens else NATIVE_GAS
+        fee = gas * min(tx.max_fee, BASE_FEE_WEI + tx.priority)
+        native = self.params.native_asset
+        state.balances[native, tx.sender] = state.balances.get((native, tx.sender), 0) - fee
+        return fee
+
+    def is_minable(self, state: State, raw: bytes) -> bool:
+        tx = decode(raw)
+        return state.nonces.get(tx.sender, 0) == tx.nonce and self._is_funded(state, tx)
+
+    def is_dead(self, raw: bytes) -> bool:
+        tx = decode(raw)
+        return tx.nonce < self.tip.state.nonces.get(tx.sender, 0)
+
+    def pooled(self, txid: str, raw: bytes) -> MempoolTx:
+        tx = decode(raw)
+        if tx.to in self.params.tokens or tx.value == 0:
+            return MempoolTx(txid=txid, transfers=(), spends=())
+        native = Transfer(
+            txid=txid,
+            position="value",
+            asset=self.params.native_asset,
+            to_key=tx.to,
+            amount_minor=tx.value,
+        )
+        return MempoolTx(txid=txid, transfers=(native,), spends=())
+
+    def _is_funded(self, state: State, tx: SimTx) -> bool:
+        held = state.balances.get((self.params.native_asset, tx.sender), 0)
+        return held >= tx.value + tx.gas * tx.max_fee
+
+    def judge(self, raw: bytes) -> tuple[str, SendResult]:
+        try:
+            tx = decode(raw)
+        except (ValueError, TypeError, rlp.exceptions.RLPException) as error:
+            return "", SendResult(outcome=SendOutcome.INVALID, detail=type(error).__name__)
+        outcome, detail = self._verdict(tx)
+        return tx.txid, SendResult(outcome=outcome, detail=detail)
+
+    def _verdict(self, tx: SimTx) -> tuple[SendOutcome, str]:
+        if tx.chain_id != self.params.chain_id:
+            return SendOutcome.INVALID, "invalid chain id for signer"
+        if tx.txid in self.pool:
+            return SendOutcome.ACCEPTED, "already known"
+        if tx.nonce < self.tip.state.nonces.get(tx.sender, 0):
+            return SendOutcome.CONFLICT, "nonce too low"
+        if not self._is_funded(self.tip.state, tx):
+            return SendOutcome.CONFLICT, "insufficient funds for gas * price + value"
+        if tx.max_fee < BASE_FEE_WEI:
+            return SendOutcome.FEE_TOO_LOW, "max fee per gas less than block base fee"
+        rival = self.rival(tx)
+        if rival is not None and not _is_bumped(tx, rival):
+            return SendOutcome.FEE_TOO_LOW, "replacement transaction underpriced"
+        return SendOutcome.ACCEPTED, ""
+
+    def rival(self, tx: SimTx) -> SimTx | None:
+        """The pooled tx with the same account and nonce."""
+        for raw in self.pool.values():
+            other = decode(raw)
+            if (other.sender, other.nonce) == (tx.sender, tx.nonce):
+                return other
+        return None
+
+    def accept(self, txid: str, raw: bytes) -> None:
+        """Put a judged tx into the pool in place of the one with its nonce."""
+        rival = self.rival(decode(raw))
+        if rival is not None:
+            del self.pool[rival.txid]
+        self.pool[txid] = raw
+
+
+class SimAccountReader(SimReaderBase[State]):
+    """Reads of a `SimAccount`; subclass it to inject a fault."""
+
+    world: SimAccount
+
+    async def finalised_height(self) -> int | None:
+        return max(0, self.world.tip.ref.height - FINALITY_BLOCKS)
+
+    async def spender(self, outpoint: Outpoint) -> str | None:
+        return None
+
+    async def account_nonce(self, key: str) -> int:
+        return self.world.tip.state.nonces.get(key, 0)
+
+    async def holdings(
+        self, keys: Sequence[str], asset: str, *, block_hash: str
+    ) -> Mapping[str, int]:
+        if block_hash not in self.world.active:
+            raise NodeUnavailable("block is not canonical")
+        balances = self.world.blocks[block_hash].state.balances
+        return {key: balances.get((asset, key), 0) for key in keys}
+
+    async def open_coins(
+        self, outpoints: Sequence[Outpoint], *, block_hash: str
+    ) -> Mapping[Outpoint, int]:
+        raise UnsupportedOperation("an account chain holds balances, not coins")
+
+
+class SimAccountWriter:
+    """Building and broadcast on a `SimAccount`; subclass it to inject a fault."""
+
+    def __init__(self, world: SimAccount) -> None:
+        self.world = world
+
+    async def fee_quote(self) -> FeeQuote:
+        rates = {5: 2 * PRIORITY_WEI, 20: PRIORITY_WEI, 100: PRIORITY_WEI // 2}
+        return FeeQuote(rates=rates, floor=1, base_fee=BASE_FEE_WEI)
+
+    def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
+        raise UnsupportedOperation("gas, not size")
+
+    def gas_limit(self, asset: str) -> int:
+        return build.gas_limit(asset, params=self.world.params)
+
+    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+        if not isinstance(plan, AccountPlan):
+            raise UnsupportedOperation("account plans only")
+        return build.build(plan, codec=self.world.codec, params=self.world.params)
+
+    async def send(self, raw: bytes) -> SendResult:
+        txid, result = self.world.judge(raw)
+        if result.outcome is SendOutcome.ACCEPTED and txid not in self.world.pool:
+            self.world.accept(txid, raw)
+        return result
+
+
+def _is_bumped(tx: SimTx, rival: SimTx) -> bool:
+    pairs = ((tx.max_fee, rival.max_fee), (tx.priority, rival.priority))
+    return all(new * 100 >= old * (100 + BUMP_PERCENT) for new, old in pairs)
+
+
+def decode(raw: bytes) -> SimTx:
+    """A signed EIP-1559 tx."""
+    fields = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
+    return SimTx(
+        txid="0x" + keccak(raw).hex(),
+        chain_id=fields["chainId"],
+        sender=Account.recover_transaction(HexBytes(raw)).lower(),
+        nonce=fields["nonce"],
+        max_fee=fields["maxFeePerGas"],
+        priority=fields["maxPriorityFeePerGas"],
+        gas=fields["gas"],
+        to="0x" + bytes(fields["to"]).hex(),
+        value=fields["value"],
+        data=bytes(fields["data"]),
+    )
+
+
+def sign(payload: bytes, key: bytes) -> bytes:
+    """Sign an unsigned `0x02 || rlp` payload with a test key; network bytes."""
+    fields = rlp.decode(payload[1:])
+    number = [int.from_bytes(item, "big") for item in fields[:5]]
+    tx = {
+        "type": 2,
+        "chainId": number[0],
+        "nonce": number[1],
+        "maxPriorityFeePerGas": number[2],
+        "maxFeePerGas": number[3],
+        "gas": number[4],
+        "to": fields[5],
+        "value": int.from_bytes(fields[6], "big"),
+        "data": fields[7],
+        "accessList": [],
+    }
+    return bytes(Account.sign_transaction(tx, key).raw_transaction)

@@ -1,0 +1,324 @@
+"""A simulated UTXO chain with real tx bytes, signatures, conflicts, replacement and forks.
+
+Codec and builder are the real ones; only nodes and miners are simulated. Coins of the outside
+world have the script OP_TRUE and need no key; P2WPKH inputs need a valid signature (BIP 143).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embit import ec, hashes, script, transaction
+
+from tests.support.sim_base import SimNetwork, SimReaderBase
+from watchers.chain import (
+    AccountPlan,
+    Block,
+    BlockRef,
+    FeeQuote,
+    MempoolTx,
+    Outpoint,
+    SendOutcome,
+    SendResult,
+    Spend,
+    Transfer,
+    Unsigned,
+    UtxoPlan,
+)
+from watchers.chains.bitcoin import BitcoinParams, build, rawtx
+from watchers.chains.bitcoin.address import BitcoinAddressCodec
+from watchers.errors import TipMoved, UnsupportedOperation
+
+COIN = 10**8
+WORLD_SCRIPT = "51"  # OP_TRUE
+WORLD_COINS = 200
+WORLD_COIN_MINOR = 100 * COIN
+SUBSIDY_MINOR = 50 * COIN
+MATURITY_BLOCKS = 100
+MIN_RELAY_SAT_PER_KVB = 1000
+WORLD_FEE_MINOR = 10_000
+NO_OUTPOINT = Outpoint(txid="00" * 32, vout=0xFFFFFFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class SimCoin:
+    """An unspent output; `mature_at` is the first height that may spend it."""
+
+    amount_minor: int
+    key: str
+    mature_at: int = 0
+
+
+State = dict[Outpoint, SimCoin]
+
+
+class SimUtxo(SimNetwork[State]):
+    """The world of one UTXO chain."""
+
+    def __init__(self, params: BitcoinParams, *, can_replace: bool = True) -> None:
+        self.params = params
+        self.can_replace = can_replace
+        self.codec = BitcoinAddressCodec(params)
+        self._world_coins = 0
+        super().__init__()
+
+    def pay(self, payments: Sequence[tuple[str, int]]) -> str:
+        """Pay (address, satoshi) pairs from outside in one tx into the pool; its txid."""
+        number, self._world_coins = self._world_coins, self._world_coins + 1
+        outpoint = Outpoint(txid=self._world_txid(number), vout=0)
+        keys = [(self.codec.parse(address).key, amount) for address, amount in payments]
+        return self._pool_world_tx(outpoint, keys, fee_minor=WORLD_FEE_MINOR)
+
+    def conflict(self, txid: str) -> str:
+        """Replace a tx of the outside world by one that pays nobody; the new txid.
+
+        Works after `rewind` too; the replaced tx leaves the pool for good.
+        """
+        spent = next(outpoint for outpoint, _ in _inputs(self.pool.pop(txid)))
+        return self._pool_world_tx(spent, [], fee_minor=10 * WORLD_FEE_MINOR)
+
+    def _pool_world_tx(
+        self, outpoint: Outpoint, keys: Sequence[tuple[str, int]], *, fee_minor: int
+    ) -> str:
+        change = WORLD_COIN_MINOR - sum(amount for _, amount in keys) - fee_minor
+        raw = _serialise([outpoint], [*keys, (WORLD_SCRIPT, change)])
+        txid = rawtx.reduce(raw).txid
+        self.pool[txid] = raw
+        return txid
+
+    def _world_txid(self, number: int) -> str:
+        return self.fingerprint("world", number)
+
+    def genesis_state(self) -> State:
+        coin = SimCoin(WORLD_COIN_MINOR, WORLD_SCRIPT)
+        return {Outpoint(txid=self._world_txid(n), vout=0): coin for n in range(WORLD_COINS)}
+
+    def run_block(
+        self, state: State, ref: BlockRef, txs: Sequence[tuple[str, bytes]]
+    ) -> tuple[State, Block, Mapping[str, bool]]:
+        after = dict(state)
+        base = _serialise([NO_OUTPOINT], [(WORLD_SCRIPT, SUBSIDY_MINOR)], tag=ref.hash)
+        transfers: list[Transfer] = []
+        spends: list[Spend] = []
+        raw_txs: dict[str, bytes] = {}
+        for raw in (base, *(raw for _, raw in txs)):
+            tx = self._reduced(raw, is_coinbase=raw is base)
+            raw_txs[tx.txid] = raw
+            transfers.extend(tx.transfers)
+            spends.extend(tx.spends)
+            for spend in tx.spends:
+                del after[spend.outpoint]
+            mature_at = ref.height + MATURITY_BLOCKS if raw is base else 0
+            for number, (key, amount) in enumerate(_outputs(raw)):
+                after[Outpoint(txid=tx.txid, vout=number)] = SimCoin(amount, key, mature_at)
+        effects = Block(
+            ref=ref,
+            transfers=tuple(transfers),
+            spends=tuple(spends),
+            sends=(),
+            txids=tuple(raw_txs),
+            raw_txs=raw_txs,
+        )
+        return after, effects, {}
+
+    def is_minable(self, state: State, raw: bytes) -> bool:
+        height = self.tip.ref.height + 1
+        return all(
+            outpoint in state and state[outpoint].mature_at <= height
+            for outpoint, _ in _inputs(raw)
+        )
+
+    def is_dead(self, raw: bytes) -> bool:
+        taken = {outpoint for other in self.pool.values() for outpoint, _ in _inputs(other)}
+        return any(
+            outpoint in taken or (outpoint not in self.tip.state and outpoint.txid not in self.pool)
+            for outpoint, _ in _inputs(raw)
+        )
+
+    def pooled(self, txid: str, raw: bytes) -> MempoolTx:
+        return self._reduced(raw, is_coinbase=False)
+
+    def _reduced(self, raw: bytes, *, is_coinbase: bool) -> MempoolTx:
+        txid = rawtx.reduce(raw).txid
+        transfers = tuple(
+            Transfer(
+                txid=txid,
+                position=f"out:{number}",
+                asset=self.params.asset,
+                to_key=key,
+                amount_minor=amount,
+                is_coinbase=is_coinbase,
+            )
+            for number, (key, amount) in enumerate(_outputs(raw))
+            if amount
+        )
+        inputs = () if is_coinbase else tuple(outpoint for outpoint, _ in _inputs(raw))
+        spends = tuple(Spend(txid=txid, outpoint=outpoint) for outpoint in inputs)
+        return MempoolTx(txid=txid, transfers=transfers, spends=spends)
+
+    def coins_now(self) -> State:
+        """Confirmed coins and those that pooled txs make."""
+        coins = dict(self.tip.state)
+        for txid, raw in self.pool.items():
+            for number, (key, amount) in enumerate(_outputs(raw)):
+                coins[Outpoint(txid=txid, vout=number)] = SimCoin(amount, key)
+        return coins
+
+    def pool_spender(self, outpoint: Outpoint) -> str | None:
+        """The pooled tx that spends an outpoint."""
+        for txid, raw in self.pool.items():
+            if any(spent == outpoint for spent, _ in _inputs(raw)):
+                return txid
+        return None
+
+    def judge(self, raw: bytes) -> tuple[str, SendResult]:
+        try:
+            txid = rawtx.reduce(raw).txid
+        except rawtx.BadRawTx as error:
+            return "", SendResult(outcome=SendOutcome.INVALID, detail=str(error))
+        outcome, detail = self._verdict(txid, raw)
+        return txid, SendResult(outcome=outcome, detail=detail)
+
+    def _verdict(self, txid: str, raw: bytes) -> tuple[SendOutcome, str]:
+        if txid in self.pool:
+            return SendOutcome.ACCEPTED, ""
+        if any(outpoint.txid == txid for outpoint in self.tip.state):
+            return SendOutcome.ALREADY_MINED, "outputs already in utxo set"
+        coins = self.coins_now()
+        inputs = list(_inputs(raw))
+        if any(outpoint not in coins for outpoint, _ in inputs):
+            return SendOutcome.CONFLICT, "bad-txns-inputs-missingorspent"
+        spent = [coins[outpoint] for outpoint, _ in inputs]
+        if not _is_signed(raw, spent):
+            return SendOutcome.INVALID, "script failed"
+        fee = sum(coin.amount_minor for coin in spent) - sum(a for _, a in _outputs(raw))
+        if fee < 0:
+            return SendOutcome.INVALID, "bad-txns-in-belowout"
+        if fee * 1000 < MIN_RELAY_SAT_PER_KVB * len(raw) * 3 // 4:
+            return SendOutcome.FEE_TOO_LOW, "min relay fee not met"
+        rivals = {self.pool_spender(outpoint) for outpoint, _ in inputs} - {None}
+        if rivals and not self.can_replace:
+            return SendOutcome.CONFLICT, "txn-mempool-conflict"
+        if any(fee < self._fee(rival or "") + len(raw) for rival in rivals):
+            return SendOutcome.FEE_TOO_LOW, "insufficient fee, rejecting replacement"
+        return SendOutcome.ACCEPTED, ""
+
+    def _fee(self, txid: str) -> int:
+        raw, coins = self.pool[txid], self.coins_now()
+        paid_in = sum(coins[outpoint].amount_minor for outpoint, _ in _inputs(raw))
+        return paid_in - sum(amount for _, amount in _outputs(raw))
+
+    def accept(self, txid: str, raw: bytes) -> None:
+        """Put a judged tx into the pool; what it replaces leaves, descendants included."""
+        leaving = [self.pool_spender(outpoint) for outpoint, _ in _inputs(raw)]
+        while leaving:
+            rival = leaving.pop()
+            if rival is None or rival == txid or rival not in self.pool:
+                continue
+            outputs = len(_outputs(self.pool[rival]))
+            for number in range(outputs):
+                leaving.append(self.pool_spender(Outpoint(txid=rival, vout=number)))
+            del self.pool[rival]
+        self.pool[txid] = raw
+
+
+class SimUtxoReader(SimReaderBase[State]):
+    """Reads of a `SimUtxo`; subclass it to inject a fault."""
+
+    world: SimUtxo
+
+    async def finalised_height(self) -> int | None:
+        return None
+
+    async def spender(self, outpoint: Outpoint) -> str | None:
+        return self.world.pool_spender(outpoint)
+
+    async def account_nonce(self, key: str) -> int:
+        raise UnsupportedOperation("coins have no nonces")
+
+    async def holdings(
+        self, keys: Sequence[str], asset: str, *, block_hash: str
+    ) -> Mapping[str, int]:
+        raise UnsupportedOperation("a UTXO chain holds coins, not balances")
+
+    async def open_coins(
+        self, outpoints: Sequence[Outpoint], *, block_hash: str
+    ) -> Mapping[Outpoint, int]:
+        tip = self.world.tip
+        if tip.ref.hash != block_hash:
+            raise TipMoved(f"{block_hash} is not the tip")
+        return {o: tip.state[o].amount_minor for o in outpoints if o in tip.state}
+
+
+class SimUtxoWriter:
+    """Building and broadcast on a `SimUtxo`; subclass it to inject a fault."""
+
+    def __init__(self, world: SimUtxo) -> None:
+        self.world = world
+
+    async def fee_quote(self) -> FeeQuote:
+        floor = MIN_RELAY_SAT_PER_KVB
+        return FeeQuote(rates={2: 5 * floor, 6: 2 * floor, 36: floor}, floor=floor, base_fee=0)
+
+    def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
+        return build.size_vb(inputs=inputs, outputs=outputs)
+
+    def gas_limit(self, asset: str) -> int:
+        raise UnsupportedOperation("no gas")
+
+    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+        if not isinstance(plan, UtxoPlan):
+            raise UnsupportedOperation("UTXO plans only")
+        return build.build(plan, codec=self.world.codec, asset=self.world.params.asset)
+
+    async def send(self, raw: bytes) -> SendResult:
+        txid, result = self.world.judge(raw)
+        if result.outcome is SendOutcome.ACCEPTED and txid not in self.world.pool:
+            self.world.accept(txid, raw)
+        return result
+
+
+def _serialise(
+    outpoints: Sequence[Outpoint], outputs: Sequence[tuple[str, int]], *, tag: str = ""
+) -> bytes:
+    unlocking = bytes.fromhex(tag)
+    vin = [
+        transaction.TransactionInput(
+            bytes.fromhex(o.txid), o.vout, script_sig=script.Script(unlocking)
+        )
+        for o in outpoints
+    ]
+    vout = [
+        transaction.TransactionOutput(amount, script.Script(bytes.fromhex(key)))
+        for key, amount in outputs
+    ]
+    return bytes(transaction.Transaction(version=2, vin=vin, vout=vout).serialize())
+
+
+def _inputs(raw: bytes) -> Iterator[tuple[Outpoint, tuple[bytes, ...]]]:
+    for item in transaction.Transaction.parse(raw).vin:
+        yield Outpoint(txid=item.txid.hex(), vout=item.vout), tuple(item.witness.items)
+
+
+def _outputs(raw: bytes) -> list[tuple[str, int]]:
+    outputs = transaction.Transaction.parse(raw).vout
+    return [(item.script_pubkey.data.hex(), item.value) for item in outputs]
+
+
+def _is_signed(raw: bytes, spent: Sequence[SimCoin]) -> bool:
+    tx = transaction.Transaction.parse(raw)
+    return all(_is_unlocked(tx, number, coin) for number, coin in enumerate(spent))
+
+
+def _is_unlocked(tx: transaction.Transaction, number: int, coin: SimCoin) -> bool:
+    """OP_TRUE, or P2WPKH with a SIGHASH_ALL signature (BIP 141, BIP 143)."""
+    if coin.key == WORLD_SCRIPT:
+        return True
+    items = tx.vin[number].witness.items
+    if len(items) != 2 or not coin.key.startswith("0014"):
+        return False
+    signature, public = items
+    if hashes.hash160(public).hex() != coin.key[4:] or signature[-1:] != b"\x01":
+        return False
+    code = script.Script(b"\x76\xa9\x14" + hashes.hash160(public) + b"\x88\xac")
+    digest = tx.sighash_segwit(number, code, coin.amount_minor)
+    return bool(ec.PublicKey.parse(public).verify(ec.Signature.parse(signature[:-1]), digest))

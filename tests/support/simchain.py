@@ -1,0 +1,127 @@
+"""Simulated chains that implement the whole `Chain` protocol and pass its conformance suite.
+
+`sim_utxo()` and `sim_account()` give a world (miners, outside players) and a chain over it. A fault
+is a small subclass of a reader or writer, put in with `SimChain(..., reader=Faulty(world))`.
+"""
+
+from tests.support.sim_account import SimAccount, SimAccountReader, SimAccountWriter
+from tests.support.sim_utxo import SimUtxo, SimUtxoReader, SimUtxoWriter
+from watchers.chain import AddressCodec, ChainReader, ChainWriter
+from watchers.chains.bitcoin import BitcoinParams
+from watchers.chains.evm import EvmParams
+
+__all__ = [
+    "SimAccount",
+    "SimAccountReader",
+    "SimAccountWriter",
+    "SimChain",
+    "SimUtxo",
+    "SimUtxoReader",
+    "SimUtxoWriter",
+    "sim_account",
+    "sim_utxo",
+]
+
+UTXO_PARAMS = BitcoinParams(
+    network="btc",
+    asset="btc:BTC",
+    genesis_hash="00" * 32,
+    hrp="bcrt",
+    p2pkh_versions=frozenset({0x6F}),
+    p2sh_versions=frozenset({0xC4}),
+    xpub_versions=frozenset({bytes.fromhex("043587cf")}),
+    coin_type=1,
+    uri_scheme="bitcoin",
+)
+TOKEN_CONTRACT = "0x5fbdb2315678afecb367f032d93f642f64180aa3"
+ACCOUNT_PARAMS = EvmParams(
+    network="eth",
+    chain_id=31337,
+    native_asset="eth:ETH",
+    tokens={TOKEN_CONTRACT: "eth:USDT"},
+    coin_type=60,
+    xpub_versions=frozenset({bytes.fromhex("0488b21e")}),
+    has_finalized_tag=True,
+)
+
+
+class SimChain:
+    """One simulated network as a `watchers.chain.Chain`."""
+
+    def __init__(
+        self,
+        *,
+        network: str,
+        family: str,
+        codec: AddressCodec,
+        reader: ChainReader,
+        writer: ChainWriter,
+    ) -> None:
+        self._network = network
+        self._family = family
+        self._codec = codec
+        self._reader = reader
+        self._writer = writer
+
+    @property
+    def network(self) -> str:
+        return self._network
+
+    @property
+    def family(self) -> str:
+        return self._family
+
+    @property
+    def codec(self) -> AddressCodec:
+        return self._codec
+
+    @property
+    def reader(self) -> ChainReader:
+        return self._reader
+
+    @property
+    def writer(self) -> ChainWriter:
+        return self._writer
+
+    async def close(self) -> None:
+        return None
+
+
+def sim_utxo(
+    params: BitcoinParams = UTXO_PARAMS, *, can_replace: bool = True
+) -> tuple[SimUtxo, SimChain]:
+    """A fresh UTXO world and an honest chain over it."""
+    world = SimUtxo(params, can_replace=can_replace)
+    return world, utxo_chain(world)
+
+
+def utxo_chain(
+    world: SimUtxo, *, reader: ChainReader | None = None, writer: ChainWriter | None = None
+) -> SimChain:
+    """A chain over an existing UTXO world, with faulty parts where given."""
+    return SimChain(
+        network=world.params.network,
+        family="bitcoin",
+        codec=world.codec,
+        reader=reader or SimUtxoReader(world),
+        writer=writer or SimUtxoWriter(world),
+    )
+
+
+def sim_account(params: EvmParams = ACCOUNT_PARAMS) -> tuple[SimAccount, SimChain]:
+    """A fresh account world and an honest chain over it."""
+    world = SimAccount(params)
+    return world, account_chain(world)
+
+
+def account_chain(
+    world: SimAccount, *, reader: ChainReader | None = None, writer: ChainWriter | None = None
+) -> SimChain:
+    """A chain over an existing account world, with faulty parts where given."""
+    return SimChain(
+        network=world.params.network,
+        family="evm",
+        codec=world.codec,
+        reader=reader or SimAccountReader(world),
+        writer=writer or SimAccountWriter(world),
+    )
