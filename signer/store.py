@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,16 +122,23 @@ class Store:
         self._path = path
         self._anchor_path = anchor
         self._clock = clock
-        self._locks = [_lock(path), _lock(anchor)]
+        self._held = ExitStack()
         try:
+            self._held.callback(os.close, _lock(path))
+            self._held.callback(os.close, _lock(anchor))
             self._open(fingerprint)
         except sqlite3.Error as error:
+            self.close()
             raise StoreError(f"{path}: not a usable store: {error}") from error
+        except StoreError:
+            self.close()
+            raise
 
     def _open(self, fingerprint: str) -> None:
         if not self._path.exists():
             raise StoreError(f"{self._path}: the store is missing")
         self._connection = _connect(self._path)
+        self._held.callback(self._connection.close)
         version, store_id, owner = self._one("SELECT version, store_id, fingerprint FROM meta")
         if version != STORE_VERSION or owner != fingerprint:
             raise StoreError(f"{self._path}: of another version or another key set")
@@ -146,10 +153,8 @@ class Store:
         self.ensure_anchored()
 
     def close(self) -> None:
-        """Close the file and release the locks."""
-        self._connection.close()
-        for descriptor in self._locks:
-            os.close(descriptor)
+        """Close the file and release the locks; a second call does nothing."""
+        self._held.close()
 
     def ensure_anchored(self) -> None:
         """Bring the anchor to the log's head; raises StoreError: then nothing may be signed."""
@@ -177,7 +182,7 @@ class Store:
             try:
                 yield
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                self._connection.rollback()
                 self.sequence, self.entry_hash = self._last_entry()
                 raise
             self._connection.execute("COMMIT")
@@ -265,10 +270,14 @@ def read_anchor(path: Path) -> Anchor:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
-    connection.execute("PRAGMA journal_mode = DELETE")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
