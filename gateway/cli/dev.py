@@ -57,13 +57,8 @@ def docs(
     check: Annotated[bool, typer.Option(help="Only say whether the files are current.")] = False,
 ) -> None:
     """Write docs/STATES.md from the lifecycle tables and docs/CASES.md from the tests."""
-    from gateway.cli.generated_docs import stale_files, write_files
-
-    stale = stale_files(ROOT)
-    if check and stale:
-        sys.stderr.write(f"cage: out of date: {', '.join(stale)} (run `cage docs`)\n")
-        raise typer.Exit(FAILED)
-    write_files(ROOT)
+    options = ["--check"] if check else []
+    raise typer.Exit(_tool("tests.support.generated_docs", *options))
 
 
 def mount(app: typer.Typer) -> None:
