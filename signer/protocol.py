@@ -9,6 +9,7 @@ contain policy. Unknown fields, duplicate keys and JSON numbers for amounts are 
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +17,10 @@ from typing import Any
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
+MAX_DEPTH = 32  # no message or signed body nests deeper
 PROTOCOL_VERSION = 1
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
 class ProtocolError(ValueError):
@@ -152,6 +156,8 @@ def strict_loads(data: bytes) -> dict[str, Any]:
     def refuse(text: str) -> Any:
         raise ProtocolError(f"number not allowed: {text[:20]}")
 
+    if _depth(data) > MAX_DEPTH:
+        raise ProtocolError(f"nested deeper than {MAX_DEPTH}")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -166,6 +172,17 @@ def strict_loads(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError("not a JSON object")
     return value
+
+
+def _depth(data: bytes) -> int:
+    """How deep arrays and objects nest. The parser's own guard is the interpreter's recursion
+    limit, which a library in the process may have raised past what the stack holds (py_ecc does).
+    """
+    depth = deepest = 0
+    for mark in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _b64(data: bytes) -> str:
