@@ -395,6 +395,8 @@ def load_settings(
     _merge(values, _MappingEnvSource(variables)())
     base = path.resolve().parent if path else Path.cwd()
     values["state_dir"] = (base / Path(str(values.get("state_dir", ".cage/state")))).resolve()
+    if values.get("policy_file"):
+        values["policy_file"] = base / Path(str(values["policy_file"]))
     return _validated(values)
 
 
