@@ -31,7 +31,7 @@ REGISTRY_HOSTS = [
     "deb." + "debian.org",
     "proxy." + "golang.org",
 ]
-MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:wor" + r"k|roo" + r"t|hom" + r"e/\w+|tmp/w)/")
+MACHINE_PATHS = re.compile(r"(?<![\w.})])/(?:wor" + r"k|roo" + r"t|hom" + r"e/\w+|tmp/w)/")
 SECRET_SHAPES = re.compile(r"\b[xyz]prv[1-9A-HJ-NP-Za-km-z]{100,}")
 
 
