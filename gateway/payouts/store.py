@@ -4,113 +4,94 @@ Reads and locks only; every state change goes through `transitions` (compare-and
 back as int minor units.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import RowMapping
-
 from config.database import Uow
+from gateway.withdrawals_store import WithdrawalRow, from_mapping
 from signer.protocol import Authorisation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawal:
-    """A row of gateway.withdrawals as the payout road needs it; amounts in minor units."""
-
-    id: UUID
-    brand: str
-    request_id: str
-    player_id: str
-    network: str
-    asset: str
-    address: str
-    address_key: str
-    amount_minor: int
-    fee_class: str
-    state: str
-    code: str | None
-    is_reserved: bool
-    version: int
-    attempt_id: UUID | None
-    txid: str | None
-    valid_until: datetime
-    promise_at: datetime
-    sign_requested_at: datetime | None
-    accepted_at: datetime
-    state_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One withdrawal on one attempt, and its output there."""
 
-    withdrawal: Withdrawal
+    withdrawal: WithdrawalRow
     output_index: int
 
 
-_COLUMNS = """
-    w.id, w.brand, w.request_id, w.player_id, w.network, w.asset, w.address, w.address_key,
-    w.amount, w.fee_class, w.state, w.code, w.is_reserved, w.version, w.attempt_id, w.txid,
-    w.valid_until, w.promise_at, w.sign_requested_at, w.accepted_at, w.state_at
-"""
-
-
-def _withdrawal(row: RowMapping) -> Withdrawal:
-    values = {name: row[name] for name in Withdrawal.__slots__ if name != "amount_minor"}
-    return Withdrawal(amount_minor=int(row["amount"]), **values)
-
-
-async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[Withdrawal]:
+async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[WithdrawalRow]:
     """Rows by id, in id order; locked in that order when asked."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM gateway.withdrawals w WHERE w.id = ANY(:ids) ORDER BY w.id"
+        "SELECT w.* FROM gateway.withdrawals w WHERE w.id = ANY(:ids) ORDER BY w.id"
         + (" FOR NO KEY UPDATE" if lock else ""),
         {"ids": list(ids)},
     )
-    return [_withdrawal(row) for row in result.mappings()]
+    return [from_mapping(row) for row in result.mappings()]
 
 
-async def queue(uow: Uow, *, network: str, limit: int) -> list[Withdrawal]:
-    """Queued rows of a network, most urgent promise first."""
-    result = await uow.execute(
-        f"""
-        SELECT {_COLUMNS} FROM gateway.withdrawals w
-        WHERE w.network = :network AND w.state = 'queued'
-        ORDER BY w.promise_at, w.id LIMIT :limit
-        """,
-        {"network": network, "limit": limit},
-    )
-    return [_withdrawal(row) for row in result.mappings()]
-
-
-async def waiting(uow: Uow, *, network: str, state: str, limit: int) -> list[Withdrawal]:
+async def in_state(uow: Uow, *, network: str, state: str, limit: int) -> list[WithdrawalRow]:
     """Rows of one state of a network, oldest promise first."""
     result = await uow.execute(
-        f"""
-        SELECT {_COLUMNS} FROM gateway.withdrawals w
+        """
+        SELECT w.* FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = :state
         ORDER BY w.promise_at, w.id LIMIT :limit
         """,
         {"network": network, "state": state, "limit": limit},
     )
-    return [_withdrawal(row) for row in result.mappings()]
+    return [from_mapping(row) for row in result.mappings()]
 
 
 async def overdue(
     uow: Uow, *, network: str, states: Sequence[str], at: datetime, limit: int
-) -> list[Withdrawal]:
+) -> list[WithdrawalRow]:
     """Rows of these states whose `valid_until` has passed."""
     result = await uow.execute(
-        f"""
-        SELECT {_COLUMNS} FROM gateway.withdrawals w
+        """
+        SELECT w.* FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = ANY(:states) AND w.valid_until < :at
         ORDER BY w.valid_until, w.id LIMIT :limit
         """,
         {"network": network, "states": list(states), "at": at, "limit": limit},
     )
-    return [_withdrawal(row) for row in result.mappings()]
+    return [from_mapping(row) for row in result.mappings()]
+
+
+async def committed(uow: Uow, *, network: str, states: Sequence[str]) -> dict[str, int]:
+    """Sum of amounts by asset of the rows in these states."""
+    result = await uow.execute(
+        """
+        SELECT w.asset, sum(w.amount) AS amount FROM gateway.withdrawals w
+        WHERE w.network = :network AND w.state = ANY(:states) GROUP BY w.asset
+        """,
+        {"network": network, "states": list(states)},
+    )
+    return {row.asset: int(row.amount) for row in result}
+
+
+async def request_signature(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
+    """Commit `sign_requested_at` on planned rows; returns how many had none yet."""
+    result = await uow.execute(
+        """
+        UPDATE gateway.withdrawals SET sign_requested_at = :at
+        WHERE id = ANY(:ids) AND state = 'planned' AND sign_requested_at IS NULL
+        """,
+        {"ids": list(ids), "at": at},
+    )
+    return result.rowcount
+
+
+async def member_count(uow: Uow, attempt_id: UUID) -> int:
+    """How many withdrawals an attempt was built for."""
+    result = await uow.execute(
+        "SELECT count(*) FROM gateway.attempt_members WHERE attempt_id = :attempt_id",
+        {"attempt_id": attempt_id},
+    )
+    return int(result.scalar_one())
 
 
 async def open_attempts(uow: Uow, *, network: str, states: Sequence[str]) -> list[UUID]:
@@ -129,8 +110,8 @@ async def open_attempts(uow: Uow, *, network: str, states: Sequence[str]) -> lis
 async def members(uow: Uow, attempt_id: UUID, *, lock: bool) -> list[Member]:
     """The withdrawals whose live attempt this is, by id (the order of locks)."""
     result = await uow.execute(
-        f"""
-        SELECT {_COLUMNS}, m.output_index
+        """
+        SELECT w.*, m.output_index
         FROM gateway.attempt_members m JOIN gateway.withdrawals w ON w.id = m.withdrawal_id
         WHERE m.attempt_id = :attempt_id AND w.attempt_id = :attempt_id
         ORDER BY w.id
@@ -139,7 +120,7 @@ async def members(uow: Uow, attempt_id: UUID, *, lock: bool) -> list[Member]:
         {"attempt_id": attempt_id},
     )
     return [
-        Member(withdrawal=_withdrawal(row), output_index=row["output_index"])
+        Member(withdrawal=from_mapping(row), output_index=row["output_index"])
         for row in result.mappings()
     ]
 
@@ -174,13 +155,19 @@ async def authorisations(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, Authorisat
             authority=row.authority,
             path=row.path,
             query=row.query,
-            headers=row.headers,
+            headers=_headers(row.headers),
             body=bytes(row.body),
             signature_input=row.signature_input,
             signature=row.signature,
         )
         for row in result
     }
+
+
+def _headers(value: str | Mapping[str, str]) -> Mapping[str, str]:
+    """A jsonb column, which the driver gives as text."""
+    found: Mapping[str, str] = json.loads(value) if isinstance(value, str) else value
+    return found
 
 
 async def raise_alarm(

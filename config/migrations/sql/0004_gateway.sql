@@ -259,6 +259,7 @@ $$;
 GRANT SELECT ON gateway.brands, gateway.clients TO
     gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT SELECT, INSERT, DELETE ON gateway.nonces TO gateway_api;
+GRANT SELECT, DELETE ON gateway.nonces TO scheduler;
 GRANT SELECT, INSERT, UPDATE, DELETE ON gateway.idempotency TO gateway_api;
 GRANT SELECT, INSERT ON gateway.withdrawals, gateway.withdrawal_requests TO gateway_api;
 GRANT UPDATE (state, code, is_reserved, version, state_at) ON gateway.withdrawals TO gateway_api;

@@ -1,0 +1,98 @@
+"""An attempt and the withdrawals that ride on it, read and moved together.
+
+Owns what planning, signing, sending and settling share: loading under locks (withdrawals by id,
+then the attempt), dropping an attempt that was never signed, and alarms. It talks to nobody.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from config.database import Uow
+from gateway.payouts import store, withdrawals
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.store import Member
+from gateway.payouts.withdrawals import State, Trigger
+from gateway.withdrawals_store import WithdrawalRow
+from watchers import outgoing
+from watchers.outgoing import OutgoingRow
+
+ON_ITS_WAY: Final = (
+    State.PLANNED,
+    State.SIGNED,
+    State.BROADCASTING,
+    State.UNCERTAIN,
+    State.SENT,
+    State.CONFIRMING,
+    State.CANCELLING,
+)
+"""States in which an attempt holds coins, a nonce, or balance that no other payout may count on."""
+
+SIGN_ALONE = "sign_alone"
+"""Code of a queued withdrawal whose batch was refused: next time it rides alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One own tx and the withdrawals whose live attempt it is, by id."""
+
+    tx: OutgoingRow
+    members: tuple[Member, ...]
+
+    @property
+    def id(self) -> UUID:
+        """The attempt's id in chain.outgoing."""
+        return self.tx.id
+
+    def rows(self, *states: State) -> list[WithdrawalRow]:
+        """The members in one of these states, or all."""
+        found = [member.withdrawal for member in self.members]
+        return [row for row in found if row.state in states] if states else found
+
+
+async def load(uow: Uow, attempt_id: UUID, *, lock: bool) -> Attempt:
+    """The attempt with its members; raises BrokenAttempt when there is none."""
+    members = await store.members(uow, attempt_id, lock=lock)
+    tx = await outgoing.get(uow, attempt_id)
+    if tx is None:
+        raise BrokenAttempt(f"attempt {attempt_id} has members but no transaction")
+    return Attempt(tx=tx, members=tuple(members))
+
+
+async def move(
+    lane: Lane, uow: Uow, row: WithdrawalRow, trigger: Trigger, **changes: Any
+) -> WithdrawalRow:
+    """One transition with its history and event; `changes` are further columns."""
+    return await withdrawals.move(uow, row, trigger, ids=lane.ids, at=lane.now(), changes=changes)
+
+
+async def unplan(
+    lane: Lane, uow: Uow, attempt: Attempt, *, code: str | None = None
+) -> list[WithdrawalRow]:
+    """Drop an attempt that was never signed: its planned members are queued again.
+
+    Coins and nonce are free for the next plan. Raises AttemptConflict once bytes exist.
+    """
+    await outgoing.drop_unsigned(uow, attempt_id=attempt.id, at=lane.now())
+    return [
+        await move(
+            lane, uow, row, Trigger.UNPLAN, attempt_id=None, sign_requested_at=None, code=code
+        )
+        for row in attempt.rows(State.PLANNED)
+    ]
+
+
+async def alarm(
+    lane: Lane, uow: Uow, kind: str, detail: str, *, object_id: UUID | None = None
+) -> None:
+    """Call a person; one open alarm per (kind, network, object)."""
+    await store.raise_alarm(
+        uow,
+        alarm_id=lane.ids.new_id(),
+        kind=kind,
+        network=lane.network,
+        object_id=object_id,
+        detail=detail,
+        at=lane.now(),
+    )

@@ -1,0 +1,252 @@
+"""From queued withdrawals to planned attempts: who rides together, on which coins or nonce.
+
+Owns the planning step. One unit of work commits the reserved coins or nonce, the full unsigned
+bytes, the attempt and its members (write, then act). A withdrawal that cannot be paid leaves before
+that and never blocks the others (P27). It neither signs nor sends.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, funds, store, withdrawals
+from gateway.payouts.attempts import SIGN_ALONE
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.funds import AccountFunds, UtxoFunds
+from gateway.payouts.withdrawals import State, Trigger
+from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import Purpose
+from watchers import addresses, coins, deposit_commands, nonces, outgoing
+from watchers.addresses import AddressRow
+from watchers.chain import AccountPlan, Pay, Unsigned, UtxoPlan
+from watchers.errors import CoinTaken, InvalidAddress
+from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
+
+QUEUE_MAX = 500  # withdrawals looked at per cycle
+ATTEMPTS_MAX = 50  # attempts planned per cycle: the rest waits for the next one
+HOT_LANE = 0  # several lanes are a later issue; the seam is `own_address(lane=)`
+
+log = get_logger(__name__)
+
+
+class Batcher:
+    """The planning step of one lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def plan(self) -> int:
+        """Plan what is due; returns how many attempts. Raises FeesUnknown, FeeAboveCap."""
+        async with self._lane.database.unit_of_work() as uow:
+            queued = await store.in_state(
+                uow, network=self._lane.network, state=State.QUEUED, limit=QUEUE_MAX
+            )
+        planned = 0
+        for ids in self._groups(queued)[:ATTEMPTS_MAX]:
+            try:
+                is_planned = await self._lane.run(partial(self._plan_group, ids=ids))
+            except CoinTaken as error:  # another planner was quicker: select again next cycle
+                log.warning("payout.coin_taken", network=self._lane.network, detail=str(error))
+                continue
+            planned += is_planned
+            if is_planned:
+                self._lane.crash("payout.planned")
+        return planned
+
+    def _groups(self, queued: Sequence[WithdrawalRow]) -> list[list[UUID]]:
+        """Who may share a tx: one each on account chains, the due classes together elsewhere."""
+        alone = [
+            [row.id] for row in queued if self._lane.is_account_based or row.code == SIGN_ALONE
+        ]
+        if self._lane.is_account_based:
+            return alone
+        settings = self._lane.registry.settings.payouts
+        now = self._lane.now()
+        together: list[UUID] = []
+        size = 1
+        for fee_class in ("urgent", "normal", "economy"):
+            rows = [r for r in queued if r.fee_class == fee_class and r.code != SIGN_ALONE]
+            batch = settings.batch(fee_class)  # type: ignore[arg-type]
+            oldest = min((row.accepted_at for row in rows), default=now)
+            is_due = oldest + timedelta(seconds=batch.window_seconds) <= now
+            if rows and (is_due or len(rows) >= batch.max_payments):
+                together += [row.id for row in rows]
+                size = max(size, batch.max_payments)
+        return [together[i : i + size] for i in range(0, len(together), size)] + alone
+
+    async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> bool:
+        rows = [
+            row
+            for row in await store.by_ids(uow, ids, lock=True)
+            if row.state == State.QUEUED and await self._may_ride(uow, row)
+        ]
+        rows.sort(key=lambda row: (row.promise_at, row.id))
+        if not rows:
+            return False
+        if self._lane.is_account_based:
+            return await self._plan_account(uow, rows[0])
+        return await self._plan_utxo(uow, rows)
+
+    async def _may_ride(self, uow: Uow, row: WithdrawalRow) -> bool:
+        """False after moving a row that cannot be paid out of the queue."""
+        lane = self._lane
+        if row.valid_until <= lane.now():
+            await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
+            return False
+        if await deposit_commands.orphaned_since(
+            uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
+        ):
+            await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
+            return False
+        problem = self._unpayable(row)
+        if problem is not None:
+            await withdrawals.give_up(
+                uow, row, Trigger.DECLINE, ids=lane.ids, at=lane.now(), code="address_refused"
+            )
+            await attempts.alarm(lane, uow, "payout_unpayable", problem, object_id=row.id)
+            return False
+        return True
+
+    def _unpayable(self, row: WithdrawalRow) -> str | None:
+        """Why the builder cannot pay this (accepted once, refused now), or None."""
+        try:
+            destination = self._lane.chain.codec.parse(row.address)
+        except InvalidAddress as error:
+            return error.reason
+        if destination.key != row.address_key:
+            return "the stored key is not that of the address"
+        if row.amount_minor <= self._lane.registry.assets[row.asset].dust_minor:
+            return "the amount is dust"
+        return None
+
+    async def _plan_utxo(self, uow: Uow, rows: Sequence[WithdrawalRow]) -> bool:
+        lane = self._lane
+        account = await funds.load_utxo(lane, uow)
+        for row in rows:
+            await self._admit(uow, account, row)
+        selection, members = account.selection, account.rows
+        if selection is None:
+            return False
+        chosen = sorted(selection.coins, key=lambda c: (c.outpoint.txid, c.outpoint.vout))
+        change = None
+        if selection.change_minor:
+            change = await addresses.own_address(uow, network=lane.network, role="change")
+        attempt_id = lane.ids.new_id()
+        await coins.reserve(
+            uow, attempt_id=attempt_id, outpoints=[coin.outpoint for coin in chosen]
+        )
+        unsigned = lane.chain.writer.build(
+            UtxoPlan(
+                coins=tuple(chosen),
+                payments=tuple(_pay(row) for row in members),
+                change=None if change is None else change.derived(),
+                change_minor=selection.change_minor,
+            )
+        )
+        if unsigned.fee_minor != selection.fee_minor:
+            raise BrokenAttempt(f"built fee {unsigned.fee_minor}, planned {selection.fee_minor}")
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=Purpose.WITHDRAWAL.value,
+            family_id=attempt_id,
+            unsigned=unsigned.data,
+            payments=tuple(_planned(row) for row in members),
+            fee_cap_minor=unsigned.fee_minor,
+            inputs=tuple(coin.outpoint for coin in chosen),
+            change=_change(unsigned, change, selection.change_minor),
+        )
+        await self._commit(uow, draft, members, unsigned)
+        return True
+
+    async def _plan_account(self, uow: Uow, row: WithdrawalRow) -> bool:
+        lane = self._lane
+        account: AccountFunds = await funds.load_account(lane, uow)
+        if not await self._admit(uow, account, row):
+            return False
+        sender = await addresses.own_address(uow, network=lane.network, role="hot", lane=HOT_LANE)
+        attempt_id = lane.ids.new_id()
+        nonce = await nonces.allocate(
+            uow, network=lane.network, sender_key=sender.key, attempt_id=attempt_id
+        )
+        fee = account.fee(row)
+        unsigned = lane.chain.writer.build(
+            AccountPlan(
+                sender=sender.derived(),
+                nonce=nonce,
+                payment=_pay(row),
+                gas_limit=fee.gas_limit,
+                max_fee_per_gas=fee.max_fee_per_gas,
+                max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
+            )
+        )
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=Purpose.WITHDRAWAL.value,
+            family_id=attempt_id,
+            unsigned=unsigned.data,
+            payments=(_planned(row),),
+            fee_cap_minor=unsigned.fee_minor,
+            sender_key=sender.key,
+            nonce=nonce,
+        )
+        await self._commit(uow, draft, [row], unsigned)
+        return True
+
+    async def _admit(self, uow: Uow, account: UtxoFunds | AccountFunds, row: WithdrawalRow) -> bool:
+        """Take the row into the plan; smaller ones behind it may still pass (P26)."""
+        code = account.admit(row)
+        if code is None:
+            return True
+        await attempts.move(self._lane, uow, row, Trigger.LIQUIDITY_SHORT, code=code)
+        await attempts.alarm(
+            self._lane, uow, f"{code}_short", f"{row.asset} payouts wait for {code}"
+        )
+        return False
+
+    async def _commit(
+        self, uow: Uow, draft: OutgoingDraft, rows: Sequence[WithdrawalRow], unsigned: Unsigned
+    ) -> None:
+        await outgoing.record(uow, draft, at=self._lane.now())
+        await store.add_members(
+            uow,
+            attempt_id=draft.id,
+            outputs=[
+                (row.id, index) for row, index in zip(rows, unsigned.payment_outputs, strict=True)
+            ],
+        )
+        for row in rows:
+            await attempts.move(self._lane, uow, row, Trigger.PLAN, attempt_id=draft.id, code=None)
+        log.info(
+            "payout.planned",
+            network=self._lane.network,
+            attempt_id=str(draft.id),
+            members=len(rows),
+            fee_cap_minor=str(draft.fee_cap_minor),
+        )
+
+
+def _pay(row: WithdrawalRow) -> Pay:
+    return Pay(asset=row.asset, address=row.address, amount_minor=row.amount_minor)
+
+
+def _planned(row: WithdrawalRow) -> PlannedPayment:
+    return PlannedPayment(
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
+    )
+
+
+def _change(
+    unsigned: Unsigned, address: AddressRow | None, amount_minor: int
+) -> tuple[ChangeOutput, ...]:
+    if address is None:
+        return ()
+    return tuple(
+        ChangeOutput(vout=index, address_id=address.id, amount_minor=amount_minor)
+        for index in unsigned.change_outputs
+    )

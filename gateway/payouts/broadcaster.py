@@ -1,0 +1,214 @@
+"""Sends signed bytes and finds out what became of them.
+
+Owns `signed` -> `broadcasting` -> `sent` and everything about `uncertain`. A node's words are a
+hint: what counts is our txid on the chain or in a mempool (P05, N27). Nothing here builds a second
+attempt; whatever is in doubt is looked for, and sent again with the same bytes (P04).
+"""
+
+from asyncio import timeout
+from functools import partial
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, store
+from gateway.payouts.attempts import Attempt
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.withdrawals import State, Trigger
+from ledger.errors import StaleState
+from watchers import outgoing
+from watchers.chain import SendOutcome, SendResult, TxPlace
+from watchers.errors import NodeUnavailable
+from watchers.outgoing import OutgoingState
+
+SEND_TIMEOUT_SECONDS = 30.0  # CONTRACT 5: broadcasting 30 s -> uncertain
+RESEND_SECONDS = 10.0  # the same bytes, not faster than this
+LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are sent again)
+INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
+UNSENT = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
+
+log = get_logger(__name__)
+
+
+class Broadcaster:
+    """The sending step of one lane. Its memory only paces re-sends; losing it is harmless."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._looked_at_seconds: dict[UUID, float] = {}
+
+    async def run(self) -> None:
+        """One pass over every attempt that is signed and not in a block, oldest first."""
+        async with self._lane.database.unit_of_work() as uow:
+            found = await store.open_attempts(uow, network=self._lane.network, states=UNSENT)
+        self._looked_at_seconds = {
+            key: value for key, value in self._looked_at_seconds.items() if key in set(found)
+        }
+        for attempt_id in found:
+            try:
+                await self._one(attempt_id)
+            except StaleState as error:
+                log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+
+    async def _one(self, attempt_id: UUID) -> None:
+        async with self._lane.database.unit_of_work() as uow:
+            attempt = await attempts.load(uow, attempt_id, lock=False)
+        if attempt.tx.state in (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED):
+            await self._lane.run(partial(self._found, attempt_id=attempt_id, place=TxPlace.MINED))
+        elif attempt.tx.state is OutgoingState.REPLACED:
+            await self._lane.run(partial(self._conflict, attempt_id=attempt_id))
+        elif attempt.rows(State.SIGNED):
+            await self._lane.run(partial(self._begin, attempt_id=attempt_id))
+            self._lane.crash("payout.broadcasting")
+            await self._send(attempt)
+        elif self._is_due(attempt):
+            is_new_to_us = attempt_id not in self._looked_at_seconds  # after a crash: in doubt
+            if not await self._look(attempt):
+                await self._alarm_when_late(attempt)
+                await self._lane.run(
+                    partial(self._lost, attempt_id=attempt_id, in_doubt=is_new_to_us)
+                )
+                await self._send(attempt)
+
+    def _is_due(self, attempt: Attempt) -> bool:
+        """Whether to look for it now; a fresh process looks at once."""
+        last = self._looked_at_seconds.get(attempt.id)
+        pace = RESEND_SECONDS if attempt.rows(State.BROADCASTING, State.UNCERTAIN) else LOOK_SECONDS
+        return last is None or self._lane.clock.monotonic_seconds() - last >= pace
+
+    async def _begin(self, uow: Uow, *, attempt_id: UUID) -> None:
+        """Committed before the first send."""
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        await outgoing.mark_broadcast(uow, attempt_id=attempt_id, at=self._lane.now())
+        for row in attempt.rows(State.SIGNED):
+            await attempts.move(self._lane, uow, row, Trigger.BROADCAST)
+
+    async def _send(self, attempt: Attempt) -> None:
+        """Send the stored bytes once, and judge by what the chain shows afterwards."""
+        if attempt.tx.raw is None or attempt.tx.txid is None:
+            raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no bytes")
+        self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
+        result = await self._answer(attempt.tx.raw)
+        log.info(
+            "payout.sent_to_node",
+            network=self._lane.network,
+            attempt_id=str(attempt.id),
+            txid=attempt.tx.txid,
+            outcome=result.outcome.value,
+            detail=result.detail,
+        )
+        self._lane.crash("payout.sent_to_node")
+        if await self._look(attempt):
+            self._lane.crash("payout.recorded")
+            return
+        # Not seen. A fee refusal is a clear no: it stays `broadcasting` and is sent again later.
+        in_doubt = result.outcome is not SendOutcome.FEE_TOO_LOW
+        await self._lane.run(partial(self._lost, attempt_id=attempt.id, in_doubt=in_doubt))
+        detail = result.detail
+        match result.outcome:
+            case SendOutcome.FEE_TOO_LOW | SendOutcome.INVALID:
+                pass
+            case SendOutcome.CONFLICT:
+                detail = f"{await self._rival(attempt)}; {detail}"
+            case _:
+                return
+        await self._lane.run(
+            partial(
+                self._alarm,
+                kind=f"payout_{result.outcome.value}",
+                attempt_id=attempt.id,
+                detail=detail,
+            )
+        )
+
+    async def _answer(self, raw: bytes) -> SendResult:
+        # The writer's own transport time-out is below this one; both mean "unknown".
+        try:
+            async with timeout(SEND_TIMEOUT_SECONDS):
+                return await self._lane.chain.writer.send(raw)
+        except (TimeoutError, NodeUnavailable) as error:
+            return SendResult(outcome=SendOutcome.UNCLEAR, detail=type(error).__name__)
+
+    async def _rival(self, attempt: Attempt) -> str:
+        """Evidence for a person: who spends our inputs, or where our account's nonce stands.
+
+        Nothing follows from it here; only a final conflict in the watcher's books does.
+        """
+        reader = self._lane.chain.reader
+        async with timeout(SEND_TIMEOUT_SECONDS):
+            if attempt.tx.sender_key is not None:
+                mined = await reader.account_nonce(attempt.tx.sender_key)
+                return f"our nonce {attempt.tx.nonce}, account at {mined}"
+            for outpoint in attempt.tx.inputs[:INPUTS_LOOKED_AT]:
+                spender = await reader.spender(outpoint)
+                if spender not in (None, attempt.tx.txid):
+                    return f"input {outpoint.txid}:{outpoint.vout} is spent by {spender}"
+        return "no other spender of our inputs is known"
+
+    async def _look(self, attempt: Attempt) -> bool:
+        """Look for our txid; True when it was found and recorded. Raises NodeUnavailable."""
+        if attempt.tx.txid is None:
+            raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no txid")
+        self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
+        async with timeout(SEND_TIMEOUT_SECONDS):
+            status = await self._lane.chain.reader.tx_status(attempt.tx.txid)
+        if status.place is TxPlace.UNKNOWN:
+            return False
+        await self._lane.run(partial(self._found, attempt_id=attempt.id, place=status.place))
+        return True
+
+    async def _found(self, uow: Uow, *, attempt_id: UUID, place: TxPlace) -> None:
+        """It is on the chain or in a mempool: `sent`, whatever was thought before.
+
+        Only the watcher's word makes it `confirming` (settlement); a node's "mined" is a hint.
+        """
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        if place is TxPlace.MEMPOOL:
+            await outgoing.mark_seen(uow, attempt_id=attempt_id, at=self._lane.now())
+        for row in attempt.rows(State.SIGNED):
+            await attempts.move(self._lane, uow, row, Trigger.BROADCAST)
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        for row in attempt.rows(State.BROADCASTING):
+            await attempts.move(self._lane, uow, row, Trigger.ACCEPT)
+        for row in attempt.rows(State.UNCERTAIN):
+            await attempts.move(self._lane, uow, row, Trigger.FIND, code=None)
+
+    async def _lost(self, uow: Uow, *, attempt_id: UUID, in_doubt: bool) -> None:
+        """Not found: `uncertain` after an unclear answer, or once broadcasting took too long."""
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        limit = self._lane.registry.policy.limits.broadcasting_seconds
+        for row in attempt.rows(State.BROADCASTING):
+            age_seconds = (self._lane.now() - row.state_at).total_seconds()
+            if in_doubt or age_seconds > limit:
+                await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
+
+    async def _conflict(self, uow: Uow, *, attempt_id: UUID) -> None:
+        """A tx that excludes ours is final: held with evidence, for two people (CONTRACT 5)."""
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        for row in attempt.rows(State.BROADCASTING):
+            await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        for row in attempt.rows(State.UNCERTAIN, State.SENT):
+            await attempts.move(self._lane, uow, row, Trigger.CONFLICT_FINAL, code="anchor_dead")
+            detail = f"{attempt.tx.txid} lost to {attempt.tx.conflict_txid}"
+            await attempts.alarm(self._lane, uow, "anchor_dead", detail, object_id=row.id)
+
+    async def _alarm_when_late(self, attempt: Attempt) -> None:
+        limit = self._lane.registry.policy.limits.uncertain_alarm_seconds
+        ages = [
+            (self._lane.now() - row.state_at).total_seconds()
+            for row in attempt.rows(State.UNCERTAIN)
+        ]
+        if ages and max(ages) > limit:
+            await self._lane.run(
+                partial(
+                    self._alarm,
+                    kind="payout_uncertain",
+                    attempt_id=attempt.id,
+                    detail=f"{attempt.tx.txid} is not found; only people may release it (P06)",
+                )
+            )
+
+    async def _alarm(self, uow: Uow, *, kind: str, attempt_id: UUID, detail: str) -> None:
+        await attempts.alarm(self._lane, uow, kind, detail, object_id=attempt_id)

@@ -1,0 +1,188 @@
+"""What a network's hot wallet can pay now, taken one withdrawal after another.
+
+Owns the arithmetic of "does it fit": coins or hot balances, the fee policy, and fee capital. The
+planner and the liquidity step use the same object, so that what leaves the wait is what gets
+planned. It reserves nothing. Amounts in minor units; balances come from the books, never a node.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from config.database import Uow
+from gateway.payouts import fee_policy, store
+from gateway.payouts.attempts import ON_ITS_WAY
+from gateway.payouts.coin_selection import Selection, Terms, select
+from gateway.payouts.context import Lane
+from gateway.payouts.fee_policy import AccountFee
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import accounts, balances
+from watchers import coins, fees, outgoing
+from watchers.chain import Coin, FeeQuote
+from watchers.outgoing import OutgoingState
+
+HOT_WALLET = "hot_wallet"  # codes of a withdrawal that waits for liquidity
+FEE_CAPITAL = "fee_capital"
+FEE_ABOVE_MAXIMUM = "fee_above_maximum"
+COINS_MAX = 2_000  # candidates looked at per plan
+ATTEMPTS_MAX = 10_000  # own txs that are not final; far above what a hot wallet has at once
+UNSETTLED = (
+    OutgoingState.BUILT,
+    OutgoingState.SIGNED,
+    OutgoingState.BROADCAST,
+    OutgoingState.SEEN,
+    OutgoingState.MINED,
+    OutgoingState.DROPPED,
+)
+P2WPKH_KEY = "0014" + "00" * 20  # any key of this size stands for the change output
+
+
+class Funds(Protocol):
+    """The running account of one planning step."""
+
+    def admit(self, row: WithdrawalRow) -> str | None:
+        """Take this payment in, or say by code why it must wait."""
+        ...
+
+
+class UtxoFunds:
+    """Coins for one tx that pays every admitted withdrawal."""
+
+    def __init__(
+        self, lane: Lane, *, coins: Sequence[Coin], quote: FeeQuote, fee_left_minor: int
+    ) -> None:
+        self._lane = lane
+        self._coins = coins
+        self._quote = quote
+        self._fee_left_minor = fee_left_minor
+        self._policy = lane.registry.policy.fees[lane.network]
+        self.rows: list[WithdrawalRow] = []
+        self.selection: Selection | None = None
+
+    def admit(self, row: WithdrawalRow) -> str | None:
+        """As Funds.admit. Raises FeeAboveCap when the mempool asks more than the cap."""
+        rows = [*self.rows, row]
+        found = self._select(rows)
+        if found is None:
+            return HOT_WALLET
+        if not fee_policy.fits(found.fee_minor, policy=self._policy):
+            return FEE_ABOVE_MAXIMUM
+        if found.fee_minor > self._fee_left_minor:
+            return FEE_CAPITAL
+        self.rows, self.selection = rows, found
+        return None
+
+    def _select(self, rows: Sequence[WithdrawalRow]) -> Selection | None:
+        """With the CPFP reserve as change where it can be had; LTC insists on it (CONTRACT 5)."""
+        rate = fee_policy.utxo_rate(
+            self._quote,
+            target_blocks=min(target_blocks(self._lane, row) for row in rows),
+            policy=self._policy,
+        )
+        keys = [row.address_key for row in rows]
+        dust = self._lane.registry.assets[self._lane.spec.native_asset].dust_minor
+        reserve = max(self._policy.cpfp_reserve_minor, dust + 1)
+        must_keep = not self._lane.spec.can_replace
+
+        def size_of(*, inputs: int, has_change: bool) -> int:
+            outputs = [*keys, P2WPKH_KEY] if has_change else keys
+            return self._lane.chain.writer.estimate_size_vb(inputs=inputs, outputs=outputs)
+
+        for change_min, is_required in ((reserve, True), (dust + 1, False)):
+            terms = Terms(
+                payments_minor=sum(row.amount_minor for row in rows),
+                rate_sat_per_kvb=rate,
+                change_min_minor=change_min,
+                must_keep_change=is_required,
+            )
+            found = select(self._coins, terms, size_of=size_of)
+            if found is not None or must_keep:
+                return found
+        return None
+
+
+class AccountFunds:
+    """Hot balances of an account chain: each admitted withdrawal takes its amount and fee cap."""
+
+    def __init__(
+        self, lane: Lane, *, hot: Mapping[str, int], quote: FeeQuote, fee_left_minor: int
+    ) -> None:
+        self._lane = lane
+        self._hot = dict(hot)
+        self._quote = quote
+        self._fee_left_minor = fee_left_minor
+
+    def fee(self, row: WithdrawalRow) -> AccountFee:
+        """The EIP-1559 fields of this payment; raises FeeAboveCap."""
+        return fee_policy.account_fee(
+            self._quote,
+            target_blocks=target_blocks(self._lane, row),
+            policy=self._lane.registry.policy.fees[self._lane.network],
+            gas_limit=self._lane.chain.writer.gas_limit(row.asset),
+        )
+
+    def admit(self, row: WithdrawalRow) -> str | None:
+        """As Funds.admit. Raises FeeAboveCap."""
+        cap_minor = self.fee(row).cap_minor
+        if cap_minor > self._fee_left_minor:
+            return FEE_CAPITAL
+        native = self._lane.spec.native_asset
+        left = dict(self._hot)
+        left[native] = left.get(native, 0) - cap_minor
+        left[row.asset] = left.get(row.asset, 0) - row.amount_minor
+        if left[native] < 0 or left[row.asset] < 0:
+            return HOT_WALLET
+        self._hot = left
+        self._fee_left_minor -= cap_minor
+        return None
+
+
+def target_blocks(lane: Lane, row: WithdrawalRow) -> int:
+    """The inclusion target of a withdrawal's class on this family."""
+    return dict(lane.registry.policy.classes)[row.fee_class].inclusion_blocks[lane.spec.family]
+
+
+async def load_utxo(lane: Lane, uow: Uow) -> UtxoFunds:
+    """The spendable coins, oldest first; raises FeesUnknown."""
+    quote = await _quote(lane, uow)
+    rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
+    rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
+    _, fee_left = await _committed_fees(lane, uow)
+    return UtxoFunds(lane, coins=[row.coin() for row in rows], quote=quote, fee_left_minor=fee_left)
+
+
+async def load_account(lane: Lane, uow: Uow) -> AccountFunds:
+    """Hot custody by the books, less what is on its way; raises FeesUnknown."""
+    quote = await _quote(lane, uow)
+    caps, fee_left = await _committed_fees(lane, uow)
+    taken = await store.committed(uow, network=lane.network, states=ON_ITS_WAY)
+    native = lane.spec.native_asset
+    taken[native] = taken.get(native, 0) + caps
+    hot = {
+        asset.id: await balances.balance(uow, accounts.custody(lane.network, "hot", asset.id))
+        - taken.get(asset.id, 0)
+        for asset in lane.registry.assets_of(lane.network)
+    }
+    return AccountFunds(lane, hot=hot, quote=quote, fee_left_minor=fee_left)
+
+
+async def load(lane: Lane, uow: Uow) -> Funds:
+    """The funds of the lane's family; raises FeesUnknown."""
+    return await (load_account if lane.is_account_based else load_utxo)(lane, uow)
+
+
+async def _quote(lane: Lane, uow: Uow) -> FeeQuote:
+    found = await fees.latest(uow, network=lane.network)
+    return fee_policy.usable(
+        None if found is None else found.quote,
+        sampled_at=None if found is None else found.sampled_at,
+        now=lane.now(),
+    )
+
+
+async def _committed_fees(lane: Lane, uow: Uow) -> tuple[int, int]:
+    """(fee caps of the attempts on their way, fee capital that is left beside them)."""
+    attempts = await outgoing.in_states(
+        uow, network=lane.network, states=UNSETTLED, limit=ATTEMPTS_MAX
+    )
+    caps = sum(attempt.fee_cap_minor for attempt in attempts)
+    return caps, await balances.fee_capital(uow, lane.spec.native_asset) - caps

@@ -1,0 +1,103 @@
+"""The loop of one network's payouts: hold the lease, then every step, then wait.
+
+Owns the order of the steps and what a failure of one means for the others. A node or signer that
+is down delays its steps only; another instance with the lease stops this one (P13).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.exc import DBAPIError
+
+from config.clock import Waker
+from config.logs import get_logger
+from gateway.leases import LEASE_SECONDS, LeaseLost, hold
+from gateway.payouts import recovery
+from gateway.payouts.batcher import Batcher
+from gateway.payouts.broadcaster import Broadcaster
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import PayoutError, SignerUnavailable
+from gateway.payouts.liquidity import LiquidityStep
+from gateway.payouts.settlement import Settlement
+from gateway.payouts.signing import SigningStep
+from watchers.errors import WatcherError
+
+RENEW_SECONDS = LEASE_SECONDS / 3  # two renewals may fail before the lease runs out
+
+log = get_logger(__name__)
+
+
+class PayoutLane:
+    """One network; any number of instances may run, one at a time works."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._liquidity = LiquidityStep(lane)
+        self._batcher = Batcher(lane)
+        self._signing = SigningStep(lane)
+        self._broadcaster = Broadcaster(lane)
+        self._settlement = Settlement(lane)
+        self._has_reported = False
+
+    async def run(self, waker: Waker) -> None:
+        """Work for ever; ends by cancellation, between two units of work or inside a wait."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_lease(), name=f"lease {self._lane.network}")
+            group.create_task(self._work(waker), name=f"payouts {self._lane.network}")
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                await hold(self._lane.database, self._lane.lease)
+            except (DBAPIError, OSError, TimeoutError) as error:  # the lease runs out by itself
+                log.warning("payout.lease_unrenewed", network=self._lane.network, error=repr(error))
+            await self._lane.clock.sleep(RENEW_SECONDS if self._lane.lease.is_held else 1.0)
+
+    async def _work(self, waker: Waker) -> None:
+        while True:
+            if self._lane.lease.is_held:
+                try:
+                    await self.cycle()
+                except Exception:  # the supervisor of the loop: nothing else may end a lane
+                    log.exception("payout.cycle_failed", network=self._lane.network)
+            else:
+                self._has_reported = False
+            await waker.wait()
+
+    async def cycle(self) -> None:
+        """Every step once: what is furthest along goes first, so that balances are free early."""
+        if not self._has_reported:
+            await recovery.report(self._lane)
+            self._has_reported = True
+        try:
+            await self._step("settle", self._settlement.run)
+            await self._step("broadcast", self._broadcaster.run)
+            await self._step("liquidity", self._liquidity.run)
+            if await self._is_signer_up():
+                await self._step("plan", self._batcher.plan)
+                await self._step("sign", self._signing.run)
+                await self._step("broadcast", self._broadcaster.run)
+                await self._step("settle", self._settlement.run)
+        except LeaseLost as error:
+            log.warning("payout.lease_lost", network=self._lane.network, detail=str(error))
+
+    async def _is_signer_up(self) -> bool:
+        """Without a signer nothing is planned: queued ones stay cancellable (S21)."""
+        try:
+            await self._lane.signer.head()
+        except SignerUnavailable as error:
+            log.warning("payout.signer_unavailable", network=self._lane.network, detail=str(error))
+            return False
+        return True
+
+    async def _step(self, name: str, step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except (PayoutError, WatcherError, TimeoutError, DBAPIError) as error:
+            log.warning(
+                "payout.step_delayed",
+                network=self._lane.network,
+                step=name,
+                error=type(error).__name__,
+                detail=str(error)[:300],
+            )

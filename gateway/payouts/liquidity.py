@@ -1,0 +1,113 @@
+"""Lets waiting withdrawals go on by themselves, and ends those whose time has passed.
+
+Owns `waiting_liquidity` -> `reserved`/`queued`, `on_hold` (`deposit_orphaned`) and back, and
+`expired`. Oldest promise first; a payment that does not fit does not stop smaller ones (P26). It
+takes the same funds as the planner, so nothing goes back and forth.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, funds, store, withdrawals
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import FeeAboveCap, FeesUnknown
+from gateway.payouts.withdrawals import State, Trigger
+from gateway.withdrawals_store import WithdrawalRow
+from ledger.errors import StaleState
+from watchers import deposit_commands
+
+ROWS_MAX = 200  # rows of one state looked at per cycle
+CLEARING = "clearing"  # code: the brand's clearing is short, nothing is reserved yet
+ORPHANED = "deposit_orphaned"
+MAY_EXPIRE = (
+    State.RESERVED,
+    State.SCREENING,
+    State.ON_HOLD,
+    State.PENDING_APPROVAL,
+    State.QUEUED,
+    State.WAITING_LIQUIDITY,
+)
+
+log = get_logger(__name__)
+
+
+class LiquidityStep:
+    """The waiting room of one lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> None:
+        """One pass: expire, resume after a deposit came back, reserve, enqueue."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            overdue = await store.overdue(
+                uow, network=lane.network, states=MAY_EXPIRE, at=lane.now(), limit=ROWS_MAX
+            )
+            held = await self._rows(uow, State.ON_HOLD)
+            waiting = await self._rows(uow, State.WAITING_LIQUIDITY)
+        for row in overdue:
+            await self._each(partial(self._expire, withdrawal_id=row.id))
+        for row in held:
+            if row.code == ORPHANED:
+                await self._each(partial(self._resume, withdrawal_id=row.id))
+        for row in waiting:
+            if row.code == CLEARING:
+                await self._each(partial(self._reserve, withdrawal_id=row.id))
+        if any(row.code != CLEARING for row in waiting):
+            try:
+                await self._each(self._enqueue)
+            except (FeesUnknown, FeeAboveCap) as error:
+                log.info("payout.fees_wait", network=lane.network, detail=str(error))
+
+    async def _rows(self, uow: Uow, state: State) -> list[WithdrawalRow]:
+        return await store.in_state(uow, network=self._lane.network, state=state, limit=ROWS_MAX)
+
+    async def _each(self, work: Callable[[Uow], Awaitable[None]]) -> None:
+        try:
+            await self._lane.run(work)
+        except StaleState as error:  # somebody else moved it: the next pass reads anew
+            log.info("payout.stale", network=self._lane.network, detail=str(error))
+
+    async def _expire(self, uow: Uow, *, withdrawal_id: UUID) -> None:
+        lane = self._lane
+        row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
+        if row.state in MAY_EXPIRE and row.sign_requested_at is None and row.txid is None:
+            await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
+
+    async def _resume(self, uow: Uow, *, withdrawal_id: UUID) -> None:
+        """Back when no deposit of the player is orphaned any more."""
+        row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
+        if row.state != State.ON_HOLD or row.code != ORPHANED:
+            return
+        if await deposit_commands.orphaned_since(
+            uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
+        ):
+            return
+        trigger = Trigger.RESUME_QUEUED if row.is_reserved else Trigger.RESUME_WAITING
+        code = None if row.is_reserved else CLEARING
+        await attempts.move(self._lane, uow, row, trigger, code=code)
+
+    async def _reserve(self, uow: Uow, *, withdrawal_id: UUID) -> None:
+        """Clearing may cover it now; else it stays as it is."""
+        row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
+        if row.state == State.WAITING_LIQUIDITY and row.code == CLEARING:
+            await withdrawals.reserve(uow, row, ids=self._lane.ids, at=self._lane.now())
+
+    async def _enqueue(self, uow: Uow) -> None:
+        """Queue what fits beside everything that is queued already."""
+        lane = self._lane
+        account = await funds.load(lane, uow)
+        for row in await self._rows(uow, State.QUEUED):
+            account.admit(row)
+        waiting = [row.id for row in await self._rows(uow, State.WAITING_LIQUIDITY)]
+        rows = await store.by_ids(uow, waiting, lock=True)
+        for row in sorted(rows, key=lambda row: (row.promise_at, row.id)):
+            if row.state != State.WAITING_LIQUIDITY or row.code == CLEARING:
+                continue
+            code = account.admit(row)
+            if code is None:
+                await attempts.move(lane, uow, row, Trigger.LIQUIDITY_BACK, code=None)

@@ -1,0 +1,186 @@
+"""Wiring of the payout role: one lane and one pool verifier per network, each on its own.
+
+Owns construction and shutdown. A network whose lane fails is started again alone; the others do
+not notice. SIGTERM cancels the tasks: every step is committed, or continued by the next process.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+from sqlalchemy.exc import DBAPIError
+
+from config.clock import Clock, SystemClock, Waker
+from config.database import Database, async_url
+from config.ids import Ids, SystemIds
+from config.logs import get_logger
+from config.registry import Registry, load_registry
+from config.settings import Settings
+from gateway.leases import Lease
+from gateway.payouts.context import Lane, Signer
+from gateway.payouts.crash import Crash, ExitAt, no_crash
+from gateway.payouts.lane import PayoutLane
+from gateway.payouts.pool_verifier import PoolVerifier
+from gateway.payouts.signer_client import SignerClient
+from gateway.webhooks.listen_store import Listener
+from watchers.chain import Chain
+from watchers.registry import build_chain
+
+RESTART_SECONDS = 5.0  # a network that failed is tried again after this
+STOP_TIMEOUT_SECONDS = 5.0  # for giving the lease back; it runs out by itself anyway
+CHANNELS = ("cage_events", "cage_outgoing", "cage_payouts")  # hints; every loop also polls
+
+log = get_logger(__name__)
+
+
+class WakeAll(Waker):
+    """Passes one hint on to every loop."""
+
+    def __init__(self, wakers: Iterable[Waker]) -> None:
+        super().__init__(poll_seconds=1.0)
+        self._wakers = tuple(wakers)
+
+    def wake(self) -> None:
+        """Wake every loop."""
+        for waker in self._wakers:
+            waker.wake()
+
+
+async def run_payouts(settings: Settings) -> None:
+    """Run the payouts of every enabled network until SIGTERM or SIGINT."""
+    registry = load_registry(settings)
+    clock = SystemClock(offset_seconds=float(settings.test_clock_offset_seconds))
+    database = Database(
+        async_url(settings.role_url("gateway_payouts")),
+        pool_size=settings.database.pool_size,
+        application_name="cage payouts",
+    )
+    role = PayoutRole(registry, database=database, clock=clock, ids=SystemIds(clock))
+    work = asyncio.create_task(role.run(), name="payouts")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await database.close()
+        log.info("payouts.stopped")
+
+
+def build_lane(
+    network: str,
+    registry: Registry,
+    *,
+    database: Database,
+    chain: Chain,
+    signer: Signer,
+    clock: Clock,
+    ids: Ids,
+    crash: Crash = no_crash,
+) -> Lane:
+    """The parts of one network's lane under a fresh lease holder."""
+    return Lane(
+        spec=registry.chains[network],
+        registry=registry,
+        chain=chain,
+        database=database,
+        lease=Lease(name=f"payouts:{network}", holder=f"payouts-{ids.new_id()}"),
+        signer=signer,
+        clock=clock,
+        ids=ids,
+        crash=crash,
+    )
+
+
+class PayoutRole:
+    """All networks of one process."""
+
+    def __init__(self, registry: Registry, *, database: Database, clock: Clock, ids: Ids) -> None:
+        settings = registry.settings
+        self._registry = registry
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._crash = ExitAt(settings.crash_at) if settings.crash_at else no_crash
+        self._signer = SignerClient(
+            settings.path(settings.signer.socket), timeout_seconds=settings.signer.timeout_seconds
+        )
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        settings = self._registry.settings
+        wakers: list[Waker] = []
+
+        def new_waker() -> Waker:
+            wakers.append(Waker(poll_seconds=settings.payouts.poll_seconds))
+            return wakers[-1]
+
+        async with asyncio.TaskGroup() as group:
+            for network in self._registry.chains:
+                for work in (self._lane, self._verifier):
+                    runner = partial(work, network, new_waker())
+                    group.create_task(self._supervise(network, runner), name=f"payouts {network}")
+            listener = Listener(
+                settings.role_url("gateway_payouts"),
+                channels=dict.fromkeys(CHANNELS, WakeAll(wakers)),
+                clock=self._clock,
+            )
+            group.create_task(listener.run(), name="listener")
+            log.info("payouts.started", networks=list(self._registry.chains))
+
+    async def _supervise(self, network: str, work: Callable[[], Awaitable[None]]) -> None:
+        """A network that fails is started again; nothing of it reaches the others."""
+        while True:
+            try:
+                await work()
+            except Exception:  # the supervisor of the loops
+                log.exception("payouts.network_failed", network=network)
+            await self._clock.sleep(RESTART_SECONDS)
+
+    async def _verifier(self, network: str, waker: Waker) -> None:
+        verifier = PoolVerifier(
+            network,
+            database=self._database,
+            signer=self._signer,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        await verifier.run(waker)
+
+    async def _lane(self, network: str, waker: Waker) -> None:
+        node_settings = self._registry.settings.networks[network]
+        chain = build_chain(
+            self._registry.chains[network],
+            [node.url_with_credentials() for node in node_settings.nodes],
+            self._registry.assets.values(),
+            clock=self._clock,
+            timeout_seconds=node_settings.request_timeout_seconds,
+        )
+        lane = build_lane(
+            network,
+            self._registry,
+            database=self._database,
+            chain=chain,
+            signer=self._signer,
+            clock=self._clock,
+            ids=self._ids,
+            crash=self._crash,
+        )
+        try:
+            await chain.reader.check_identity()  # another chain behind the URL is refused (N02)
+            await PayoutLane(lane).run(waker)
+        finally:
+            await _give_back(lane)
+            await chain.close()
+
+
+async def _give_back(lane: Lane) -> None:
+    """Let another instance in at once; without a database the lease runs out by itself."""
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS), lane.database.unit_of_work() as uow:
+            await lane.lease.release(uow)
+    except (DBAPIError, OSError, TimeoutError) as error:
+        log.warning("payouts.lease_not_released", network=lane.network, error=repr(error))

@@ -1,0 +1,173 @@
+"""Chain facts to states and postings: confirming, completed, failed, reopened.
+
+Owns what a final tx does to the books (CONTRACT 1, Fees): per member Dr in flight / Cr custody,
+and its share of the real chain fee, Dr expense / Cr custody, with the block as effect. What is
+final is decided by the watcher alone, success by evidence, never by intent (P29).
+"""
+
+from functools import partial
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, store
+from gateway.payouts.attempts import Attempt
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.withdrawals import State, Trigger
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import accounts, holds, journal
+from ledger.accounts import Stage
+from ledger.errors import StaleState
+from ledger.journal import ChainEffect, Entry, Posting, credit, debit
+from ledger.money import split_by_largest_remainder
+from watchers import outgoing
+from watchers.outgoing import OutgoingState
+
+TXS_MAX = 1_000  # own txs looked at per cycle
+IN_A_BLOCK = (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED)
+NOT_IN_A_BLOCK = (OutgoingState.BROADCAST, OutgoingState.SEEN, OutgoingState.DROPPED)
+
+log = get_logger(__name__)
+
+
+class Settlement:
+    """The settling step of one lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> None:
+        """One pass over attempts whose tx and withdrawals may disagree."""
+        async with self._lane.database.unit_of_work() as uow:
+            found = await store.open_attempts(
+                uow,
+                network=self._lane.network,
+                states=[State.UNCERTAIN, State.SENT, State.CONFIRMING],
+            )
+            # A completed one whose block was orphaned is open again in the watcher's books only.
+            reopened = await outgoing.in_states(
+                uow, network=self._lane.network, states=NOT_IN_A_BLOCK, limit=TXS_MAX
+            )
+            moved = await outgoing.in_states(
+                uow, network=self._lane.network, states=[OutgoingState.MINED], limit=TXS_MAX
+            )
+        settled = {tx.id for tx in (*reopened, *moved) if tx.settled_block_hash is not None}
+        for attempt_id in sorted({*found, *settled}):
+            try:
+                if await self._lane.run(partial(self._one, attempt_id=attempt_id)):
+                    self._lane.crash("payout.settled")
+            except StaleState as error:
+                log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+
+    async def _one(self, uow: Uow, *, attempt_id: UUID) -> bool:
+        """Bring the members in line with the tx; True when the books changed."""
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        has_changed = False
+        if attempt.tx.settled_block_hash not in (None, attempt.tx.block_hash):
+            await self._reopen(uow, attempt)
+            attempt = await attempts.load(uow, attempt_id, lock=True)
+            has_changed = True
+        if attempt.tx.state in IN_A_BLOCK:
+            for row in attempt.rows(State.SENT, State.UNCERTAIN):
+                await attempts.move(self._lane, uow, row, Trigger.MINE)
+            attempt = await attempts.load(uow, attempt_id, lock=True)
+        elif attempt.tx.state in NOT_IN_A_BLOCK:
+            for row in attempt.rows(State.CONFIRMING):
+                await attempts.move(self._lane, uow, row, Trigger.UNMINE)
+        if attempt.tx.state in (OutgoingState.FINAL, OutgoingState.REVERTED):
+            has_changed |= await self._settle(uow, attempt)
+        return has_changed
+
+    async def _settle(self, uow: Uow, attempt: Attempt) -> bool:
+        rows = attempt.rows(State.CONFIRMING)
+        if not rows:
+            return False
+        tx = attempt.tx
+        if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
+            raise BrokenAttempt(f"attempt {attempt.id} is final without a block or a fee")
+        effect = ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height)
+        shares = split_by_largest_remainder(tx.fee_minor, [1] * len(attempt.members))
+        is_paid = tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is True
+        by_output = sorted(attempt.members, key=lambda member: member.output_index)
+        for member, share in zip(by_output, shares, strict=True):
+            if member.withdrawal.state == State.CONFIRMING:
+                await self._post(uow, member.withdrawal, share, effect=effect, is_paid=is_paid)
+        await outgoing.mark_settled(uow, attempt_id=attempt.id)
+        log.info(
+            "payout.settled",
+            network=tx.network,
+            attempt_id=str(attempt.id),
+            txid=tx.txid,
+            is_paid=is_paid,
+            members=len(rows),
+        )
+        return True
+
+    async def _post(
+        self, uow: Uow, row: WithdrawalRow, fee_minor: int, *, effect: ChainEffect, is_paid: bool
+    ) -> None:
+        lane = self._lane
+        trigger = Trigger.COMPLETE if is_paid else Trigger.FAIL
+        moved = await attempts.move(lane, uow, row, trigger)
+        entries: list[Entry] = []
+        if is_paid:
+            entries += [
+                debit(
+                    accounts.player(row.brand, row.player_id, Stage.IN_FLIGHT, row.asset),
+                    row.amount_minor,
+                ),
+                credit(accounts.custody(row.network, "hot", row.asset), row.amount_minor),
+            ]
+            await holds.settle(uow, hold_id=row.id)
+        else:
+            await holds.return_in_flight(
+                uow, hold_id=row.id, reference=f"withdrawal:{row.id}:returned", at=lane.now()
+            )
+        if fee_minor:
+            native = lane.spec.native_asset
+            entries += [
+                debit(accounts.network_fee(native), fee_minor, brand_tag=row.brand),
+                credit(accounts.custody(row.network, "hot", native), fee_minor),
+            ]
+        if entries:
+            await journal.post(
+                uow,
+                Posting(
+                    reference=_reference(moved.id, moved.version),
+                    kind="withdrawal_completed" if is_paid else "withdrawal_failed",
+                    entries=tuple(entries),
+                    effect=effect,
+                ),
+                posting_id=lane.ids.new_id(),
+                at=lane.now(),
+            )
+
+    async def _reopen(self, uow: Uow, attempt: Attempt) -> None:
+        """The block of a settled tx left the chain: take the settlement back (CONTRACT 5)."""
+        lane = self._lane
+        for row in attempt.rows(State.COMPLETED):
+            await journal.reverse(
+                uow,
+                _reference(row.id, row.version),
+                new_reference=f"{_reference(row.id, row.version)}:reversed",
+                posting_id=lane.ids.new_id(),
+                at=lane.now(),
+                reason="block_orphaned",
+            )
+            await holds.reopen(uow, hold_id=row.id)
+            await attempts.move(lane, uow, row, Trigger.REOPEN)
+        for row in attempt.rows(State.FAILED):
+            detail = f"{attempt.tx.txid} was reverted and left the chain; it could still be paid"
+            await attempts.alarm(lane, uow, "failed_reopened", detail, object_id=row.id)
+        await outgoing.mark_unsettled(uow, attempt_id=attempt.id)
+        await attempts.alarm(
+            lane, uow, "withdrawal_reopened", f"{attempt.tx.txid} left the chain",
+            object_id=attempt.id,
+        )  # fmt: skip
+        log.error("payout.reopened", network=lane.network, attempt_id=str(attempt.id))
+
+
+def _reference(withdrawal_id: UUID, version: int) -> str:
+    """One settlement per version: a later one, after a reorg, is another posting."""
+    return f"withdrawal:{withdrawal_id}:settled:{version}"

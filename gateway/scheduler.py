@@ -1,0 +1,149 @@
+"""The clock of the house: ticks that wake loops, never the work itself.
+
+Owns which loop is woken how often. A tick is a NOTIFY sent under the scheduler's lease, so that of
+several schedulers one speaks (P14); the loop that hears it owns the work. Three loops of upkeep
+that belong to no other role (folding balances, partitions ahead, old nonces) live here too, and
+also poll. It moves no money and holds no key.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from functools import partial
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlalchemy.exc import DBAPIError
+
+from config.clock import Clock, SystemClock, Waker
+from config.database import Database, Uow, async_url
+from config.ids import Ids, SystemIds
+from config.logs import get_logger
+from config.settings import Settings
+from gateway import scheduler_store as store
+from gateway.leases import Lease, LeaseLost, hold
+from gateway.webhooks.listen_store import Listener
+
+FOLD_ACCOUNTS = 500  # accounts per pass; the next pass takes the rest
+PARTITION_MONTHS = 3  # months ahead, so that a month of silence does no harm
+NONCES_MAX = 10_000  # rows per pass
+MISSED_TICK_SECONDS = 30  # a tick later than this is left out: the next one does the same
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A hint on one channel, every so often."""
+
+    channel: str
+    every_seconds: int
+
+
+TICKS = (
+    Tick(channel="cage_payouts", every_seconds=15),  # valid_until, time limits of CONTRACT 5
+    Tick(channel="cage_fold", every_seconds=5),
+    Tick(channel="cage_nonces", every_seconds=60),
+    Tick(channel="cage_partitions", every_seconds=3_600),
+    Tick(channel="cage_reconcile", every_seconds=3_600),
+)
+
+
+class Scheduler:
+    """One process; of several, the holder of the lease ticks and works."""
+
+    def __init__(self, *, database: Database, clock: Clock, ids: Ids) -> None:
+        self._database = database
+        self._clock = clock
+        self._lease = Lease(name="scheduler", holder=f"scheduler-{ids.new_id()}")
+        self.upkeep: dict[str, Callable[[Uow], Awaitable[int]]] = {
+            "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
+            "cage_nonces": self._prune_nonces,
+            "cage_partitions": self._ensure_partitions,
+        }
+
+    async def run(self, url: str, *, ticks: Sequence[Tick] = TICKS) -> None:
+        """Tick and keep house until cancelled. `url` is where the listener connects."""
+        wakers = {
+            tick.channel: Waker(poll_seconds=float(2 * tick.every_seconds))
+            for tick in ticks
+            if tick.channel in self.upkeep
+        }
+        timer = AsyncIOScheduler(timezone=UTC)
+        for tick in ticks:
+            timer.add_job(
+                self.tick,
+                "interval",
+                args=[tick.channel],
+                seconds=tick.every_seconds,
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=MISSED_TICK_SECONDS,
+            )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(Listener(url, channels=wakers, clock=self._clock).run())
+                for channel, waker in wakers.items():
+                    group.create_task(self._keep_house(channel, waker), name=channel)
+                timer.start()
+                log.info("scheduler.started", channels=[tick.channel for tick in ticks])
+        finally:
+            if timer.running:
+                timer.shutdown(wait=False)
+
+    async def tick(self, channel: str) -> bool:
+        """Send one hint, if this process holds the lease; says whether it did."""
+        try:
+            if not await hold(self._database, self._lease):
+                return False
+            async with self._database.unit_of_work() as uow:
+                await self._lease.check(uow)
+                await store.hint(uow, channel)
+        except (LeaseLost, DBAPIError, OSError, TimeoutError) as error:
+            log.warning("scheduler.tick_missed", channel=channel, error=type(error).__name__)
+            return False
+        return True
+
+    async def work(self, channel: str) -> int:
+        """One pass of a loop of upkeep; raises LeaseLost when another instance does it."""
+        async with self._database.unit_of_work() as uow:
+            await self._lease.check(uow)
+            return await self.upkeep[channel](uow)
+
+    async def _keep_house(self, channel: str, waker: Waker) -> None:
+        while True:
+            await waker.wait()
+            try:
+                done = await self.work(channel)
+                if done:
+                    log.debug("scheduler.upkeep", channel=channel, done=done)
+            except LeaseLost:
+                pass  # another scheduler has it, or the next tick takes the lease
+            except Exception:  # the supervisor of the loop
+                log.exception("scheduler.upkeep_failed", channel=channel)
+
+    async def _prune_nonces(self, uow: Uow) -> int:
+        return await store.prune_nonces(uow, at=self._clock.now(), limit=NONCES_MAX)
+
+    async def _ensure_partitions(self, uow: Uow) -> int:
+        return await store.ensure_partitions(uow, at=self._clock.now(), months=PARTITION_MONTHS)
+
+
+async def run_scheduler(settings: Settings) -> None:
+    """Run the scheduler until SIGTERM or SIGINT."""
+    clock = SystemClock(offset_seconds=float(settings.test_clock_offset_seconds))
+    url = settings.role_url("scheduler")
+    database = Database(async_url(url), pool_size=2, application_name="cage scheduler")
+    scheduler = Scheduler(database=database, clock=clock, ids=SystemIds(clock))
+    work = asyncio.create_task(scheduler.run(url), name="scheduler")
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await database.close()
+        log.info("scheduler.stopped")

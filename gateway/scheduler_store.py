@@ -1,0 +1,37 @@
+"""SQL of the scheduler: hints to the roles that own the work, and its own housekeeping."""
+
+from datetime import datetime
+
+from config.database import Uow
+
+
+async def hint(uow: Uow, channel: str) -> None:
+    """Wake whoever listens; sent at the commit, and allowed to be lost."""
+    await uow.execute("SELECT pg_notify(:channel, '')", {"channel": channel})
+
+
+async def fold(uow: Uow, *, limit: int) -> int:
+    """Fold pending credits into their balances (ledger's own function); how many accounts."""
+    result = await uow.execute("SELECT ledger.fold(:limit)", {"limit": limit})
+    return int(result.scalar_one())
+
+
+async def ensure_partitions(uow: Uow, *, at: datetime, months: int) -> int:
+    """Make the months ahead (ledger's own function); how many tables are new."""
+    result = await uow.execute(
+        "SELECT ledger.ensure_partitions(:at, :months)", {"at": at, "months": months}
+    )
+    return int(result.scalar_one())
+
+
+async def prune_nonces(uow: Uow, *, at: datetime, limit: int) -> int:
+    """Forget nonces whose signatures are too old to be accepted anyway; how many."""
+    result = await uow.execute(
+        """
+        DELETE FROM gateway.nonces WHERE ctid IN (
+            SELECT ctid FROM gateway.nonces WHERE expires_at < :at LIMIT :limit
+        )
+        """,
+        {"at": at, "limit": limit},
+    )
+    return result.rowcount
