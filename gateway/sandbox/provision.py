@@ -86,10 +86,10 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def stderr_progress(line: str) -> None:
-    """One line on stderr, rewritten in place on a terminal."""
+    """One line on stderr, rewritten in place on a terminal; an empty one clears it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{line}")
-    else:
+    elif line:
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -130,7 +130,7 @@ def _one(node: str, environ: Mapping[str, str], progress: Progress) -> Path:
                 if not program.exists():
                     progress(f"fetching {node} ({unit}) into {cache}")
                     _build_atomically(folder, lambda temp: fetch(node, temp, cache, environ))
-                    progress(f"{node}: ready")
+                    progress("")
         except OSError as error:
             reason = f"{type(error).__name__}: {error.strerror or error}"
             raise NodeUnavailable(node, reason) from error
