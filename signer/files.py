@@ -22,13 +22,15 @@ def read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise KeyringError(f"{path}: cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
             raise KeyringError(f"{path}: must be a plain file of mode 0600")
         if status.st_uid != os.geteuid():
             raise KeyringError(f"{path}: must belong to the signer's own user")
-        return stream.read(READ_LIMIT_BYTES)
+        return os.read(descriptor, READ_LIMIT_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(path: Path, data: bytes) -> None:

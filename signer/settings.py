@@ -128,6 +128,9 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         raise ConfigurationError(f"{path}: at least one network and one authority are required")
     if len({network.is_test for network in result.networks.values()}) > 1:
         raise ConfigurationError("networks: main and test networks in one configuration")
+    coins = [n.coin_type for n in result.networks.values() if n.family is Family.BITCOIN]
+    if not result.is_test and len(set(coins)) != len(coins):  # test networks all have coin type 1
+        raise ConfigurationError("networks: two UTXO networks share a coin type, and so their keys")
     return result
 
 

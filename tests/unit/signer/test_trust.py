@@ -1,0 +1,165 @@
+"""The register changes by people's signatures, each statement once."""
+
+from typing import Any
+
+import pytest
+
+from signer.admin import make_statement, sign_statement
+from signer.errors import Refused
+from tests.support.vault import (
+    STAFF_SEEDS,
+    HandClock,
+    VaultKit,
+    client_key,
+    new_folder,
+    open_kit,
+    public_text,
+    staff_key,
+    trust_client,
+)
+
+
+def code_of(kit: VaultKit, action: str, fields: Any, people: tuple[str, ...]) -> str:
+    """The refusal code of a statement."""
+    with pytest.raises(Refused) as caught:
+        kit.statement(action, fields, people)
+    return caught.value.code.value
+
+
+def test_trust_takes_two_different_people(kit: VaultKit) -> None:
+    fields = {
+        "keyid": "k",
+        "public_key": public_text(client_key()),
+        "brand": "b",
+        "caps": {"btc:BTC": {"tx": "1", "day": "1"}},
+        "expires_at": kit.clock.now + 10,
+    }
+    assert code_of(kit, "trust", fields, ()) == "needs_staff"
+    assert code_of(kit, "trust", fields, ("alice",)) == "needs_staff"
+    kit.statement("trust", fields)
+
+
+def test_freeze_and_revoke_take_one_person_and_unfreeze_two(kit: VaultKit) -> None:
+    key = {"keyid": "client-1"}
+    kit.statement("freeze", key, ("alice",))
+    assert code_of(kit, "unfreeze", key, ("alice",)) == "needs_staff"
+    kit.statement("unfreeze", key)
+    assert code_of(kit, "revoke", key, ()) == "needs_staff"
+    kit.statement("revoke", key, ("bob",))
+
+
+def test_revoked_is_for_ever_and_unfreeze_is_for_frozen_only(kit: VaultKit) -> None:
+    key = {"keyid": "client-1"}
+    assert code_of(kit, "unfreeze", key, ("alice", "bob")) == "trust_conflict"
+    kit.statement("revoke", key, ("bob",))
+    for action in ("freeze", "unfreeze", "revoke"):
+        kit.clock.now += 1
+        assert code_of(kit, action, key, ("alice", "bob")) == "trust_conflict"
+    with pytest.raises(Refused, match="in the register already"):
+        trust_client(kit)
+
+
+def test_statement_has_its_effect_once(kit: VaultKit) -> None:
+    """A recorded `unfreeze` may not undo a later freeze."""
+    key = {"keyid": "client-1"}
+    kit.statement("freeze", key, ("alice",))
+    kit.statement("unfreeze", key)
+    text = make_statement(
+        "unfreeze", signer=kit.keyring.fingerprint, issued_at=kit.clock.now, fields=key
+    )
+    signatures = {name: sign_statement(staff_key(name), text) for name in STAFF_SEEDS}
+    kit.clock.now += 1
+    kit.statement("freeze", key, ("alice",))
+    with pytest.raises(Refused, match="its effect already"):
+        kit.trust.apply(text, signatures, now_seconds=kit.clock.now)
+
+
+@pytest.mark.parametrize("shift", [-61, 86_400])
+def test_stale_or_future_statement_is_refused(kit: VaultKit, shift: int) -> None:
+    text = make_statement(
+        "freeze",
+        signer=kit.keyring.fingerprint,
+        issued_at=kit.clock.now,
+        fields={"keyid": "client-1"},
+    )
+    signatures = {"alice": sign_statement(staff_key("alice"), text)}
+    with pytest.raises(Refused, match="stale or from the future"):
+        kit.trust.apply(text, signatures, now_seconds=kit.clock.now + shift)
+
+
+def test_signature_of_another_person_text_or_nobody_is_refused(kit: VaultKit) -> None:
+    text = make_statement(
+        "freeze",
+        signer=kit.keyring.fingerprint,
+        issued_at=kit.clock.now,
+        fields={"keyid": "client-1"},
+    )
+    bob = sign_statement(staff_key("bob"), text)
+    raw = staff_key("alice").sign(text)
+    for signatures in ({"alice": bob}, {"alice": raw}, {"carol": bob}, {"alice": b""}):
+        with pytest.raises(Refused, match="needs_staff"):
+            kit.trust.apply(text, signatures, now_seconds=kit.clock.now)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b'{"action":"pay"}',
+        b'{"action":["trust"]}',
+        b'{"action": "freeze"}',
+        b'{"action":"freeze","signer":"00000000"}',
+    ],
+)
+def test_text_that_is_no_statement_is_refused(kit: VaultKit, text: bytes) -> None:
+    with pytest.raises(Refused, match="bad_request"):
+        kit.trust.apply(text, {}, now_seconds=kit.clock.now)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keyid": ""},
+        {"keyid": 1},
+        {"brand": "a b"},
+        {"public_key": "AAAA"},
+        {"public_key": 1},
+        {"expires_at": 1},
+        {"expires_at": "1"},
+        {"caps": {}},
+        {"caps": {"doge:DOGE": {"tx": "1", "day": "1"}}},
+        {"caps": {"btc:BTC": {"tx": "1"}}},
+        {"caps": {"btc:BTC": {"tx": 1, "day": "1"}}},
+        {"caps": {"btc:BTC": {"tx": "-1", "day": "1"}}},
+        {"extra": 1},
+    ],
+)
+def test_malformed_trust_is_refused(kit: VaultKit, changes: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="bad_request"):
+        trust_client(kit, **{"keyid": "client-2", **changes})
+
+
+def test_malformed_state_change_is_refused(kit: VaultKit) -> None:
+    assert code_of(kit, "freeze", {"key": "client-1"}, ("alice",)) == "bad_request"
+    assert code_of(kit, "freeze", {"keyid": "nobody"}, ("alice",)) == "unknown_key"
+
+
+def test_first_staff_are_two_people_and_later_ones_need_two_signatures(kit: VaultKit) -> None:
+    carol = {"staff": {"carol": public_text(client_key())}}
+    assert code_of(kit, "staff_add", carol, ()) == "needs_staff"
+    assert code_of(kit, "staff_add", carol, ("alice",)) == "needs_staff"
+    kit.statement("staff_add", carol)
+    again = {"staff": {"dave": public_text(client_key())}}
+    assert code_of(kit, "staff_add", again, ("alice", "bob")) == "trust_conflict"
+    assert code_of(kit, "staff_add", {"staff": {}}, ("alice", "bob")) == "bad_request"
+
+
+def test_bootstrap_by_one_person_or_one_key_twice_is_refused(tmp_path: Any) -> None:
+    kit = open_kit(new_folder(tmp_path), HandClock())
+    alone = {"staff": {"alice": public_text(staff_key("alice"))}}
+    assert code_of(kit, "staff_add", alone, ()) == "bad_request"
+    key = public_text(staff_key("alice"))
+    assert code_of(kit, "staff_add", {"staff": {"alice": key, "eve": key}}, ()) == "trust_conflict"
+    assert code_of(kit, "freeze", {"keyid": "client-1"}, ()) == "needs_staff"
+    kit.store.close()
