@@ -199,9 +199,9 @@ CREATE TABLE ledger.events (
     previous_state text,
     snapshot jsonb NOT NULL,
     created_at timestamptz NOT NULL,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    UNIQUE (object_id, object_version, type)
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
+CREATE INDEX events_object ON ledger.events (object_id, object_version);
 
 DO $$
 DECLARE

@@ -25,6 +25,7 @@ CREATE TABLE chain.cursors (
     lease_expires_at timestamptz,
     fence bigint NOT NULL DEFAULT 0,
     stopped_reason text,
+    event_version integer NOT NULL DEFAULT 0,   -- of events about the network
     updated_at timestamptz NOT NULL,
     CHECK ((height IS NULL) = (hash IS NULL))
 );
@@ -98,11 +99,13 @@ CREATE TABLE chain.deposits (
     conflict_final_at_height bigint,
     credited_stage text CHECK (credited_stage IN ('provisional', 'clearing', 'unallocated')),
     custody_block_hash text,               -- the block of its standing custody entry
+    custody_height bigint,
     version integer NOT NULL DEFAULT 1,
     first_seen_at timestamptz NOT NULL,
     state_at timestamptz NOT NULL,
     CHECK ((block_hash IS NULL) = (height IS NULL)),
     CHECK ((credited_stage IS NULL) = (custody_block_hash IS NULL)),
+    CHECK ((credited_stage IS NULL) = (custody_height IS NULL)),
     CHECK (state <> 'orphaned' OR prior_state IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX deposits_provisional_due ON chain.deposits (network, provisional_at_height)
@@ -316,8 +319,7 @@ CREATE TABLE chain.node_health (
     is_healthy boolean NOT NULL,
     last_error text,                       -- redacted
     advanced_at timestamptz,               -- when the tip last changed
-    observed_at timestamptz NOT NULL,
-    version integer NOT NULL DEFAULT 1
+    observed_at timestamptz NOT NULL
 );
 
 -- What needs a node on someone's request (HOUSE 3): the watcher of the network answers.

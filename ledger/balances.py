@@ -1,0 +1,113 @@
+"""Balances by account and stage, the player lock, capital and the trial balance. Reads and locks.
+
+A balance is the cached row plus the account's pending rows, in minor units, on the normal side.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from config.database import Uow
+from ledger import store
+from ledger.accounts import Account, AccountKind, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountBalance:
+    """One account and what stands on it, on its normal side."""
+
+    code: str
+    kind: AccountKind
+    asset: str
+    brand: str | None
+    player_id: str | None
+    wallet: str | None
+    normal_side: Side
+    balance_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetTotals:
+    """The two columns of one asset."""
+
+    asset: str
+    debit_minor: int
+    credit_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialBalance:
+    """All accounts; `is_balanced` when debits equal credits in every asset."""
+
+    accounts: tuple[AccountBalance, ...]
+    totals: tuple[AssetTotals, ...]
+
+    @property
+    def is_balanced(self) -> bool:
+        """Debits equal credits, asset by asset."""
+        return all(total.debit_minor == total.credit_minor for total in self.totals)
+
+
+async def balance(uow: Uow, account: Account) -> int:
+    """What stands on an account; 0 for one that was never posted to."""
+    return await store.balance(uow, account.code)
+
+
+async def balances(
+    uow: Uow,
+    *,
+    kind: AccountKind | None = None,
+    brand: str | None = None,
+    player_id: str | None = None,
+    asset: str | None = None,
+) -> list[AccountBalance]:
+    """The accounts that match, by code. Row-level security narrows it to the brand's own."""
+    rows = await store.account_balances(
+        uow, kind=kind.value if kind else None, brand=brand, player_id=player_id, asset=asset
+    )
+    return [_account(row) for row in rows]
+
+
+async def lock_player(uow: Uow, *, brand: str, player_id: str) -> None:
+    """Take the row lock of (brand, player) until the unit of work ends (CONTRACT 1)."""
+    await lock_players(uow, [(brand, player_id)])
+
+
+async def lock_players(uow: Uow, pairs: Iterable[tuple[str, str]]) -> None:
+    """Take several player locks in one order, so that two callers cannot deadlock."""
+    ordered = sorted(set(pairs))
+    if ordered:
+        await store.lock_players(uow, ordered)
+
+
+async def fee_capital(uow: Uow, asset: str) -> int:
+    """capital + income - expense - loss of an asset: what fees may be paid from (CONTRACT 1)."""
+    return await store.fee_capital(uow, asset)
+
+
+async def trial_balance(uow: Uow, *, at: datetime | None = None) -> TrialBalance:
+    """Every account with its balance, now or as of `at` (from the entries)."""
+    rows = await (store.balances_at(uow, at) if at else store.account_balances(uow))
+    accounts = tuple(_account(row) for row in rows)
+    sides: dict[str, dict[Side, int]] = {}
+    for account in accounts:
+        columns = sides.setdefault(account.asset, {Side.DEBIT: 0, Side.CREDIT: 0})
+        columns[account.normal_side] += account.balance_minor
+    totals = tuple(
+        AssetTotals(asset=asset, debit_minor=both[Side.DEBIT], credit_minor=both[Side.CREDIT])
+        for asset, both in sorted(sides.items())
+    )
+    return TrialBalance(accounts=accounts, totals=totals)
+
+
+def _account(row: store.Row) -> AccountBalance:
+    return AccountBalance(
+        code=row["code"],
+        kind=AccountKind(row["kind"]),
+        asset=row["asset"],
+        brand=row["brand"],
+        player_id=row["player_id"],
+        wallet=row["wallet"],
+        normal_side=Side(row["normal_side"]),
+        balance_minor=int(row["balance"]),
+    )

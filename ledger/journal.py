@@ -1,0 +1,149 @@
+"""The journal: `post()` is the only way entries are written; balanced and idempotent by reference.
+
+A posting is never changed; a mistake is corrected by `reverse()`. The database states every rule a
+second time (0002_ledger.sql). It must not decide business: callers compose the entries.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from config.database import Uow
+from ledger import store
+from ledger.accounts import Account, AccountKind, Side
+from ledger.errors import UnbalancedPosting
+
+ENTRIES_MAX = 2_000  # a UTXO batch of 500 with its fee shares stays below
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line: an account, a side and a positive amount in minor units."""
+
+    account: Account
+    side: Side
+    amount_minor: int
+    brand_tag: str | None = None
+
+
+def debit(account: Account, amount_minor: int, *, brand_tag: str | None = None) -> Entry:
+    """A line on the left."""
+    return Entry(account=account, side=Side.DEBIT, amount_minor=amount_minor, brand_tag=brand_tag)
+
+
+def credit(account: Account, amount_minor: int, *, brand_tag: str | None = None) -> Entry:
+    """A line on the right."""
+    return Entry(account=account, side=Side.CREDIT, amount_minor=amount_minor, brand_tag=brand_tag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainEffect:
+    """The block whose effect the custody entries of a posting book."""
+
+    network: str
+    block_hash: str
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """A set of entries that balances per asset; UnbalancedPosting otherwise."""
+
+    reference: str
+    kind: str
+    entries: tuple[Entry, ...]
+    effect: ChainEffect | None = None
+    reason: str | None = None
+    reverses: UUID | None = None
+
+    def __post_init__(self) -> None:
+        sums: dict[str, int] = defaultdict(int)
+        for entry in self.entries:
+            if entry.amount_minor <= 0:
+                raise UnbalancedPosting(f"{self.reference}: an entry's amount is positive")
+            sign = 1 if entry.side is Side.DEBIT else -1
+            sums[entry.account.asset] += sign * entry.amount_minor
+        wrong = sorted(asset for asset, total in sums.items() if total)
+        if wrong or not self.entries or len(self.entries) > ENTRIES_MAX:
+            raise UnbalancedPosting(
+                f"{self.reference}: {', '.join(wrong) or 'number of entries'} out of balance"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """The result of posting: `is_new` is False when the reference had been posted before."""
+
+    posting_id: UUID
+    is_new: bool
+
+
+async def post(uow: Uow, posting: Posting, *, posting_id: UUID, at: datetime) -> Posted:
+    """Write one posting; the same reference and content again returns the first one.
+
+    Raises ReferenceConflict (other content), InsufficientFunds (a checked account would go below
+    zero); either way the caller's unit of work is over.
+    """
+    found_id, is_new = await store.post(uow, posting, posting_id=posting_id, at=at)
+    return Posted(posting_id=found_id, is_new=is_new)
+
+
+async def post_many(
+    uow: Uow, postings: Sequence[tuple[UUID, Posting]], *, at: datetime
+) -> list[Posted]:
+    """Write several postings in order, in one unit of work."""
+    return [await post(uow, posting, posting_id=key, at=at) for key, posting in postings]
+
+
+async def reverse(
+    uow: Uow,
+    reference: str,
+    *,
+    new_reference: str,
+    posting_id: UUID,
+    at: datetime,
+    reason: str,
+    effect: ChainEffect | None = None,
+) -> Posted:
+    """Post the mirror image of `reference`, linked to it (L15). Raises KeyError if unknown.
+
+    Without `effect` the mirror carries the original's block, so that a book at that block sums to
+    nothing whether or not the block is still canonical.
+    """
+    rows = await store.read_posting(uow, reference)
+    if not rows:
+        raise KeyError(reference)
+    original = rows[0]
+    block = original["block_hash"] and ChainEffect(
+        network=original["network"],
+        block_hash=original["block_hash"],
+        height=original["block_height"],
+    )
+    mirror = Posting(
+        reference=new_reference,
+        kind=f"{original['kind']}_reversed",
+        entries=tuple(_mirrored(row) for row in rows),
+        effect=effect or block or None,
+        reason=reason,
+        reverses=original["id"],
+    )
+    return await post(uow, mirror, posting_id=posting_id, at=at)
+
+
+def _mirrored(row: store.Row) -> Entry:
+    account = Account(
+        code=row["code"],
+        kind=AccountKind(row["account_kind"]),
+        asset=row["asset"],
+        brand=row["brand"],
+        player_id=row["player_id"],
+        wallet=row["wallet"],
+    )
+    return Entry(
+        account=account,
+        side=Side.CREDIT if row["side"] == Side.DEBIT else Side.DEBIT,
+        amount_minor=int(row["amount"]),
+        brand_tag=row["brand_tag"],
+    )

@@ -1,0 +1,313 @@
+"""All SQL of the ledger package. Functions take `uow` first and never commit."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import DBAPIError
+
+from config.database import Uow, sqlstate
+from ledger.errors import InsufficientFunds, ReferenceConflict, UnbalancedPosting
+
+if TYPE_CHECKING:
+    from ledger.holds import HoldRequest
+    from ledger.journal import Posting
+
+Row = RowMapping
+
+_NAME = re.compile(r"[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)?")
+
+_POST = text(
+    """
+    SELECT posting_id, is_new FROM ledger.post(
+        :id, :at, :reference, :kind, :reason, :reverses, :network, :block_hash, :height,
+        CAST(:codes AS text[]), CAST(:kinds AS text[]), CAST(:assets AS text[]),
+        CAST(:brands AS text[]), CAST(:players AS text[]), CAST(:wallets AS text[]),
+        CAST(:normal_sides AS text[]), CAST(:checked AS boolean[]), CAST(:sides AS text[]),
+        CAST(:amounts AS numeric[]), CAST(:tags AS text[]))
+    """
+)
+
+
+async def post(
+    uow: Uow, posting: "Posting", *, posting_id: UUID, at: datetime
+) -> tuple[UUID, bool]:
+    """Call `ledger.post`; maps its SQLSTATEs to the package's errors."""
+    accounts = [entry.account for entry in posting.entries]
+    effect = posting.effect
+    parameters = {
+        "id": posting_id,
+        "at": at,
+        "reference": posting.reference,
+        "kind": posting.kind,
+        "reason": posting.reason,
+        "reverses": posting.reverses,
+        "network": effect.network if effect else None,
+        "block_hash": effect.block_hash if effect else None,
+        "height": effect.height if effect else None,
+        "codes": [account.code for account in accounts],
+        "kinds": [account.kind.value for account in accounts],
+        "assets": [account.asset for account in accounts],
+        "brands": [account.brand for account in accounts],
+        "players": [account.player_id for account in accounts],
+        "wallets": [account.wallet for account in accounts],
+        "normal_sides": [account.normal_side.value for account in accounts],
+        "checked": [account.is_checked for account in accounts],
+        "sides": [entry.side.value for entry in posting.entries],
+        "amounts": [entry.amount_minor for entry in posting.entries],
+        "tags": [entry.brand_tag for entry in posting.entries],
+    }
+    try:
+        row = (await uow.execute(_POST, parameters)).one()
+    except DBAPIError as error:
+        raise _translated(error, posting.reference) from error
+    return row.posting_id, row.is_new
+
+
+def _translated(error: DBAPIError, reference: str) -> Exception:
+    """The codes are those that 0002_ledger.sql raises."""
+    match sqlstate(error):
+        case "CG004":
+            return ReferenceConflict(f"{reference} was posted before with other content")
+        case "CG005":
+            cause = getattr(error.orig, "__cause__", None)
+            return InsufficientFunds(str(getattr(cause, "detail", None) or reference))
+        case "CG002" | "CG003":
+            return UnbalancedPosting(f"{reference}: refused by the database")
+        case _:
+            return error
+
+
+async def read_posting(uow: Uow, reference: str) -> Sequence[Row]:
+    """A posting's entries by reference, one row per line, the posting's own fields in each."""
+    result = await uow.execute(
+        """
+        SELECT p.id, p.kind, p.network, p.block_hash, p.block_height,
+            a.code, a.kind AS account_kind, a.asset, a.brand, a.player_id, a.wallet,
+            e.side, e.amount, e.brand_tag
+        FROM ledger.posting_keys k
+        JOIN ledger.postings p ON p.id = k.posting_id AND p.booked_at = k.booked_at
+        JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+        JOIN ledger.accounts a ON a.id = e.account_id
+        WHERE k.reference = :reference ORDER BY e.line
+        """,
+        {"reference": reference},
+    )
+    return result.mappings().all()
+
+
+async def place_many(
+    uow: Uow, requests: Sequence["HoldRequest"], *, posting_ids: Sequence[UUID], at: datetime
+) -> list[bool]:
+    """Call `ledger.place_many`: one answer each, in order."""
+    result = await uow.execute(
+        """
+        SELECT ledger.place_many(
+            :at, CAST(:hold_ids AS uuid[]), CAST(:posting_ids AS uuid[]),
+            CAST(:references AS text[]), CAST(:brands AS text[]), CAST(:players AS text[]),
+            CAST(:assets AS text[]), CAST(:amounts AS numeric[]))
+        """,
+        {
+            "at": at,
+            "hold_ids": [request.hold_id for request in requests],
+            "posting_ids": list(posting_ids),
+            "references": [request.reference for request in requests],
+            "brands": [request.brand for request in requests],
+            "players": [request.player_id for request in requests],
+            "assets": [request.asset for request in requests],
+            "amounts": [request.amount for request in requests],
+        },
+    )
+    return list(result.scalar_one())
+
+
+async def move_hold(
+    uow: Uow, hold_id: UUID, *, allowed: Sequence[str], to: str, at: datetime | None
+) -> Row | None:
+    """Compare-and-set of a hold's state; None when it is in no allowed state."""
+    result = await uow.execute(
+        """
+        UPDATE ledger.holds SET state = :to, resolved_at = :at
+        WHERE id = :id AND state = ANY(CAST(:allowed AS text[]))
+        RETURNING id, brand, player_id, asset, amount, state, cycle
+        """,
+        {"id": hold_id, "to": to, "allowed": list(allowed), "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:
+    """A hold by id."""
+    result = await uow.execute(
+        "SELECT id, brand, player_id, asset, amount, state, cycle FROM ledger.holds WHERE id = :id",
+        {"id": hold_id},
+    )
+    return result.mappings().one_or_none()
+
+
+async def balance(uow: Uow, code: str) -> int:
+    """The cached row plus pending rows; 0 for an unknown account."""
+    value = (
+        await uow.execute(
+            """
+            SELECT b.balance + coalesce(
+                (SELECT sum(p.delta) FROM ledger.pending_credits p WHERE p.account_id = a.id), 0)
+            FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
+            WHERE a.code = :code
+            """,
+            {"code": code},
+        )
+    ).scalar_one_or_none()
+    return int(value or 0)
+
+
+async def account_balances(
+    uow: Uow,
+    *,
+    kind: str | None = None,
+    brand: str | None = None,
+    player_id: str | None = None,
+    asset: str | None = None,
+) -> Sequence[Row]:
+    """Accounts with their balances, by code."""
+    result = await uow.execute(
+        """
+        SELECT a.code, a.kind, a.asset, a.brand, a.player_id, a.wallet, a.normal_side,
+            b.balance + coalesce(p.delta, 0) AS balance
+        FROM ledger.accounts a
+        JOIN ledger.balances b ON b.account_id = a.id
+        LEFT JOIN (SELECT account_id, sum(delta) AS delta FROM ledger.pending_credits
+                   GROUP BY account_id) p ON p.account_id = a.id
+        WHERE (CAST(:kind AS text) IS NULL OR a.kind = :kind)
+            AND (CAST(:brand AS text) IS NULL OR a.brand = :brand)
+            AND (CAST(:player_id AS text) IS NULL OR a.player_id = :player_id)
+            AND (CAST(:asset AS text) IS NULL OR a.asset = :asset)
+        ORDER BY a.code
+        """,
+        {"kind": kind, "brand": brand, "player_id": player_id, "asset": asset},
+    )
+    return result.mappings().all()
+
+
+async def balances_at(uow: Uow, at: datetime) -> Sequence[Row]:
+    """Accounts with their balances as of a moment, summed from the entries (L17)."""
+    result = await uow.execute(
+        """
+        SELECT a.code, a.kind, a.asset, a.brand, a.player_id, a.wallet, a.normal_side,
+            sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) AS balance
+        FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id
+        WHERE e.booked_at <= :at GROUP BY a.id ORDER BY a.code
+        """,
+        {"at": at},
+    )
+    return result.mappings().all()
+
+
+async def fee_capital(uow: Uow, asset: str) -> int:
+    """capital + income - expense - loss of an asset."""
+    value = (
+        await uow.execute(
+            """
+            SELECT coalesce(sum(CASE WHEN a.normal_side = 'credit' THEN 1 ELSE -1 END * (
+                b.balance + coalesce((SELECT sum(p.delta) FROM ledger.pending_credits p
+                                      WHERE p.account_id = a.id), 0))), 0)
+            FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
+            WHERE a.asset = :asset AND a.kind IN
+                ('capital', 'fee_recovery', 'service', 'network_fee', 'reorg_loss')
+            """,
+            {"asset": asset},
+        )
+    ).scalar_one()
+    return int(value)
+
+
+async def lock_players(uow: Uow, pairs: Sequence[tuple[str, str]]) -> None:
+    """Insert the zero rows, then lock them in order (a missing row locks nothing)."""
+    parameters = {"brands": [p[0] for p in pairs], "players": [p[1] for p in pairs]}
+    await uow.execute(
+        """
+        INSERT INTO ledger.players (brand, player_id)
+        SELECT * FROM unnest(CAST(:brands AS text[]), CAST(:players AS text[]))
+        ORDER BY 1, 2 ON CONFLICT DO NOTHING
+        """,
+        parameters,
+    )
+    await uow.execute(
+        """
+        SELECT 1 FROM ledger.players
+        WHERE (brand, player_id) IN
+            (SELECT * FROM unnest(CAST(:brands AS text[]), CAST(:players AS text[])))
+        ORDER BY brand, player_id FOR UPDATE
+        """,
+        parameters,
+    )
+
+
+async def advance(
+    uow: Uow,
+    table: str,
+    *,
+    object_id: UUID,
+    current: str,
+    target: str,
+    changes: Mapping[str, Any],
+    at: datetime,
+) -> Row | None:
+    """`UPDATE ... WHERE state = current RETURNING *`; None when the row moved meanwhile.
+
+    Table and column names come from the lifecycle's owner, never from a request; checked anyway.
+    """
+    for name in (table, *changes):
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"not a column or table name: {name!r}")
+    columns = "".join(f", {name} = :set_{name}" for name in changes)
+    statement = (
+        f"UPDATE {table} SET state = :target, version = version + 1, state_at = :at{columns} "
+        "WHERE id = :id AND state = :current RETURNING *"
+    )
+    parameters = {f"set_{name}": value for name, value in changes.items()} | {
+        "id": object_id,
+        "current": current,
+        "target": target,
+        "at": at,
+    }
+    return (await uow.execute(statement, parameters)).mappings().one_or_none()
+
+
+async def set_actor(uow: Uow, *, actor: str, reason: str) -> None:
+    """Session settings, local to the unit of work, that the history trigger reads."""
+    await uow.execute(
+        "SELECT set_config('cage.actor', :actor, true), set_config('cage.reason', :reason, true)",
+        {"actor": actor, "reason": reason},
+    )
+
+
+async def history(uow: Uow, kind: str, object_id: UUID) -> Sequence[Row]:
+    """State changes of an object, oldest first."""
+    result = await uow.execute(
+        """
+        SELECT version, from_state, to_state, at, actor, reason FROM ledger.state_history
+        WHERE object_kind = :kind AND object_id = :id ORDER BY version
+        """,
+        {"kind": kind, "id": object_id},
+    )
+    return result.mappings().all()
+
+
+async def append_event(uow: Uow, row: Mapping[str, Any], *, channel: str) -> None:
+    """Insert an event and send the hint, which PostgreSQL delivers at commit."""
+    await uow.execute(
+        """
+        WITH added AS (
+            INSERT INTO ledger.events (id, brand, type, object_kind, object_id, object_version,
+                previous_state, snapshot, created_at)
+            VALUES (:id, :brand, :type, :object_kind, :object_id, :object_version,
+                :previous_state, CAST(:snapshot AS jsonb), :created_at)
+        )
+        SELECT pg_notify(:channel, '')
+        """,
+        dict(row) | {"channel": channel},
+    )
