@@ -117,6 +117,15 @@ def test_every_dependency_of_the_project_is_in_both_locks() -> None:
         assert wanted - locked == set(), lock
 
 
+def test_the_development_lock_contains_the_runtime_lock() -> None:
+    """The wrapper takes an environment with the development lock for a runtime one."""
+    runtime, development = (
+        set(re.findall(r"^([\w.-]+==\S+)", (ROOT / lock).read_text("utf-8"), re.MULTILINE))
+        for lock in LOCKS[:2]
+    )
+    assert runtime - development == set()
+
+
 def test_every_dependency_says_what_it_is_for() -> None:
     lines = (ROOT / "pyproject.toml").read_text("utf-8").splitlines()
     dependency = re.compile(r'^ {4}"[\w.\[\]-]+[><=~!].*",?')
