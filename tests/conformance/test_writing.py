@@ -150,7 +150,7 @@ async def test_p05_a_rival_of_our_tx_is_never_called_accepted(world: World, wall
         coin = coin_of(block, source)
         change = wallet.address(0, chain=1)
         plan = UtxoPlan(
-            coins=(coin,), payments=(ours,), change=change, change_minor=90 * unit(world)
+            coins=(coin,), payments=(ours,), change=change, change_minor=99 * unit(world) - 20_000
         )
         other = dataclasses.replace(plan, payments=(rival,))
         first, second = chain.writer.build(plan), chain.writer.build(other)

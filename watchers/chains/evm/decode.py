@@ -159,7 +159,8 @@ def token_moves(receipt: Mapping[str, object], *, params: EvmParams) -> list[Tok
     for ordinal, item in enumerate(sequence(receipt.get("logs"), "receipt.logs")):
         log = mapping(item, "log")
         asset = params.tokens.get(address_key(log.get("address"), "log.address"))
-        if asset is None or log.get("removed") is True:
+        is_removed = log.get("removed") is not None and log.get("removed") is not False
+        if asset is None or is_removed:
             continue
         move = _token_move(log, ordinal=ordinal, asset=asset)
         if move is not None:

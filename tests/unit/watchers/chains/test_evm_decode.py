@@ -1,0 +1,280 @@
+"""D33-D37, D41, D44, D52, D54, D55, D60: credit from evidence of success, and from nothing else."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.watchers.chains.support import evm_network
+from watchers.chains.evm import decode
+from watchers.errors import NodeUnavailable
+
+TOKEN = "0x" + "aa" * 20
+FAKE = "0x" + "bb" * 20
+US = "0x" + "11" * 20
+PLAYER = "0x" + "22" * 20
+BLOCK = "0x" + "01" * 32
+TXID = "0x" + "02" * 32
+PARAMS = evm_network(token=TOKEN)
+ETHER = 10**18
+
+
+def _topic(address: str) -> str:
+    return "0x" + "00" * 12 + address[2:]
+
+
+def _log(amount: int = 5_000_000, *, to: str = US, **changes: Any) -> dict[str, Any]:
+    log = {
+        "address": TOKEN,
+        "topics": [decode.TRANSFER_TOPIC, _topic(PLAYER), _topic(to)],
+        "data": "0x" + f"{amount:064x}",
+        "blockHash": BLOCK,
+        "transactionHash": TXID,
+        "logIndex": "0x7",
+        "removed": False,
+    }
+    return log | changes
+
+
+def _tx(**changes: Any) -> dict[str, Any]:
+    tx = {
+        "hash": TXID,
+        "blockHash": BLOCK,
+        "from": PLAYER,
+        "to": US,
+        "value": hex(ETHER),
+        "nonce": "0x3",
+        "gasPrice": "0x5",
+        "input": "0x",
+    }
+    return tx | changes
+
+
+def _receipt(*logs: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    receipt = {
+        "transactionHash": TXID,
+        "blockHash": BLOCK,
+        "status": "0x1",
+        "gasUsed": "0x5208",
+        "effectiveGasPrice": "0x2",
+        "logs": list(logs),
+    }
+    return receipt | changes
+
+
+def _block(tx: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "number": "0x10",
+        "hash": BLOCK,
+        "parentHash": "0x" + "00" * 32,
+        "timestamp": "0x65000000",
+        "transactions": [tx],
+    }
+
+
+def _decode(tx: dict[str, Any], receipt: Any, *, params: Any = PARAMS) -> Any:
+    return decode.block(_block(tx), [receipt], block_hash=BLOCK, params=params)
+
+
+def test_d33_value_of_a_successful_tx_is_a_transfer() -> None:
+    block = _decode(_tx(), _receipt())
+    [transfer] = block.transfers
+    assert (transfer.position, transfer.asset, transfer.to_key) == ("value", "eth:ETH", US)
+    assert transfer.amount_minor == ETHER
+    [send] = block.sends
+    assert (send.sender_key, send.nonce, send.is_success) == (PLAYER, 3, True)
+    assert send.fee_minor == 42_000
+    assert send.transfers_out == (("eth:ETH", US, ETHER),)
+
+
+def test_d33_value_of_a_failed_tx_is_nothing() -> None:
+    block = _decode(_tx(), _receipt(status="0x0"))
+    assert block.transfers == ()
+    assert not block.sends[0].is_success
+    assert block.sends[0].transfers_out == ()
+    assert block.sends[0].fee_minor == 42_000
+
+
+def test_d34_a_failed_token_call_is_nothing_even_if_logs_are_claimed() -> None:
+    calldata = "0xa9059cbb" + _topic(US)[2:] + f"{5:064x}"
+    tx = _tx(to=TOKEN, value="0x0", input=calldata)
+    assert _decode(tx, _receipt(status="0x0")).transfers == ()
+    assert _decode(tx, _receipt(_log(), status="0x0")).transfers == ()
+
+
+def test_d35_success_without_a_log_is_nothing() -> None:
+    calldata = "0xa9059cbb" + _topic(US)[2:] + f"{5:064x}"
+    assert _decode(_tx(to=TOKEN, value="0x0", input=calldata), _receipt()).transfers == ()
+
+
+def test_d36_logs_of_unlisted_contracts_are_nothing() -> None:
+    assert _decode(_tx(value="0x0"), _receipt(_log(address=FAKE))).transfers == ()
+
+
+def test_d37_the_same_contract_on_another_network_is_not_that_asset() -> None:
+    other = evm_network(token=FAKE)
+    assert _decode(_tx(value="0x0"), _receipt(_log()), params=other).transfers == ()
+
+
+def test_d41_zero_value_transfers_are_nothing() -> None:
+    assert _decode(_tx(value="0x0"), _receipt(_log(0))).transfers == ()
+
+
+def test_d43_the_log_counts_wherever_the_call_came_from() -> None:
+    tx = _tx(to="0x" + "77" * 20, value="0x0")
+    [transfer] = _decode(tx, _receipt(_log())).transfers
+    assert (transfer.asset, transfer.to_key, transfer.amount_minor) == ("eth:USDT", US, 5_000_000)
+
+
+def test_d44_five_logs_to_one_address_are_five_transfers_by_ordinal() -> None:
+    logs = [_log(n + 1) for n in range(5)]
+    logs.insert(2, _log(9, address=FAKE))
+    found = _decode(_tx(value="0x0"), _receipt(*logs)).transfers
+    assert [(t.position, t.amount_minor) for t in found] == [
+        ("log:0", 1),
+        ("log:1", 2),
+        ("log:3", 3),
+        ("log:4", 4),
+        ("log:5", 5),
+    ]
+
+
+def test_d50_the_position_does_not_depend_on_the_block_wide_index() -> None:
+    first = _decode(_tx(value="0x0"), _receipt(_log(logIndex="0x7"))).transfers
+    again = _decode(_tx(value="0x0"), _receipt(_log(logIndex="0x63"))).transfers
+    assert first == again
+
+
+def test_d53_the_largest_value_is_read_exactly() -> None:
+    [transfer] = _decode(_tx(value="0x0"), _receipt(_log(2**256 - 1))).transfers
+    assert transfer.amount_minor == 2**256 - 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"topics": [decode.TRANSFER_TOPIC, _topic(PLAYER), _topic(US), "0x" + "00" * 32]},
+        {"topics": [decode.TRANSFER_TOPIC, _topic(PLAYER)]},
+        {"topics": [decode.TRANSFER_TOPIC]},
+        {"topics": []},
+        {"topics": ["0x" + "00" * 32, _topic(PLAYER), _topic(US)]},
+        {"topics": [decode.TRANSFER_TOPIC, _topic(PLAYER), "0x" + "01" * 12 + US[2:]]},
+        {"topics": [decode.TRANSFER_TOPIC, _topic(PLAYER), US]},
+        {"topics": [decode.TRANSFER_TOPIC, _topic(PLAYER), 7]},
+        {"topics": None},
+        {"data": "0x"},
+        {"data": "0x" + "00" * 31},
+        {"data": "0x" + "00" * 64},
+        {"data": "0x" + "zz" * 32},
+        {"data": None},
+        {"removed": True},
+    ],
+)
+def test_d54_logs_that_are_no_erc20_transfer_are_ignored(changes: dict[str, Any]) -> None:
+    assert _decode(_tx(value="0x0"), _receipt(_log(**changes))).transfers == ()
+
+
+def test_token_sent_by_the_sender_is_evidence_of_what_left() -> None:
+    [send] = _decode(_tx(to=TOKEN, value="0x0"), _receipt(_log())).sends
+    assert send.transfers_out == (("eth:USDT", US, 5_000_000),)
+    foreign = _log()
+    foreign["topics"][1] = _topic(FAKE)
+    [send] = _decode(_tx(to=TOKEN, value="0x0"), _receipt(foreign)).sends
+    assert send.transfers_out == ()
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        None,
+        {},
+        _receipt(blockHash="0x" + "09" * 32),
+        _receipt(transactionHash="0x" + "09" * 32),
+        _receipt(status=None),
+        _receipt(status="0x2"),
+        _receipt(logs=None),
+        _receipt(gasUsed=None),
+        _receipt(_log(blockHash="0x" + "09" * 32)),
+        _receipt(_log(transactionHash="0x" + "09" * 32)),
+    ],
+)
+def test_d52_n10_a_receipt_that_is_not_whole_refuses_the_block(receipt: Any) -> None:
+    with pytest.raises(NodeUnavailable):
+        _decode(_tx(), receipt)
+
+
+def test_n10_a_missing_receipt_refuses_the_block() -> None:
+    with pytest.raises(NodeUnavailable):
+        decode.block(_block(_tx()), [], block_hash=BLOCK, params=PARAMS)
+
+
+def test_n11_no_block_is_not_an_empty_block() -> None:
+    with pytest.raises(NodeUnavailable):
+        decode.block(None, [], block_hash=BLOCK, params=PARAMS)
+    with pytest.raises(NodeUnavailable):
+        decode.block(_block(_tx()) | {"hash": TXID}, [], block_hash=BLOCK, params=PARAMS)
+    with pytest.raises(NodeUnavailable):
+        decode.block(_block(_tx(blockHash=TXID)), [], block_hash=BLOCK, params=PARAMS)
+
+
+def test_d60_unusual_txs_are_read_by_rule() -> None:
+    """A contract creation, a tx without signature fields, an OP-stack fee, a blob fee."""
+    assert _decode(_tx(to=None), _receipt()).transfers == ()
+    deposit = _tx(type="0x7e", mint="0x1")
+    del deposit["gasPrice"]
+    block = _decode(deposit, _receipt(l1Fee="0x10", blobGasUsed="0x2", blobGasPrice="0x3"))
+    assert block.sends[0].fee_minor == 42_000 + 16 + 6
+    assert len(block.transfers) == 1
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from([decode.TRANSFER_TOPIC, _topic(US), FAKE, "0x", "0x1"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    field=st.sampled_from(["address", "topics", "data", "blockHash", "transactionHash", "removed"]),
+    value=JSON,
+)
+def test_d55_malformed_logs_never_crash_and_never_credit(field: str, value: Any) -> None:
+    """One field of a real log is garbage: the block is refused, or nothing is credited.
+
+    Only another 32-byte word as data is as good as the real one.
+    """
+    try:
+        found = _decode(_tx(value="0x0"), _receipt(_log(**{field: value}))).transfers
+    except NodeUnavailable:
+        return
+    is_word = isinstance(value, str) and len(value) == 66
+    is_clean = value is None or value is False
+    assert found == () or (field == "data" and is_word) or (field == "removed" and is_clean)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    field=st.sampled_from([*_receipt(), "topics"]),
+    part=st.sampled_from(["tx", "receipt"]),
+    value=JSON,
+)
+def test_d55_malformed_receipts_and_txs_never_crash(field: str, part: str, value: Any) -> None:
+    tx, receipt = copy.deepcopy(_tx()), _receipt()
+    (tx if part == "tx" else receipt)[field] = value
+    try:
+        _decode(tx, receipt)
+    except NodeUnavailable:
+        return
+
+
+def test_mempool_shows_native_value_only() -> None:
+    seen = decode.mempool_tx(_tx(blockHash=None), params=PARAMS)
+    assert [transfer.position for transfer in seen.transfers] == ["value"]
+    assert decode.mempool_tx(_tx(to=TOKEN, value="0x0"), params=PARAMS).transfers == ()

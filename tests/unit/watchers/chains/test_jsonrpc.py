@@ -1,0 +1,283 @@
+"""N02, N08-N11, N20, D62, P04: one strict protocol over several nodes, and one send at a time."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.unit.watchers.chains.support import Answer, ScriptedPost, body, error, fails, raw, result
+from watchers.chains.errors import NotSent, RpcError
+from watchers.chains.jsonrpc import COOL_DOWN_SECONDS, Endpoint, JsonRpc, endpoint, parse_json
+from watchers.errors import NodeUnavailable, WrongNetwork
+
+FIRST, SECOND = "http://user:hunter2@first:1/path-secret", "http://second:2"
+
+
+class InstantClock:
+    """Time passes only by waiting, at once."""
+
+    def __init__(self) -> None:
+        self.elapsed_seconds = 0.0
+
+    def now(self) -> Any:
+        raise NotImplementedError
+
+    def monotonic_seconds(self) -> float:
+        return self.elapsed_seconds
+
+    async def sleep(self, delay_seconds: float) -> None:
+        self.elapsed_seconds += delay_seconds
+
+
+def _rpc(
+    steps: Sequence[Answer], urls: Sequence[str] = (FIRST,), **options: Any
+) -> tuple[JsonRpc, ScriptedPost, InstantClock]:
+    post, clock = ScriptedPost(steps), InstantClock()
+    return JsonRpc([endpoint(url) for url in urls], post, clock=clock, **options), post, clock
+
+
+GARBAGE = [
+    b"",
+    b"<html>502 Bad Gateway</html>",
+    b'{"jsonrpc":"2.0","id":1,"resu',
+    b"null",
+    b"[]",
+    b"7",
+    b'{"result":1}',
+    b'{"id":999,"result":1}',
+    b'{"id":"1","result":1}',
+    b'{"id":true,"result":1}',
+    b'{"id":1}',
+    b'{"id":1,"error":"text"}',
+    b'{"id":1,"error":{"message":"no code"}}',
+    b'{"id":1,"result":NaN}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("answer", GARBAGE)
+async def test_n09_nonsense_is_never_a_result(answer: bytes) -> None:
+    rpc, _, _ = _rpc([raw(answer)] * 3)
+    with pytest.raises(NodeUnavailable):
+        await rpc.call("getblock", "x")
+
+
+async def test_n09_a_read_is_tried_again_and_then_answered() -> None:
+    rpc, post, clock = _rpc([raw(b"<html>"), raw(b""), result(7)])
+    assert await rpc.call("getblockcount") == 7
+    assert len(post.asked) == 3
+    assert clock.elapsed_seconds > 0
+
+
+async def test_an_error_object_is_an_answer_and_not_asked_again() -> None:
+    rpc, post, _ = _rpc([error(-5, "Block not found"), result(1)])
+    with pytest.raises(RpcError) as refused:
+        await rpc.call("getblock", "x")
+    assert refused.value.code == -5
+    assert len(post.asked) == 1
+
+
+async def test_n11_null_is_handed_on_for_the_caller_to_judge() -> None:
+    rpc, _, _ = _rpc([result(None)])
+    assert await rpc.call("eth_getBlockByHash", "0x", False) is None
+
+
+def _batch(*answers: Any, shuffle: bool = False) -> Answer:
+    """Answers of a batch in order; a tuple is (code, message)."""
+
+    def respond(request: Any) -> Any:
+        items: list[dict[str, Any]] = []
+        for call, answer in zip(request, answers, strict=True):
+            is_error = isinstance(answer, tuple)
+            part = (
+                {"error": {"code": answer[0], "message": answer[1]}}
+                if is_error
+                else {"result": answer}
+            )
+            items.append({"id": call["id"]} | part)
+        return body(items[::-1] if shuffle else items)
+
+    return respond
+
+
+CALLS = [("m", (n,)) for n in range(3)]
+
+
+async def test_n09_batch_answers_are_matched_by_id_in_any_order() -> None:
+    rpc, _, _ = _rpc([_batch("a", "b", "c", shuffle=True)])
+    assert await rpc.batch(CALLS) == ["a", "b", "c"]
+
+
+def _spoil(change: Any) -> Answer:
+    def respond(request: Any) -> Any:
+        items = [{"id": call["id"], "result": 0} for call in request]
+        return body(change(items))
+
+    return respond
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda items: items[:-1],
+        lambda items: [*items, items[0]],
+        lambda items: [items[0], items[0], items[2]],
+        lambda items: [*items[:-1], {"id": 999_999, "result": 0}],
+        lambda items: [*items[:-1], {"result": 0}],
+        lambda items: {"id": 1, "result": 0},
+        lambda items: {"id": None, "error": {"code": -32600, "message": "batch too large"}},
+    ],
+)
+async def test_n09_a_batch_that_is_not_whole_is_refused(change: Any) -> None:
+    rpc, _, _ = _rpc([_spoil(change)] * 3)
+    with pytest.raises(NodeUnavailable):
+        await rpc.batch(CALLS)
+
+
+async def test_n10_one_failed_item_is_asked_again_alone() -> None:
+    rpc, post, _ = _rpc([_batch("a", (-32000, "try again"), "c"), result("b")])
+    assert await rpc.batch_all(CALLS) == ["a", "b", "c"]
+    assert post.asked[1][1]["params"] == [1]
+
+
+async def test_n10_an_item_that_fails_twice_fails_the_whole() -> None:
+    rpc, _, _ = _rpc([_batch("a", (-32000, "no"), "c"), error(-32000, "no")])
+    with pytest.raises(RpcError):
+        await rpc.batch_all(CALLS)
+
+
+async def test_large_batches_are_cut_into_bounded_ones() -> None:
+    rpc, post, _ = _rpc([_batch(*range(100)), _batch(*range(100, 150))])
+    assert await rpc.batch([("m", ())] * 150) == list(range(150))
+    assert [len(request) for _, request in post.asked] == [100, 50]
+
+
+async def test_the_second_node_answers_when_the_first_does_not() -> None:
+    steps = [fails(NodeUnavailable("down")), result(1), result(2)]
+    rpc, post, _ = _rpc(steps, [FIRST, SECOND])
+    assert await rpc.call("m") == 1
+    assert await rpc.call("m") == 2
+    assert [label for label, _ in post.asked] == ["first:1", "second:2", "second:2"]
+
+
+async def test_the_first_node_is_preferred_again_after_its_rest() -> None:
+    steps = [fails(NodeUnavailable("down")), result(1), result(2)]
+    rpc, post, clock = _rpc(steps, [FIRST, SECOND])
+    await rpc.call("m")
+    clock.elapsed_seconds += COOL_DOWN_SECONDS + 1
+    await rpc.call("m")
+    assert post.asked[-1][0] == "first:1"
+
+
+@pytest.mark.parametrize("status", [403, 429, 502, 503, 504])
+async def test_n08_a_busy_node_is_left_alone_for_as_long_as_it_asks(status: int) -> None:
+    steps = [raw(b"slow down", status=status, retry_after_seconds=120.0), result(1), result(2)]
+    rpc, post, clock = _rpc(steps, [FIRST, SECOND])
+    await rpc.call("m")
+    clock.elapsed_seconds += 100
+    await rpc.call("m")
+    assert [label for label, _ in post.asked] == ["first:1", "second:2", "second:2"]
+
+
+async def test_n08_a_node_that_warms_up_is_asked_again() -> None:
+    rpc, _, _ = _rpc([error(-28, "Loading block index"), result(1)])
+    assert await rpc.call("m") == 1
+
+
+async def _only_second(rpc: JsonRpc, node: Endpoint) -> None:
+    if await rpc.ask(node, "identity") != "ours":
+        raise WrongNetwork(node.label)
+
+
+async def test_d62_n02_a_node_of_another_chain_is_never_asked() -> None:
+    steps = [result("other"), result("ours"), result(1)]
+    rpc, post, _ = _rpc(steps, [FIRST, SECOND], identify=_only_second)
+    assert await rpc.call("m") == 1
+    assert [(label, request["method"]) for label, request in post.asked] == [
+        ("first:1", "identity"),
+        ("second:2", "identity"),
+        ("second:2", "m"),
+    ]
+
+
+async def test_d62_n02_only_wrong_nodes_is_an_error_of_its_own() -> None:
+    rpc, _, _ = _rpc([result("other")], identify=_only_second)
+    with pytest.raises(WrongNetwork):
+        await rpc.call("m")
+    rpc, _, _ = _rpc([result("ours"), result("other")], [FIRST, SECOND], identify=_only_second)
+    with pytest.raises(WrongNetwork):
+        await rpc.check_identity()
+
+
+async def test_d62_identity_is_checked_again_after_a_failure_and_after_a_while() -> None:
+    steps = [result("ours"), result(1), result(2), result("other")]
+    rpc, _, clock = _rpc(steps, identify=_only_second)
+    assert [await rpc.call("m"), await rpc.call("m")] == [1, 2]
+    clock.elapsed_seconds += 61
+    with pytest.raises(WrongNetwork):
+        await rpc.call("m")
+
+
+async def test_p04_a_send_is_made_once_whatever_happens() -> None:
+    for step in (fails(NodeUnavailable("time-out")), raw(b"<html>"), raw(b"", status=503)):
+        rpc, post, _ = _rpc([step, result("late")], [FIRST, SECOND])
+        with pytest.raises(NodeUnavailable):
+            await rpc.send_once("sendrawtransaction", "00")
+        assert len(post.asked) == 1
+
+
+async def test_a_send_goes_to_the_next_node_only_when_nothing_was_connected() -> None:
+    rpc, post, _ = _rpc([fails(NotSent("refused")), result("txid")], [FIRST, SECOND])
+    assert await rpc.send_once("sendrawtransaction", "00") == "txid"
+    assert len(post.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "step", [fails(NodeUnavailable("x")), raw(b"", status=401), raw(b"<html>"), error(-1, "no")]
+)
+async def test_n20_credentials_and_paths_are_in_no_error(step: Answer) -> None:
+    rpc, _, _ = _rpc([step] * 3)
+    with pytest.raises(NodeUnavailable) as failed:
+        await rpc.call("m")
+    texts = repr(failed.value) + str(failed.value) + repr(failed.value.__cause__)
+    assert "hunter2" not in texts
+    assert "path-secret" not in texts
+
+
+def test_n20_an_endpoint_never_prints_its_secrets() -> None:
+    node = endpoint(FIRST)
+    assert repr(node) == "Endpoint(first:1)"
+    assert node.url == "http://first:1/path-secret"
+    assert node.authorization == "Basic dXNlcjpodW50ZXIy"
+    with pytest.raises(ValueError, match="node URL") as refused:
+        endpoint("ftp://user:hunter2@host")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_percent_encoded_credentials_are_decoded() -> None:
+    assert (
+        endpoint("http://a:p%40ss@h:1").authorization == endpoint("http://a:p%40ss@h").authorization
+    )
+    assert endpoint("http://h:1").authorization is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 65 + b"1" + b"}" * 65,
+        b"[" * 100_000,
+        b'"' + b'\\\\"' * 100_000,
+        b"[}",
+    ],
+)
+def test_n17_nesting_is_bounded(text: bytes) -> None:
+    with pytest.raises(NodeUnavailable):
+        parse_json(text)
+
+
+def test_brackets_inside_of_strings_do_not_count() -> None:
+    text = json.dumps({"a": "[" * 500 + '\\"]}{' + "\\"})
+    assert parse_json(text.encode()) == json.loads(text)
