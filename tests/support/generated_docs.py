@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ledger.lifecycle import Lifecycle
 
@@ -23,9 +24,9 @@ _NAME_IDS = re.compile(r"(?<![a-z0-9])([adlnpsx]\d\d)(?![0-9])")
 _TEXT_IDS = re.compile(r"\b([ADLNPSX])(\d\d)(?:-\1?(\d\d))?\b")
 
 
-def lifecycles() -> list[Lifecycle]:
+def lifecycles() -> list[Lifecycle[Any, Any]]:
     """Every lifecycle table of the house, by kind."""
-    found: dict[str, Lifecycle] = {}
+    found: dict[str, Lifecycle[Any, Any]] = {}
     for package in ("ledger", "watchers", "gateway"):
         for file in sorted((ROOT / package).rglob("*.py")):
             if not re.search(r"= Lifecycle\(", file.read_text(encoding="utf-8")):
