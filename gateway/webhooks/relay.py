@@ -207,7 +207,10 @@ def health_after(
 
     The `pause_after_failures`-th failure in a row pauses it; one success resumes it. Of a paused
     one only probes count: what was in flight beside them tells nothing new and moves no probe away.
+    One that a person paused (it has no probe time) stays so.
     """
+    if before.is_paused and before.next_probe_at is None:
+        return before
     failures, is_paused, next_probe_at = (
         before.failures_in_a_row,
         before.is_paused,

@@ -1,14 +1,15 @@
 """The `webhooks` role: wires listener, sequencer and relay of one process (composition root)."""
 
 import asyncio
+import contextlib
+import signal
 from collections.abc import Awaitable, Callable
 
-from config.assets import load_assets
-from config.chains import load_chains
 from config.clock import Clock, SystemClock, Waker
 from config.database import Database, async_url
 from config.ids import SystemIds
 from config.logs import get_logger
+from config.registry import Registry, load_registry
 from config.selfcheck import check_start
 from config.settings import Settings
 from gateway.api.wire import WireContext
@@ -28,54 +29,67 @@ log = get_logger("gateway.webhooks")
 
 
 async def run_webhooks(settings: Settings) -> None:
-    """Number events and deliver webhooks until cancelled.
+    """Number events and deliver webhooks until SIGTERM or SIGINT.
 
-    Raises ConfigError or UnsafeEnvironment when the process must not start.
+    Raises ConfigError, UnsafeEnvironment or SecretUnreadable when the process must not start.
     """
+    registry = load_registry(settings)
     clock = SystemClock(offset_seconds=settings.test_clock_offset_seconds)
-    ids = SystemIds(clock)
-    key = load_key(settings.path(settings.keys.sealed_key_file), ids)
-    url = settings.role_url("gateway_webhooks")
     database = Database(
-        async_url(url), pool_size=settings.database.pool_size, application_name="cage webhooks"
+        async_url(settings.role_url("gateway_webhooks")),
+        pool_size=settings.database.pool_size,
+        application_name="cage webhooks",
     )
     try:
         async with database.engine.connect() as connection:
             await check_start(connection)
-        numbering = Waker(poll_seconds=SEQUENCER_POLL_SECONDS)
-        delivering = Waker(poll_seconds=RELAY_POLL_SECONDS)
-        chains = load_chains(settings)
-        sequencer = Sequencer(
+        work = asyncio.create_task(_work(registry, database, clock), name="webhooks")
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        await database.close()
+        log.info("webhooks.stopped")
+
+
+async def _work(registry: Registry, database: Database, clock: Clock) -> None:
+    settings = registry.settings
+    ids = SystemIds(clock)
+    numbering = Waker(poll_seconds=SEQUENCER_POLL_SECONDS)
+    delivering = Waker(poll_seconds=RELAY_POLL_SECONDS)
+    sequencer = Sequencer(
+        database=database,
+        clock=clock,
+        ids=ids,
+        context=WireContext(assets=registry.assets, livemode=settings.livemode),
+        waker=numbering,
+    )
+    listener = Listener(
+        settings.role_url("gateway_webhooks"),
+        channels={EVENTS_CHANNEL: numbering, FEED_CHANNEL: delivering},
+        clock=clock,
+    )
+    async with WebhookClient(
+        allow_hosts=settings.webhooks.allow_hosts,
+        timeout_seconds=settings.webhooks.timeout_seconds,
+    ) as poster:
+        relay = Relay(
             database=database,
             clock=clock,
             ids=ids,
-            context=WireContext(assets=load_assets(settings, chains), livemode=settings.livemode),
-            waker=numbering,
+            poster=poster,
+            key=load_key(settings.path(settings.keys.sealed_key_file), ids),
+            schedule=Schedule.from_settings(settings.webhooks),
+            livemode=settings.livemode,
+            waker=delivering,
         )
-        listener = Listener(
-            url, channels={EVENTS_CHANNEL: numbering, FEED_CHANNEL: delivering}, clock=clock
-        )
-        async with WebhookClient(
-            allow_hosts=settings.webhooks.allow_hosts,
-            timeout_seconds=settings.webhooks.timeout_seconds,
-        ) as poster:
-            relay = Relay(
-                database=database,
-                clock=clock,
-                ids=ids,
-                poster=poster,
-                key=key,
-                schedule=Schedule.from_settings(settings.webhooks),
-                livemode=settings.livemode,
-                waker=delivering,
-            )
-            log.info("webhooks.started")
-            async with asyncio.TaskGroup() as group:
-                group.create_task(run_always("listener", listener.run, clock))
-                group.create_task(run_always("sequencer", sequencer.run, clock))
-                group.create_task(run_always("relay", relay.run, clock))
-    finally:
-        await database.close()
+        log.info("webhooks.started")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_always("listener", listener.run, clock))
+            group.create_task(run_always("sequencer", sequencer.run, clock))
+            group.create_task(run_always("relay", relay.run, clock))
 
 
 async def run_always(name: str, loop: Callable[[], Awaitable[None]], clock: Clock) -> None:

@@ -102,3 +102,10 @@ def test_successful_probe_resumes() -> None:
         health(23, is_paused=True), [delivered(is_probe=True)], schedule=SCHEDULE, at=START
     )
     assert (after.failures_in_a_row, after.is_paused, after.next_probe_at) == (0, False, None)
+
+
+def test_endpoint_that_a_person_paused_stays_paused() -> None:
+    by_hand = EndpointHealth(
+        endpoint_id=ENDPOINT, failures_in_a_row=0, is_paused=True, next_probe_at=None
+    )
+    assert health_after(by_hand, [delivered(), failed()], schedule=SCHEDULE, at=START) == by_hand
