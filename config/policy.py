@@ -94,7 +94,7 @@ class Policy:
     """All policy of a deployment: `fees` by network, `bands` by asset id."""
 
     fees: Mapping[str, FeePolicy]
-    classes: Mapping[FeeClass, ClassPolicy]
+    classes: Mapping[str, ClassPolicy]
     limits: Limits
     bands: Mapping[str, Band]
 

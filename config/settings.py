@@ -228,8 +228,8 @@ class PayoutSettings(Section):
     economy: BatchSettings = BatchSettings(window_seconds=900)
     poll_seconds: float = Field(default=1.0, gt=0)
 
-    def batch(self, fee_class: FeeClass) -> BatchSettings:
-        """The window and size of one fee class."""
+    def batch(self, fee_class: str) -> BatchSettings:
+        """The window and size of one fee class; KeyError for a name that is none."""
         return {"urgent": self.urgent, "normal": self.normal, "economy": self.economy}[fee_class]
 
 
