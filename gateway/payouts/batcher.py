@@ -70,7 +70,7 @@ class Batcher:
         size = 1
         for fee_class in ("urgent", "normal", "economy"):
             rows = [r for r in queued if r.fee_class == fee_class and r.code != SIGN_ALONE]
-            batch = settings.batch(fee_class)  # type: ignore[arg-type]
+            batch = settings.batch(fee_class)
             oldest = min((row.accepted_at for row in rows), default=now)
             is_due = oldest + timedelta(seconds=batch.window_seconds) <= now
             if rows and (is_due or len(rows) >= batch.max_payments):

@@ -23,7 +23,7 @@ KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 class Crash(Protocol):
     """Called at each point, after the step of that name is committed or answered."""
 
-    def __call__(self, point: str) -> None: ...
+    def __call__(self, point: str, /) -> None: ...
 
 
 def no_crash(point: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from config.database import Uow
+from config.policy import ClassPolicy
 from gateway.payouts import fee_policy, store
 from gateway.payouts.attempts import ON_ITS_WAY
 from gateway.payouts.coin_selection import Selection, Terms, select
@@ -138,7 +139,8 @@ class AccountFunds:
 
 def target_blocks(lane: Lane, row: WithdrawalRow) -> int:
     """The inclusion target of a withdrawal's class on this family."""
-    return dict(lane.registry.policy.classes)[row.fee_class].inclusion_blocks[lane.spec.family]
+    classes: Mapping[str, ClassPolicy] = {**lane.registry.policy.classes}
+    return classes[row.fee_class].inclusion_blocks[lane.spec.family]
 
 
 async def load_utxo(lane: Lane, uow: Uow) -> UtxoFunds:

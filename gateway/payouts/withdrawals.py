@@ -155,7 +155,7 @@ of `on_hold` only while nothing was signed."""
 
 _ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
 
-TRANSITIONS: Final[Mapping[tuple[str, str], str]] = {
+TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.RECEIVED, Trigger.REFUSE): State.REJECTED,
     (State.RECEIVED, Trigger.RESERVE): State.RESERVED,
     (State.RECEIVED, Trigger.CLEARING_SHORT): State.WAITING_LIQUIDITY,
@@ -369,7 +369,7 @@ async def move(
             uow,
             WITHDRAWALS,
             object_id=row.id,
-            current=row.state,
+            current=State(row.state),
             event=trigger,
             set=dict(changes or {}),
             at=at,

@@ -1,0 +1,416 @@
+"""One network of the house around a simulated chain: real PostgreSQL, books, watcher and vault.
+
+Only the node and its miners are simulated (they pass the conformance suite). The vault is the
+signer's own code behind the wire's encoding; its keys are public test vectors and hold nothing.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from config.chains import Family
+from config.database import Database
+from config.registry import Registry, load_registry
+from config.settings import (
+    AssetSettings,
+    BatchSettings,
+    BrandSettings,
+    NetworkSettings,
+    PayoutSettings,
+    Settings,
+    TierSettings,
+)
+from gateway import withdrawals_store
+from gateway.leases import hold
+from gateway.payouts import withdrawals
+from gateway.payouts.context import Lane
+from gateway.payouts.crash import Crash, no_crash
+from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.lane import PayoutLane
+from gateway.payouts.pool_verifier import PoolVerifier
+from gateway.payouts.role import build_lane
+from gateway.payouts.withdrawals import BalanceMode, Order
+from gateway.withdrawals_store import WithdrawalRow
+from ledger.money import parse_amount
+from signer import protocol
+from signer.pool import PoolVerifier as SecondDerivation
+from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+from tests.support.clock import ManualClock, SequentialIds
+from tests.support.simchain import (
+    TOKEN_CONTRACT,
+    SimAccount,
+    SimChain,
+    SimUtxo,
+    sim_account,
+    sim_utxo,
+)
+from tests.support.vault import (
+    FOREIGN_BTC,
+    FOREIGN_EVM,
+    HandClock,
+    VaultKit,
+    authorise,
+    new_folder,
+    open_kit,
+    order_body,
+    public_text,
+    staff_key,
+    trust_client,
+)
+from watchers import addresses, fees, inflows
+from watchers.follower import Follower
+from watchers.network import Network
+
+BRANDS = {"acme": "client-1", "bravo": "client-2"}
+DEPTH = 2  # the full tier of everything here
+
+
+class SimulatedCrash(Exception):
+    """The process died at a named point."""
+
+
+def crash_at(point: str) -> Crash:
+    """A hook that dies at one point, as often as it is reached."""
+
+    def hook(reached: str) -> None:
+        if reached == point:
+            raise SimulatedCrash(point)
+
+    return hook
+
+
+class VaultSigner:
+    """The vault behind the wire's encoding, without a socket. `is_down` refuses connections."""
+
+    def __init__(self, kit: VaultKit) -> None:
+        self.kit = kit
+        self.is_down = False
+        self.asked: list[SignRequest] = []
+        self._second = SecondDerivation(kit.keyring)
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise SignerUnavailable("down")
+
+    async def head(self) -> Head:
+        self._check()
+        head = protocol.decode_head_answer(protocol.encode_head_answer(self.kit.vault.head()))
+        assert isinstance(head, Head)
+        return head
+
+    async def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        self._check()
+        self.asked.append(request)
+        decoded = protocol.decode_sign_request(protocol.encode_sign_request(request))
+        return protocol.decode_sign_answer(
+            protocol.encode_sign_answer(self.kit.vault.sign(decoded))
+        )
+
+    async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
+        self._check()
+        return self.kit.vault.lookup(attempt_id)
+
+    async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
+        self._check()
+        return self._second.agree(self.kit.settings.networks[network], rows)
+
+
+def settings_of(network: str) -> Settings:
+    """Test settings with one network, no batch windows and one confirmation tier."""
+    tiers = (TierSettings(min=1, full=DEPTH),)
+    if network == "eth":
+        networks = {"eth": NetworkSettings(chain="dev")}
+        assets = {
+            "eth:ETH": AssetSettings(tiers=tiers),
+            "eth:USDT": AssetSettings(contract=TOKEN_CONTRACT, tiers=tiers),
+        }
+    else:
+        networks = {network: NetworkSettings(chain="regtest")}
+        assets = {f"{network}:{network.upper()}": AssetSettings(tiers=tiers)}
+    at_once = BatchSettings(window_seconds=0)
+    return Settings(
+        networks=networks,
+        assets=assets,
+        brands={"acme": BrandSettings(account_index=1), "bravo": BrandSettings(account_index=2)},
+        payouts=PayoutSettings(urgent=at_once, normal=at_once, economy=at_once),
+    )
+
+
+@dataclass(kw_only=True)
+class Payouts:
+    """The house on one network. Build with `Payouts.start()`."""
+
+    network: str
+    registry: Registry
+    database: Database
+    clock: ManualClock
+    ids: SequentialIds
+    sim: SimUtxo | SimAccount
+    chain: SimChain
+    signer: VaultSigner
+    follower: Follower
+    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    @classmethod
+    async def start(
+        cls,
+        network: str,
+        *,
+        database: Database,
+        clock: ManualClock,
+        ids: SequentialIds,
+        folder: Path,
+    ) -> "Payouts":
+        """Brands, verified pool, fee sample and a followed chain; nothing in the books yet."""
+        registry = load_registry(settings_of(network))
+        sim, chain = sim_account() if network == "eth" else sim_utxo()
+        kit = open_kit(new_folder(folder), HandClock(int(clock.now().timestamp())))
+        staff = {name: public_text(staff_key(name)) for name in ("alice", "bob")}
+        kit.statement("staff_add", {"staff": staff}, people=())
+        for brand, keyid in BRANDS.items():
+            trust_client(kit, keyid, brand=brand)
+        spec = registry.chains[network]
+        house = cls(
+            network=network,
+            registry=registry,
+            database=database,
+            clock=clock,
+            ids=ids,
+            sim=sim,
+            chain=chain,
+            signer=VaultSigner(kit),
+            follower=Follower(
+                chain=chain,
+                network=Network(
+                    spec=spec, assets=registry.assets, ids=ids, reversed_per_step_max=20
+                ),
+                database=database,
+                clock=clock,
+                holder="test",
+                start_height=0,
+            ),
+        )
+        await house._brands()
+        await house._pool()
+        await house.sample_fees()
+        await house.follow()
+        return house
+
+    async def _brands(self) -> None:
+        async with self.database.unit_of_work() as uow:
+            for brand, settings in self.registry.settings.brands.items():
+                await uow.execute(
+                    "INSERT INTO gateway.brands (id, account_index, balance_mode, created_at) "
+                    "VALUES (:id, :index, 'shared', :at)",
+                    {"id": brand, "index": settings.account_index, "at": self.clock.now()},
+                )
+
+    async def _pool(self) -> None:
+        """Hot and change addresses of the operator, as the watcher would write them."""
+        base = self.registry.chains[self.network].account_path(0)
+        roles = ("hot", "gas") if self.is_account_based else ("hot", "change")
+        rows = []
+        for branch, role in enumerate(roles):
+            for index in range(1 if role == "hot" else 10):
+                path = f"{base}/{branch}/{index}"
+                address = self.signer.kit.address(self.network, path)
+                rows.append(
+                    {
+                        "id": self.ids.new_id(),
+                        "network": self.network,
+                        "role": role,
+                        "brand": None,
+                        "account": 0,
+                        "branch": branch,
+                        "address_index": index,
+                        "path": path,
+                        "key": self.chain.codec.parse(address).key,
+                        "address": address,
+                        "scheme": "eoa" if self.is_account_based else "p2wpkh",
+                    }
+                )
+        async with self.database.unit_of_work() as uow:
+            await addresses.add(uow, rows, at=self.clock.now())
+        verifier = PoolVerifier(
+            self.network,
+            database=self.database,
+            signer=self.signer,
+            clock=self.clock,
+            ids=self.ids,
+        )
+        verified = await verifier.verify_batch()
+        if verified != len(rows):
+            raise RuntimeError(f"{verified} of {len(rows)} pool rows agree")
+
+    @property
+    def is_account_based(self) -> bool:
+        """EVM."""
+        return self.registry.chains[self.network].family is Family.EVM
+
+    @property
+    def native(self) -> str:
+        """The native asset."""
+        return self.registry.chains[self.network].native_asset
+
+    def minor(self, asset: str, text: str) -> int:
+        """An amount in minor units."""
+        return parse_amount(text, decimals=self.registry.assets[asset].decimals)
+
+    async def sample_fees(self) -> None:
+        """What the watcher does every minute."""
+        quote = await self.chain.writer.fee_quote()
+        async with self.database.unit_of_work() as uow:
+            await fees.record(uow, network=self.network, quote=quote, at=self.clock.now())
+
+    async def follow(self) -> None:
+        """Follow the simulated tip to its end."""
+        while True:
+            position = await self.follower.take_lease()
+            if position is None:
+                raise RuntimeError("somebody else follows")
+            if not await self.follower.follow(position):
+                return
+
+    async def mine(self, count: int = 1) -> None:
+        """Mine what waits and follow."""
+        self.sim.mine(count)
+        await self.follow()
+
+    async def fund(self, asset: str, amount: str, *, into: str = "capital") -> None:
+        """Pay the hot wallet from outside and book it: `capital`, or a brand's clearing."""
+        async with self.database.unit_of_work() as uow:
+            hot = await addresses.own_address(uow, network=self.network, role="hot")
+        minor = self.minor(asset, amount)
+        if isinstance(self.sim, SimUtxo):
+            txid = self.sim.pay([(hot.address, minor)])
+        else:
+            txid = self.sim.pay(asset, hot.address, minor)
+        await self.mine(DEPTH if not self.is_account_based else 4)
+        async with self.database.unit_of_work() as uow:
+            [row] = [r for r in await inflows.find(uow, network=self.network) if r.txid == txid]
+            done = await inflows.assign(
+                uow,
+                inflow_id=row.id,
+                target="capital" if into == "capital" else "clearing",
+                brand=None if into == "capital" else into,
+                ids=self.ids,
+                at=self.clock.now(),
+            )
+        if done is None:
+            raise RuntimeError(f"the inflow is {row.state}, not booked")
+
+    async def request(self, amount: str, **changes: Any) -> WithdrawalRow:
+        """A client's signed withdrawal, accepted into the books."""
+        number = next(self.numbers)
+        brand = changes.pop("brand", "acme")
+        asset = changes.pop("asset", self.native)
+        valid_for = changes.pop("valid_for", timedelta(days=7))
+        body = order_body(
+            request_id=f"r-{number}",
+            asset=asset,
+            amount=amount,
+            address=FOREIGN_EVM if self.is_account_based else FOREIGN_BTC,
+            **changes,
+        )
+        at = self.clock.now()
+        signed = authorise(
+            body, created=int(at.timestamp()), keyid=BRANDS[brand], nonce=f"nonce-{number}"
+        )
+        destination = self.chain.codec.parse(body["address"])
+        order = Order(
+            brand=brand,
+            request_id=body["request_id"],
+            player_id=body["player_id"],
+            network=self.network,
+            asset=asset,
+            address=destination.address,
+            address_key=destination.key,
+            amount_minor=self.minor(asset, amount),
+            pam_balance_minor=0,
+            minimum_minor=1,
+            fee_class=body["fee_class"],
+            metadata={},
+            valid_until=at + valid_for,
+            promise_at=at + timedelta(minutes=15),
+            key_id=BRANDS[brand],
+            signed=signed,
+        )
+        async with self.database.unit_of_work() as uow:
+            return await withdrawals.accept(
+                uow,
+                order,
+                withdrawal_id=self.ids.new_id(),
+                balance_mode=BalanceMode.SHARED,
+                ids=self.ids,
+                at=at,
+            )
+
+    def lane(self, *, crash: Crash = no_crash, chain: SimChain | None = None) -> Lane:
+        """A fresh process: new lease holder, empty memory."""
+        return build_lane(
+            self.network,
+            self.registry,
+            database=self.database,
+            chain=chain or self.chain,
+            signer=self.signer,
+            clock=self.clock,
+            ids=self.ids,
+            crash=crash,
+        )
+
+    async def cycle(self, lane: Lane | None = None, *, times: int = 1) -> Lane:
+        """Run whole cycles of a lane; a dead holder's lease has passed by then."""
+        lane = lane or self.lane()
+        if not lane.lease.is_held:
+            await self.expire_lease()
+            await hold(self.database, lane.lease)
+        loop = PayoutLane(lane)
+        for _ in range(times):
+            await loop.cycle()
+        return lane
+
+    async def expire_lease(self) -> None:
+        """What waiting does after the holder died."""
+        async with self.database.unit_of_work() as uow:
+            await uow.execute("UPDATE gateway.leases SET expires_at = clock_timestamp()")
+
+    async def row(self, withdrawal: WithdrawalRow) -> WithdrawalRow:
+        """The row as it is now."""
+        async with self.database.unit_of_work() as uow:
+            found = await withdrawals_store.get(uow, withdrawal.id)
+        if found is None:
+            raise LookupError(str(withdrawal.id))
+        return found
+
+    async def states(self, *rows: WithdrawalRow) -> list[str]:
+        """The states of withdrawals now."""
+        return [(await self.row(row)).state for row in rows]
+
+    async def history(self, row: WithdrawalRow) -> list[str]:
+        """Every state a withdrawal had, in order."""
+        async with self.database.unit_of_work() as uow:
+            result = await uow.execute(
+                "SELECT to_state FROM ledger.state_history WHERE object_id = :id ORDER BY version",
+                {"id": row.id},
+            )
+            return list(result.scalars())
+
+    async def alarms(self) -> list[str]:
+        """Kinds of the open alarms."""
+        async with self.database.unit_of_work() as uow:
+            result = await uow.execute(
+                "SELECT kind FROM gateway.alarms WHERE cleared_at IS NULL ORDER BY kind"
+            )
+            return list(result.scalars())
+
+    def paid(self, row: WithdrawalRow, *, asset: str | None = None) -> int:
+        """How often the active chain pays exactly this amount to the row's address."""
+        wanted = (asset or row.asset, row.address_key, row.amount_minor)
+        return sum(
+            (item.asset, item.to_key, item.amount_minor) == wanted
+            for name in self.sim.active
+            for item in self.sim.blocks[name].effects.transfers
+        )
