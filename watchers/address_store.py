@@ -130,9 +130,7 @@ async def by_role(uow: Uow, *, network: str, roles: Sequence[str]) -> Sequence[R
     return result.mappings().all()
 
 
-async def pool_counts(
-    uow: Uow, *, network: str, account: int, branch: int
-) -> tuple[int, int]:
+async def pool_counts(uow: Uow, *, network: str, account: int, branch: int) -> tuple[int, int]:
     """(free rows, next index) of one derivation branch."""
     result = await uow.execute(
         "SELECT count(*) FILTER (WHERE issued_at IS NULL), coalesce(max(address_index) + 1, 0) "
@@ -140,8 +138,8 @@ async def pool_counts(
         "AND branch = :branch",
         {"network": network, "account": account, "branch": branch},
     )
-    free, following = result.one()
-    return int(free), int(following)
+    row = tuple(result.one())
+    return int(row[0]), int(row[1])
 
 
 async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]], *, at: datetime) -> None:

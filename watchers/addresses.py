@@ -91,9 +91,7 @@ async def hand_out(
         await store.lock_player_network(uow, brand=brand, player_id=player_id, network=network)
         row = await store.active(uow, brand=brand, player_id=player_id, network=network)
     if row is None:
-        row = await store.issue_next(
-            uow, brand=brand, player_id=player_id, network=network, at=at
-        )
+        row = await store.issue_next(uow, brand=brand, player_id=player_id, network=network, at=at)
     if row is None:
         raise PoolEmpty(f"no verified {network} address is free for brand {brand}")
     return _row(row)
@@ -184,9 +182,7 @@ async def derive_rows(
 
     def derive() -> list[DerivedAddress]:
         return [
-            codec.derive(
-                xpub=branch.xpub, account=branch.account, chain=branch.branch, index=index
-            )
+            codec.derive(xpub=branch.xpub, account=branch.account, chain=branch.branch, index=index)
             for index in range(start, start + count)
         ]
 

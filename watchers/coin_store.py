@@ -47,9 +47,7 @@ LIMIT :limit
 """
 
 
-async def spendable(
-    uow: Uow, *, network: str, limit: int, ancestors: int
-) -> Sequence[RowMapping]:
+async def spendable(uow: Uow, *, network: str, limit: int, ancestors: int) -> Sequence[RowMapping]:
     """Coins that a payout may take now, mined first, largest first."""
     result = await uow.execute(
         _SPENDABLE, {"network": network, "limit": limit, "ancestors": ancestors}
@@ -158,9 +156,7 @@ async def disconnect(uow: Uow, *, network: str, block_hash: str) -> None:
     )
 
 
-async def open_mined(
-    uow: Uow, *, network: str
-) -> Sequence[RowMapping]:
+async def open_mined(uow: Uow, *, network: str) -> Sequence[RowMapping]:
     """Unspent coins in blocks: what the chain must confirm in a reconciliation."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.coins c WHERE c.network = :network "

@@ -62,7 +62,7 @@ async def observe(uow: Uow, seen: Observation, *, ids: Ids, at: datetime) -> boo
     if seen.tip_height is not None and seen.height is not None:
         lag = max(0, seen.tip_height - seen.height)
     error = None if seen.error is None else redact_text(seen.error)[:ERROR_LENGTH_MAX]
-    was_healthy, version = await store.upsert_health(
+    was_healthy = await store.upsert_health(
         uow,
         {
             "network": seen.network,
@@ -84,7 +84,6 @@ async def observe(uow: Uow, seen: Observation, *, ids: Ids, at: datetime) -> boo
             event_id=ids.new_id(),
             network=seen.network,
             type="network.recovered" if is_healthy else "network.degraded",
-            version=version,
             detail={"height": seen.height, "error": error},
             at=at,
         )
@@ -97,7 +96,6 @@ async def append_network_event(
     event_id: UUID,
     network: str,
     type: str,
-    version: int,
     detail: dict[str, str | int | None],
     at: datetime,
 ) -> None:
@@ -109,7 +107,7 @@ async def append_network_event(
         type=type,
         object_kind="network",
         object_id=network_object_id(network),
-        object_version=version,
+        object_version=await store.next_event_version(uow, network=network, at=at),
         previous_state=None,
         snapshot={"network": network, **detail},
         at=at,

@@ -36,19 +36,17 @@ async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-async def due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+async def due(uow: Uow, *, network: str, height: int, final_below: int) -> Sequence[RowMapping]:
     """Inflows at their full tier that are not booked."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network AND state = 'seen' "
-        "AND book_at_height <= :height ORDER BY id FOR UPDATE",
-        {"network": network, "height": height},
+        "AND book_at_height <= :height AND height <= :final_below ORDER BY id FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below},
     )
     return result.mappings().all()
 
 
-async def book(
-    uow: Uow, *, inflow_id: UUID, reference: str, at: datetime
-) -> RowMapping:
+async def book(uow: Uow, *, inflow_id: UUID, reference: str, at: datetime) -> RowMapping:
     """The posting stands; its effect is the inflow's block."""
     result = await uow.execute(
         "UPDATE chain.inflows SET state = 'booked', posting_reference = :reference, "
@@ -69,9 +67,7 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
     return result.mappings().all()
 
 
-async def orphan(
-    uow: Uow, *, inflow_id: UUID, is_unbooked: bool, at: datetime
-) -> RowMapping:
+async def orphan(uow: Uow, *, inflow_id: UUID, is_unbooked: bool, at: datetime) -> RowMapping:
     """The block is gone. `is_unbooked`: its posting was reversed, a new cycle starts."""
     extra = (
         "posting_reference = NULL, custody_block_hash = NULL, cycle = cycle + 1, "

@@ -163,10 +163,18 @@ async def connect(
 
 
 async def book_due(
-    uow: Uow, *, family: Family, network: str, height: int, ids: Ids, at: datetime
+    uow: Uow,
+    *,
+    family: Family,
+    network: str,
+    height: int,
+    final_below: int,
+    ids: Ids,
+    at: datetime,
 ) -> int:
     """Book every inflow that reached its full tier; returns how many."""
-    rows = [_row(row) for row in await store.due(uow, network=network, height=height)]
+    found = await store.due(uow, network=network, height=height, final_below=final_below)
+    rows = [_row(row) for row in found]
     for inflow in rows:
         reference = f"inflow:{inflow.network}:{inflow.txid}:{inflow.position}:{inflow.cycle}:book"
         posting = Posting(
@@ -232,9 +240,7 @@ def _custody(family: Family, inflow: InflowRow) -> Account:
 def _effect(inflow: InflowRow) -> ChainEffect | None:
     if inflow.block_hash is None or inflow.height is None:
         return None
-    return ChainEffect(
-        network=inflow.network, block_hash=inflow.block_hash, height=inflow.height
-    )
+    return ChainEffect(network=inflow.network, block_hash=inflow.block_hash, height=inflow.height)
 
 
 def snapshot(inflow: InflowRow) -> Mapping[str, Any]:

@@ -96,6 +96,26 @@ async def set_finalised(uow: Uow, *, network: str, height: int | None) -> None:
     )
 
 
+async def next_event_version(uow: Uow, *, network: str, at: datetime) -> int:
+    """The next version of the network as the object of events."""
+    result = await uow.execute(
+        "INSERT INTO chain.cursors AS c (network, event_version, updated_at) VALUES "
+        "(:network, 1, :at) ON CONFLICT (network) DO UPDATE "
+        "SET event_version = c.event_version + 1 RETURNING event_version",
+        {"network": network, "at": at},
+    )
+    return int(result.scalar_one())
+
+
+async def share_cursor(uow: Uow, *, network: str) -> RowMapping | None:
+    """The cursor, which no follower can move while this unit of work reads around it."""
+    result = await uow.execute(
+        f"SELECT {_CURSOR} FROM chain.cursors WHERE network = :network FOR SHARE",
+        {"network": network},
+    )
+    return result.mappings().one_or_none()
+
+
 async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> None:
     """Stop following until a person clears the reason (D09)."""
     await uow.execute(
@@ -131,9 +151,7 @@ async def disconnect_block(uow: Uow, *, network: str, block_hash: str) -> None:
     )
 
 
-async def canonical_from(
-    uow: Uow, *, network: str, low: int, high: int
-) -> Sequence[RowMapping]:
+async def canonical_from(uow: Uow, *, network: str, low: int, high: int) -> Sequence[RowMapping]:
     """Canonical headers of a height range, highest first."""
     result = await uow.execute(
         "SELECT height, hash, parent_hash, time_seconds FROM chain.blocks WHERE network = "
@@ -184,14 +202,14 @@ async def latest_fee_sample(uow: Uow, *, network: str) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
-async def upsert_health(uow: Uow, values: Mapping[str, Any]) -> tuple[bool | None, int]:
-    """Write the health of a network; returns (was healthy before or None, new version)."""
+async def upsert_health(uow: Uow, values: Mapping[str, Any]) -> bool | None:
+    """Write the health of a network; returns whether it was healthy before, None: unknown."""
     before = await uow.execute(
         "SELECT is_healthy FROM chain.node_health WHERE network = :network FOR UPDATE",
         {"network": values["network"]},
     )
-    was_healthy = before.scalar_one_or_none()
-    result = await uow.execute(
+    was_healthy: bool | None = before.scalar_one_or_none()
+    await uow.execute(
         "INSERT INTO chain.node_health AS h (network, tip_height, tip_hash, height, lag_blocks, "
         "nodes_total, nodes_agreeing, is_healthy, last_error, advanced_at, observed_at) VALUES "
         "(:network, :tip_height, :tip_hash, :height, :lag_blocks, :nodes_total, "
@@ -204,12 +222,10 @@ async def upsert_health(uow: Uow, values: Mapping[str, Any]) -> tuple[bool | Non
         "nodes_total = excluded.nodes_total, nodes_agreeing = excluded.nodes_agreeing, "
         "is_healthy = excluded.is_healthy, last_error = excluded.last_error, "
         "advanced_at = CASE WHEN excluded.tip_hash IS NULL OR excluded.tip_hash = h.tip_hash "
-        "THEN h.advanced_at ELSE excluded.advanced_at END, observed_at = excluded.observed_at, "
-        "version = h.version + CASE WHEN h.is_healthy = excluded.is_healthy THEN 0 ELSE 1 END "
-        "RETURNING version",
+        "THEN h.advanced_at ELSE excluded.advanced_at END, observed_at = excluded.observed_at",
         values,
     )
-    return was_healthy, int(result.scalar_one())
+    return was_healthy
 
 
 async def health_rows(uow: Uow) -> Sequence[RowMapping]:
@@ -234,9 +250,7 @@ async def raise_alarm(
     )
 
 
-async def ask_probe(
-    uow: Uow, *, probe_id: UUID, network: str, kind: str, at: datetime
-) -> None:
+async def ask_probe(uow: Uow, *, probe_id: UUID, network: str, kind: str, at: datetime) -> None:
     """A question for the watcher of a network."""
     await uow.execute(
         "INSERT INTO chain.probes (id, network, kind, state, asked_at) VALUES "

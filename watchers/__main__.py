@@ -1,0 +1,164 @@
+"""Role `cage watch NETWORK`: the composition root of one watcher.
+
+Reads settings, opens engine and chain, builds objects by constructor, starts one TaskGroup. A
+SIGTERM cancels the group; rows say where to go on, so the exit needs no ceremony.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import start_http_server
+
+from config.clock import SystemClock, Waker
+from config.database import Database, async_url
+from config.errors import ConfigError
+from config.ids import SystemIds
+from config.logs import configure_logs, get_logger
+from config.registry import Registry, load_registry
+from config.selfcheck import check_start
+from config.settings import Settings, load_settings
+from watchers import quorum
+from watchers.chain import Chain
+from watchers.errors import WrongNetwork
+from watchers.follower import Follower
+from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, supervise
+from watchers.metrics import Metrics
+from watchers.network import Network
+from watchers.registry import build_chain
+
+log = get_logger("watchers.main")
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+CLOSE_TIMEOUT_SECONDS = 5.0
+DEV_CHAINS = frozenset({"regtest", "dev"})  # short chains of our own: followed from genesis
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one watcher; returns the exit code of CONTRACT 2."""
+    parser = argparse.ArgumentParser(prog="cage watch", description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("--config", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    try:
+        registry = load_registry(load_settings(options.config))
+        configure_logs(level=registry.settings.logs.level)
+        if options.network not in registry.chains:
+            raise ConfigError(
+                f"network {options.network} is not configured",
+                hint=f"known: {', '.join(sorted(registry.chains))}",
+            )
+        quorum.require_reachable(options.network, registry.settings.networks[options.network])
+        return uvloop.run(run(registry, options.network))
+    except ConfigError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        sys.stderr.write(f"cage watch: {error}{hint}\n")
+        return EXIT_USAGE
+    except WrongNetwork as error:
+        sys.stderr.write(f"cage watch: {error}\n")
+        return EXIT_FAILED
+
+
+async def run(registry: Registry, name: str) -> int:
+    """Build and run until SIGTERM or SIGINT."""
+    settings = registry.settings
+    clock = SystemClock(offset_seconds=settings.test_clock_offset_seconds)
+    network = Network(
+        spec=registry.chains[name],
+        assets=registry.assets,
+        ids=SystemIds(clock),
+        reversed_per_step_max=registry.policy.limits.deposits_reversed_per_step_max,
+    )
+    database = Database(
+        async_url(settings.role_url("watchers")),
+        pool_size=settings.database.pool_size,
+        application_name=f"cage-watch-{name}",
+    )
+    nodes = settings.networks[name]
+    chain = build_chain(
+        network.spec,
+        [node.url_with_credentials() for node in nodes.nodes],
+        registry.assets.values(),
+        clock=clock,
+        timeout_seconds=nodes.request_timeout_seconds,
+    )
+    metrics = Metrics(name)
+    _serve_metrics(settings, name, metrics)
+    try:
+        async with database.engine.connect() as connection:
+            await check_start(connection)
+        group = asyncio.create_task(_loops(settings, network, chain, database, clock, metrics))
+        _cancel_on_signals(group)
+        log.info("watch.started", network=name, chain=network.spec.chain)
+        try:
+            await group
+        except asyncio.CancelledError:
+            log.info("watch.stopped", network=name)
+    finally:
+        await _close(chain, database)
+    return EXIT_DONE
+
+
+async def _loops(
+    settings: Settings,
+    network: Network,
+    chain: Chain,
+    database: Database,
+    clock: SystemClock,
+    metrics: Metrics,
+) -> None:
+    spec = network.spec
+    follower = Follower(
+        chain=chain,
+        network=network,
+        database=database,
+        clock=clock,
+        holder=f"{os.getpid()}-{network.ids.new_id().hex}",
+        start_height=0 if spec.chain in DEV_CHAINS else None,
+    )
+    follow = FollowLoop(
+        follower=follower,
+        chain=chain,
+        network=network,
+        database=database,
+        clock=clock,
+        waker=Waker(poll_seconds=spec.poll_seconds),
+        node_count=len(settings.networks[network.name].nodes),
+        metrics=metrics,
+    )
+    fee = FeeLoop(chain=chain, network=network, database=database, clock=clock)
+    keys = PoolLoop(chain=chain, network=network, settings=settings, database=database, clock=clock)
+    probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
+    async with asyncio.TaskGroup() as tasks:
+        for name, loop in (("follow", follow), ("fees", fee), ("pool", keys), ("probes", probe)):
+            tasks.create_task(supervise(name, loop.run, clock=clock, network=network.name))
+
+
+def _serve_metrics(settings: Settings, name: str, metrics: Metrics) -> None:
+    """The port is `metrics.ports."watch-<network>"`; none or 0: no listener."""
+    port = settings.metrics.ports.get(f"watch-{name}", 0)
+    if port:
+        start_http_server(port, addr=settings.metrics.host, registry=metrics.registry)
+
+
+def _cancel_on_signals(task: "asyncio.Task[None]") -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+
+
+async def _close(chain: Chain, database: Database) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            await chain.close()
+            await database.close()
+    except TimeoutError:
+        log.warning("watch.close_timeout")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

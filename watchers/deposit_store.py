@@ -1,0 +1,314 @@
+"""SQL of deposits. State changes go through `ledger.lifecycle`; everything else is here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_NAMES = (
+    "id", "brand", "player_id", "network", "txid", "position", "cycle", "asset", "amount",
+    "address_id", "address", "state", "prior_state", "substatus", "sweep_state", "is_internal",
+    "is_coinbase", "block_hash", "height", "min_depth", "full_depth", "provisional_at_height",
+    "final_at_height", "orphaned_at_height", "absent_at_height", "conflict_txid",
+    "conflict_final_at_height", "credited_stage", "custody_block_hash", "custody_height",
+    "version", "first_seen_at", "state_at",
+)  # fmt: skip
+_COLUMNS = ", ".join(f"d.{name}" for name in _NAMES)
+
+
+async def known(
+    uow: Uow, *, network: str, keys: Sequence[tuple[str, str, str]]
+) -> Sequence[RowMapping]:
+    """Deposits by (txid, position, coinbase hash), locked."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS}, k.coinbase_hash FROM chain.deposit_keys k "
+        "JOIN chain.deposits d ON d.id = k.deposit_id "
+        "WHERE k.network = :network AND (k.txid, k.position, k.coinbase_hash) IN "
+        "(SELECT * FROM unnest(CAST(:txids AS text[]), CAST(:positions AS text[]), "
+        "CAST(:hashes AS text[]))) ORDER BY d.id FOR UPDATE OF d",
+        {
+            "network": network,
+            "txids": [key[0] for key in keys],
+            "positions": [key[1] for key in keys],
+            "hashes": [key[2] for key in keys],
+        },
+    )
+    return result.mappings().all()
+
+
+async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """New deposits with their keys; a key that exists makes the whole unit of work fail."""
+    await uow.execute(
+        "INSERT INTO chain.deposits (id, brand, player_id, network, txid, position, asset, amount, "
+        "address_id, address, state, is_internal, is_coinbase, block_hash, height, min_depth, "
+        "full_depth, provisional_at_height, final_at_height, sender_key, sender_nonce, "
+        "first_seen_at, state_at) VALUES (:id, :brand, :player_id, :network, :txid, :position, "
+        ":asset, :amount, :address_id, :address, :state, :is_internal, :is_coinbase, :block_hash, "
+        ":height, :min_depth, :full_depth, :provisional_at_height, :final_at_height, "
+        ":sender_key, :sender_nonce, :at, :at)",
+        [{name: value for name, value in row.items() if name != "coinbase_hash"} for row in rows],
+    )
+    await uow.execute(
+        "INSERT INTO chain.deposit_keys (network, txid, position, coinbase_hash, deposit_id) "
+        "VALUES (:network, :txid, :position, :coinbase_hash, :id)",
+        [
+            {name: row[name] for name in ("network", "txid", "position", "coinbase_hash", "id")}
+            for row in rows
+        ],
+    )
+
+
+async def insert_inputs(uow: Uow, *, network: str, inputs: Sequence[tuple[str, int, str]]) -> None:
+    """Inputs of txs that pay players: (outpoint txid, vout, txid)."""
+    await uow.execute(
+        "INSERT INTO chain.deposit_inputs (network, outpoint_txid, outpoint_vout, txid) "
+        "SELECT :network, s.* FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
+        "CAST(:spenders AS text[])) AS s ON CONFLICT DO NOTHING",
+        {
+            "network": network,
+            "txids": [item[0] for item in inputs],
+            "vouts": [item[1] for item in inputs],
+            "spenders": [item[2] for item in inputs],
+        },
+    )
+
+
+async def set_sender(
+    uow: Uow, *, deposit_ids: Sequence[UUID], sender_key: str, sender_nonce: int
+) -> None:
+    """Who sent a deposit's tx, at which nonce (account chains)."""
+    await uow.execute(
+        "UPDATE chain.deposits SET sender_key = :key, sender_nonce = :nonce "
+        "WHERE id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(deposit_ids), "key": sender_key, "nonce": sender_nonce},
+    )
+
+
+async def include_orphaned(
+    uow: Uow, *, deposit_id: UUID, changes: Mapping[str, Any], at: datetime
+) -> None:
+    """An orphaned deposit is in a block again: locked until its tier, so the state stays."""
+    assignments = ", ".join(f"{name} = :{name}" for name in changes)
+    await uow.execute(
+        f"UPDATE chain.deposits SET {assignments} WHERE id = :id AND state = 'orphaned'",
+        {**changes, "id": deposit_id},
+    )
+
+
+async def leave_block_orphaned(
+    uow: Uow, *, deposit_ids: Sequence[UUID], orphaned_at: int, absent_at: int
+) -> None:
+    """Orphaned deposits whose new block left the chain, too."""
+    await uow.execute(
+        "UPDATE chain.deposits SET block_hash = NULL, height = NULL, "
+        "provisional_at_height = NULL, final_at_height = NULL, "
+        "orphaned_at_height = :orphaned_at, absent_at_height = :absent_at "
+        "WHERE id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(deposit_ids), "orphaned_at": orphaned_at, "absent_at": absent_at},
+    )
+
+
+async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
+    """Deposits of a block."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        "AND d.block_hash = :hash ORDER BY d.id",
+        {"network": network, "hash": block_hash},
+    )
+    return result.mappings().all()
+
+
+# Each branch runs on its partial index; `final` needs the chain's own finality where it exists.
+_DUE = f"""
+SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
+    SELECT id FROM chain.deposits WHERE network = :network
+        AND state IN ('pending', 'orphaned') AND provisional_at_height <= :height
+    UNION
+    SELECT id FROM chain.deposits WHERE network = :network
+        AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum')
+        AND final_at_height <= :height AND height <= :final_below
+    UNION
+    SELECT id FROM chain.deposits WHERE network = :network
+        AND conflict_final_at_height <= :height AND state = 'orphaned' AND block_hash IS NULL
+) ORDER BY d.id
+"""
+
+
+async def due(uow: Uow, *, network: str, height: int, final_below: int) -> Sequence[RowMapping]:
+    """Deposits with a threshold at or below `height`: one statement, whatever is open."""
+    result = await uow.execute(
+        _DUE, {"network": network, "height": height, "final_below": final_below}
+    )
+    return result.mappings().all()
+
+
+async def absent_due(uow: Uow, *, network: str, height: int, limit: int) -> Sequence[RowMapping]:
+    """Orphaned deposits that no block had for T blocks."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        "AND d.state = 'orphaned' AND d.block_hash IS NULL AND d.absent_at_height <= :height "
+        "ORDER BY d.id LIMIT :limit",
+        {"network": network, "height": height, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def lock(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """Re-read under row locks, after the players' locks were taken."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id = ANY(CAST(:ids AS uuid[])) "
+        "ORDER BY d.id FOR UPDATE",
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def mark_booked(
+    uow: Uow, *, deposit_id: UUID, stage: str, block_hash: str, height: int
+) -> None:
+    """Its custody entry stands, with the effect of this block."""
+    await uow.execute(
+        "UPDATE chain.deposits SET credited_stage = :stage, custody_block_hash = :hash, "
+        "custody_height = :height, final_at_height = NULL WHERE id = :id",
+        {"id": deposit_id, "stage": stage, "hash": block_hash, "height": height},
+    )
+
+
+async def mark_conflicts_by_input(
+    uow: Uow,
+    *,
+    network: str,
+    spends: Sequence[tuple[str, int, str]],
+    block_hash: str,
+    height: int,
+) -> None:
+    """A block spends an input of a deposit's tx by another tx."""
+    await uow.execute(
+        "UPDATE chain.deposits d SET conflict_txid = s.spender, conflict_hash = :hash, "
+        "conflict_final_at_height = :height + d.full_depth - 1 "
+        "FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
+        "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
+        "JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
+        "AND i.outpoint_vout = s.vout AND i.txid <> s.spender "
+        "WHERE d.txid = i.txid AND d.network = :network",
+        {
+            "network": network,
+            "hash": block_hash,
+            "height": height,
+            "txids": [spend[0] for spend in spends],
+            "vouts": [spend[1] for spend in spends],
+            "spenders": [spend[2] for spend in spends],
+        },
+    )
+
+
+async def mark_conflicts_by_nonce(
+    uow: Uow,
+    *,
+    network: str,
+    sends: Sequence[tuple[str, int, str]],
+    block_hash: str,
+    height: int,
+) -> None:
+    """A block has another tx at the sender and nonce of a deposit's tx."""
+    await uow.execute(
+        "UPDATE chain.deposits d SET conflict_txid = s.txid, conflict_hash = :hash, "
+        "conflict_final_at_height = :height + d.full_depth - 1 "
+        "FROM unnest(CAST(:keys AS text[]), CAST(:nonces AS bigint[]), "
+        "CAST(:txids AS text[])) AS s (key, nonce, txid) "
+        "WHERE d.network = :network AND d.sender_key = s.key AND d.sender_nonce = s.nonce "
+        "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned')",
+        {
+            "network": network,
+            "hash": block_hash,
+            "height": height,
+            "keys": [send[0] for send in sends],
+            "nonces": [send[1] for send in sends],
+            "txids": [send[2] for send in sends],
+        },
+    )
+
+
+async def clear_conflicts(uow: Uow, *, network: str, block_hash: str) -> None:
+    """The block with the conflicting tx left the chain."""
+    await uow.execute(
+        "UPDATE chain.deposits SET conflict_txid = NULL, conflict_hash = NULL, "
+        "conflict_final_at_height = NULL WHERE network = :network AND conflict_hash = :hash",
+        {"network": network, "hash": block_hash},
+    )
+
+
+async def get(uow: Uow, deposit_id: UUID) -> RowMapping | None:
+    """One deposit, as far as row-level security shows it."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id = :id", {"id": deposit_id}
+    )
+    return result.mappings().one_or_none()
+
+
+async def find(
+    uow: Uow, *, filters: Mapping[str, Any], before: UUID | None, limit: int
+) -> Sequence[RowMapping]:
+    """Deposits, newest first. Filters: brand, state, player_id, asset, txid, created_after."""
+    clauses = ["true"]
+    for name in filters:
+        clauses.append(
+            "d.first_seen_at > :created_after" if name == "created_after" else f"d.{name} = :{name}"
+        )
+    if before is not None:
+        clauses.append("d.id < :before")
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE {' AND '.join(clauses)} "
+        "ORDER BY d.id DESC LIMIT :limit",
+        {**filters, "limit": limit} | ({} if before is None else {"before": before}),
+    )
+    return result.mappings().all()
+
+
+async def sums(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
+    """Sums of a player's deposits by asset, state and what an orphaned one had been."""
+    result = await uow.execute(
+        "SELECT asset, state, prior_state, sum(amount) AS total FROM chain.deposits "
+        "WHERE brand = :brand AND player_id = :player_id GROUP BY asset, state, prior_state",
+        {"brand": brand, "player_id": player_id},
+    )
+    return result.mappings().all()
+
+
+async def unfinished(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
+    """Provisional and orphaned sums of a player by asset (the lock rule)."""
+    result = await uow.execute(
+        "SELECT asset, state, sum(amount) AS total FROM chain.deposits "
+        "WHERE brand = :brand AND player_id = :player_id AND (state = 'provisional' "
+        "OR (state = 'orphaned' AND prior_state IN ('provisional', 'final'))) "
+        "AND state IN ('detected', 'pending', 'provisional', 'orphaned', 'on_hold') "
+        "GROUP BY asset, state",
+        {"brand": brand, "player_id": player_id},
+    )
+    return result.mappings().all()
+
+
+async def has_orphaned_since(uow: Uow, *, brand: str, player_id: str, since: datetime) -> bool:
+    """Whether a credited deposit of the player is orphaned, and became so after `since`."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM chain.deposits WHERE brand = :brand "
+        "AND player_id = :player_id AND state = 'orphaned' "
+        "AND prior_state IN ('provisional', 'final') AND state_at >= :since)",
+        {"brand": brand, "player_id": player_id, "since": since},
+    )
+    return bool(result.scalar_one())
+
+
+async def unposted(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
+    """Mined up to a height, with no custody effect of that block in the ledger (HOUSE 7)."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        "AND d.height <= :height AND d.custody_block_hash IS DISTINCT FROM d.block_hash "
+        "ORDER BY d.id",
+        {"network": network, "height": height},
+    )
+    return result.mappings().all()

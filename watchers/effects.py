@@ -1,0 +1,198 @@
+"""Everything that one block, or its loss, changes: the single place that orders the effects.
+
+Runs inside the follower's unit of work, next to the cursor. It must not call a node. Matching is
+by key only, never by address text (D27); what no player has is an inflow (D24, D25); outputs of
+our own transactions to our own wallets are neither (D18).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from config.assets import AssetSpec
+from config.chains import Family
+from config.database import Uow
+from watchers import addresses, coin_store, deposit_blocks, inflows, outgoing_blocks, store
+from watchers.addresses import AddressRole, AddressRow
+from watchers.chain import Block, MempoolTx, Transfer
+from watchers.network import Network
+
+Match = tuple[Transfer, AddressRow, AssetSpec]
+
+
+async def connect(
+    uow: Uow, network: Network, block: Block, *, finalised_height: int | None, at: datetime
+) -> None:
+    """Apply a block whose parent is the cursor's block."""
+    ref = block.ref
+    await store.connect_block(
+        uow,
+        network=network.name,
+        block_hash=ref.hash,
+        height=ref.height,
+        parent_hash=ref.parent_hash,
+        time_seconds=ref.time_seconds,
+    )
+    keys = {item.to_key for item in block.transfers} | {item.sender_key for item in block.sends}
+    own = await addresses.by_keys(uow, network=network.name, keys=sorted(keys))
+    ours = await outgoing_blocks.own_txids(uow, network, block.txids)
+    matches = _matches(network, block.transfers, own)
+    await deposit_blocks.connect(
+        uow, network, block, _of_players(matches), internal_txids=ours, at=at
+    )
+    await inflows.connect(
+        uow,
+        block,
+        _foreign_inflows(network, matches, ours),
+        network=network.name,
+        ids=network.ids,
+        at=at,
+    )
+    if network.family is Family.BITCOIN:
+        await _connect_coins(uow, network, block, matches, ours)
+    await outgoing_blocks.connect(uow, network, block, own_keys=frozenset(own), at=at)
+    await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
+
+
+async def settle_due(
+    uow: Uow, network: Network, *, height: int, finalised_height: int | None, at: datetime
+) -> None:
+    """Every threshold that tip `height` reaches."""
+    await deposit_blocks.settle_due(
+        uow, network, height=height, finalised_height=finalised_height, at=at
+    )
+    await inflows.book_due(
+        uow,
+        family=network.family,
+        network=network.name,
+        height=height,
+        final_below=network.final_below(height=height, finalised_height=finalised_height),
+        ids=network.ids,
+        at=at,
+    )
+    await outgoing_blocks.settle_due(uow, network, height=height, at=at)
+
+
+async def disconnect(
+    uow: Uow, network: Network, *, block_hash: str, height: int, at: datetime
+) -> None:
+    """Take back the block that the cursor stands on."""
+    await store.disconnect_block(uow, network=network.name, block_hash=block_hash)
+    await deposit_blocks.disconnect(uow, network, block_hash=block_hash, height=height, at=at)
+    assigned = await inflows.disconnect(
+        uow, network=network.name, block_hash=block_hash, ids=network.ids, at=at
+    )
+    if assigned:
+        await store.raise_alarm(
+            uow,
+            alarm_id=network.ids.new_id(),
+            kind="inflow_orphaned",
+            network=network.name,
+            detail=f"{len(assigned)} inflows already assigned lost their block {block_hash}",
+            at=at,
+        )
+    if network.family is Family.BITCOIN:
+        await coin_store.disconnect(uow, network=network.name, block_hash=block_hash)
+    await outgoing_blocks.disconnect(uow, network, block_hash=block_hash, at=at)
+
+
+async def observe_mempool(
+    uow: Uow, network: Network, txs: Sequence[MempoolTx], *, at: datetime
+) -> int:
+    """Record deposits seen unconfirmed; returns how many are new. Nothing is credited."""
+    transfers = [transfer for tx in txs for transfer in tx.transfers]
+    own = await addresses.by_keys(
+        uow, network=network.name, keys=sorted({item.to_key for item in transfers})
+    )
+    txids = [tx.txid for tx in txs]
+    ours = await outgoing_blocks.own_txids(uow, network, txids)
+    if ours:
+        await outgoing_blocks.see(uow, network, sorted(ours), at=at)
+    found = _of_players(_matches(network, transfers, own))
+    return await deposit_blocks.detect(uow, network, txs, found, internal_txids=ours, at=at)
+
+
+def _matches(
+    network: Network, transfers: Sequence[Transfer], own: dict[str, AddressRow]
+) -> list[Match]:
+    """Listed assets of a positive amount to own keys; a value of zero is no transfer (D21)."""
+    found = []
+    for transfer in transfers:
+        address = own.get(transfer.to_key)
+        asset = network.asset(transfer.asset)
+        if address is not None and asset is not None and transfer.amount_minor > 0:
+            found.append((transfer, address, asset))
+    return found
+
+
+def _of_players(matches: Sequence[Match]) -> list[Match]:
+    return [item for item in matches if item[1].player_id is not None]
+
+
+def _foreign_inflows(
+    network: Network, matches: Sequence[Match], ours: frozenset[str]
+) -> list[tuple[Transfer, AddressRow, int]]:
+    return [
+        (
+            transfer,
+            address,
+            network.depths(
+                asset, transfer.amount_minor, is_coinbase=transfer.is_coinbase
+            ).full_depth,
+        )
+        for transfer, address, asset in matches
+        if address.player_id is None and transfer.txid not in ours
+    ]
+
+
+async def _connect_coins(
+    uow: Uow,
+    network: Network,
+    block: Block,
+    matches: Sequence[Match],
+    ours: frozenset[str],
+) -> None:
+    rows = [
+        _coin(network, block, transfer, address, asset, is_ours=transfer.txid in ours)
+        for transfer, address, asset in matches
+    ]
+    if rows:
+        await coin_store.upsert_mined(uow, rows)
+    if block.spends:
+        await coin_store.mark_spent(
+            uow,
+            network=network.name,
+            spends=[
+                (spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in block.spends
+            ],
+            block_hash=block.ref.hash,
+            height=block.ref.height,
+        )
+
+
+def _coin(
+    network: Network,
+    block: Block,
+    transfer: Transfer,
+    address: AddressRow,
+    asset: AssetSpec,
+    *,
+    is_ours: bool,
+) -> dict[str, Any]:
+    depths = network.depths(asset, transfer.amount_minor, is_coinbase=transfer.is_coinbase)
+    return {
+        "network": network.name,
+        "txid": transfer.txid,
+        "vout": int(transfer.position.removeprefix("out:")),
+        "asset": transfer.asset,
+        "amount": transfer.amount_minor,
+        "address_id": address.id,
+        "key": address.key,
+        "path": address.path,
+        "previous_tx": block.raw_txs[transfer.txid],
+        "is_own_change": is_ours and address.role is not AddressRole.DEPOSIT,
+        "is_coinbase": transfer.is_coinbase,
+        "block_hash": block.ref.hash,
+        "height": block.ref.height,
+        "spendable_at_height": block.ref.height + depths.full_depth - 1,
+    }

@@ -1,0 +1,350 @@
+"""Follows one network's tip: connects and disconnects blocks in order, each in one unit of work.
+
+Owns the cursor and its lease. Position is a hash, never a height (CASES law 2): a fork is found by
+walking stored headers back to the node's chain, so a reorg to the same height (D07), while nobody
+watched (D08), or there and back again (D06) are one case. A node that fails, answers null or lags
+never moves the cursor (N11, N18). It knows nothing of deposits: `effects.py` does.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from config.clock import Clock
+from config.database import Database, Uow
+from config.logs import get_logger
+from watchers import deposit_blocks, effects, health, store
+from watchers.chain import BlockRef, Chain, TxPlace
+from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
+from watchers.network import Network
+
+log = get_logger("watchers.follower")
+
+LEASE_SECONDS = 30.0  # a standby follows this long after the holder died; renewed every poll
+BLOCKS_PER_ROUND = 200  # then the lease is renewed and others of the loop get their turn
+
+
+class Crash(Protocol):
+    """Named points between two steps, for tests that kill a process there."""
+
+    def __call__(self, point: str) -> None: ...
+
+
+def no_crash(point: str) -> None:
+    """Production: nothing happens at a crash point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where the follower stands under its fence; `hash` None before the first block."""
+
+    height: int | None
+    hash: str | None
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A block was connected."""
+
+    ref: BlockRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected:
+    """A block was disconnected."""
+
+    height: int
+    hash: str
+
+
+Step = Connected | Disconnected
+
+
+class Follower:
+    """The follower of one network. `start_height` None: begin at the tip of the first run."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        network: Network,
+        database: Database,
+        clock: Clock,
+        holder: str,
+        start_height: int | None,
+        crash: Crash = no_crash,
+    ) -> None:
+        self._chain = chain
+        self._network = network
+        self._database = database
+        self._clock = clock
+        self._holder = holder
+        self._start_height = start_height
+        self._crash = crash
+        self._finalised: int | None = None
+
+    async def take_lease(self) -> Position | None:
+        """Take or renew the lease; None while another instance holds it.
+
+        Raises ReorgTooDeep while the network is stopped for a person (D09).
+        """
+        at = self._clock.now()
+        async with self._database.unit_of_work() as uow:
+            row = await store.take_lease(
+                uow,
+                network=self._network.name,
+                holder=self._holder,
+                at=at,
+                expires_at=at + timedelta(seconds=LEASE_SECONDS),
+            )
+        if row is None:
+            return None
+        if row["stopped_reason"] is not None:
+            raise ReorgTooDeep(row["stopped_reason"])
+        return Position(height=row["height"], hash=row["hash"], fence=row["fence"])
+
+    async def drop_lease(self) -> None:
+        """Let a standby follow at once."""
+        async with self._database.unit_of_work() as uow:
+            await store.drop_lease(uow, network=self._network.name, holder=self._holder)
+
+    async def follow(self, position: Position) -> list[Step]:
+        """Move towards the node's tip, at most BLOCKS_PER_ROUND blocks; returns what was done.
+
+        Raises NodeUnavailable (try again), LeaseLost, ReorgTooDeep (stop the network).
+        """
+        reader = self._chain.reader
+        tip = await reader.tip()
+        finalised = await reader.finalised_height()
+        steps: list[Step] = []
+        if position.hash is None:
+            first = await self._first_block(tip)
+            await self._store_history(first)
+            position = await self._connect(position, first, finalised)
+            steps.append(Connected(ref=first))
+        for stale in await self._stale_blocks(position, tip):
+            position = await self._disconnect(position, stale)
+            steps.append(Disconnected(height=stale.height, hash=stale.hash))
+        while len(steps) < BLOCKS_PER_ROUND:
+            following = await self._next(position)
+            if following is None:
+                break
+            position = await self._connect(position, following, finalised)
+            steps.append(Connected(ref=following))
+        if not steps and finalised != self._finalised:
+            await self._settle(position, finalised)
+        self._finalised = finalised
+        return steps
+
+    async def _settle(self, position: Position, finalised: int | None) -> None:
+        """No new block, but the chain's own finality moved."""
+        at = self._clock.now()
+
+        async def work(uow: Uow) -> None:
+            height = await self._hold(uow, position)
+            await store.set_finalised(uow, network=self._network.name, height=finalised)
+            await effects.settle_due(
+                uow, self._network, height=height, finalised_height=finalised, at=at
+            )
+
+        await self._database.run(work)
+
+    async def observe_mempool(self, position: Position) -> int:
+        """Record what the node's mempool pays to players; returns how many deposits are new."""
+        txs = await self._chain.reader.mempool()
+        if not txs:
+            return 0
+        at = self._clock.now()
+
+        async def work(uow: Uow) -> int:
+            await self._hold(uow, position)
+            return await effects.observe_mempool(uow, self._network, txs, at=at)
+
+        return await self._database.run(work)
+
+    async def reverse_absent(self, position: Position) -> int:
+        """Reverse orphaned deposits that neither chain nor mempool had for T blocks."""
+        height = position.height
+        if height is None:
+            return 0
+        async with self._database.unit_of_work() as uow:
+            due = await deposit_blocks.absent_due(
+                uow, self._network, height=height, limit=self._network.reversed_per_step_max
+            )
+        absent = [
+            deposit.id
+            for deposit in due
+            if (await self._chain.reader.tx_status(deposit.txid)).place is TxPlace.UNKNOWN
+        ]
+        if not absent:
+            return 0
+        at = self._clock.now()
+
+        async def work(uow: Uow) -> int:
+            await self._hold(uow, position)
+            return await deposit_blocks.reverse_absent(
+                uow, self._network, absent, height=height, at=at
+            )
+
+        return await self._database.run(work)
+
+    async def _hold(self, uow: Uow, position: Position) -> int:
+        """Lock the cursor for work beside the blocks; the height under our fence."""
+        row = await store.lock_cursor(uow, network=self._network.name, fence=position.fence)
+        if row is None or row["hash"] is None or row["stopped_reason"] is not None:
+            raise LeaseLost(f"{self._network.name}: the cursor is not ours")
+        return int(row["height"])
+
+    async def _first_block(self, tip: BlockRef) -> BlockRef:
+        if self._start_height is None or self._start_height >= tip.height:
+            return tip
+        ref = await self._chain.reader.ref_at(self._start_height)
+        if ref is None:
+            raise NodeUnavailable(f"no header at start height {self._start_height}")
+        return ref
+
+    async def _store_history(self, first: BlockRef) -> None:
+        """Headers below the first block, so that a reorg of the very first one can be walked."""
+        history: list[BlockRef] = []
+        below = first
+        lowest = max(0, first.height - self._network.spec.reorg_limit_blocks)
+        for height in range(first.height - 1, lowest - 1, -1):
+            ref = await self._chain.reader.ref_at(height)
+            if ref is None or ref.hash != below.parent_hash:
+                raise NodeUnavailable(f"header {height} is not the parent of the next one")
+            history.append(ref)
+            below = ref
+        async with self._database.unit_of_work() as uow:
+            for ref in history:
+                await store.connect_block(
+                    uow,
+                    network=self._network.name,
+                    block_hash=ref.hash,
+                    height=ref.height,
+                    parent_hash=ref.parent_hash,
+                    time_seconds=ref.time_seconds,
+                )
+
+    async def _next(self, position: Position) -> BlockRef | None:
+        """The block on top of ours, or None at the tip and when the chain has just changed."""
+        if position.height is None:
+            return None
+        ref = await self._chain.reader.ref_at(position.height + 1)
+        if ref is None or ref.parent_hash != position.hash:
+            return None
+        return ref
+
+    async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
+        """Our blocks that the node's chain does not have, highest first.
+
+        A node whose tip is one of our own earlier blocks only lags: nothing is disconnected
+        towards a mere prefix of what we know.
+        """
+        if position.height is None or position.hash is None or tip.hash == position.hash:
+            return []
+        current = await self._chain.reader.ref_at(position.height)
+        if current is not None and current.hash == position.hash:
+            return []
+        limit = self._network.spec.reorg_limit_blocks
+        stale: list[BlockRef] = []
+        low = max(0, position.height - limit - 1)
+        async with self._database.unit_of_work() as uow:
+            rows = await store.canonical_from(
+                uow, network=self._network.name, low=low, high=position.height
+            )
+        if any(row["height"] == tip.height and row["hash"] == tip.hash for row in rows):
+            return []
+        for row in rows:
+            ref = await self._chain.reader.ref_at(row["height"])
+            if ref is not None and ref.hash == row["hash"]:
+                return stale
+            stale.append(
+                BlockRef(
+                    height=row["height"],
+                    hash=row["hash"],
+                    parent_hash=row["parent_hash"],
+                    time_seconds=row["time_seconds"],
+                )
+            )
+            if len(stale) > limit:
+                break
+        raise ReorgTooDeep(
+            f"{self._network.name}: no common block within {limit} blocks below "
+            f"{position.height}; the node's tip is {tip.height} {tip.hash}"
+        )
+
+    async def _connect(self, position: Position, ref: BlockRef, finalised: int | None) -> Position:
+        block = await self._chain.reader.block(ref.hash)
+        if block.ref.hash != ref.hash or block.ref.parent_hash != ref.parent_hash:
+            raise NodeUnavailable(f"block {ref.hash}: the node answered with another one")
+        at = self._clock.now()
+
+        async def work(uow: Uow) -> None:
+            await self._move(uow, position, height=ref.height, block_hash=ref.hash)
+            await store.set_finalised(uow, network=self._network.name, height=finalised)
+            await effects.connect(uow, self._network, block, finalised_height=finalised, at=at)
+            self._crash("block.before_commit")
+
+        await self._database.run(work)
+        self._crash("block.after_commit")
+        log.debug("block.connected", network=self._network.name, height=ref.height, hash=ref.hash)
+        return Position(height=ref.height, hash=ref.hash, fence=position.fence)
+
+    async def _disconnect(self, position: Position, stale: BlockRef) -> Position:
+        at = self._clock.now()
+
+        async def work(uow: Uow) -> None:
+            await self._move(uow, position, height=stale.height - 1, block_hash=stale.parent_hash)
+            await effects.disconnect(
+                uow, self._network, block_hash=stale.hash, height=stale.height, at=at
+            )
+            self._crash("reorg.before_commit")
+
+        await self._database.run(work)
+        self._crash("reorg.after_commit")
+        log.warning(
+            "block.disconnected",
+            network=self._network.name,
+            height=stale.height,
+            hash=stale.hash,
+        )
+        return Position(height=stale.height - 1, hash=stale.parent_hash, fence=position.fence)
+
+    async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
+        """First in the unit of work: a second watcher waits here and then finds it moved."""
+        is_ours = await store.move_cursor(
+            uow,
+            network=self._network.name,
+            expected_hash=position.hash,
+            fence=position.fence,
+            height=height,
+            block_hash=block_hash,
+            at=self._clock.now(),
+        )
+        if not is_ours:
+            raise LeaseLost(f"{self._network.name}: another watcher moved the cursor")
+
+    async def stop(self, reason: str) -> None:
+        """Stop the network loudly: alarm, event, and a cursor that nobody moves (D05, D09)."""
+        at = self._clock.now()
+        name, ids = self._network.name, self._network.ids
+        async with self._database.unit_of_work() as uow:
+            await store.stop(uow, network=name, reason=reason, at=at)
+            await store.raise_alarm(
+                uow,
+                alarm_id=ids.new_id(),
+                kind="reorg_too_deep",
+                network=name,
+                detail=reason,
+                at=at,
+            )
+            await health.append_network_event(
+                uow,
+                event_id=ids.new_id(),
+                network=name,
+                type="network.reorg",
+                detail={"reason": reason, "is_stopped": 1},
+                at=at,
+            )
+        log.error("network.stopped", network=name, reason=reason)

@@ -1,0 +1,269 @@
+"""The loops of one watcher process: follow, sample fees, fill the address pool, answer probes.
+
+Owns their pace and their supervision. Each loop may die at any line: the next round continues from
+rows. Loops other than `FollowLoop` need no lease, because what they write is idempotent.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from config.chains import Family
+from config.clock import Clock, Waker
+from config.database import Database
+from config.errors import ConfigError
+from config.logs import get_logger
+from config.settings import Settings
+from watchers import addresses, fees, health, nonces, pool, probes
+from watchers.addresses import AddressRole
+from watchers.chain import Chain
+from watchers.errors import LeaseLost, NodeError, ReorgTooDeep
+from watchers.follower import Connected, Disconnected, Follower, Position, Step
+from watchers.metrics import Metrics
+from watchers.network import Network
+
+log = get_logger("watchers.loops")
+
+BACKOFF_FIRST_SECONDS = 0.5
+BACKOFF_LAST_SECONDS = 15.0  # a node that is back is found within this time
+STOPPED_POLL_SECONDS = 10.0  # a person clears `stopped_reason`; nothing else goes on
+FEE_POLL_SECONDS = 10.0  # quotes older than a minute are refused by payouts
+POOL_POLL_SECONDS = 5.0
+PROBE_POLL_SECONDS = 1.0  # a person waits
+DROP_LEASE_TIMEOUT_SECONDS = 5.0
+
+
+async def supervise(
+    name: str, run: Callable[[], Awaitable[None]], *, clock: Clock, network: str
+) -> None:
+    """Run a loop for ever: an unexpected error is logged and the loop restarts with backoff."""
+    delay = BACKOFF_FIRST_SECONDS
+    while True:
+        started = clock.monotonic_seconds()
+        try:
+            await run()
+            return
+        except Exception:  # the one place: the supervisor of a loop (HOUSE 11)
+            log.exception("loop.failed", loop=name, network=network)
+        lived = clock.monotonic_seconds() - started
+        delay = BACKOFF_FIRST_SECONDS if lived > BACKOFF_LAST_SECONDS else delay
+        await clock.sleep(delay)
+        delay = min(delay * 2, BACKOFF_LAST_SECONDS)
+
+
+class FollowLoop:
+    """Blocks, mempool and absence, under the network's lease; health after every look."""
+
+    def __init__(
+        self,
+        *,
+        follower: Follower,
+        chain: Chain,
+        network: Network,
+        database: Database,
+        clock: Clock,
+        waker: Waker,
+        node_count: int,
+        metrics: Metrics,
+    ) -> None:
+        self._follower = follower
+        self._chain = chain
+        self._network = network
+        self._database = database
+        self._clock = clock
+        self._waker = waker
+        self._node_count = node_count
+        self._metrics = metrics
+        self._is_identified = False
+
+    async def run(self) -> None:
+        """Follow until cancelled; the lease is dropped at the end."""
+        try:
+            while True:
+                delay = await self.look()
+                if delay is None:
+                    await self._waker.wait()
+                elif delay > 0:
+                    await self._clock.sleep(delay)
+        finally:
+            await self._give_up()
+
+    async def look(self) -> float | None:
+        """One round; returns seconds to wait, or None for the usual poll."""
+        try:
+            position = await self._follower.take_lease()
+            if position is None:
+                return None  # another instance follows: stand by
+            return await self._round(position)
+        except LeaseLost as error:
+            log.warning("lease.lost", network=self._network.name, detail=str(error))
+            return None
+        except NodeError as error:
+            self._is_identified = False
+            await self._tell_health(error=error)
+            return min(BACKOFF_LAST_SECONDS, self._network.spec.poll_seconds * 2)
+        except ReorgTooDeep as error:
+            await self._follower.stop(str(error))
+            await self._tell_health(error=error)
+            return STOPPED_POLL_SECONDS
+
+    async def _round(self, position: Position) -> float | None:
+        if not self._is_identified:
+            await self._chain.reader.check_identity()
+            await self._start_nonces()
+            self._is_identified = True
+        steps = await self._follower.follow(position)
+        self._count(steps)
+        if any(isinstance(step, Disconnected) for step in steps):
+            await self._tell_reorg(steps)
+        if steps:
+            return 0.0  # catch up before looking at anything else
+        await self._follower.observe_mempool(position)
+        await self._follower.reverse_absent(position)
+        await self._tell_health(position=position)
+        return None
+
+    async def _start_nonces(self) -> None:
+        """Accounts that were used before this database begin at their mined count."""
+        if self._network.family is not Family.EVM:
+            return
+        async with self._database.unit_of_work() as uow:
+            own = await addresses.by_role(
+                uow, network=self._network.name, roles=(AddressRole.HOT, AddressRole.GAS)
+            )
+        for address in own:
+            count = await self._chain.reader.account_nonce(address.key)
+            async with self._database.unit_of_work() as uow:
+                await nonces.at_least(
+                    uow,
+                    network=self._network.name,
+                    sender_key=address.key,
+                    mined_count=count,
+                )
+
+    def _count(self, steps: list[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Connected):
+                self._metrics.connected(step.ref.height)
+            else:
+                self._metrics.disconnected()
+
+    async def _tell_reorg(self, steps: list[Step]) -> None:
+        gone = [step for step in steps if isinstance(step, Disconnected)]
+        at = self._clock.now()
+        async with self._database.unit_of_work() as uow:
+            await health.append_network_event(
+                uow,
+                event_id=self._network.ids.new_id(),
+                network=self._network.name,
+                type="network.reorg",
+                detail={
+                    "depth_blocks": len(gone),
+                    "height": gone[0].height,
+                    "hash": gone[0].hash,
+                },
+                at=at,
+            )
+
+    async def _tell_health(
+        self, *, position: Position | None = None, error: Exception | None = None
+    ) -> None:
+        tip = None if error is not None else await self._chain.reader.tip()
+        seen = health.Observation(
+            network=self._network.name,
+            tip_height=None if tip is None else tip.height,
+            tip_hash=None if tip is None else tip.hash,
+            height=None if position is None else position.height,
+            nodes_total=self._node_count,
+            # One node set answers as one in this version; agreement is counted by `quorum`.
+            nodes_agreeing=0 if error is not None else 1,
+            error=None if error is None else f"{type(error).__name__}: {error}",
+        )
+        async with self._database.unit_of_work() as uow:
+            await health.observe(uow, seen, ids=self._network.ids, at=self._clock.now())
+        self._metrics.healthy(is_healthy=error is None)
+        if error is not None:
+            log.warning("network.degraded", network=self._network.name, error=seen.error)
+
+    async def _give_up(self) -> None:
+        await self._follower.drop_lease()
+
+
+class FeeLoop:
+    """Samples the node's fee quotes into a table."""
+
+    def __init__(self, *, chain: Chain, network: Network, database: Database, clock: Clock) -> None:
+        self._chain = chain
+        self._network = network
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            await self.sample()
+            await self._clock.sleep(FEE_POLL_SECONDS)
+
+    async def sample(self) -> bool:
+        """One quote; False when the node gave none."""
+        try:
+            quote = await self._chain.writer.fee_quote()
+        except NodeError as error:
+            log.warning("fees.unknown", network=self._network.name, error=str(error))
+            return False
+        async with self._database.unit_of_work() as uow:
+            await fees.record(uow, network=self._network.name, quote=quote, at=self._clock.now())
+        return True
+
+
+class PoolLoop:
+    """Keeps the address pool filled; waits for the public keys where they are not there yet."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        network: Network,
+        settings: Settings,
+        database: Database,
+        clock: Clock,
+    ) -> None:
+        self._chain = chain
+        self._network = network
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Top up until cancelled."""
+        while True:
+            await self.top_up()
+            await self._clock.sleep(POOL_POLL_SECONDS)
+
+    async def top_up(self) -> int:
+        """One round; 0 while the public keys are missing."""
+        path: Path = self._settings.path(self._settings.keys.xpubs_file)
+        try:
+            xpubs = pool.load_xpubs(path, self._network.name)
+            rows = pool.branches(self._settings, self._network, xpubs)
+        except ConfigError as error:
+            log.warning("pool.no_keys", network=self._network.name, error=str(error))
+            return 0
+        return await pool.top_up(
+            self._database, self._chain.codec, self._network, rows, clock=self._clock
+        )
+
+
+class ProbeLoop:
+    """Answers questions of processes that have no node."""
+
+    def __init__(self, *, chain: Chain, network: Network, database: Database, clock: Clock) -> None:
+        self._chain = chain
+        self._network = network
+        self._database = database
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        while True:
+            await probes.answer_all(self._database, self._chain, self._network, clock=self._clock)
+            await self._clock.sleep(PROBE_POLL_SECONDS)

@@ -1,0 +1,57 @@
+"""What every step of one network needs to know: its facts, its assets and the ports.
+
+A value, built once by the composition root; it owns nothing and decides one thing: depths.
+"""
+
+from dataclasses import dataclass
+
+from config.assets import AssetRegistry, AssetSpec
+from config.chains import ChainSpec, Family, Finality
+from config.ids import Ids
+from watchers.coins import COINBASE_MATURITY_BLOCKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depths:
+    """Confirmations that a value needs, in blocks."""
+
+    min_depth: int
+    full_depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One network. `reversed_per_step_max`: more reversals in one step wait for people."""
+
+    spec: ChainSpec
+    assets: AssetRegistry
+    ids: Ids
+    reversed_per_step_max: int
+
+    @property
+    def name(self) -> str:
+        """The network's name, e.g. `btc`."""
+        return self.spec.network
+
+    @property
+    def family(self) -> Family:
+        """The chain family."""
+        return self.spec.family
+
+    def asset(self, asset_id: str) -> AssetSpec | None:
+        """A listed asset of this network, else None."""
+        found = self.assets.get(asset_id)
+        return found if found is not None and found.network == self.name else None
+
+    def depths(self, asset: AssetSpec, amount_minor: int, *, is_coinbase: bool) -> Depths:
+        """The tier of an amount; a coinbase also waits for its maturity (D19)."""
+        tier = asset.tier(amount_minor)
+        floor = COINBASE_MATURITY_BLOCKS if is_coinbase else 1
+        return Depths(min_depth=max(tier.min_depth, floor), full_depth=max(tier.full_depth, floor))
+
+    def final_below(self, *, height: int, finalised_height: int | None) -> int:
+        """The highest block that may count as final: capped by the chain's own finality where
+        it has one and the node tells it (D59); elsewhere the full tier alone decides."""
+        if self.spec.finality is Finality.FINALIZED_TAG and finalised_height is not None:
+            return min(height, finalised_height)
+        return height

@@ -1,0 +1,209 @@
+"""What blocks do to our own transactions: mined, final, replaced, orphaned.
+
+Reads effects only: a UTXO payout is paid when its txid is in a block; an account payout when its
+(sender, nonce) is used and the chain's evidence shows exactly the planned transfers (P29).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from config.chains import Family
+from config.database import Uow
+from config.logs import get_logger
+from watchers import coin_store, nonces
+from watchers import outgoing_store as store
+from watchers.chain import AccountSend, Block
+from watchers.network import Network
+from watchers.outgoing import OUTGOING, OutgoingEvent, OutgoingState
+
+log = get_logger("watchers.outgoing")
+
+
+async def own_txids(uow: Uow, network: Network, txids: Sequence[str]) -> frozenset[str]:
+    """The txids among `txids` that are ours."""
+    rows = await store.by_txids(uow, network=network.name, txids=txids)
+    return frozenset(row["txid"] for row in rows)
+
+
+async def connect(
+    uow: Uow, network: Network, block: Block, *, own_keys: frozenset[str], at: datetime
+) -> None:
+    """Our transactions of a block, and those that the block makes impossible.
+
+    `own_keys`: the senders among the block's account sends that are our own accounts.
+    """
+    if network.family is Family.BITCOIN:
+        rows = await store.by_txids(uow, network=network.name, txids=block.txids)
+        for row in rows:
+            await _mine(uow, network, row, block, _utxo_evidence(row), at=at)
+        await _utxo_conflicts(uow, network, block, at=at)
+        return
+    sends = {(send.sender_key, send.nonce): send for send in block.sends}
+    ours = [pair for pair in sends if pair[0] in own_keys]
+    if not ours:
+        return
+    rows = await store.by_account_nonces(
+        uow,
+        network=network.name,
+        keys=[pair[0] for pair in ours],
+        nonces=[pair[1] for pair in ours],
+    )
+    for row in rows:
+        send = sends[(row["sender_key"], row["nonce"])]
+        if send.txid == row["txid"]:
+            await _mine(uow, network, row, block, _account_evidence(row, send), at=at)
+        else:
+            await _conflict(uow, network, row, block, send.txid, at=at)
+    for key, nonce in sorted(ours):
+        await nonces.observe(uow, network=network.name, sender_key=key, nonce=nonce)
+
+
+async def settle_due(uow: Uow, network: Network, *, height: int, at: datetime) -> int:
+    """Finalise what reached its full tier and replace what a final conflict ended."""
+    moved = 0
+    for row in await store.final_due(uow, network=network.name, height=height):
+        is_success = row["is_success"] is not False
+        event = OutgoingEvent.FINALISE if is_success else OutgoingEvent.REVERT
+        await _advance(uow, row, event, {"final_at": at}, at=at)
+        moved += 1
+    for row in await store.conflict_due(uow, network=network.name, height=height):
+        await _advance(uow, row, OutgoingEvent.REPLACE, {}, at=at)
+        await coin_store.free_replaced(uow, attempt_id=row["id"])
+        moved += 1
+    return moved
+
+
+async def disconnect(uow: Uow, network: Network, *, block_hash: str, at: datetime) -> None:
+    """The block left the chain: our transactions in it are unconfirmed again."""
+    left: dict[str, Any] = {
+        "block_hash": None,
+        "height": None,
+        "final_at_height": None,
+        "final_at": None,
+        "is_success": None,
+        "is_paid_as_planned": None,
+        "moved": None,
+    }
+    for row in await store.in_block(uow, network=network.name, block_hash=block_hash):
+        await _advance(uow, row, OutgoingEvent.ORPHAN, left, at=at)
+    await store.clear_conflicts(uow, network=network.name, block_hash=block_hash)
+
+
+async def see(uow: Uow, network: Network, txids: Sequence[str], *, at: datetime) -> None:
+    """A node's mempool has these of our transactions."""
+    for row in await store.by_txids(uow, network=network.name, txids=txids):
+        if (OutgoingState(row["state"]), OutgoingEvent.SEE) in OUTGOING.transitions:
+            await _advance(uow, row, OutgoingEvent.SEE, {}, at=at)
+
+
+def _utxo_evidence(row: RowMapping) -> dict[str, Any]:
+    """The txid commits to every output, so the planned payments are what moved."""
+    return {
+        "is_success": True,
+        "is_paid_as_planned": True,
+        "fee_minor": row["fee_cap_minor"],  # exact: inputs less outputs of the signed tx
+        "moved": [
+            {"asset": item["asset"], "key": item["key"], "amount_minor": item["amount_minor"]}
+            for item in row["payments"]
+        ],
+    }
+
+
+def _account_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
+    planned = Counter(
+        (item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]
+    )
+    return {
+        "is_success": send.is_success,
+        "is_paid_as_planned": send.is_success and Counter(send.transfers_out) == planned,
+        "fee_minor": send.fee_minor,
+        "moved": [
+            {"asset": asset, "key": key, "amount_minor": str(amount)}
+            for asset, key, amount in send.transfers_out
+        ],
+    }
+
+
+async def _mine(
+    uow: Uow,
+    network: Network,
+    row: RowMapping,
+    block: Block,
+    evidence: Mapping[str, Any],
+    *,
+    at: datetime,
+) -> None:
+    changes = {
+        **evidence,
+        "block_hash": block.ref.hash,
+        "height": block.ref.height,
+        "final_at_height": block.ref.height + _full_depth(network, row) - 1,
+        "conflict_txid": None,
+        "conflict_hash": None,
+        "conflict_final_at_height": None,
+    }
+    await _advance(uow, row, OutgoingEvent.MINE, changes, at=at)
+
+
+async def _utxo_conflicts(uow: Uow, network: Network, block: Block, *, at: datetime) -> None:
+    spends = [(spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in block.spends]
+    if not spends:
+        return
+    for hit in await store.by_spent_inputs(uow, network=network.name, spends=spends):
+        row = await store.get(uow, hit["id"], is_locked=True)
+        if row is not None:
+            await _conflict(uow, network, row, block, hit["spender"], at=at)
+
+
+async def _conflict(
+    uow: Uow, network: Network, row: RowMapping, block: Block, txid: str, *, at: datetime
+) -> None:
+    await store.update(
+        uow,
+        attempt_id=row["id"],
+        current=row["state"],
+        changes={
+            "conflict_txid": txid,
+            "conflict_hash": block.ref.hash,
+            "conflict_final_at_height": block.ref.height + _full_depth(network, row) - 1,
+        },
+        at=at,
+    )
+    await store.notify(uow, network=network.name)
+    log.warning("outgoing.conflict", attempt_id=str(row["id"]), txid=txid, network=network.name)
+
+
+def _full_depth(network: Network, row: RowMapping) -> int:
+    """The deepest full tier among the payments; the total per asset decides its tier."""
+    totals: Counter[str] = Counter()
+    for item in row["payments"]:
+        totals[item["asset"]] += int(item["amount_minor"])
+    depths = [network.spec.full_depth if not totals else 1]
+    for asset_id, amount in totals.items():
+        asset = network.asset(asset_id)
+        depths.append(network.spec.full_depth if asset is None else asset.tier(amount).full_depth)
+    return max(depths)
+
+
+async def _advance(
+    uow: Uow,
+    row: RowMapping,
+    event: OutgoingEvent,
+    changes: Mapping[str, Any],
+    *,
+    at: datetime,
+) -> None:
+    state = OUTGOING.next(OutgoingState(row["state"]), event)
+    await store.update(
+        uow,
+        attempt_id=row["id"],
+        current=row["state"],
+        changes={**changes, "state": state.value},
+        at=at,
+    )
+    await store.notify(uow, network=row["network"])
+    log.info(f"outgoing.{state.value}", attempt_id=str(row["id"]), network=row["network"])

@@ -1,0 +1,179 @@
+"""Books against chain at one block (HOUSE 7): what the chain holds, and what explains a difference.
+
+chain(H) = custody entries whose block is an ancestor of H + deposits and inflows mined up to H not
+yet posted - own transactions mined up to H not yet settled; all else is a break. Owns no state and
+books nothing: a difference is news for people, never a deposit.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from config.chains import Family
+from config.database import Database, Uow
+from ledger import reconcile
+from watchers import addresses, coins, deposit_store, inflows, outgoing, store
+from watchers import outgoing_store as own_store
+from watchers.addresses import AddressRole, AddressRow
+from watchers.chain import Chain, ChainReader
+from watchers.coins import CoinRow
+from watchers.errors import NodeUnavailable, TipMoved
+from watchers.inflows import custody_account
+from watchers.network import Network
+from watchers.outgoing import OutgoingRow
+
+READ_TRIES_MAX = 5  # a tip that moves during the read: read again
+KEYS_PER_CALL = 200  # account chains: addresses per holdings call
+
+_ROLES = (AddressRole.HOT, AddressRole.CHANGE, AddressRole.GAS, AddressRole.DEPOSIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """Amounts in minor units by custody account code, at one block.
+
+    `breaks` holds what is left over: chain - (books + unposted - unsettled), where not zero.
+    """
+
+    network: str
+    height: int
+    block_hash: str
+    chain: Mapping[str, int]
+    books: Mapping[str, int]
+    unposted: Mapping[str, int]
+    unsettled: Mapping[str, int]
+
+    @property
+    def breaks(self) -> dict[str, int]:
+        """Account code -> chain less what the books explain, only where they differ."""
+        codes = {*self.chain, *self.books, *self.unposted, *self.unsettled}
+        rest = {
+            code: self.chain.get(code, 0)
+            - self.books.get(code, 0)
+            - self.unposted.get(code, 0)
+            + self.unsettled.get(code, 0)
+            for code in codes
+        }
+        return {code: amount for code, amount in sorted(rest.items()) if amount != 0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Books:
+    height: int
+    block_hash: str
+    books: Counter[str]
+    unposted: Counter[str]
+    unsettled: Counter[str]
+    own: tuple[AddressRow, ...]
+    open_coins: tuple[CoinRow, ...]
+
+
+async def holdings_at(database: Database, chain: Chain, network: Network) -> Holdings:
+    """Compare at the follower's block. Raises NodeUnavailable when the tip never stands still."""
+    for _ in range(READ_TRIES_MAX):
+        async with database.unit_of_work() as uow:
+            found = await _read_books(uow, network)
+        try:
+            held = await _read_chain(chain.reader, network, found)
+        except TipMoved:
+            continue
+        return Holdings(
+            network=network.name,
+            height=found.height,
+            block_hash=found.block_hash,
+            chain=held,
+            books=found.books,
+            unposted=found.unposted,
+            unsettled=found.unsettled,
+        )
+    raise NodeUnavailable(f"{network.name}: the tip moved during every read")
+
+
+async def _read_books(uow: Uow, network: Network) -> _Books:
+    """One consistent view: the cursor cannot move while its row is shared."""
+    cursor = await store.share_cursor(uow, network=network.name)
+    if cursor is None or cursor["hash"] is None:
+        raise NodeUnavailable(f"{network.name}: no block was followed yet")
+    height = int(cursor["height"])
+    wallets = await reconcile.book_at(uow, network=network.name, height=height)
+    own = await addresses.by_role(uow, network=network.name, roles=_ROLES)
+    return _Books(
+        height=height,
+        block_hash=cursor["hash"],
+        books=Counter(
+            {f"custody:{item.wallet}:{item.asset}": item.balance_minor for item in wallets}
+        ),
+        unposted=await _unposted(uow, network, height),
+        unsettled=await _unsettled(uow, network, height, own),
+        own=own,
+        open_coins=tuple(
+            await coins.open_mined(uow, network=network.name)
+            if network.family is Family.BITCOIN
+            else ()
+        ),
+    )
+
+
+async def _unposted(uow: Uow, network: Network, height: int) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for row in await deposit_store.unposted(uow, network=network.name, height=height):
+        code = _code(network, AddressRole.DEPOSIT, row["brand"], row["asset"])
+        total[code] += int(row["amount"])
+    for inflow in await inflows.unposted(uow, network=network.name, height=height):
+        total[_code(network, inflow.role, inflow.brand, inflow.asset)] += inflow.amount_minor
+    return total
+
+
+async def _unsettled(
+    uow: Uow, network: Network, height: int, own: tuple[AddressRow, ...]
+) -> Counter[str]:
+    total: Counter[str] = Counter()
+    by_key = {address.key: address for address in own}
+    rows = await own_store.unsettled(uow, network=network.name, height=height)
+    for row in await outgoing.with_inputs(uow, rows):
+        _count_unsettled(network, row, by_key, total)
+    return total
+
+
+def _count_unsettled(
+    network: Network,
+    row: OutgoingRow,
+    by_key: Mapping[str, AddressRow],
+    total: Counter[str],
+) -> None:
+    sender = by_key.get(row.sender_key or "")
+    role = AddressRole.HOT if sender is None else sender.role
+    for moved in row.moved:
+        total[_code(network, role, None, moved.asset)] += moved.amount_minor
+        receiver = by_key.get(moved.key)
+        if receiver is not None and receiver.player_id is None:
+            code = _code(network, receiver.role, receiver.brand, moved.asset)
+            total[code] -= moved.amount_minor
+    total[_code(network, role, None, network.spec.native_asset)] += row.fee_minor or 0
+
+
+async def _read_chain(reader: ChainReader, network: Network, found: _Books) -> Counter[str]:
+    total: Counter[str] = Counter()
+    if network.family is Family.BITCOIN:
+        held = await reader.open_coins(
+            [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
+        )
+        code = _code(network, AddressRole.HOT, None, network.spec.native_asset)
+        total[code] += sum(held.values())
+        return total
+    for asset in (item for item in network.assets.values() if item.network == network.name):
+        for start in range(0, len(found.own), KEYS_PER_CALL):
+            part = found.own[start : start + KEYS_PER_CALL]
+            balances = await reader.holdings(
+                [address.key for address in part], asset.id, block_hash=found.block_hash
+            )
+            for address in part:
+                code = _code(network, address.role, address.brand, asset.id)
+                total[code] += balances[address.key]
+    return total
+
+
+def _code(network: Network, role: AddressRole, brand: str | None, asset: str) -> str:
+    return custody_account(
+        family=network.family, network=network.name, role=role, brand=brand, asset=asset
+    ).code
