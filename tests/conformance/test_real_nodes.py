@@ -1,0 +1,168 @@
+"""What only real programs can show: foreign nodes, false tokens, Litecoin's MWEB."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from embit.transaction import Transaction
+
+from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
+from tests.conformance.conftest import REAL, chain_of, program, registry
+from tests.conformance.support import to_key
+from tests.support import evm
+from tests.support.worlds import Wallet
+from watchers.chain import Block, Chain, Outpoint, TxPlace
+from watchers.errors import InvalidAddress, WrongNetwork
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.node]
+
+FOREIGN = {"bitcoind": "ltc", "litecoind": "btc"}
+MWEB_HEIGHT = 432  # regtest activation (CHAINS B3)
+
+
+@pytest.mark.parametrize("backend", REAL)
+async def test_d62_n02_a_node_of_another_chain_is_refused(backend: str, tmp_path: Path) -> None:
+    """bitcoind for Litecoin, litecoind for Bitcoin, and an EVM node with another chain id."""
+    if backend == "anvil":
+        async with Anvil(program("anvil"), tmp_path, chain_id=1337) as node:
+            await _assert_refused(node.url, "eth")
+        return
+    program_class = Bitcoind if backend == "bitcoind" else Litecoind
+    async with program_class(program(backend), tmp_path) as utxo_node:
+        await _assert_refused(utxo_node.url, FOREIGN[backend])
+
+
+async def _assert_refused(url: str, network: str) -> None:
+    chain = chain_of(network, url)
+    try:
+        with pytest.raises(WrongNetwork):
+            await chain.reader.check_identity()
+        with pytest.raises(WrongNetwork):
+            await chain.reader.tip()
+    finally:
+        await chain.close()
+
+
+@pytest.fixture
+async def anvil(tmp_path: Path) -> AsyncIterator[Anvil]:
+    async with Anvil(program("anvil"), tmp_path / "anvil") as node:
+        yield node
+
+
+@pytest.fixture
+async def eth(anvil: Anvil) -> AsyncIterator[tuple[Chain, str]]:
+    """The chain under test, and its listed token with a rich first account."""
+    token = await evm.deploy(anvil, "UsdtLike")
+    await evm.mint(anvil, token, (await anvil.accounts())[0], 10**12)
+    chain = chain_of("eth", anvil.url)
+    yield chain, token
+    await chain.close()
+
+
+async def _mined(anvil: Anvil, chain: Chain) -> Block:
+    await anvil.mine()
+    return await chain.reader.block((await chain.reader.tip()).hash)
+
+
+async def test_d33_value_refused_by_its_receiver_is_no_transfer(
+    anvil: Anvil, eth: tuple[Chain, str]
+) -> None:
+    chain, _ = eth
+    reverter = await evm.deploy(anvil, "Reverter")
+    sender = (await anvil.accounts())[0]
+    call = {"from": sender, "to": reverter, "value": hex(10**18), "gas": hex(60_000)}
+    txid = await anvil.rpc("eth_sendTransaction", call)
+    block = await _mined(anvil, chain)
+    assert block.transfers == ()
+    [send] = block.sends
+    assert (send.txid, send.is_success, send.transfers_out) == (txid, False, ())
+
+
+async def test_d35_a_token_that_returns_false_moves_nothing(
+    anvil: Anvil, eth: tuple[Chain, str]
+) -> None:
+    chain, _ = eth
+    false_token = await evm.deploy(anvil, "FalseToken")
+    target = Wallet.of(chain).address(0)
+    await evm.transfer(anvil, false_token, target.address, 5)
+    block = await _mined(anvil, chain)
+    assert block.sends[0].is_success
+    assert block.transfers == ()
+
+
+async def test_d36_a_token_that_calls_itself_usdt_is_ignored(
+    anvil: Anvil, eth: tuple[Chain, str]
+) -> None:
+    chain, _ = eth
+    fake = await evm.deploy(anvil, "FakeToken")
+    target = Wallet.of(chain).address(0)
+    txid = await evm.transfer(anvil, fake, target.address, 5_000_000)
+    receipt_block = await _mined(anvil, chain)
+    receipt = await anvil.rpc("eth_getTransactionReceipt", txid)
+    assert len(receipt["logs"]) == 1
+    assert receipt_block.transfers == ()
+
+
+async def test_d44_five_token_transfers_in_one_tx_are_five(
+    anvil: Anvil, eth: tuple[Chain, str]
+) -> None:
+    chain, token = eth
+    target = Wallet.of(chain).address(0)
+    data = evm.call_data("transferMany(address[],uint256[])", [target.address] * 5, [1, 2, 3, 4, 5])
+    await anvil.transact(to=token, data=data)
+    found = to_key(await _mined(anvil, chain), target.key)
+    assert [(item.position, item.amount_minor) for item in found] == [
+        (f"log:{n}", n + 1) for n in range(5)
+    ]
+    assert {item.asset for item in found} == {"eth:USDT"}
+
+
+class LitecoindWithMweb(Litecoind):
+    """MWEB activates at block 432, which must hold a peg-in."""
+
+    extra_flags: Sequence[str] = ()
+
+
+async def test_d32_mweb_is_survived_and_a_pegout_arrives_as_an_output(tmp_path: Path) -> None:
+    """Peg in, pay out of MWEB to a plain address, and read everything in between."""
+    async with LitecoindWithMweb(program("litecoind"), tmp_path) as node:
+        await node.mine(MWEB_HEIGHT - 1)
+        chain = chain_of("ltc", node.url)
+        try:
+            await _peg_in_and_out(node, chain)
+        finally:
+            await chain.close()
+
+
+async def _peg_in_and_out(node: UtxoNode, chain: Chain) -> None:
+    mweb_address = await node.rpc("getnewaddress", "", "mweb")
+    with pytest.raises(InvalidAddress, match="MWEB"):
+        chain.codec.parse(mweb_address)
+    await node.send(mweb_address, "10")
+    [activation] = await node.mine()
+    block = await chain.reader.block(activation)
+    assert block.ref.height == MWEB_HEIGHT
+    assert set(block.raw_txs) == set(block.txids)
+    await node.mine(2)
+
+    coins = await node.rpc("listunspent")
+    plain = [coin for coin in coins if not coin.get("address", "").startswith("tmweb")]
+    outpoints = [{"txid": coin["txid"], "vout": coin["vout"]} for coin in plain]
+    await node.rpc("lockunspent", False, outpoints)  # so that the wallet pays out of MWEB
+    target = Wallet.of(chain).address(0)
+    pegout = await node.send(target.address, "3")
+    assert [tx.transfers for tx in await chain.reader.mempool() if tx.txid == pegout] == [()]
+    [mined] = await node.mine()
+    block = await chain.reader.block(mined)
+    [transfer] = to_key(block, target.key)
+    assert transfer.amount_minor == 3 * 10**8
+    assert transfer.txid == block.txids[-1] != pegout
+    assert (await chain.reader.tx_status(pegout)).place is TxPlace.UNKNOWN
+    assert Transaction.parse(block.raw_txs[transfer.txid]).txid().hex() == transfer.txid
+    outpoint = Outpoint(txid=transfer.txid, vout=int(transfer.position.removeprefix("out:")))
+    held = await chain.reader.open_coins([outpoint], block_hash=mined)
+    assert held == {outpoint: 3 * 10**8}
+
+
+async def test_every_test_network_of_the_registry_has_a_backend() -> None:
+    assert set(registry()) == {"btc", "ltc", "eth"}
