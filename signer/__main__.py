@@ -8,15 +8,14 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from signer import commands
 from signer.errors import ConfigurationError, SignerError
 from signer.files import harden_process
 from signer.logs import Log
-from signer.pool import PoolVerifier
 from signer.ports import SystemClock, SystemRandomness
-from signer.server import SignerServer
 from signer.store import Store
 from signer.trust import Trust
 from signer.vault import Vault
@@ -70,6 +69,10 @@ def _exit_code(error: SignerError) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    # The second derivation's library takes half a second to import; only this command needs it.
+    from signer.pool import PoolVerifier
+    from signer.server import SignerServer
+
     clock = SystemClock()
     log = Log(sys.stdout, clock)
     settings = commands.settings_of(arguments)
@@ -85,16 +88,14 @@ def _run(arguments: argparse.Namespace) -> None:
             clock=clock,
             log=log,
         )
-        asyncio.run(_serve(server, log, keyring.fingerprint))
+        asyncio.run(_serve(server.run, log))
     finally:
         store.close()
 
 
-async def _serve(server: SignerServer, log: Log, fingerprint: str) -> None:
+async def _serve(run: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], log: Log) -> None:
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(
-        server.run(lambda: log.info("signer ready", fingerprint=fingerprint))
-    )
+    task = asyncio.ensure_future(run(lambda: log.info("signer ready")))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

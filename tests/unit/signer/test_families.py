@@ -1,5 +1,7 @@
 """Exclusion families: a second payment of one request must be impossible on chain (CONTRACT 5)."""
 
+from typing import Any
+
 from signer.protocol import SignRequest
 from tests.support import vault as kits
 from tests.support.vault import (
@@ -95,7 +97,7 @@ def test_one_request_twice_in_a_tx_is_refused(kit: VaultKit) -> None:
     assert kit.refused(utxo_request(kit, payments=(payment(), payment(1)))) == "already_paid"
 
 
-def second_order(**changes: object) -> SignRequest:
+def second_order(**changes: Any) -> SignRequest:
     """Another ETH order, by default at the same lane and nonce."""
     other = payment(asset="eth:ETH", address=FOREIGN_EVM, request_id="r-2")
     return evm_request(attempt_id="e-2", payments=(other,), **changes)
@@ -150,7 +152,7 @@ def test_s25_no_first_signature_after_valid_until_but_replacements_go_on(kit: Va
     kit.signed(utxo_request(kit, payments=(payment(claim=authorise(body)),)))
     kit.clock.now += 86_400
     late = order_body(request_id="r-2", valid_until="2023-11-15T00:00:00Z")
-    coins = {"attempt_id": "a-2", "salts": (2,), "fee": 2_000}
+    coins: dict[str, Any] = {"attempt_id": "a-2", "salts": (2,), "fee": 2_000}
     item = payment(request_id="r-2", claim=authorise(late))
     assert kit.refused(utxo_request(kit, payments=(item,), **coins)) == "expired"
     bump = utxo_request(

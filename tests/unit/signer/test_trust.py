@@ -1,11 +1,12 @@
 """The register changes by people's signatures, each statement once."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from signer.admin import make_statement, sign_statement
-from signer.errors import Refused
+from signer.errors import RefusalCode, Refused
 from tests.support.vault import (
     STAFF_SEEDS,
     HandClock,
@@ -163,3 +164,11 @@ def test_bootstrap_by_one_person_or_one_key_twice_is_refused(tmp_path: Any) -> N
     assert code_of(kit, "staff_add", {"staff": {"alice": key, "eve": key}}, ()) == "trust_conflict"
     assert code_of(kit, "freeze", {"keyid": "client-1"}, ()) == "needs_staff"
     kit.store.close()
+
+
+def test_every_refusal_code_is_documented() -> None:
+    """docs/SIGNER.md lists exactly the codes of the code."""
+    text = (Path(__file__).parents[3] / "docs" / "SIGNER.md").read_text("utf-8")
+    table = text.partition("## Refusal codes")[2]
+    listed = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert listed == [code.value for code in RefusalCode]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from embit.psbt import PSBT
 from embit.script import Script
-from embit.transaction import Transaction, TransactionOutput
+from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 from signer.protocol import Purpose, Refusal
 from tests.support import vault as kits
@@ -211,7 +211,7 @@ def test_cpfp_spends_an_own_tx_to_an_own_path_only(kit: VaultKit) -> None:
     psbt = PSBT(
         Transaction(
             version=2,
-            vin=[kits.TransactionInput(parent.txid(), 1)],
+            vin=[TransactionInput(parent.txid(), 1)],
             vout=[TransactionOutput(49_980_000, Script(kit.script(CHANGE)))],
             locktime=0,
         )

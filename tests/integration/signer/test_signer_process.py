@@ -1,0 +1,393 @@
+"""The real process on real sockets: `python -m signer`, as operations and payouts use it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from embit import bip32
+
+from signer import admin, protocol
+from signer.errors import SignerError
+from signer.files import write_private
+from signer.keyring import keyring_from_entropy, seal
+from signer.paths import parse_path
+from signer.ports import SystemClock
+from signer.protocol import PoolRow, Refusal, SignedTx
+from signer.settings import load_settings
+from signer.store import Store
+from tests.support.vault import (
+    FOREIGN_EVM,
+    SIGNER_TOML,
+    TEST_ENTROPY,
+    CountingRandomness,
+    HandClock,
+    authorise,
+    client_key,
+    evm_request,
+    new_folder,
+    order_body,
+    payment,
+    public_text,
+    staff_key,
+)
+
+DEADLINE_SECONDS = 60
+PASSPHRASE = b"a public test passphrase"
+
+
+@dataclass(kw_only=True)
+class Host:
+    """A signer's host: its folder, staff key files and the running process."""
+
+    folder: Path
+    process: "subprocess.Popen[str] | None" = None
+
+    def command(self, *arguments: str, expect: int = 0) -> str:
+        """Run one command to its end; returns stdout, or stderr when it is meant to fail."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "signer",
+                arguments[0],
+                "--dir",
+                str(self.folder),
+                *arguments[1:],
+            ],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+        )
+        assert done.returncode == expect, (done.returncode, done.stdout, done.stderr)
+        return done.stderr if expect else done.stdout
+
+    def start(self) -> None:
+        """Start the role and wait for its ready line."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "signer", "run", "--dir", str(self.folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.process = process
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        assert line["event"] == "signer ready"
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End the process with a signal; returns its exit code."""
+        process = self.process
+        assert process is not None
+        process.send_signal(number)
+        code = process.wait(DEADLINE_SECONDS)
+        if process.stdout is not None:
+            process.stdout.close()
+        self.process = None
+        return code
+
+    @property
+    def people(self) -> list[str]:
+        """Options that sign as alice and bob."""
+        return [f"--staff-key={name}={self.folder / name}.pem" for name in ("alice", "bob")]
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """One message to the payouts socket."""
+        return admin.call(self.folder / "signer.sock", message)
+
+    def sign(self, request: protocol.SignRequest) -> SignedTx | Refusal:
+        """Ask for a signature."""
+        return protocol.decode_sign_answer(self.ask(protocol.encode_sign_request(request)))
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """A signer with the public test keys, two staff and one client; a short path for sockets."""
+    with TemporaryDirectory(prefix="sg") as parent:
+        folder = new_folder(Path(parent))
+        envelope = seal(
+            TEST_ENTROPY,
+            PASSPHRASE,
+            randomness=CountingRandomness(),
+            is_test=True,
+            is_cheap=True,
+        )
+        write_private(folder / "keyring.json", envelope)
+        write_private(folder / "passphrase", PASSPHRASE + b"\n")
+        for name, key in (
+            ("alice", staff_key("alice")),
+            ("bob", staff_key("bob")),
+            ("client", client_key()),
+        ):
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            write_private(folder / f"{name}.pem", pem)
+            public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            (folder / f"{name}.pub").write_bytes(public)
+        made = Host(folder=folder)
+        yield made
+        if made.process is not None:
+            made.stop(signal.SIGKILL)
+
+
+def trusted(host: Host) -> None:
+    """Start it, register staff, trust the client."""
+    host.start()
+    now = SystemClock().now_seconds()
+    staff = {name: public_text(staff_key(name)) for name in ("alice", "bob")}
+    fields = {
+        "keyid": "client-1",
+        "public_key": public_text(client_key()),
+        "brand": "acme",
+        "caps": {"eth:ETH": {"tx": str(10**18), "day": str(10**19)}},
+        "expires_at": now + 3_600,
+    }
+    for action, content in (("staff_add", {"staff": staff}), ("trust", fields)):
+        text = admin.make_statement(action, signer="5436d724", issued_at=now, fields=content)
+        people = {} if action == "staff_add" else {"alice": 1, "bob": 2}
+        signatures = {name: admin.sign_statement(staff_key(name), text) for name in people}
+        assert admin.submit(host.folder / "admin.sock", text, signatures)["ok"] is True
+
+
+def trust_options(host: Host) -> list[str]:
+    """What `trust` is told about the test client."""
+    caps = [f"--cap=eth:ETH={10**18}:{10**19}"]
+    key = f"--public-key={host.folder / 'client.pub'}"
+    return ["--keyid=client-1", key, "--brand=acme", *caps]
+
+
+def eth_request() -> protocol.SignRequest:
+    """An order signed now, since the process has the real clock."""
+    body = order_body(asset="eth:ETH", address=FOREIGN_EVM, valid_until=None)
+    claim = authorise(body, created=SystemClock().now_seconds())
+    return evm_request(payments=(payment(claim=claim),))
+
+
+def test_signer_signs_over_its_socket_and_survives_kill_9(host: Host) -> None:
+    """The same attempt after kill -9 and a restart: the same bytes."""
+    trusted(host)
+    request = eth_request()
+    answer = host.sign(request)
+    assert isinstance(answer, SignedTx), answer
+    assert host.stop(signal.SIGKILL) == -signal.SIGKILL
+    host.start()
+    assert host.sign(request) == answer
+    found = protocol.decode_lookup_answer(host.ask(protocol.encode_lookup_request("e-1")))
+    assert found == answer
+    head = protocol.decode_head_answer(host.ask(protocol.encode_head_request()))
+    assert isinstance(head, protocol.Head)
+    assert (head.fingerprint, head.version) == ("5436d724", 1)
+    assert head.sequence >= answer.log_sequence
+    none = protocol.decode_lookup_answer(host.ask(protocol.encode_lookup_request("e-9")))
+    assert none is None
+    assert json.loads(host.command("verify"))["first_bad"] is None
+    assert host.stop() == 0
+
+
+def test_s01_unknown_client_is_refused_over_the_socket(host: Host) -> None:
+    host.start()
+    answer = host.sign(eth_request())
+    assert isinstance(answer, Refusal)
+    assert answer.code == "unknown_key"
+
+
+def test_s21_second_process_on_the_same_keys_ends_with_an_error(host: Host) -> None:
+    host.start()
+    assert "another signer runs" in host.command("run", expect=1)
+
+
+def test_trust_takes_two_people_on_the_host(host: Host) -> None:
+    host.start()
+    staff = [f"--staff={name}={host.folder / name}.pub" for name in ("alice", "bob")]
+    host.command("staff-add", *staff)
+    options = trust_options(host)
+    assert "needs_staff" in host.command("trust", *options, expect=3)
+    assert "needs_staff" in host.command("trust", *options, host.people[0], expect=3)
+    host.command("trust", *options, *host.people)
+    host.command("freeze", "--keyid=client-1", host.people[1])
+    answer = host.sign(eth_request())
+    assert isinstance(answer, Refusal)
+    assert answer.code == "key_not_trusted"
+    host.command("unfreeze", "--keyid=client-1", *host.people)
+    host.command("revoke", "--keyid=client-1", host.people[0])
+    assert json.loads(host.command("verify"))["entries"] >= 7
+
+
+def test_statement_may_be_signed_elsewhere(host: Host) -> None:
+    """Written to a file, signed by two people on their own machines, then submitted."""
+    host.start()
+    staff = [f"--staff={name}={host.folder / name}.pub" for name in ("alice", "bob")]
+    host.command("staff-add", *staff)
+    text = host.folder / "statement"
+    options = trust_options(host)
+    host.command("trust", *options, f"--out={text}")
+    signatures = []
+    for name in ("alice", "bob"):
+        key = f"--key={host.folder / name}.pem"
+        signed = host.command("sign-statement", f"--statement={text}", key)
+        path = host.folder / f"{name}.sig"
+        path.write_text(signed, "utf-8")
+        signatures.append(f"--signature={name}={path}")
+    host.command("trust", *options, f"--statement={text}", *signatures)
+
+
+def test_pool_rows_are_rederived_over_the_socket(host: Host) -> None:
+    host.start()
+    network = load_settings(host.folder, own_uid=0).networks["btc"]
+    ring = keyring_from_entropy(TEST_ENTROPY)
+    paths = [f"m/84h/1h/1h/0/{index}" for index in range(20)]
+    rows = [PoolRow(path=p, address=ring.address(parse_path(p, network), network)) for p in paths]
+    rows[7] = PoolRow(path=rows[7].path, address=rows[8].address)
+    message = protocol.encode_verify_request(network="btc", rows=rows)
+    agreed = protocol.decode_verify_answer(host.ask(message))
+    assert agreed == tuple(index != 7 for index in range(20))
+    unknown = protocol.encode_verify_request(network="doge", rows=rows)
+    refused = protocol.decode_verify_answer(host.ask(unknown))
+    assert isinstance(refused, Refusal)
+
+
+def test_s13_no_secret_in_the_environment_arguments_or_core_dumps(host: Host) -> None:
+    host.start()
+    assert host.process is not None
+    proc = Path(f"/proc/{host.process.pid}")
+    limits = (proc / "limits").read_text("utf-8")
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+    assert PASSPHRASE not in (proc / "cmdline").read_bytes()
+    if os.geteuid() == 0:
+        assert PASSPHRASE not in (proc / "environ").read_bytes()
+    else:  # not dumpable: not even its own user may read it
+        with pytest.raises(PermissionError):
+            (proc / "environ").read_bytes()
+    assert (host.folder / "signer.sock").stat().st_mode & 0o777 == 0o600
+    assert (host.folder / "admin.sock").stat().st_mode & 0o777 == 0o600
+    assert (host.folder / "signer.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_s14_peer_of_another_user_is_refused(host: Host) -> None:
+    """The list names another user than the one who calls."""
+    text = SIGNER_TOML.replace("[signer]", f"[signer]\npeer_uids = [{os.geteuid() + 1}]", 1)
+    (host.folder / "signer.toml").write_text(text, "utf-8")
+    host.start()
+    answer = protocol.decode_head_answer(host.ask(protocol.encode_head_request()))
+    assert isinstance(answer, Refusal)
+    assert answer.code == "unknown_peer"
+
+
+def test_s20_malformed_frames_do_not_stop_the_server(host: Host) -> None:
+    host.start()
+
+    async def send(data: bytes) -> bytes:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(host.folder / "signer.sock")
+            writer.write(data)
+            writer.write_eof()
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return answer
+
+    for data in (
+        b"\0\0\0\x02[]",
+        b"\0\0\0\x09{}",
+        b"\xff\xff\xff\xff",
+        protocol.frame({"op": "drain"}),
+        protocol.frame({"op": "sign"}),
+        protocol.frame({"op": "verify_addresses"}),
+    ):
+        assert b'"code":"bad_request"' in asyncio.run(send(data))
+    assert asyncio.run(send(b"")) == b""
+    assert isinstance(
+        protocol.decode_head_answer(host.ask(protocol.encode_head_request())), protocol.Head
+    )
+
+
+def test_admin_socket_refuses_what_it_does_not_know(host: Host) -> None:
+    host.start()
+    path = host.folder / "admin.sock"
+    assert admin.call(path, {"op": "sign"})["code"] == "bad_request"
+    assert admin.call(path, {"op": "statement"})["code"] == "bad_request"
+    assert admin.call(path, {"op": "verify"})["first_bad"] is None
+
+
+def test_keys_are_made_exported_backed_up_and_restored(host: Host) -> None:
+    """A fresh folder: init, export, backup, loss of the key file, restore, run."""
+    with TemporaryDirectory(prefix="sg") as parent:
+        fresh = Host(folder=Path(parent) / "s")
+        fresh.folder.mkdir()
+        (fresh.folder / "signer.toml").write_text(SIGNER_TOML, "utf-8")
+        made = json.loads(fresh.command("keys-init", "--generate-passphrase", "--cheap"))
+        assert "already" in fresh.command("keys-init", "--cheap", expect=2)
+        exported = json.loads(fresh.command("keys-export-xpubs", "--accounts=2"))
+        assert exported["fingerprint"] == made["fingerprint"]
+        assert set(exported["networks"]) == {"btc", "ltc", "eth"}
+        assert set(exported["networks"]["btc"]) == {"0", "1", "2"}
+        assert bip32.HDKey.from_string(exported["networks"]["btc"]["2"]).depth == 3
+        backup = fresh.folder / "backup.json"
+        fresh.command("keys-backup", f"--out={backup}")
+        (fresh.folder / "keyring.json").unlink()
+        assert "cannot be opened" in fresh.command("run", expect=1)
+        restored = json.loads(fresh.command("keys-restore", f"--from={backup}"))
+        assert restored == made
+        out = fresh.folder / "xpubs.json"
+        fresh.command("keys-export-xpubs", "--accounts=2", f"--out={out}")
+        assert json.loads(out.read_text("utf-8")) == exported
+        fresh.start()
+        assert fresh.stop() == 0
+
+
+def test_s12_wrong_passphrase_or_wrong_mode_ends_with_one_clear_line(host: Host) -> None:
+    path = host.folder / "passphrase"
+    path.write_bytes(b"another passphrase\n")
+    message = host.command("run", expect=1)
+    assert message.count("\n") == 1
+    assert "wrong passphrase or altered file" in message
+    path.chmod(0o644)
+    assert "mode 0600" in host.command("run", expect=1)
+
+
+def test_start_under_optimisation_is_refused(host: Host) -> None:
+    """`python -O` strips checks (HOUSE 11)."""
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", "signer", "run", "--dir", str(host.folder)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert done.returncode == 2
+    assert "python -O" in done.stderr
+
+
+def test_usage_and_configuration_errors_exit_2(host: Host) -> None:
+    host.command("nothing", expect=2)
+    (host.folder / "signer.toml").write_text("[signer]\nfoo = 1\n", "utf-8")
+    assert "missing" in host.command("run", expect=2)
+
+
+def test_verify_names_the_first_bad_record_and_exits_1(host: Host) -> None:
+    trusted(host)
+    assert host.stop() == 0
+    settings = load_settings(host.folder, own_uid=0)
+    store = Store(settings.store, settings.anchor, fingerprint="5436d724", clock=HandClock())
+    store.execute("DROP TRIGGER log_is_append_only")
+    store.execute("UPDATE log SET body = replace(body, 'acme', 'evil') WHERE sequence = 2")
+    store.close()
+    assert "broken at record 2" in host.command("verify", expect=1)
+
+
+def test_call_to_no_signer_says_so(host: Host) -> None:
+    with pytest.raises(SignerError, match="is it running"):
+        host.ask(protocol.encode_head_request())
