@@ -39,8 +39,18 @@ DatabaseRole = Literal[
 DATABASE_ROLES: tuple[DatabaseRole, ...] = get_args(DatabaseRole)
 FeeClass = Literal["urgent", "normal", "economy"]
 
-# Variables with the prefix that are no settings: read by the wrapper, the provisioner, the tests.
-RESERVED_VARIABLES = frozenset({"CAGE_CONFIG", "CAGE_CACHE", "CAGE_PYTHON"})
+# Variables with the prefix that are no settings: read by the wrapper, the provisioner, the tests,
+# and the staff commands.
+RESERVED_VARIABLES = frozenset(
+    {
+        "CAGE_CONFIG",
+        "CAGE_CACHE",
+        "CAGE_PYTHON",
+        "CAGE_STAFF_API",
+        "CAGE_STAFF_KEY_ID",
+        "CAGE_STAFF_KEY_FILE",
+    }
+)
 
 # Keys that people bring from earlier drafts and from other programs, with the right one.
 OBSOLETE_KEYS = {
@@ -163,11 +173,16 @@ class DatabaseSettings(Section):
 
 
 class ApiSettings(Section):
-    """The HTTP listener. `authorities`: values of `@authority` that a signature may cover."""
+    """The HTTP listener. `authorities`: values of `@authority` that a signature may cover.
+
+    `rate_*` bound the calls per key and API process.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8420, ge=0, le=65535)
     authorities: tuple[str, ...] = ()
+    rate_per_second: int = Field(default=1_000, ge=1)
+    rate_burst: int = Field(default=2_000, ge=1)
 
     def accepted_authorities(self) -> frozenset[str]:
         """The configured authorities, or the listener's own when none are."""

@@ -4,15 +4,13 @@ Exit codes (CONTRACT 2): 0 done, 1 failed, 2 usage or configuration, 3 refused b
 commands import web3 and SQLAlchemy inside their functions only: `cage --help` must stay quick.
 """
 
-import sys
-
 import typer
 
 from config.errors import ConfigError, UnsafeEnvironment
-from gateway.cli import dev
+from gateway.cli import dev, ledger, roles, sandbox, setup, treasury, vault, withdrawals
+from gateway.cli.console import FAILED, USAGE, CliError, show_error
 
-FAILED = 1
-USAGE = 2
+INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 app = typer.Typer(
     name="cage",
@@ -21,18 +19,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-dev.mount(app)
+for module in (sandbox, roles, setup, vault, treasury, ledger, withdrawals, dev):
+    module.mount(app)
 
 
 def main() -> int:
     """Run the program; every expected error is one clear line with a hint on stderr."""
     try:
         app()
+    except CliError as error:
+        show_error(str(error), error.hint)
+        return error.code
     except ConfigError as error:
-        sys.stderr.write(f"cage: {error}\n")
-        if error.hint:
-            sys.stderr.write(f"  hint: {error.hint}\n")
+        show_error(str(error), error.hint)
         return FAILED if isinstance(error, UnsafeEnvironment) else USAGE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0

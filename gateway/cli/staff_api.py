@@ -1,0 +1,108 @@
+"""How staff commands reach the API: under the person's own key, and nothing else.
+
+Owns the options and variables that name API and key, and turns answers into exit codes: a problem
+that policy decided is 3, every other failure 1. No database and no node is needed here.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from gateway.cli.console import FAILED, REFUSED, USAGE, CliError
+
+if TYPE_CHECKING:
+    from gateway.cli.client import StaffClient
+
+T = TypeVar("T")
+
+DEFAULT_API = "http://127.0.0.1:8420"
+API_VARIABLE = "CAGE_STAFF_API"
+KEY_ID_VARIABLE = "CAGE_STAFF_KEY_ID"
+KEY_FILE_VARIABLE = "CAGE_STAFF_KEY_FILE"
+PAGES_MAX = 1000  # of 500 objects: no list is followed for ever
+
+ApiOption = Annotated[
+    str | None, typer.Option("--api", help=f"URL of the API; else {API_VARIABLE}.")
+]
+KeyIdOption = Annotated[
+    str | None, typer.Option("--key-id", help=f"Id of your key; else {KEY_ID_VARIABLE}.")
+]
+KeyFileOption = Annotated[
+    Path | None, typer.Option("--key", help=f"Your key file (PEM); else {KEY_FILE_VARIABLE}.")
+]
+
+
+class ApiAnswer(Exception):
+    """The API answered with a problem (RFC 9457)."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(str(problem.get("detail") or f"the API answered {status}"))
+        self.status = status
+        self.code = str(problem.get("code") or "")
+
+
+def call(
+    work: Callable[["StaffClient"], Awaitable[T]],
+    *,
+    api: str | None,
+    key_id: str | None,
+    key: Path | None,
+) -> T:
+    """Run `work` with a client under the person's key. Raises CliError."""
+    url = api or os.environ.get(API_VARIABLE) or DEFAULT_API
+    chosen_id = key_id or os.environ.get(KEY_ID_VARIABLE)
+    named = os.environ.get(KEY_FILE_VARIABLE)
+    file = key or (Path(named) if named else None)
+    if not chosen_id or file is None:
+        raise CliError(
+            "this command needs your staff key",
+            hint=f"give --key-id and --key, or set {KEY_ID_VARIABLE} and {KEY_FILE_VARIABLE}",
+            code=USAGE,
+        )
+    try:
+        return asyncio.run(_with_client(work, url=url, key_id=chosen_id, key_file=file))
+    except ApiAnswer as error:
+        raise CliError(
+            f"{error} ({error.code})" if error.code else str(error),
+            hint=_hint(error),
+            code=REFUSED if error.status in (403, 409, 422) else FAILED,
+        ) from error
+
+
+async def _with_client(
+    work: Callable[["StaffClient"], Awaitable[T]], *, url: str, key_id: str, key_file: Path
+) -> T:
+    from gateway.cli.client import StaffClient
+
+    async with StaffClient(url=url, key_id=key_id, key_file=key_file) as client:
+        return await work(client)
+
+
+def _hint(error: ApiAnswer) -> str:
+    match error.status:
+        case 401:
+            return "is the key registered (cage staff add) and the clock of this machine right?"
+        case 403:
+            return "your key has not the scope or role for this"
+        case _:
+            return ""
+
+
+async def all_pages(
+    client: "StaffClient", path: str, query: Mapping[str, str] | None = None
+) -> list[Mapping[str, Any]]:
+    """Every item of a list, page by page."""
+    items: list[Mapping[str, Any]] = []
+    parameters = {"limit": "500", **(query or {})}
+    for _ in range(PAGES_MAX):
+        page = await client.get(path, parameters)
+        items.extend(page["items"])
+        cursor = page.get("next_cursor")
+        if not cursor:
+            return items
+        parameters["cursor"] = cursor
+    raise CliError(f"{path} has more than {PAGES_MAX} pages", hint="narrow it with a filter")
