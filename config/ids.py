@@ -58,6 +58,7 @@ PREFIXES = {
     "delivery": "del_",
     "attempt": "att_",
     "approval": "apr_",
+    "reconciliation": "rec_",
 }
 
 

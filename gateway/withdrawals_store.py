@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import RowMapping
+
 from config.database import Uow
 from signer.protocol import Authorisation
 
@@ -53,7 +55,6 @@ class Filters:
     player_id: str | None = None
     asset: str | None = None
     txid: str | None = None
-    request_id: str | None = None
     created_after: datetime | None = None
 
 
@@ -64,7 +65,7 @@ _COLUMNS = """
 """
 
 
-def from_mapping(row: Mapping[str, Any]) -> WithdrawalRow:
+def from_mapping(row: RowMapping) -> WithdrawalRow:
     """A database row with all columns as a value."""
     values = {
         name: row[name]
@@ -166,7 +167,7 @@ async def find(
     """Newest first, below the cursor `before`; ids are time-ordered, so the order is stable."""
     conditions = ["true"]
     values: dict[str, Any] = {"limit": limit}
-    for name in ("state", "player_id", "asset", "txid", "request_id"):
+    for name in ("state", "player_id", "asset", "txid"):
         value = getattr(filters, name)
         if value is not None:
             conditions.append(f"{name} = :{name}")

@@ -9,9 +9,11 @@ from typing import assert_never
 from config.assets import AssetSpec
 from config.chains import ChainSpec, Family, Finality
 from config.clock import Clock, SystemClock
-from watchers.chain import Chain
+from watchers.chain import AddressCodec, Chain
 from watchers.chains.bitcoin import BitcoinChain, BitcoinParams
+from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.evm import EvmChain, EvmParams
+from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.node import HttpTransport
 
 REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
@@ -37,6 +39,18 @@ def build_chain(
     transport = HttpTransport(timeout_seconds=timeout_seconds)
     factory = FACTORIES[spec.family]
     return factory(spec, node_urls, listed, transport, clock or SystemClock())
+
+
+def build_codec(spec: ChainSpec, assets: Iterable[AssetSpec]) -> AddressCodec:
+    """The address codec of a network alone: pure, for processes that have no node (HOUSE 3)."""
+    match spec.family:
+        case Family.BITCOIN:
+            return BitcoinAddressCodec(bitcoin_params(spec))
+        case Family.EVM:
+            listed = [asset for asset in assets if asset.network == spec.network]
+            return EvmAddressCodec(evm_params(spec, listed))
+        case _:
+            assert_never(spec.family)
 
 
 def bitcoin_params(spec: ChainSpec) -> BitcoinParams:

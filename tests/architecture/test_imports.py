@@ -51,6 +51,7 @@ WATCHERS_SURFACE = {
     "health",
     "deposit_commands",
     "inflows",
+    "probes",
     "errors",
 }
 

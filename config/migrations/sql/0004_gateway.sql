@@ -279,3 +279,13 @@ GRANT SELECT, INSERT ON gateway.event_log TO gateway_webhooks;
 GRANT SELECT, DELETE ON gateway.event_queue TO gateway_webhooks;
 GRANT SELECT, UPDATE ON gateway.webhook_endpoints TO gateway_webhooks;
 GRANT SELECT, INSERT, UPDATE ON gateway.deliveries TO gateway_webhooks;
+
+-- A reconciliation: the books at once, each network by the answer of its watcher (chain.probes).
+CREATE TABLE gateway.reconciliations (
+    id uuid PRIMARY KEY,
+    probes jsonb NOT NULL,         -- network -> id of its question
+    book_breaks jsonb NOT NULL,    -- [{kind, subject, asset, difference_minor as text}]
+    requested_by text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+GRANT SELECT, INSERT ON gateway.reconciliations TO gateway_api;

@@ -1,0 +1,279 @@
+"""From an HTTP request to a handler and back: the order in which every call is checked.
+
+Size and time of the body, signature, rate, scope, query, body, then one unit of work with nonce,
+idempotency and everything the handler does. Owns that order; the rules themselves are elsewhere.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from config.database import ALL_BRANDS, Uow, sqlstate
+from gateway import clients_store, idempotency
+from gateway.api.endpoint import Answer, Call, Endpoint, Idempotency, Services
+from gateway.api.strict_json import parse_body
+from gateway.api.wire_base import Body
+from gateway.api.wire_query import BrandQuery
+from gateway.auth import MAX_AGE, MAX_AHEAD, PrincipalKind, RawRequest, SignedCall
+from gateway.errors import (
+    FieldError,
+    Forbidden,
+    InProgress,
+    Invalid,
+    Malformed,
+    NotFound,
+    Refusal,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
+
+BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
+BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
+LOCK_NOT_AVAILABLE = "55P03"
+
+HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SlowBody(Refusal):
+    """The body did not arrive in time; the connection is closed."""
+
+    status = 408
+    is_retryable = True
+
+
+def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
+    """The aiohttp handler of one endpoint."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        raw = await read_request(request)
+        caller = await services.authenticator.verify(raw)
+        principal = caller.principal
+        request["key_id"], request["brand"] = principal.key_id, principal.brand
+        wait_seconds = services.limiter.wait_seconds(principal.key_id)
+        if wait_seconds:
+            raise TooMany("rate_limited", "Too many calls.", retry_after_seconds=wait_seconds)
+        _check_scope(endpoint, caller)
+        key = idempotency.check_key(
+            caller.idempotency_key, is_required=endpoint.idempotency is Idempotency.REQUIRED
+        )
+        query = _query(endpoint, request)
+        raw_body, body = _body(endpoint, raw.body)
+        prepared = await endpoint.prepare(services, body) if endpoint.prepare else None
+        brand = _brand(caller, query)
+
+        async def work(uow: Uow) -> web.Response:
+            call = Call(
+                services=services,
+                uow=uow,
+                caller=caller,
+                brand=brand,
+                path=dict(request.match_info),
+                query=query,
+                body=body,
+                raw_body=raw_body,
+                prepared=prepared,
+                at=services.clock.now(),
+            )
+            return await _run(endpoint, call, key)
+
+        try:
+            return await services.database.run(work, brand=brand)
+        except DBAPIError as error:
+            if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                raise
+            if key is not None:
+                raise InProgress("idempotency_in_progress", "The first call is running.") from error
+            raise Unavailable("busy", "Another call holds this resource; try again.") from error
+
+    return handle
+
+
+async def read_request(request: web.Request) -> RawRequest:
+    """The request as received. Raises SlowBody, Malformed, and aiohttp's 413."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Malformed("content_encoding", "Compressed bodies are not read.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            body = await request.read()
+    except TimeoutError as error:
+        raise SlowBody("slow_body", "The body did not arrive in time.") from error
+    path, mark, query = request.raw_path.partition("?")
+    return RawRequest(
+        method=request.method,
+        authority=(request.headers.get("Host") or "").lower(),
+        path=path,
+        query="?" + query if mark else "?",
+        header_lines=tuple(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers
+        ),
+        body=body,
+        peer=_peer(request),
+    )
+
+
+def json_response(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """JSON bytes with the headers of every answer."""
+    body = value if isinstance(value, bytes) else encode(value)
+    return web.Response(
+        body=body,
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+def encode(value: Any) -> bytes:
+    """A model or plain data as JSON bytes."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+
+
+async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response:
+    """Inside the unit of work: nonce, key, handler, stored answer."""
+    if not endpoint.is_write:
+        return _response(endpoint, _answer(await endpoint.handler(call)))
+    await _use_nonce(call)
+    if key is None:
+        return _response(endpoint, _answer(await endpoint.handler(call)))
+    scope = call.principal.brand or call.principal.key_id
+    signed = call.caller.signed
+    print_ = idempotency.fingerprint(
+        method=signed.method, path=signed.path, query=signed.query, body=call.raw_body
+    )
+    stored = await idempotency.begin(call.uow, scope=scope, key=key, print_=print_, at=call.at)
+    if stored is not None:
+        return _replayed(stored.status, stored.body)
+    answer = _answer(await endpoint.handler(call))
+    response = _response(endpoint, answer)
+    kept = encode(answer.stored) if answer.stored is not None else _bytes(response)
+    await idempotency.finish(
+        call.uow,
+        scope=scope,
+        key=key,
+        answer=idempotency.StoredAnswer(status=response.status, body=kept),
+    )
+    return response
+
+
+async def _use_nonce(call: Call) -> None:
+    expires_at: datetime = call.caller.created + MAX_AGE + MAX_AHEAD
+    is_new = await clients_store.use_nonce(
+        call.uow, key_id=call.principal.key_id, nonce=call.caller.nonce, expires_at=expires_at
+    )
+    if not is_new:
+        raise Unauthenticated
+
+
+def _answer(value: BaseModel | Answer) -> Answer:
+    return value if isinstance(value, Answer) else Answer(body=value)
+
+
+def _response(endpoint: Endpoint, answer: Answer) -> web.Response:
+    headers = {"Idempotent-Replayed": "true"} if answer.is_replayed else None
+    body = answer.raw or (b"" if answer.body is None else encode(answer.body))
+    return json_response(body, status=answer.status or endpoint.status, headers=headers)
+
+
+def _replayed(status: int, body: bytes) -> web.Response:
+    return json_response(body, status=status, headers={"Idempotent-Replayed": "true"})
+
+
+def _bytes(response: web.Response) -> bytes:
+    return response.body if isinstance(response.body, bytes) else b""
+
+
+def _check_scope(endpoint: Endpoint, caller: SignedCall) -> None:
+    principal = caller.principal
+    if principal.kind not in endpoint.kinds:
+        raise Forbidden("wrong_principal", "This kind of key may not make this call.")
+    if endpoint.scopes and not endpoint.scopes & principal.scopes:
+        names = ", ".join(sorted(endpoint.scopes))
+        raise Forbidden("missing_scope", f"The key needs one of: {names}.")
+    is_staff = principal.kind is PrincipalKind.STAFF
+    if is_staff and endpoint.roles and not endpoint.roles & principal.roles:
+        names = ", ".join(sorted(endpoint.roles))
+        raise Forbidden("missing_role", f"The person needs one of: {names}.")
+
+
+def _brand(caller: SignedCall, query: BrandQuery) -> str:
+    """What the unit of work sees: a client its own brand, others the one they named, or all."""
+    own, asked = caller.principal.brand, query.brand
+    if own is None:
+        return asked if asked is not None else ALL_BRANDS
+    if asked is not None and asked != own:
+        raise NotFound
+    return own
+
+
+def _query(endpoint: Endpoint, request: web.Request) -> BrandQuery:
+    names = list(request.query.keys())
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Invalid("invalid_query", "A parameter stands twice.")
+    model = endpoint.query or BrandQuery
+    query = _validated(model, dict(request.query), code="invalid_query")
+    if not isinstance(query, BrandQuery):
+        raise TypeError(f"{endpoint.path}: its query model is not a BrandQuery")
+    if query.brand == ALL_BRANDS:
+        raise NotFound  # the wildcard of row-level security is no brand
+    return query
+
+
+def _body(endpoint: Endpoint, data: bytes) -> tuple[dict[str, Any], Body | None]:
+    if endpoint.body is None:
+        # Calls without a body model take none, or an empty object.
+        if data and parse_body(data):
+            raise Invalid("invalid_request", "This call takes no body.")
+        return {}, None
+    raw = parse_body(data) if data else {}
+    return raw, _validated(endpoint.body, raw, code="invalid_request")
+
+
+def _validated(model: type[Body], value: Mapping[str, Any], *, code: str) -> Body:
+    try:
+        return model.model_validate(value, strict=True)
+    except ValidationError as error:
+        fields = _field_errors(error.errors(include_input=False, include_url=False))
+        raise Invalid(code, "One or more fields are not acceptable.", errors=fields) from None
+
+
+_CODES = {"missing": "required", "extra_forbidden": "unknown_field"}
+
+
+def _field_errors(errors: Sequence[Any]) -> list[FieldError]:
+    return [
+        FieldError(
+            field=_path(error["loc"]),
+            code=_CODES.get(error["type"], "invalid"),
+            detail=str(error["msg"])[:200],
+        )
+        for error in errors[:20]
+    ]
+
+
+def _path(location: Sequence[int | str]) -> str:
+    """`items[3].asset`; a name that the caller made up is cut and made printable."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            name = "".join(c if c.isprintable() else "?" for c in part)[:64]
+            text += f".{name}" if text else name
+    return text
+
+
+def _peer(request: web.Request) -> str:
+    """The socket's own peer: forwarding headers are never believed (A27)."""
+    transport = request.transport
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return str(name[0]) if isinstance(name, tuple) and name else ""

@@ -1,0 +1,64 @@
+"""`/health/live`, `/health/ready`, `/metrics`: unsigned, without secrets."""
+
+from aiohttp import web
+
+from gateway.api import health_store
+from gateway.api.dispatch import json_response
+from gateway.api.endpoint import Services
+from gateway.api.wire_resources import Health, NetworkHealth
+from watchers import health
+
+
+def add_routes(app: web.Application, services: Services) -> None:
+    """Add the operations routes; they need no signature (CONTRACT 3)."""
+
+    async def live(_request: web.Request) -> web.Response:
+        return json_response(Health(status="live", networks=[]))
+
+    async def ready(_request: web.Request) -> web.Response:
+        networks = await _networks(services)
+        is_ready = all(network.is_ready for network in networks)
+        body = Health(status="ready" if is_ready else "degraded", networks=networks)
+        return json_response(body, status=200 if is_ready else 503)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        await _measure(services)
+        return web.Response(
+            body=services.metrics.exposition(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health/ready", ready)
+    app.router.add_get("/metrics", metrics)
+
+
+async def _networks(services: Services) -> list[NetworkHealth]:
+    """Each configured network; a database that does not answer becomes a 503 above."""
+    async with services.database.unit_of_work() as uow:
+        found = {status.network: status for status in await health.network_status(uow)}
+    networks = []
+    for name in services.registry.chains:
+        status = found.get(name)
+        if status is None:
+            reason: str | None = "not watched yet"
+        elif status.stopped_reason:
+            reason = "stopped"
+        else:
+            reason = None if status.is_healthy else "degraded"
+        networks.append(NetworkHealth(network=name, is_ready=reason is None, reason=reason))
+    return networks
+
+
+async def _measure(services: Services) -> None:
+    metrics = services.metrics
+    async with services.database.unit_of_work() as uow:
+        for status in await health.network_status(uow):
+            metrics.network_healthy.labels(status.network).set(int(status.is_healthy))
+            metrics.network_lag_blocks.labels(status.network).set(status.lag_blocks or 0)
+        counts = await health_store.open_withdrawals(uow)
+        alarms = await health_store.open_alarms(uow)
+    metrics.withdrawals_open.clear()
+    for state, count in counts.items():
+        metrics.withdrawals_open.labels(state).set(count)
+    metrics.alarms_open.set(alarms)

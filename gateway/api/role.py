@@ -1,0 +1,174 @@
+"""The API role: reads settings, builds the parts, serves until told to stop (HOUSE 2, wiring)."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from aiohttp import web
+
+from config.clock import Clock, SystemClock
+from config.database import Database, async_url
+from config.ids import Ids, SystemIds
+from config.logs import get_logger
+from config.registry import Registry, load_registry
+from config.selfcheck import check_start
+from config.settings import Settings
+from gateway.api import (
+    accounting,
+    addresses,
+    deposits,
+    events,
+    health,
+    inflows,
+    networks,
+    openapi,
+    players,
+    reconciliations,
+    webhook_endpoints,
+    withdrawals,
+)
+from gateway.api.endpoint import Endpoint, Services, collect
+from gateway.api.metrics import ApiMetrics
+from gateway.api.rate_limit import RateLimiter
+from gateway.app import BUSY, IDLE_SECONDS_MAX, SlowConnections, build_app
+from gateway.auth import Authenticator, KeyCache
+from gateway.webhooks.secrets import load_key
+from watchers.registry import build_codec
+
+log = get_logger("gateway.api")
+
+SHUTDOWN_SECONDS = 10.0  # handlers that run may finish; the rest is cut off
+MODULES = (
+    networks,
+    addresses,
+    deposits,
+    players,
+    withdrawals,
+    events,
+    webhook_endpoints,
+    inflows,
+    accounting,
+    reconciliations,
+)
+
+
+def endpoints() -> tuple[Endpoint, ...]:
+    """Every signed operation of this release."""
+    return collect(MODULES)
+
+
+def build_services(
+    *, settings: Settings, registry: Registry, database: Database, clock: Clock, ids: Ids
+) -> Services:
+    """The parts of one API process."""
+    keys = KeyCache(database, clock)
+    return Services(
+        database=database,
+        registry=registry,
+        codecs={
+            name: build_codec(spec, registry.assets.values())
+            for name, spec in registry.chains.items()
+        },
+        clock=clock,
+        ids=ids,
+        authenticator=Authenticator(
+            keys=keys, clock=clock, authorities=settings.api.accepted_authorities()
+        ),
+        limiter=RateLimiter(
+            clock, per_second=settings.api.rate_per_second, burst=settings.api.rate_burst
+        ),
+        sealing_key=load_key(settings.path(settings.keys.sealed_key_file), ids),
+        metrics=ApiMetrics(),
+    )
+
+
+class ApiServer:
+    """The listener of one API process."""
+
+    def __init__(self, services: Services, found: Sequence[Endpoint]) -> None:
+        self._services = services
+        app = build_app(services, found)
+        health.add_routes(app, services)
+        openapi.add_routes(app, found, version=_version())
+        self._app = app
+        # Bodies are never inflated (A24); idle connections go at once with the slow ones (A25).
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=IDLE_SECONDS_MAX,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen; `port` is the bound one."""
+        api = self._services.registry.settings.api
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, api.host, api.port, backlog=1024)
+        await site.start()
+        self.port = int(self._runner.addresses[0][1])
+        log.info("api.listening", host=api.host, port=self.port)
+
+    async def run(self) -> None:
+        """The loop beside the listener, until cancelled."""
+        server = self._runner.server
+        if server is None:
+            raise RuntimeError("run() before start()")
+        slow = SlowConnections(server, busy=self._app[BUSY], clock=self._services.clock)
+        await slow.run()
+
+    async def stop(self) -> None:
+        """Stop listening and let running handlers end."""
+        await self._runner.cleanup()
+
+
+async def run_api(settings: Settings) -> None:
+    """Serve the API until SIGTERM or SIGINT."""
+    registry = load_registry(settings)
+    clock = SystemClock(offset_seconds=settings.test_clock_offset_seconds)
+    ids = SystemIds(clock)
+    database = Database(
+        async_url(settings.role_url("gateway_api")),
+        pool_size=settings.database.pool_size,
+        application_name="cage-api",
+    )
+    try:
+        async with database.engine.connect() as connection:
+            await check_start(connection)
+        services = build_services(
+            settings=settings, registry=registry, database=database, clock=clock, ids=ids
+        )
+        server = ApiServer(services, endpoints())
+        await server.start()
+        try:
+            await _until_stopped(server)
+        finally:
+            await server.stop()
+    finally:
+        await database.close()
+
+
+async def _until_stopped(server: ApiServer) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.create_task(server.run())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if work.done():
+        work.result()  # a loop that ended is a bug: show it
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+
+
+def _version() -> str:
+    try:
+        return version("cage")
+    except PackageNotFoundError:
+        return "0.0.0"

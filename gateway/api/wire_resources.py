@@ -1,0 +1,328 @@
+"""Wire models of what has no lifecycle: networks, assets, addresses, funds, timelines, bodies."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.api.wire_base import (
+    AmountOut,
+    AssetId,
+    Body,
+    MinorOut,
+    NetworkName,
+    Stated,
+    Time,
+    Wire,
+)
+
+
+class FeeClassOut(Wire):
+    """What a fee class means now: promise (request to `sent`) and inclusion."""
+
+    fee_class: str
+    promise_seconds: int
+    target_blocks: int
+    eta_seconds: int = Field(description="Time to inclusion at the network's block rate.")
+    rate: str | None = Field(description="Node's estimate: sat per kvB, or wei per gas.")
+
+
+class NetworkOut(Wire):
+    """One network as the house sees it."""
+
+    network: str
+    chain: str
+    family: str
+    caip2: str
+    livemode: bool
+    height: int | None = Field(description="Last block whose effects are in the books.")
+    block_hash: str | None
+    tip_height: int | None
+    finalised_height: int | None
+    lag_blocks: int | None
+    nodes_total: int
+    nodes_agreeing: int
+    is_healthy: bool
+    stopped_reason: str | None
+    switches: list[str] = Field(description="What is switched off on this network.")
+    fee_classes: list[FeeClassOut]
+    observed_at: Time | None
+
+
+class TierOut(Wire):
+    """Confirmations for deposits up to an amount; null: every larger one."""
+
+    up_to: AmountOut | None
+    min_confirmations: int = Field(description="Until `provisional`.")
+    full_confirmations: int = Field(description="Until `final`.")
+
+
+class AssetOut(Wire):
+    """One asset on one network."""
+
+    asset: str
+    network: str
+    symbol: str
+    caip19: str
+    contract: str | None
+    decimals: int
+    minimum_deposit: AmountOut
+    minimum_withdrawal: AmountOut
+    tiers: list[TierOut]
+
+
+class AddressIn(Body):
+    """Which network the player pays on."""
+
+    network: NetworkName
+
+
+class AddressOut(Stated):
+    """A player's deposit address. It stays watched after a rotation."""
+
+    player_id: str
+    network: str
+    address: str
+    scheme: str
+    uri: str = Field(description="BIP-21 on UTXO chains, else the address itself.")
+    qr_svg: str = Field(description="The uri as a QR code.")
+    attestation: str | None = Field(description="The signer's statement, once there is one.")
+    created_at: Time
+    retired_at: Time | None
+
+
+class StageFunds(Wire):
+    """A player's value in one asset by stage (CONTRACT 1)."""
+
+    asset: str
+    pending: AmountOut
+    pending_minor: MinorOut
+    provisional: AmountOut
+    provisional_minor: MinorOut
+    orphaned: AmountOut
+    orphaned_minor: MinorOut
+    final_total: AmountOut
+    final_total_minor: MinorOut
+    reserved: AmountOut
+    reserved_minor: MinorOut
+    in_flight: AmountOut
+    in_flight_minor: MinorOut
+    on_hold: AmountOut
+    on_hold_minor: MinorOut
+
+
+class FundsOut(Wire):
+    """What of a player this rail holds. The balance itself is the PAM's."""
+
+    player_id: str
+    brand: str
+    livemode: bool
+    assets: list[StageFunds]
+
+
+class TimelineEntry(Wire):
+    """One change of state."""
+
+    state: str
+    previous_state: str | None
+    version: int
+    at: Time
+    actor: str | None
+    reason: str | None
+
+
+class Timeline(Wire):
+    """Every change of one object, oldest first."""
+
+    id: str
+    items: list[TimelineEntry]
+
+
+class WithdrawalIn(Body):
+    """A payout order. Its bytes and signature travel to the signer, which pays exactly them."""
+
+    request_id: str = Field(
+        pattern=r"^[\x21-\x7e]{1,128}$", description="Unique per brand for ever."
+    )
+    player_id: str = Field(pattern=r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$")
+    asset: AssetId
+    address: str = Field(min_length=1, max_length=255)
+    amount: str = Field(max_length=100, description="What the player receives.")
+    pam_balance: str = Field(
+        max_length=100,
+        description="What the player still owns in this asset after the PAM's debit; may be 0.",
+    )
+    fee_class: Literal["urgent", "normal", "economy"] = "normal"
+    fee_mode: Literal["brand", "player"] = "brand"
+    max_fee: str | None = Field(default=None, max_length=100)
+    valid_until: str | None = Field(default=None, max_length=40, description="RFC 3339, UTC.")
+    metadata: dict[str, str] | None = Field(default=None, max_length=50)
+
+
+class InflowAssignIn(Body):
+    """Where an inflow belongs: `capital`, or `clearing:BRAND`."""
+
+    target: str = Field(alias="as", pattern=r"^(capital|clearing:[a-z][a-z0-9-]{1,31})$")
+
+
+class InflowAssignment(Wire):
+    """The two-person decision about an inflow."""
+
+    id: str
+    inflow_id: str
+    target: str
+    state: Literal["pending_approval", "done"]
+    proposed_by: str
+    approved_by: str | None
+    created_at: Time
+    done_at: Time | None
+
+
+class WebhookIn(Body):
+    """An endpoint to deliver events to."""
+
+    url: str = Field(min_length=1, max_length=2048)
+    types: list[str] = Field(
+        default_factory=list, max_length=64, description="Empty: all. `deposit.*` is a pattern."
+    )
+
+
+class WebhookPatch(Body):
+    """What to change; absent fields stay."""
+
+    url: str | None = Field(default=None, min_length=1, max_length=2048)
+    types: list[str] | None = Field(default=None, max_length=64)
+    state: Literal["active", "paused"] | None = None
+    rotate_secret: bool = Field(default=False, description="A new secret; both sign for 24 hours.")
+
+
+class WebhookOut(Stated):
+    """An endpoint. `secret` is shown once, in the answer that made it."""
+
+    url: str
+    types: list[str]
+    state: str
+    failures_in_a_row: int
+    secret: str | None
+    previous_secret_until: Time | None
+    created_at: Time
+
+
+class BandOut(Wire):
+    """The hot-wallet band of an asset, and where the wallet stands in it."""
+
+    min: AmountOut
+    target: AmountOut
+    max: AmountOut
+    status: Literal["low", "ok", "high"]
+
+
+class WalletOut(Wire):
+    """One custody account: by the books, and by the chain state that the watcher keeps."""
+
+    wallet: str
+    network: str
+    asset: str
+    brand: str | None
+    ledger: str
+    ledger_minor: MinorOut
+    chain: str | None = Field(description="Null where only a node could tell now.")
+    chain_minor: MinorOut | None
+    band: BandOut | None
+
+
+class RebalanceOut(Wire):
+    """What would bring a hot wallet back to its target; nothing is moved."""
+
+    asset: str
+    network: str
+    direction: Literal["cold_to_hot", "hot_to_cold"]
+    amount: AmountOut
+    amount_minor: MinorOut
+    reason: Literal["below_min", "above_max"]
+
+
+class RebalancePlan(Wire):
+    """A read-only plan."""
+
+    created_at: Time
+    items: list[RebalanceOut]
+
+
+class AccountBalance(Wire):
+    """One account of the trial balance, on its normal side."""
+
+    account: str
+    asset: str
+    side: Literal["debit", "credit"]
+    balance: str
+    balance_minor: MinorOut
+
+
+class AssetTotal(Wire):
+    """Debits and credits of one asset."""
+
+    asset: str
+    debits_minor: MinorOut
+    credits_minor: MinorOut
+    balanced: bool
+
+
+class TrialBalanceOut(Wire):
+    """Every account with its balance; debits equal credits per asset or something is broken."""
+
+    at: Time
+    balanced: bool
+    totals: list[AssetTotal]
+    accounts: list[AccountBalance]
+
+
+class BreakOut(Wire):
+    """One place where books and reality differ; found minus expected."""
+
+    kind: str
+    network: str | None
+    subject: str
+    asset: str
+    difference: str
+    difference_minor: MinorOut
+
+
+class ReconciliationIn(Body):
+    """Which network to compare; all without it."""
+
+    network: NetworkName | None = None
+
+
+class NetworkCompared(Wire):
+    """How far the comparison with one chain has come."""
+
+    network: str
+    is_answered: bool
+    height: int | None
+    block_hash: str | None
+    error: str | None
+
+
+class ReconciliationOut(Wire):
+    """A run; `done` once every network has answered or failed."""
+
+    id: str
+    state: Literal["running", "done"]
+    created_at: Time
+    networks: list[NetworkCompared]
+    breaks: list[BreakOut]
+
+
+class NetworkHealth(Wire):
+    """Whether a network is served."""
+
+    network: str
+    is_ready: bool
+    reason: str | None
+
+
+class Health(Wire):
+    """`ready` only when every network is."""
+
+    status: Literal["live", "ready", "degraded"]
+    networks: list[NetworkHealth]

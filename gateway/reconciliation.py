@@ -1,0 +1,157 @@
+"""Books against themselves and against the chains, on request (HOUSE 7, L12).
+
+The API has no node: each network's watcher answers a probe row, so that a reconciliation is started
+in one unit of work and read in later ones. Owns that pairing; what a break is belongs to `ledger`
+and `watchers`. It books nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from config.database import Uow
+from config.ids import Ids
+from gateway import reconciliation_store as store
+from ledger import reconcile
+from watchers import probes
+from watchers.probes import Probe, ProbeKind, ProbeState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One break, minor units: found minus expected. `network` is None for the books alone."""
+
+    kind: str
+    network: str | None
+    subject: str
+    asset: str
+    difference_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkResult:
+    """What a network's watcher answered. `is_answered` False: still waiting."""
+
+    network: str
+    is_answered: bool
+    height: int | None
+    block_hash: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """One run. Complete once every network has answered or failed."""
+
+    id: UUID
+    created_at: datetime
+    networks: tuple[NetworkResult, ...]
+    breaks: tuple[Difference, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is awaited any more."""
+        return all(network.is_answered for network in self.networks)
+
+
+async def start(
+    uow: Uow,
+    *,
+    reconciliation_id: UUID,
+    networks: Iterable[str],
+    requested_by: str,
+    ids: Ids,
+    at: datetime,
+) -> Reconciliation:
+    """Check the books now and ask every network; the unit of work must see all brands."""
+    asked = {}
+    for network in networks:
+        asked[network] = ids.new_id()
+        await probes.ask(
+            uow, probe_id=asked[network], network=network, kind=ProbeKind.HOLDINGS, at=at
+        )
+    found = [
+        {
+            "kind": item.kind.value,
+            "subject": item.subject,
+            "asset": item.asset,
+            "difference_minor": str(item.difference_minor),
+        }
+        for item in await reconcile.check_books(uow)
+    ]
+    await store.insert(
+        uow,
+        reconciliation_id=reconciliation_id,
+        probes={network: str(probe_id) for network, probe_id in asked.items()},
+        book_breaks=found,
+        requested_by=requested_by,
+        at=at,
+    )
+    result = await get(uow, reconciliation_id)
+    if result is None:
+        raise RuntimeError("a reconciliation that was just written is not there")
+    return result
+
+
+async def get(uow: Uow, reconciliation_id: UUID) -> Reconciliation | None:
+    """The run as far as it has come."""
+    row = await store.get(uow, reconciliation_id)
+    if row is None:
+        return None
+    networks, breaks = [], [_book_break(item) for item in row.book_breaks]
+    for network, probe_id in sorted(row.probes.items()):
+        probe = await probes.get(uow, UUID(probe_id))
+        networks.append(_network(network, probe))
+        breaks += _chain_breaks(network, probe)
+    return Reconciliation(
+        id=row.id, created_at=row.created_at, networks=tuple(networks), breaks=tuple(breaks)
+    )
+
+
+def _book_break(item: Mapping[str, Any]) -> Difference:
+    return Difference(
+        kind=item["kind"],
+        network=None,
+        subject=item["subject"],
+        asset=item["asset"],
+        difference_minor=int(item["difference_minor"]),
+    )
+
+
+def _network(network: str, probe: Probe | None) -> NetworkResult:
+    answer = (probe.answer if probe is not None else None) or {}
+    is_failed = probe is None or probe.state is ProbeState.FAILED
+    return NetworkResult(
+        network=network,
+        is_answered=probe is None or probe.state is not ProbeState.ASKED,
+        height=answer.get("height"),
+        block_hash=answer.get("block_hash"),
+        error=str(answer.get("error", "the question is gone")) if is_failed else None,
+    )
+
+
+def _chain_breaks(network: str, probe: Probe | None) -> list[Difference]:
+    """One per account that differs; a network that could not be compared is a break itself."""
+    answer = (probe.answer if probe is not None else None) or {}
+    if probe is None or probe.state is ProbeState.FAILED:
+        return [
+            Difference(
+                kind="not_compared",
+                network=network,
+                subject=str(answer.get("error", "")),
+                asset="",
+                difference_minor=0,
+            )
+        ]
+    return [
+        Difference(
+            kind="chain_differs",
+            network=network,
+            subject=account,
+            asset=":".join(account.split(":")[-2:]),
+            difference_minor=int(amount),
+        )
+        for account, amount in answer.get("breaks", {}).items()
+    ]
