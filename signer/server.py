@@ -41,6 +41,7 @@ from signer.vault import Vault
 
 IDLE_SECONDS = 600.0  # a silent peer is dropped; it connects again
 WRITE_SECONDS = 30.0  # one answer, at most 8 MiB, to a local peer
+HANG_UP_SECONDS = 2.0  # for a peer that keeps talking after a last answer
 CONNECTIONS_MAX = 64
 SOCKET_PATH_BYTES_MAX = 107
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
@@ -104,7 +105,8 @@ class SignerServer:
             async with self._connections:
                 if _peer_uid(writer) not in uids:
                     self._log.alarm("signer.unknown_peer", uid=_peer_uid(writer))
-                    await _send(writer, _refusal(RefusalCode.UNKNOWN_PEER, "not on the list"))
+                    refusal = _refusal(RefusalCode.UNKNOWN_PEER, "not on the list")
+                    await _hang_up(reader, writer, refusal)
                     return
                 await self._converse(reader, writer, handler)
         except (TimeoutError, ConnectionError):
@@ -125,7 +127,7 @@ class SignerServer:
                     return
                 answer = await handler(message)
             except ProtocolError as error:
-                await _send(writer, _refusal(RefusalCode.BAD_REQUEST, str(error)))
+                await _hang_up(reader, writer, _refusal(RefusalCode.BAD_REQUEST, str(error)))
                 return
             except Refused as error:
                 answer = _refusal(error.code, error.reason)
@@ -221,6 +223,18 @@ async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     writer.write(frame(message))
     async with asyncio.timeout(WRITE_SECONDS):
         await writer.drain()
+
+
+async def _hang_up(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: dict[str, Any]
+) -> None:
+    """A last answer. What the peer still sends is read and dropped: closing on unread bytes would
+    reset the connection, and the peer would never see the answer (unix(7))."""
+    await _send(writer, message)
+    writer.write_eof()
+    async with asyncio.timeout(HANG_UP_SECONDS):
+        while await reader.read(65_536):
+            pass
 
 
 def _refusal(code: RefusalCode, reason: str) -> dict[str, Any]:
