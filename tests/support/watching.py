@@ -1,0 +1,202 @@
+"""One watcher over any chain backend and a real database, driven step by step.
+
+The signer's re-derivation is played by marking pool rows verified, under the role of payouts; keys
+are those of a public BIP 32 test vector and must never hold anything of value.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from config.clock import Clock
+from config.database import Database, async_url
+from config.ids import Ids
+from config.registry import Registry, load_registry
+from config.settings import (
+    AddressPoolSettings,
+    AssetSettings,
+    BrandSettings,
+    NetworkSettings,
+    Settings,
+)
+from ledger import balances, lifecycle, reconcile
+from tests.support.databases import TestDatabase
+from tests.support.simchain import TOKEN_CONTRACT
+from tests.support.worlds import Wallet
+from watchers import addresses, deposit_commands, pool, reconcile_chain
+from watchers.addresses import AddressRow
+from watchers.chain import Chain
+from watchers.deposits import DepositRow
+from watchers.follower import Crash, Follower, Position, Step, no_crash
+from watchers.network import Network
+
+BRANDS = {"acme": 1, "zest": 2}
+POOL_ROWS = 12
+
+
+def registry_for(chain: Chain, network: Mapping[str, Any]) -> Registry:
+    """The configuration of one test network; `network` overrides its settings."""
+    is_utxo = chain.family == "bitcoin"
+    settings = Settings(
+        networks={
+            chain.network: NetworkSettings(
+                **{"chain": "regtest" if is_utxo else "dev", **network}
+            )
+        },
+        assets={} if is_utxo else {"eth:USDT": AssetSettings(contract=TOKEN_CONTRACT)},
+        brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
+        pool=AddressPoolSettings(low=POOL_ROWS, high=POOL_ROWS),
+    )
+    return load_registry(settings)
+
+
+def account_xpubs(chain: Chain) -> dict[int, str]:
+    """Public keys of the operator's and the brands' accounts, of the public test vector."""
+    purpose, version = ("84h/1h", "regtest") if chain.family == "bitcoin" else ("44h/60h", "main")
+    return {
+        account: Wallet(chain, account_path=f"m/{purpose}/{account}h", version=version).xpub
+        for account in (0, *BRANDS.values())
+    }
+
+
+class Watch:
+    """A follower with everything a test asks of it. Each role has its own connection."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        registry: Registry,
+        as_watcher: Database,
+        as_api: Database,
+        as_payouts: Database,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self.chain = chain
+        self.registry = registry
+        self.as_watcher = as_watcher
+        self.as_api = as_api
+        self.as_payouts = as_payouts
+        self.clock = clock
+        self.ids = ids
+        self.network = Network(
+            spec=registry.chains[chain.network],
+            assets=registry.assets,
+            ids=ids,
+            reversed_per_step_max=20,
+        )
+        self.start_height: int | None = 0
+        self.follower = self.new_follower("first")
+
+    def new_follower(
+        self, holder: str, *, chain: Chain | None = None, crash: Crash = no_crash
+    ) -> Follower:
+        """Another instance of the watcher: a standby, or the one after a crash."""
+        return Follower(
+            chain=chain or self.chain,
+            network=self.network,
+            database=self.as_watcher,
+            clock=self.clock,
+            holder=holder,
+            start_height=self.start_height,
+            crash=crash,
+        )
+
+    async def fill_pool(self) -> None:
+        """Top up the address pool and verify it."""
+        rows = pool.branches(self.registry.settings, self.network, account_xpubs(self.chain))
+        await pool.top_up(
+            self.as_watcher, self.chain.codec, self.network, rows, clock=self.clock
+        )
+        async with self.as_payouts.unit_of_work() as uow:
+            waiting = await addresses.unverified(uow, network=self.network.name, limit=1000)
+            await addresses.mark_verified(
+                uow, [row.id for row in waiting], at=self.clock.now()
+            )
+
+    async def address(self, player_id: str, *, brand: str = "acme") -> AddressRow:
+        """The player's deposit address, as the API hands it out."""
+        async with self.as_api.unit_of_work(brand=brand) as uow:
+            return await addresses.hand_out(
+                uow,
+                brand=brand,
+                player_id=player_id,
+                network=self.network.name,
+                at=self.clock.now(),
+            )
+
+    async def position(self, follower: Follower | None = None) -> Position:
+        """The follower's position under its lease."""
+        found = await (follower or self.follower).take_lease()
+        if found is None:
+            raise AssertionError("the lease is another's")
+        return found
+
+    async def follow(self, follower: Follower | None = None) -> list[Step]:
+        """Follow to the tip, then look at the mempool and at what is absent."""
+        runner = follower or self.follower
+        done: list[Step] = []
+        while steps := await runner.follow(await self.position(runner)):
+            done.extend(steps)
+        position = await self.position(runner)
+        await runner.observe_mempool(position)
+        await runner.reverse_absent(position)
+        return done
+
+    async def deposits(self, *, brand: str | None = None) -> list[DepositRow]:
+        """Every deposit, smallest amount first."""
+        async with self.as_api.unit_of_work() as uow:
+            found = await deposit_commands.find(uow, brand=brand, limit=500)
+        return sorted(found, key=lambda item: item.amount_minor)
+
+    async def deposit(self) -> DepositRow:
+        """The only deposit."""
+        (found,) = await self.deposits()
+        return found
+
+    async def states(self, deposit_id: UUID) -> list[str]:
+        """Every state a deposit has had, in order."""
+        async with self.as_watcher.unit_of_work() as uow:
+            return [row.state for row in await lifecycle.history(uow, "deposit", deposit_id)]
+
+    async def books(self) -> dict[str, int]:
+        """Every account that is not empty, by code."""
+        async with self.as_watcher.unit_of_work() as uow:
+            found = await balances.balances(uow)
+        return {item.code: item.balance_minor for item in found if item.balance_minor}
+
+    async def audit(self) -> None:
+        """Books hold in themselves and explain the chain to the last unit."""
+        async with self.as_watcher.unit_of_work() as uow:
+            contradictions = await reconcile.check_books(uow)
+        if contradictions:
+            raise AssertionError(f"the books contradict themselves: {contradictions}")
+        held = await reconcile_chain.holdings_at(self.as_watcher, self.chain, self.network)
+        if held.breaks:
+            raise AssertionError(f"books and chain differ: {held}")
+
+
+@asynccontextmanager
+async def watching(
+    chain: Chain, database: TestDatabase, *, clock: Clock, ids: Ids, **network: Any
+) -> AsyncIterator[Watch]:
+    """A watcher over `chain` with a filled pool; `network` overrides network settings."""
+    roles = ("watchers", "gateway_api", "gateway_payouts")
+    opened = [Database(async_url(database.role_url(role))) for role in roles]
+    try:
+        watch = Watch(
+            chain=chain,
+            registry=registry_for(chain, network),
+            as_watcher=opened[0],
+            as_api=opened[1],
+            as_payouts=opened[2],
+            clock=clock,
+            ids=ids,
+        )
+        await watch.fill_pool()
+        yield watch
+    finally:
+        for item in opened:
+            await item.close()
