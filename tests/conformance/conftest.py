@@ -1,17 +1,14 @@
 """Backends of the conformance suite: each registered family on every program that speaks it."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from config.assets import load_assets
 from config.chains import ChainRegistry, load_chains
 from config.settings import AssetSettings, NetworkSettings, Settings
-from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
-from gateway.sandbox.provision import locate
+from gateway.sandbox.nodes import Anvil, UtxoNode
 from tests.support import evm
 from tests.support.simchain import TOKEN_CONTRACT, sim_account, sim_utxo
 from tests.support.worlds import (
@@ -33,6 +30,7 @@ SETTINGS = Settings(
     },
     assets={"eth:USDT": AssetSettings(contract=TOKEN_CONTRACT)},
 )
+NETWORKS = {"bitcoind": "btc", "litecoind": "ltc", "anvil": "eth"}
 REAL_BACKENDS = {"bitcoind": "bitcoin", "litecoind": "bitcoin", "anvil": "evm"}
 SIM_BACKENDS = {"sim-utxo": "bitcoin", "sim-account": "evm"}
 TOKENS_MINTED = 10**12
@@ -47,53 +45,48 @@ ALL = [_backend(name) for name in (*SIM_BACKENDS, *REAL_BACKENDS)]
 REAL = [_backend(name) for name in REAL_BACKENDS]
 
 
-def program(name: str) -> Path:
-    """A node's program; a missing one fails the run, it is never skipped (HOUSE 12)."""
-    found = locate(name, os.environ)
-    if found is None:
-        raise RuntimeError(f"{name} is missing: set {name.upper()} or run ./cage test")
-    return found
-
-
 def registry() -> ChainRegistry:
     """The test networks of the chain registry."""
     return load_chains(SETTINGS)
 
 
-def chain_of(network: str, url: str) -> Chain:
-    """The chain under test, built as in production."""
+def chain_of(network: str, url: str, *, token: str = TOKEN_CONTRACT) -> Chain:
+    """The chain under test, built as in production, with `token` listed as eth:USDT."""
+    settings = SETTINGS.model_copy(update={"assets": {"eth:USDT": AssetSettings(contract=token)}})
     chains = registry()
-    assets = load_assets(SETTINGS, chains).values()
+    assets = load_assets(settings, chains).values()
     return build_chain(chains[network], [url], assets, timeout_seconds=10.0)
 
 
 @asynccontextmanager
-async def open_world(name: str, folder: Path) -> AsyncIterator[World]:
-    """A fresh backend with funds outside; stopped by its pid at the end."""
-    match name:
-        case "sim-utxo":
-            sim, chain = sim_utxo()
-            yield SimUtxoWorld(sim, chain)
-        case "sim-account":
-            account_sim, account_chain = sim_account()
-            yield SimAccountWorld(account_sim, account_chain)
-        case "bitcoind":
-            async with Bitcoind(program(name), folder) as node, _utxo(node, "btc") as world:
+async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A backend with funds outside; the real ones are the session's nodes."""
+    if name == "sim-utxo":
+        sim, chain = sim_utxo()
+        yield SimUtxoWorld(sim, chain)
+    elif name == "sim-account":
+        account_sim, account_chain = sim_account()
+        yield SimAccountWorld(account_sim, account_chain)
+    elif name == "anvil":
+        anvil_process: Anvil = request.getfixturevalue("anvil_process")
+        async with anvil_process.connected() as anvil:
+            snapshot = await anvil.snapshot()
+            async with _anvil(anvil) as world:
                 yield world
-        case "litecoind":
-            async with (
-                Litecoind(program(name), folder) as ltc_node,
-                _utxo(ltc_node, "ltc") as world,
-            ):
-                yield world
-        case _:
-            async with Anvil(program(name), folder) as anvil, _anvil(anvil) as evm_world:
-                yield evm_world
+            await anvil.rpc("anvil_dropAllTransactions")  # a revert keeps the pool
+            await anvil.revert(snapshot)
+    else:
+        utxo_process: UtxoNode = request.getfixturevalue(f"{name}_process")
+        async with (
+            utxo_process.connected() as node,
+            _utxo(node, NETWORKS[name]) as world,
+        ):
+            yield world
+            await world.mine()  # leaves no tx waiting for the next test
 
 
 @asynccontextmanager
 async def _utxo(node: UtxoNode, network: str) -> AsyncIterator[World]:
-    await node.ensure_funds()
     chain = chain_of(network, node.url)
     spec = registry()[network]
     try:
@@ -107,7 +100,7 @@ async def _anvil(node: Anvil) -> AsyncIterator[World]:
     contract = await evm.deploy(node, "UsdtLike")
     owner = (await node.accounts())[0]
     await evm.mint(node, contract, owner, TOKENS_MINTED)
-    chain = chain_of("eth", node.url)
+    chain = chain_of("eth", node.url, token=contract)
     try:
         yield AnvilWorld(node, chain, native="eth:ETH", token="eth:USDT", contract=contract)
     finally:
@@ -115,9 +108,9 @@ async def _anvil(node: Anvil) -> AsyncIterator[World]:
 
 
 @pytest.fixture(params=ALL)
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Every backend in turn."""
-    async with open_world(str(request.param), tmp_path / "node") as opened:
+    async with open_world(str(request.param), request) as opened:
         yield opened
 
 

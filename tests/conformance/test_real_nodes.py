@@ -1,13 +1,13 @@
 """What only real programs can show: foreign nodes, false tokens, Litecoin's MWEB."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from embit.transaction import Transaction
 
-from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
-from tests.conformance.conftest import REAL, chain_of, program, registry
+from gateway.sandbox.nodes import Anvil, UtxoNode
+from tests.conformance.conftest import chain_of, registry
 from tests.conformance.support import to_key
 from tests.support import evm
 from tests.support.worlds import Wallet
@@ -16,20 +16,23 @@ from watchers.errors import InvalidAddress, WrongNetwork
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.node]
 
-FOREIGN = {"bitcoind": "ltc", "litecoind": "btc"}
 MWEB_HEIGHT = 432  # regtest activation (CHAINS B3)
 
 
-@pytest.mark.parametrize("backend", REAL)
-async def test_d62_n02_a_node_of_another_chain_is_refused(backend: str, tmp_path: Path) -> None:
-    """bitcoind for Litecoin, litecoind for Bitcoin, and an EVM node with another chain id."""
-    if backend == "anvil":
-        async with Anvil(program("anvil"), tmp_path, chain_id=1337) as node:
-            await _assert_refused(node.url, "eth")
-        return
-    program_class = Bitcoind if backend == "bitcoind" else Litecoind
-    async with program_class(program(backend), tmp_path) as utxo_node:
-        await _assert_refused(utxo_node.url, FOREIGN[backend])
+@pytest.mark.parametrize("backend", ["bitcoind", "litecoind"])
+async def test_d62_n02_a_node_of_another_coin_is_refused(
+    backend: str, request: pytest.FixtureRequest
+) -> None:
+    """bitcoind for Litecoin, litecoind for Bitcoin: the genesis block tells."""
+    process: UtxoNode = request.getfixturevalue(f"{backend}_process")
+    await _assert_refused(process.url, {"bitcoind": "ltc", "litecoind": "btc"}[backend])
+
+
+async def test_d62_n02_a_node_with_another_chain_id_is_refused(
+    node_programs: dict[str, Path], tmp_path: Path
+) -> None:
+    async with Anvil(node_programs["anvil"], tmp_path, chain_id=1337) as node:
+        await _assert_refused(node.url, "eth")
 
 
 async def _assert_refused(url: str, network: str) -> None:
@@ -44,17 +47,11 @@ async def _assert_refused(url: str, network: str) -> None:
 
 
 @pytest.fixture
-async def anvil(tmp_path: Path) -> AsyncIterator[Anvil]:
-    async with Anvil(program("anvil"), tmp_path / "anvil") as node:
-        yield node
-
-
-@pytest.fixture
 async def eth(anvil: Anvil) -> AsyncIterator[tuple[Chain, str]]:
     """The chain under test, and its listed token with a rich first account."""
     token = await evm.deploy(anvil, "UsdtLike")
     await evm.mint(anvil, token, (await anvil.accounts())[0], 10**12)
-    chain = chain_of("eth", anvil.url)
+    chain = chain_of("eth", anvil.url, token=token)
     yield chain, token
     await chain.close()
 
@@ -117,15 +114,17 @@ async def test_d44_five_token_transfers_in_one_tx_are_five(
     assert {item.asset for item in found} == {"eth:USDT"}
 
 
-class LitecoindWithMweb(Litecoind):
+class LitecoindWithMweb(UtxoNode):
     """MWEB activates at block 432, which must hold a peg-in."""
 
-    extra_flags: Sequence[str] = ()
+    name = "litecoind"
 
 
-async def test_d32_mweb_is_survived_and_a_pegout_arrives_as_an_output(tmp_path: Path) -> None:
+async def test_d32_mweb_is_survived_and_a_pegout_arrives_as_an_output(
+    node_programs: dict[str, Path], tmp_path: Path
+) -> None:
     """Peg in, pay out of MWEB to a plain address, and read everything in between."""
-    async with LitecoindWithMweb(program("litecoind"), tmp_path) as node:
+    async with LitecoindWithMweb(node_programs["litecoind"], tmp_path) as node:
         await node.mine(MWEB_HEIGHT - 1)
         chain = chain_of("ltc", node.url)
         try:
