@@ -12,8 +12,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -79,19 +77,24 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_public_key(text: str) -> str:
-    """A public key as base64 of 32 bytes, from that form itself or from a PEM file's path."""
+    """A public key as base64 of 32 bytes, from that form itself or from a PEM file's path.
+
+    A person's own private PEM file (mode 0600) is taken too, for its public half.
+    """
     try:
         if len(base64.b64decode(text, validate=True)) == 32:
             return text
     except ValueError:
         pass  # then it is a path
     try:
-        key = load_pem_public_key(Path(text).read_bytes())
+        data = Path(text).read_bytes()
+        is_private = b"PRIVATE KEY" in data
+        key = load_private_key(Path(text)).public_key() if is_private else load_pem_public_key(data)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{text}: neither base64 of 32 bytes nor a PEM file") from error
     if not isinstance(key, Ed25519PublicKey):
         raise ConfigurationError(f"{text}: not an Ed25519 key")
-    return base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+    return base64.b64encode(key.public_bytes_raw()).decode()
 
 
 def _read(client: socket.socket, size: int) -> bytes:

@@ -27,7 +27,7 @@ CONTEXT = b"cage-signer-statement-v1\n"  # a staff key signs other things too
 STATEMENT_SECONDS = 86_400  # a statement not used within a day is stale
 AHEAD_SECONDS = 60
 SIGNERS_NEEDED = {"trust": 2, "unfreeze": 2, "staff_add": 2, "revoke": 1, "freeze": 1}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _TARGETS = {
     "revoke": KeyState.REVOKED,

@@ -4,9 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
-from signer.admin import make_statement, sign_statement
-from signer.errors import RefusalCode, Refused
+from signer.admin import load_private_key, load_public_key, make_statement, sign_statement
+from signer.errors import ConfigurationError, RefusalCode, Refused
+from signer.files import write_private
 from tests.support.vault import (
     STAFF_SEEDS,
     HandClock,
@@ -164,6 +172,40 @@ def test_bootstrap_by_one_person_or_one_key_twice_is_refused(tmp_path: Any) -> N
     assert code_of(kit, "staff_add", {"staff": {"alice": key, "eve": key}}, ()) == "trust_conflict"
     assert code_of(kit, "freeze", {"keyid": "client-1"}, ()) == "needs_staff"
     kit.store.close()
+
+
+def test_public_keys_are_taken_in_three_forms(tmp_path: Path) -> None:
+    """Base64 of 32 bytes, a public PEM file, and a person's own private PEM file."""
+    key = staff_key("alice")
+    private, public = tmp_path / "alice.pem", tmp_path / "alice.pub"
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(private, pem)
+    public.write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    expected = public_text(key)
+    for text in (expected, str(public), str(private)):
+        assert load_public_key(text) == expected
+    assert load_private_key(private).private_bytes_raw() == key.private_bytes_raw()
+
+
+def test_file_that_is_no_ed25519_key_is_refused(tmp_path: Path) -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    private, public = tmp_path / "other.pem", tmp_path / "other.pub"
+    write_private(private, other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(
+        other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    for wrong in (private, public, tmp_path / "none"):
+        with pytest.raises(ConfigurationError):
+            load_public_key(str(wrong))
+    public.chmod(0o600)
+    with pytest.raises(ConfigurationError, match="private key"):
+        load_private_key(public)
+
+
+def test_key_ids_of_the_gateway_are_names(kit: VaultKit) -> None:
+    trust_client(kit, "_key_test_0190a.b:c-1")
 
 
 def test_every_refusal_code_is_documented() -> None:
