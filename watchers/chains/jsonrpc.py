@@ -303,7 +303,11 @@ class JsonRpc:
         fresh_at = node.verified_at_seconds
         if self._identify is None or (fresh_at is not None and now - fresh_at < IDENTITY_SECONDS):
             return
-        await self._identify(self, node.endpoint)
+        try:
+            await self._identify(self, node.endpoint)
+        except RpcError as error:
+            # Never the answer to the call that is about to be made: -5 there means "unknown hash".
+            raise NodeUnavailable(f"node {node.endpoint.label}: no identity") from error
         node.verified_at_seconds = now
 
     async def _exchange(self, node: Endpoint, method: str, params: Params) -> object:

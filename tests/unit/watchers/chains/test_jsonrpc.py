@@ -281,3 +281,11 @@ def test_n17_nesting_is_bounded(text: bytes) -> None:
 def test_brackets_inside_of_strings_do_not_count() -> None:
     text = json.dumps({"a": "[" * 500 + '\\"]}{' + "\\"})
     assert parse_json(text.encode()) == json.loads(text)
+
+
+async def test_an_error_about_identity_is_not_the_answer_to_the_call() -> None:
+    """-5 on a header means "unknown hash"; from the identity check it means nothing of the kind."""
+    rpc, _, _ = _rpc([error(-5, "Block not found")] * 3, identify=_only_second)
+    with pytest.raises(NodeUnavailable) as failed:
+        await rpc.call("getblockheader", "x")
+    assert not isinstance(failed.value, RpcError)
