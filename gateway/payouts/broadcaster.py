@@ -39,21 +39,21 @@ class Broadcaster:
         self._looked_at_seconds: dict[UUID, float] = {}
 
     async def run(self) -> None:
-        """One pass over every attempt that is signed and not in a block, oldest first."""
+        """One pass over every attempt that is signed and not in a block, in order of nonces."""
         async with self._lane.database.unit_of_work() as uow:
             found = await store.open_attempts(uow, network=self._lane.network, states=UNSENT)
+            known = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in found]
         self._looked_at_seconds = {
             key: value for key, value in self._looked_at_seconds.items() if key in set(found)
         }
-        for attempt_id in found:
+        for attempt in sorted(known, key=lambda item: (item.tx.nonce or 0, item.id)):
             try:
-                await self._one(attempt_id)
+                await self._one(attempt)
             except StaleState as error:
-                log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+                log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
 
-    async def _one(self, attempt_id: UUID) -> None:
-        async with self._lane.database.unit_of_work() as uow:
-            attempt = await attempts.load(uow, attempt_id, lock=False)
+    async def _one(self, attempt: Attempt) -> None:
+        attempt_id = attempt.id
         if attempt.tx.state in (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED):
             await self._lane.run(partial(self._found, attempt_id=attempt_id, place=TxPlace.MINED))
         elif attempt.tx.state is OutgoingState.REPLACED:
@@ -100,7 +100,6 @@ class Broadcaster:
         )
         self._lane.crash("payout.sent_to_node")
         if await self._look(attempt):
-            self._lane.crash("payout.recorded")
             return
         # Not seen. A fee refusal is a clear no: it stays `broadcasting` and is sent again later.
         in_doubt = result.outcome is not SendOutcome.FEE_TOO_LOW
@@ -156,6 +155,7 @@ class Broadcaster:
         if status.place is TxPlace.UNKNOWN:
             return False
         await self._lane.run(partial(self._found, attempt_id=attempt.id, place=status.place))
+        self._lane.crash("payout.recorded")
         return True
 
     async def _found(self, uow: Uow, *, attempt_id: UUID, place: TxPlace) -> None:

@@ -11,6 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from embit.psbt import PSBT
+from embit.script import Script
+from embit.transaction import Transaction, TransactionInput, TransactionOutput
+
 from config.chains import Family
 from config.database import Database
 from config.registry import Registry, load_registry
@@ -34,10 +38,13 @@ from gateway.payouts.pool_verifier import PoolVerifier
 from gateway.payouts.role import build_lane
 from gateway.payouts.withdrawals import BalanceMode, Order
 from gateway.withdrawals_store import WithdrawalRow
+from ledger import balances, reconcile
 from ledger.money import parse_amount
 from signer import protocol
 from signer.pool import PoolVerifier as SecondDerivation
 from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+from signer.schemes.bitcoin import decode as decode_utxo
+from signer.schemes.bitcoin import sign as sign_utxo
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.simchain import (
     TOKEN_CONTRACT,
@@ -405,6 +412,52 @@ class Payouts:
                 "SELECT kind FROM gateway.alarms WHERE cleared_at IS NULL ORDER BY kind"
             )
             return list(result.scalars())
+
+    async def steal_inputs_of(self, txid: str) -> str:
+        """Spend the coins of a pooled tx of ours with the same keys, to elsewhere; the new txid."""
+        tx = Transaction.parse(self.sim.pool.pop(txid))
+        async with self.database.unit_of_work() as uow:
+            rows = await uow.execute(
+                "SELECT path, previous_tx, vout FROM chain.coins WHERE reserved_by IS NOT NULL "
+                "ORDER BY txid, vout"
+            )
+            coins = rows.all()
+        theft = PSBT(
+            Transaction(
+                version=2,
+                vin=[TransactionInput(item.txid, item.vout, sequence=0) for item in tx.vin],
+                vout=[TransactionOutput(1_000, Script(bytes.fromhex("51")))],
+                locktime=0,
+            )
+        )
+        for scope, coin in zip(theft.inputs, coins, strict=True):
+            previous = Transaction.parse(bytes(coin.previous_tx))
+            scope.non_witness_utxo = previous
+            scope.witness_utxo = previous.vout[coin.vout]
+        network = self.signer.kit.settings.networks[self.network]
+        raw, stolen = sign_utxo(
+            decode_utxo(
+                theft.serialize(),
+                tuple(coin.path for coin in coins),
+                keyring=self.signer.kit.keyring,
+                network=network,
+            ),
+            self.signer.kit.keyring,
+        )
+        self.sim.pool[stolen] = raw
+        return stolen
+
+    async def assert_at_rest(self) -> None:
+        """The books balance, and nothing of a payout is left reserved, in flight or open."""
+        async with self.database.unit_of_work() as uow:
+            books = await balances.trial_balance(uow)
+            held = await uow.execute(
+                "SELECT count(*) FROM ledger.holds WHERE state IN ('open', 'captured')"
+            )
+            assert held.scalar_one() == 0
+            breaks = await reconcile.check_books(uow)
+        assert books.is_balanced
+        assert breaks == []
 
     def paid(self, row: WithdrawalRow, *, asset: str | None = None) -> int:
         """How often the active chain pays exactly this amount to the row's address."""

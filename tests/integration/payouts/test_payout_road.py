@@ -1,28 +1,214 @@
-"""A withdrawal's road from `queued` to `completed`, with its postings, on simulated chains."""
+"""A withdrawal's road from `queued` to its end, with its postings, on simulated chains."""
+
+from collections import Counter
 
 import pytest
 
+from ledger import accounts, balances
+from ledger.accounts import Account, Stage
 from tests.support.payouts import Payouts
+from tests.support.simchain import SimAccount
 
 pytestmark = pytest.mark.postgres
 
 
-async def test_utxo_withdrawal_is_planned_signed_sent_and_settled(btc: Payouts) -> None:
+async def balance(house: Payouts, account: Account) -> int:
+    async with house.database.unit_of_work() as uow:
+        return await balances.balance(uow, account)
+
+
+async def finish(house: Payouts, blocks: int = 6) -> None:
+    lane = await house.cycle()
+    for _ in range(blocks):
+        await house.mine()
+        await house.cycle(lane)
+
+
+async def test_utxo_withdrawal_goes_through_every_state(btc: Payouts) -> None:
     await btc.fund("btc:BTC", "1")
     await btc.fund("btc:BTC", "2", into="acme")
     row = await btc.request("0.5")
 
-    lane = await btc.cycle()
-    assert await btc.states(row) == ["sent"]
-    await btc.mine(1)
-    await btc.cycle(lane)
-    assert await btc.states(row) == ["confirming"]
-    await btc.mine(1)
-    await btc.cycle(lane)
+    await finish(btc)
 
-    assert await btc.states(row) == ["completed"]
     assert await btc.history(row) == [
         "received", "reserved", "queued", "planned", "signed", "broadcasting", "sent",
         "confirming", "completed",
     ]  # fmt: skip
     assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_completion_posts_output_and_the_real_fee(btc: Payouts) -> None:
+    """CONTRACT 1, Fees: Dr in flight / Cr custody; Dr expense / Cr custody."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    row = await btc.request("0.5")
+
+    await finish(btc)
+
+    async with btc.database.unit_of_work() as uow:
+        fee = (await uow.execute("SELECT fee_minor FROM chain.outgoing")).scalar_one()
+    assert fee > 0
+    asset = "btc:BTC"
+    assert await balance(btc, accounts.clearing("acme", asset)) == 150_000_000
+    assert await balance(btc, accounts.network_fee(asset)) == fee
+    assert await balance(btc, accounts.custody("btc", "hot", asset)) == 250_000_000 - fee
+    in_flight = accounts.player("acme", row.player_id, Stage.IN_FLIGHT, asset)
+    assert await balance(btc, in_flight) == 0
+
+
+async def test_batch_pays_many_brands_in_one_tx_and_shares_its_fee(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    await btc.fund("btc:BTC", "2", into="bravo")
+    rows = [
+        await btc.request(f"0.0{index + 1}", brand=brand, player_id=f"p-{index}")
+        for index, brand in enumerate(["acme", "bravo", "acme", "bravo", "acme"])
+    ]
+
+    await finish(btc)
+
+    assert Counter(await btc.states(*rows)) == {"completed": 5}
+    assert len({(await btc.row(row)).txid for row in rows}) == 1
+    assert [btc.paid(row) for row in rows] == [1] * 5
+    async with btc.database.unit_of_work() as uow:
+        fee = (await uow.execute("SELECT fee_minor FROM chain.outgoing")).scalar_one()
+        shares = await uow.execute(
+            "SELECT e.brand_tag, sum(e.amount) AS total FROM ledger.entries e "
+            "JOIN ledger.accounts a ON a.id = e.account_id WHERE a.code = :code GROUP BY 1",
+            {"code": accounts.network_fee("btc:BTC").code},
+        )
+        by_brand = {share.brand_tag: int(share.total) for share in shares}
+    assert sum(by_brand.values()) == fee
+    assert abs(by_brand["acme"] - fee * 3 / 5) < 3
+    await btc.assert_at_rest()
+
+
+@pytest.mark.parametrize(("asset", "amount"), [("eth:ETH", "0.5"), ("eth:USDT", "12.5")])
+async def test_account_withdrawal_is_paid_by_evidence(
+    eth: Payouts, asset: str, amount: str
+) -> None:
+    await eth.fund("eth:ETH", "1")
+    await eth.fund(asset, "100", into="acme")
+    row = await eth.request(amount, asset=asset)
+
+    await finish(eth, 8)
+
+    assert await eth.states(row) == ["completed"]
+    assert eth.paid(row) == 1
+    custody = accounts.custody("eth", "hot", asset)
+    left = eth.minor(asset, "100") + (eth.minor(asset, "1") if asset == "eth:ETH" else 0)
+    fee = await balance(eth, accounts.network_fee("eth:ETH"))
+    assert fee > 0
+    paid_fee = fee if asset == "eth:ETH" else 0
+    assert await balance(eth, custody) == left - row.amount_minor - paid_fee
+    await eth.assert_at_rest()
+
+
+async def test_p18_many_account_payouts_get_consecutive_nonces(eth: Payouts) -> None:
+    await eth.fund("eth:ETH", "5")
+    await eth.fund("eth:ETH", "20", into="acme")
+    rows = [await eth.request("0.01", player_id=f"p-{index}") for index in range(20)]
+
+    await finish(eth, 8)
+
+    assert Counter(await eth.states(*rows)) == {"completed": 20}
+    async with eth.database.unit_of_work() as uow:
+        found = await uow.execute("SELECT nonce FROM chain.outgoing ORDER BY nonce")
+        assert found.scalars().all() == list(range(20))
+    await eth.assert_at_rest()
+
+
+async def test_reverted_payout_fails_and_the_money_goes_back(eth: Payouts) -> None:
+    """The receiver's contract refuses: in flight -> clearing, the fee is the house's expense."""
+    await eth.fund("eth:ETH", "1")
+    await eth.fund("eth:ETH", "2", into="acme")
+    row = await eth.request("0.5")
+    if not isinstance(eth.sim, SimAccount):
+        raise TypeError("an account world is required")
+    eth.sim.rejecting.add(row.address_key)
+
+    await finish(eth, 8)
+
+    assert await eth.states(row) == ["failed"]
+    assert eth.paid(row) == 0
+    assert await balance(eth, accounts.clearing("acme", "eth:ETH")) == eth.minor("eth:ETH", "2")
+    assert await balance(eth, accounts.network_fee("eth:ETH")) > 0
+    await eth.assert_at_rest()
+
+
+async def test_p24_payout_reorged_out_is_sent_again_and_debited_once(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    row = await btc.request("0.5")
+    lane = await btc.cycle()
+    await btc.mine()
+    await btc.cycle(lane)
+    assert await btc.states(row) == ["confirming"]
+    txid = (await btc.row(row)).txid
+
+    btc.sim.rewind(1)
+    btc.sim.mine_exactly([])
+    btc.sim.mine_exactly([])
+    await btc.follow()
+    await btc.cycle(lane)
+
+    assert await btc.states(row) == ["sent"]
+    await finish(btc)
+    assert await btc.states(row) == ["completed"]
+    assert (await btc.row(row)).txid == txid
+    assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_completed_payout_whose_block_is_orphaned_is_reopened(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    row = await btc.request("0.5")
+    await finish(btc, 3)
+    assert await btc.states(row) == ["completed"]
+
+    btc.sim.rewind(3)
+    for _ in range(4):
+        btc.sim.mine_exactly([])
+    await btc.follow()
+    await btc.cycle()
+
+    assert await btc.states(row) == ["sent"]
+    assert "withdrawal_reopened" in await btc.alarms()
+    async with btc.database.unit_of_work() as uow:
+        types = await uow.execute(
+            "SELECT type FROM ledger.events WHERE object_id = :id ORDER BY object_version",
+            {"id": row.id},
+        )
+        assert types.scalars().all()[-1] == "withdrawal.reopened"
+    await finish(btc)
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    fee = await balance(btc, accounts.network_fee("btc:BTC"))
+    custody = accounts.custody("btc", "hot", "btc:BTC")
+    assert await balance(btc, custody) == 250_000_000 - fee
+    await btc.assert_at_rest()
+
+
+async def test_every_change_has_one_history_row_and_one_event(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    row = await btc.request("0.5")
+
+    await finish(btc)
+
+    async with btc.database.unit_of_work() as uow:
+        history = await uow.execute(
+            "SELECT version, actor FROM ledger.state_history WHERE object_id = :id "
+            "ORDER BY version",
+            {"id": row.id},
+        )
+        events = await uow.execute(
+            "SELECT object_version FROM ledger.events WHERE object_id = :id ORDER BY 1",
+            {"id": row.id},
+        )
+        found = history.all()
+        assert [item.version for item in found] == events.scalars().all()
+        assert {item.actor for item in found[3:]} == {"payouts"}
