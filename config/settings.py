@@ -294,6 +294,7 @@ class Settings(BaseSettings):
     logs: LogSettings = LogSettings()
     test_clock_offset_seconds: int = 0
     crash_at: str = ""  # a named crash point at which the payout role dies (fault tests, demo)
+    crash_once_file: Path | None = None  # the same, from a file that is removed first (demo)
 
     @classmethod
     def settings_customise_sources(
@@ -311,8 +312,8 @@ class Settings(BaseSettings):
     def _test_switches_stay_in_test(self) -> Self:
         if self.livemode and self.test_clock_offset_seconds:
             raise ValueError("test_clock_offset_seconds is refused with livemode = true")
-        if self.livemode and self.crash_at:
-            raise ValueError("crash_at is refused with livemode = true")
+        if self.livemode and (self.crash_at or self.crash_once_file):
+            raise ValueError("crash_at and crash_once_file are refused with livemode = true")
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from config.registry import Registry, load_registry
 from config.settings import Settings
 from gateway.leases import Lease
 from gateway.payouts.context import Lane, Signer
-from gateway.payouts.crash import Crash, ExitAt, no_crash
+from gateway.payouts.crash import Crash, crash_from, no_crash
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.pool_verifier import PoolVerifier
 from gateway.payouts.signer_client import SignerClient
@@ -104,7 +104,10 @@ class PayoutRole:
         self._database = database
         self._clock = clock
         self._ids = ids
-        self._crash = ExitAt(settings.crash_at) if settings.crash_at else no_crash
+        once = settings.crash_once_file
+        self._crash = crash_from(
+            crash_at=settings.crash_at, once_file=None if once is None else settings.path(once)
+        )
         self._signer = SignerClient(
             settings.path(settings.signer.socket), timeout_seconds=settings.signer.timeout_seconds
         )

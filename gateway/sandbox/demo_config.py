@@ -48,6 +48,7 @@ def cage_toml(
         "# Written by the sandbox: test networks only, public development keys.",
         "livemode = false",
         'state_dir = "state"',
+        'crash_once_file = "crash-at"',
         "",
         "[api]",
         f"port = {ports.api}",

@@ -1,0 +1,340 @@
+"""`cage demo`: the whole road on real parts, told with progress, checked at its end.
+
+Owns the order of the acts and the summary of CONTRACT 2. Exit 0 only if every check held.
+"""
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from config.clock import Clock, SystemClock
+from config.database import Database, async_url
+from config.ids import SystemIds
+from gateway.cli.client import StaffClient
+from gateway.sandbox import pam_process, story
+from gateway.sandbox.demo_config import BRANDS, DemoPorts
+from gateway.sandbox.demo_store import forge_address
+from gateway.sandbox.deployment import Deployment, DeploymentFailed, Principal
+from gateway.sandbox.narration import Narration, print_summary
+from gateway.sandbox.nodes import NodeFailed, free_port
+from gateway.sandbox.provision import provision
+from gateway.sandbox.story import Payment, Story, StoryFailed
+from gateway.sandbox.world import World, start_world
+
+POOL = (10, 40)
+"""Few addresses: the signer derives each a second time, some 500 a second."""
+CRASH_POINT = "payout.signed"
+SETTLE_TIMEOUT_SECONDS = 30.0
+
+PAYMENTS = [
+    Payment(brand="acme", player="ann", asset="btc:BTC", amount="0.5"),
+    Payment(brand="bravo", player="cleo", asset="ltc:LTC", amount="12"),
+    Payment(brand="acme", player="dan", asset="eth:ETH", amount="2"),
+    Payment(brand="bravo", player="eve", asset="eth:USDT", amount="500"),
+]
+HOT_FUNDS = {"btc:BTC": "2", "ltc:LTC": "20", "eth:ETH": "10", "eth:USDT": "5000"}
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """Everything that is up while the demo runs."""
+
+    folder: Path
+    world: World
+    deployment: Deployment
+    pam: pam_process.PamProcess
+    told: Narration
+    clock: Clock
+
+
+def run_demo(*, keep: bool, as_json: bool) -> int:
+    """Play the demo; 0 when all held, 1 otherwise."""
+    clock = SystemClock()
+    console = Console(stderr=True, highlight=False)
+    told = Narration(clock=clock, console=console, started_seconds=clock.monotonic_seconds())
+    try:
+        return asyncio.run(_play(told, clock, keep=keep, as_json=as_json))
+    except (StoryFailed, DeploymentFailed, NodeFailed) as error:
+        console.print(f"[red bold]cage demo: {error}[/]")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> int:
+    programs = await asyncio.to_thread(provision, progress=told.say)
+    for missing in programs.missing.values():
+        told.say(f"[yellow]left out: {missing}[/]")
+    folder = Path(tempfile.mkdtemp(prefix="cage-demo-"))
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        ids = SystemIds(clock)
+        told.say("starting nodes")
+        world = await start_world(stack, programs, folder / "nodes", ids=ids)
+        stage = await _set_up(stack, told, clock, folder, world)
+        summary = await _tell(stack, stage)
+        if not as_json:
+            print_summary(told.console, summary)
+        for claim in told.failed():
+            told.console.print(f"[red]did not hold: {claim}[/]")
+        told.console.print(
+            f"[bold]{'all held' if summary['ok'] else 'FAILED'}[/] "
+            f"in {summary['seconds']} s, {len(told.checks)} checks"
+        )
+        if keep:
+            summary |= _open_doors(stage)
+        if as_json:
+            sys.stdout.write(json.dumps(summary) + "\n")
+            sys.stdout.flush()
+        if keep:
+            await _wait_for_interrupt(stage)
+        return 0 if summary["ok"] else 1
+
+
+async def _set_up(
+    stack: AsyncExitStack, told: Narration, clock: Clock, folder: Path, world: World
+) -> Stage:
+    ports = DemoPorts(api=free_port(), pam=free_port())
+    deployment = Deployment(folder / "cage", clock=clock)
+    stack.push_async_callback(deployment.stop)
+    told.say("making keys, database and principals")
+    await deployment.configure(
+        nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL
+    )
+    told.say("starting every role as its own process")
+    await deployment.start()
+    await _until_ready(deployment, clock)
+    await deployment.trust()
+    pam = await pam_process.start(stack, folder / "pam", port=ports.pam)
+    stage = Stage(
+        folder=folder, world=world, deployment=deployment, pam=pam, told=told, clock=clock
+    )
+    return stage
+
+
+async def _until_ready(deployment: Deployment, clock: Clock) -> None:
+    deadline = clock.monotonic_seconds() + story.STEP_TIMEOUT_SECONDS
+    while clock.monotonic_seconds() < deadline:
+        if deployment.has_died():
+            break
+        if await pam_process.is_up(f"{deployment.api_url}/health/live") and (
+            deployment.vault_folder / "admin.sock"
+        ).exists():
+            return
+        await clock.sleep(story.POLL_SECONDS)
+    raise DeploymentFailed(f"the roles did not start:\n{deployment.log_tail()}")
+
+
+async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> StaffClient:
+    client = StaffClient(
+        url=stage.deployment.api_url, key_id=principal.key_id, key_file=principal.key_file
+    )
+    return await stack.enter_async_context(client)
+
+
+async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
+    deployment = stage.deployment
+    brands = {
+        name: await _client(stack, stage, principal)
+        for name, principal in deployment.clients.items()
+    }
+    staff = {
+        name: await _client(stack, stage, principal)
+        for name, principal in deployment.staff.items()
+    }
+    for name, client in brands.items():
+        secret = await client.post(
+            "/v1/webhook_endpoints",
+            {"url": f"{stage.pam.url}/hooks/{name}", "types": []},
+            idempotency_key=f"endpoint-{name}",
+        )
+        stage.pam.learn(name, str(secret["secret"]))
+    tale = Story(
+        world=stage.world,
+        clock=stage.clock,
+        narration=stage.told,
+        brands=brands,
+        staff=staff,
+        role_pids=deployment.role_pids,
+    )
+    served = set(stage.world.urls())
+    funds = {a: amount for a, amount in HOT_FUNDS.items() if a.partition(":")[0] in served}
+    await story.fund_hot_wallets(tale, funds)
+    await story.plain_deposits(tale, [p for p in PAYMENTS if p.network in served])
+    await story.two_players_one_tx(tale)
+    await story.reorged_out_and_back(tale)
+    await story.double_spent_away(tale)
+    await story.batched_withdrawals(tale)
+    await story.repeated_request(tale)
+    await story.native_withdrawal(tale)
+    await story.refused_requests(tale)
+    await story.killed_payouts(tale, _crash_armer(deployment))
+    await story.forged_row(tale, _forger(deployment))
+    return await _summary(tale, stage)
+
+
+def _crash_armer(deployment: Deployment) -> Callable[[], None]:
+    def arm() -> None:
+        file = deployment.settings.state_dir / "crash-at"
+        file.write_text(CRASH_POINT, encoding="ascii")
+
+    return arm
+
+
+def _forger(deployment: Deployment) -> Callable[[str, str], Any]:
+    async def forge(withdrawal_id: str, address: str) -> None:
+        database = Database(async_url(deployment.settings.owner_url()), pool_size=1)
+        try:
+            await forge_address(database, withdrawal_id, address)
+        finally:
+            await database.close()
+
+    return forge
+
+
+async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
+    alice = tale.staff["alice"]
+    stage.told.say("the books")
+    hooks = await _quiet_webhooks(tale, stage)
+    trial = await alice.get("/v1/ledger/trial_balance")
+    stage.told.check("trial balance: debits equal credits in every asset", trial["balanced"])
+    breaks = await _reconcile(tale, alice)
+    stage.told.check("reconciliation against the nodes: no break", not breaks)
+    stage.told.check("every webhook signature verified", hooks["bad_signatures"] == 0)
+    stage.told.check(
+        "every event was delivered", hooks["delivered"] > 0 and hooks["pending"] == 0
+    )
+    deposits = [await _deposit_row(tale, key, b) for key, b in tale.deposit_ids.items()]
+    withdrawals = [await _withdrawal_row(tale, k, b) for k, b in tale.withdrawal_ids.items()]
+    for row in withdrawals:
+        row["batch_size"] = sum(
+            bool(row["txids"]) and other["txids"] == row["txids"] for other in withdrawals
+        )
+    versions = await stage.world.versions()
+    return {
+        "ok": stage.told.is_ok,
+        "seconds": round(stage.told.elapsed_seconds(), 1),
+        "roles": stage.deployment.role_pids(),
+        "networks": {
+            name: {
+                "node": version,
+                "height": await stage.world.height(name),
+                "reorgs": stage.told.reorgs.get(name, 0),
+            }
+            for name, version in versions.items()
+        },
+        "deposits": deposits,
+        "withdrawals": withdrawals,
+        "webhooks": hooks,
+        "trial_balance": {"balanced": trial["balanced"]},
+        "reconciliation": {"breaks": breaks},
+        "api": {
+            "url": stage.deployment.api_url,
+            "key_id": stage.deployment.clients["acme"].key_id,
+            "key_file": str(stage.deployment.clients["acme"].key_file),
+        },
+    }
+
+
+async def _quiet_webhooks(tale: Story, stage: Stage) -> dict[str, int]:
+    """Wait until the PAM has every numbered event of both brands; then the figures."""
+
+    async def behind() -> int:
+        told = 0
+        for name in BRANDS:
+            told += await _last_seq(tale.brands[name])
+        return told - (await stage.pam.stats())["distinct"]
+
+    async def probe() -> bool | None:
+        return True if await behind() <= 0 else None
+
+    try:
+        await tale.until("every event at the PAM", probe)
+    except StoryFailed as late:
+        stage.told.say(str(late))
+    stats = await stage.pam.stats()
+    return {
+        "delivered": stats["distinct"],
+        "bad_signatures": stats["bad_signatures"],
+        "pending": max(0, await behind()),
+    }
+
+
+async def _last_seq(client: StaffClient) -> int:
+    after = 0
+    while True:
+        page = await client.get("/v1/events", {"after": str(after), "limit": "500"})
+        if not page["items"]:
+            return after
+        after = int(page["items"][-1]["seq"])
+
+
+async def _reconcile(tale: Story, alice: StaffClient) -> list[dict[str, Any]]:
+    """Ask for a run of every network and wait for its breaks."""
+    run = await alice.post("/v1/reconciliations", {}, idempotency_key="demo-reconcile")
+    path = f"/v1/reconciliations/{run['id']}/breaks"
+
+    async def probe() -> list[dict[str, Any]] | None:
+        try:
+            items: list[dict[str, Any]] = (await alice.get(path))["items"]
+        except ApiAnswer as answer:
+            if answer.status == 409:
+                return None
+            raise
+        return items
+
+    return await tale.until("the reconciliation", probe)
+
+
+async def _deposit_row(tale: Story, deposit_id: str, brand: str) -> dict[str, Any]:
+    found = await tale.brands[brand].get(f"/v1/deposits/{deposit_id}")
+    timeline = await tale.brands[brand].get(f"/v1/deposits/{deposit_id}/timeline")
+    return {
+        "id": deposit_id,
+        "asset": found["asset"],
+        "amount": found["amount"],
+        "txid": found["txid"],
+        "states": [item["state"] for item in timeline["items"]],
+    }
+
+
+async def _withdrawal_row(tale: Story, withdrawal_id: str, brand: str) -> dict[str, Any]:
+    found = await tale.brands[brand].get(f"/v1/withdrawals/{withdrawal_id}")
+    timeline = await tale.brands[brand].get(f"/v1/withdrawals/{withdrawal_id}/timeline")
+    return {
+        "id": withdrawal_id,
+        "request_id": found["request_id"],
+        "asset": found["asset"],
+        "amount": found["amount"],
+        "txids": [found["txid"]] if found["txid"] else [],
+        "batch_size": 0,
+        "states": [item["state"] for item in timeline["items"]],
+    }
+
+
+def _open_doors(stage: Stage) -> dict[str, Any]:
+    """What a program needs to go on from here (`--keep`)."""
+    deployment = stage.deployment
+    doors = {"nodes": stage.world.urls(), "console": deployment.api_url + "/docs"}
+    for name, url in doors["nodes"].items():
+        stage.told.console.print(f"node {name}: {url}")
+    stage.told.console.print(f"API: {deployment.api_url} (configuration {deployment.config_file})")
+    for name, principal in {**deployment.clients, **deployment.staff}.items():
+        stage.told.console.print(f"key of {name}: {principal.key_id} in {principal.key_file}")
+    stage.told.console.print("running until Ctrl-C")
+    return doors
+
+
+async def _wait_for_interrupt(stage: Stage) -> None:
+    """Keep everything up; mines nothing by itself. Ends when the supervisor does."""
+    while not stage.deployment.has_died():
+        await stage.clock.sleep(1.0)

@@ -1,0 +1,259 @@
+"""A complete test deployment in one folder: configuration, keys, principals, roles under `cage up`.
+
+Used by the demo, the drills and the end-to-end tests. It does what an operator does, in the same
+order and with the same commands; it never touches a key of the vault.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.assets import load_assets
+from config.chains import load_chains
+from config.clock import Clock
+from config.settings import Settings, load_settings
+from gateway.sandbox.demo_config import BRANDS, DemoPorts, cage_toml, signer_toml
+from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database, start_postgres
+
+COMMAND_TIMEOUT_SECONDS = 120.0
+STOP_TIMEOUT_SECONDS = 30.0
+STAFF = {"alice": "treasury,finance", "bob": "treasury,finance"}
+"""Two people, because capital and trust need two (CONTRACT 1 and 3)."""
+CLIENT_SCOPES = (
+    "addresses:write,deposits:read,withdrawals:read,withdrawals:write,webhooks:write,ledger:read"
+)
+_TRUST_CAPS = {
+    "btc": "btc:BTC=5000000000:50000000000",
+    "ltc": "ltc:LTC=50000000000:500000000000",
+    "eth": "eth:ETH=500000000000000000000:5000000000000000000000",
+    "usdt": "eth:USDT=1000000000000:10000000000000",
+}
+
+
+class DeploymentFailed(RuntimeError):
+    """A set-up command or a role failed; the message has its last words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """A key of the deployment: the id that the gateway knows and the PEM file of its owner."""
+
+    key_id: str
+    key_file: Path
+
+
+class Deployment:
+    """Folder, configuration, principals and the supervisor process of one deployment."""
+
+    def __init__(self, folder: Path, *, clock: Clock) -> None:
+        self.folder = folder
+        self.config_file = folder / "cage.toml"
+        self.clients: dict[str, Principal] = {}
+        self.staff: dict[str, Principal] = {}
+        self.postgres: EmbeddedPostgres | None = None
+        self.ports: DemoPorts | None = None
+        self._clock = clock
+        self._supervisor: asyncio.subprocess.Process | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration as the roles read it."""
+        return load_settings(self.config_file, environ=self._environment())
+
+    @property
+    def api_url(self) -> str:
+        """Where the API answers."""
+        return f"http://127.0.0.1:{self._ports().api}"
+
+    def _ports(self) -> DemoPorts:
+        if self.ports is None:
+            raise DeploymentFailed("the deployment is not configured yet")
+        return self.ports
+
+    def _environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("CAGE_")}
+        kept.pop("DATABASE_URL", None)
+        if self.postgres is not None:
+            kept["DATABASE_URL"] = self.postgres.url("cage")
+        return kept
+
+    async def configure(
+        self,
+        *,
+        nodes: Mapping[str, str],
+        usdt_contract: str | None,
+        ports: DemoPorts,
+        pool: tuple[int, int],
+    ) -> None:
+        """Write both configurations, make keys, start PostgreSQL, migrate, register people."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ports = ports
+        self.config_file.write_text(
+            cage_toml(
+                nodes=nodes,
+                usdt_contract=usdt_contract,
+                ports=ports,
+                pool_low=pool[0],
+                pool_high=pool[1],
+            ),
+            encoding="utf-8",
+        )
+        self.config_file.chmod(0o600)  # node credentials
+        self.postgres = await asyncio.to_thread(start_postgres, self.folder / "pg")
+        await ensure_database(self.postgres, "cage")
+        await asyncio.gather(self._make_keys(), self._run("cage", "db", "migrate"))
+        await self._register()
+
+    async def _make_keys(self) -> None:
+        settings = self.settings
+        vault = self.vault_folder
+        vault.mkdir(parents=True, exist_ok=True, mode=0o700)
+        anchor = self.folder / "anchor"
+        anchor.mkdir(exist_ok=True, mode=0o700)
+        chains = load_chains(settings)
+        text = signer_toml(
+            authority=f"127.0.0.1:{self._ports().api}",
+            chains=chains,
+            assets=load_assets(settings, chains),
+            anchor=anchor / "signer.anchor",
+        )
+        (vault / "signer.toml").write_text(text, encoding="utf-8")
+        await self._signer("keys-init", "--cheap", "--generate-passphrase")
+        xpubs = settings.path(settings.keys.xpubs_file)
+        xpubs.parent.mkdir(parents=True, exist_ok=True)
+        accounts = str(max(BRANDS.values()))
+        await self._signer("keys-export-xpubs", "--accounts", accounts, "--out", str(xpubs))
+
+    @property
+    def vault_folder(self) -> Path:
+        """The signer's own folder."""
+        return self.folder / "state" / "signer"
+
+    async def _register(self) -> None:
+        keys = self.folder / "keys"
+        for person, roles in STAFF.items():
+            file = keys / f"{person}.pem"
+            made = await self._run("cage", "staff", "key", "--out", str(file), "--json")
+            public = made["public_key"]
+            added = await self._run(
+                "cage", "staff", "add", person, "--key", public, "--roles", roles, "--json"
+            )
+            self.staff[person] = Principal(key_id=added["key_id"], key_file=file)
+        for brand in BRANDS:
+            file = keys / f"{brand}.pem"
+            added = await self._run(
+                *("cage", "client", "add", "--brand", brand, "--scopes", CLIENT_SCOPES),
+                *("--new-key", str(file), "--json"),
+            )
+            self.clients[brand] = Principal(key_id=added["key_id"], key_file=file)
+            (keys / f"{brand}.pub").write_text(added["public_key"], encoding="ascii")
+
+    async def trust(self) -> None:
+        """Tell the running signer which people and which client keys to trust."""
+        keys = self.folder / "keys"
+        people = [f"--staff={name}={principal.key_file}" for name, principal in self.staff.items()]
+        await self._signer("staff-add", *people)
+        signed = [
+            f"--staff-key={name}={principal.key_file}" for name, principal in self.staff.items()
+        ]
+        networks = self.settings.enabled_networks()
+        caps = [f"--cap={cap}" for cap in _TRUST_CAPS.values() if cap.partition(":")[0] in networks]
+        for brand, principal in self.clients.items():
+            public = (keys / f"{brand}.pub").read_text("ascii")
+            await self._signer(
+                "trust",
+                *("--keyid", principal.key_id, "--public-key", public, "--brand", brand),
+                *caps,
+                *signed,
+            )
+
+    async def start(self) -> None:
+        """Start `cage up`; returns when the process runs, not when the roles are ready."""
+        log = (self.folder / "up.log").open("ab")
+        try:
+            self._supervisor = await asyncio.create_subprocess_exec(
+                *_program("cage", "up", "--config", str(self.config_file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        finally:
+            log.close()
+
+    @property
+    def supervisor_pid(self) -> int | None:
+        """The pid of `cage up`, when it runs."""
+        return None if self._supervisor is None else self._supervisor.pid
+
+    def has_died(self) -> bool:
+        """Whether `cage up` ended by itself."""
+        return self._supervisor is not None and self._supervisor.returncode is not None
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The supervisor's last words."""
+        path = self.folder / "up.log"
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def role_pids(self) -> dict[str, int]:
+        """Role -> pid, as the supervisor last wrote them."""
+        path = self.folder / "state" / "status.json"
+        if not path.exists():
+            return {}
+        roles: dict[str, Any] = json.loads(path.read_text("utf-8")).get("roles", {})
+        return {
+            name: int(role["pid"] if isinstance(role, dict) else role)
+            for name, role in roles.items()
+        }
+
+    async def stop(self) -> None:
+        """End the roles by their supervisor, then PostgreSQL; a second call does nothing."""
+        process, self._supervisor = self._supervisor, None
+        if process is not None and process.returncode is None:
+            os.kill(process.pid, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        postgres, self.postgres = self.postgres, None
+        if postgres is not None:
+            await asyncio.to_thread(postgres.stop)
+
+    async def _signer(self, command: str, *arguments: str) -> None:
+        await self._run("signer", command, "--dir", str(self.vault_folder), *arguments)
+
+    async def _run(self, program: str, *arguments: str) -> Any:
+        """One command to its end; its JSON answer when it printed one."""
+        extra: tuple[str, ...] = ()
+        if program == "cage" and arguments[:2] != ("staff", "key"):
+            extra = ("--config", str(self.config_file))
+        process = await asyncio.create_subprocess_exec(
+            *_program(program, *arguments, *extra),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment(),
+        )
+        async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
+            out, err = await process.communicate()
+        if process.returncode != 0:
+            words = " ".join((program, *arguments[:2]))
+            tail = err.decode("utf-8", "replace").strip().splitlines()[-3:]
+            raise DeploymentFailed(f"{words} failed ({process.returncode}): {' | '.join(tail)}")
+        text = out.decode("utf-8").strip()
+        return json.loads(text) if text.startswith("{") else text
+
+
+def _program(program: str, *arguments: str) -> tuple[str, ...]:
+    module = {"cage": "gateway.cli.main", "signer": "signer"}[program]
+    return (sys.executable, "-m", module, *arguments)
