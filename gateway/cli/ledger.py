@@ -7,6 +7,7 @@ import typer
 
 from gateway.cli.console import (
     FAILED,
+    CliError,
     JsonOption,
     show_json,
     show_line,
@@ -16,6 +17,9 @@ from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
+
+ANSWER_SECONDS = 120.0  # every watcher answers at its next block or poll
+POLL_SECONDS = 0.5
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The books.")
 
@@ -57,21 +61,36 @@ def reconcile(
 ) -> None:
     """Compare the books with the chains at a block. Exit 1 when there is a break."""
 
-    async def work(client: "StaffClient") -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
         body = {"network": network} if network else {}
         run = await client.post("/v1/reconciliations", body)
-        found = await client.get(f"/v1/reconciliations/{run['id']}/breaks")
-        return run, found["items"]
+        deadline_seconds = client.clock.monotonic_seconds() + ANSWER_SECONDS
+        while run["state"] != "done":
+            if client.clock.monotonic_seconds() > deadline_seconds:
+                raise CliError(
+                    f"{run['id']} is still running after {ANSWER_SECONDS:.0f} s",
+                    hint="does a watcher run for each network?",
+                )
+            await client.clock.sleep(POLL_SECONDS)
+            run = await client.get(f"/v1/reconciliations/{run['id']}")
+        return run
 
-    run, breaks = call(work, api=api, key_id=key_id, key=key)
+    run = call(work, api=api, key_id=key_id, key=key)
+    silent = [row["network"] for row in run["networks"] if row["error"] or not row["is_answered"]]
     if as_json:
-        show_json({**run, "breaks": breaks})
-    elif breaks:
-        columns = sorted({name for row in breaks for name in row})
-        show_table(columns, [[row.get(name) for name in columns] for row in breaks])
+        show_json(run)
     else:
-        show_line("no breaks: the books agree with the chains")
-    if breaks:
+        rows = [
+            (row["network"], row["height"], row["block_hash"], row["error"])
+            for row in run["networks"]
+        ]
+        show_table(("network", "height>", "block", "error"), rows)
+        columns = ("kind", "account", "asset", "expected_minor", "found_minor", "detail")
+        if run["breaks"]:
+            show_table(columns, [[row[name] for name in columns] for row in run["breaks"]])
+        elif not silent:
+            show_line("no breaks: the books agree with the chains")
+    if run["breaks"] or silent:
         raise typer.Exit(FAILED)
 
 

@@ -4,6 +4,8 @@ Exit codes (CONTRACT 2): 0 done, 1 failed, 2 usage or configuration, 3 refused b
 commands import web3 and SQLAlchemy inside their functions only: `cage --help` must stay quick.
 """
 
+import sys
+
 import typer
 
 from config.errors import ConfigError, UnsafeEnvironment
@@ -36,3 +38,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,15 +36,6 @@ KeyFileOption = Annotated[
 ]
 
 
-class ApiAnswer(Exception):
-    """The API answered with a problem (RFC 9457)."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(str(problem.get("detail") or f"the API answered {status}"))
-        self.status = status
-        self.code = str(problem.get("code") or "")
-
-
 def call(
     work: Callable[["StaffClient"], Awaitable[T]],
     *,
@@ -63,12 +54,14 @@ def call(
             hint=f"give --key-id and --key, or set {KEY_ID_VARIABLE} and {KEY_FILE_VARIABLE}",
             code=USAGE,
         )
+    from gateway.client import ClientProblem
+
     try:
         return asyncio.run(_with_client(work, url=url, key_id=chosen_id, key_file=file))
-    except ApiAnswer as error:
+    except ClientProblem as error:
         raise CliError(
             f"{error} ({error.code})" if error.code else str(error),
-            hint=_hint(error),
+            hint=_hint(error.status),
             code=REFUSED if error.status in (403, 409, 422) else FAILED,
         ) from error
 
@@ -82,8 +75,8 @@ async def _with_client(
         return await work(client)
 
 
-def _hint(error: ApiAnswer) -> str:
-    match error.status:
+def _hint(status: int) -> str:
+    match status:
         case 401:
             return "is the key registered (cage staff add) and the clock of this machine right?"
         case 403:

@@ -1,4 +1,4 @@
-"""A sample PAM: how a casino receives webhooks rightly. Runs as its own process, knows no Cage code.
+"""A sample PAM: how a casino receives webhooks rightly. Its own process; it knows no Cage code.
 
 Owns what an integrator needs to copy: verify with the public Standard Webhooks library before
 anything is read, answer 2xx only when the event is taken, drop repeats by `webhook-id`, and order
@@ -102,7 +102,7 @@ class SamplePam:
         }
 
     async def on_webhook(self, request: web.Request) -> web.Response:
-        """401 for what is not ours, 204 for what is taken; nothing is read before it is verified."""
+        """401 for what is not ours, 204 for what is taken; nothing is read before that."""
         body = await request.text()
         headers = {name.lower(): value for name, value in request.headers.items()}
         if not self.verified(body, headers):

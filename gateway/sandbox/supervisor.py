@@ -1,7 +1,7 @@
 """`cage up`: every role as its own process on one machine, started, watched and started again.
 
-Owns the processes that it starts, the embedded PostgreSQL when the configuration names none, and the
-status file (role -> pid). It must not do a role's work, and it ends only its own children, by pid.
+Owns the processes that it starts, the embedded PostgreSQL when the configuration names none, and
+the status file (role -> pid). It must not do a role's work, and it ends only its own children, by pid.
 """
 
 import asyncio
@@ -191,7 +191,8 @@ async def _answers_unix(path: Path) -> bool:
 def role_commands(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Role name -> arguments of the interpreter, in the order of starting."""
     signer_folder = settings.path(settings.signer.socket).parent
-    commands = {"signer": ("-m", "signer", "run", "--dir", str(signer_folder))}
+    commands: dict[str, tuple[str, ...]] = {}
+    commands["signer"] = ("-m", "signer", "run", "--dir", str(signer_folder))
     for network in settings.enabled_networks():
         commands[f"watch-{network}"] = ("-m", "watchers", network)
     for role in ("scheduler", "webhooks", "payouts", "api"):
@@ -220,21 +221,24 @@ def require_keys(settings: Settings) -> None:
 def run_up(settings: Settings, *, config: Path | None, status_file: Path | None = None) -> int:
     """Run everything until SIGTERM or SIGINT; the exit code. Raises CliError or ConfigError."""
     require_keys(settings)
-    try:
-        return asyncio.run(_up(settings, config=config, status_file=status_file))
-    except PostgresUnavailable as error:
-        raise CliError(str(error)) from error
-
-
-async def _up(settings: Settings, *, config: Path | None, status_file: Path | None) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     environ = dict(os.environ)
     if config is not None:
         environ["CAGE_CONFIG"] = str(config.resolve())
     settings.state_dir.mkdir(parents=True, exist_ok=True)
+    status = status_file or settings.state_dir / "status.json"
+    try:
+        return asyncio.run(_up(settings, config=config, environ=environ, status_file=status))
+    except PostgresUnavailable as error:
+        raise CliError(str(error)) from error
+
+
+async def _up(
+    settings: Settings, *, config: Path | None, environ: dict[str, str], status_file: Path
+) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     postgres: EmbeddedPostgres | None = None
     try:
         if settings.database.url is None:
@@ -252,12 +256,7 @@ async def _up(settings: Settings, *, config: Path | None, status_file: Path | No
             RoleProcess(name, command, environ=environ, clock=clock)
             for name, command in role_commands(settings).items()
         ]
-        supervisor = Supervisor(
-            roles,
-            settings=settings,
-            status_file=status_file or settings.state_dir / "status.json",
-            clock=clock,
-        )
+        supervisor = Supervisor(roles, settings=settings, status_file=status_file, clock=clock)
         await supervisor.run(stop)
     finally:
         if postgres is not None:
