@@ -5,12 +5,13 @@ Pure; refuses private keys, keys of another network or level, and keys of anothe
 
 from collections.abc import Set
 
-from embit import bip32
+from embit import base58, bip32
 from embit.base import EmbitError
 
 from watchers.errors import InvalidAddress
 
 HARDENED = 1 << 31
+SERIALISED_BYTES = 78  # BIP 32, Serialization format
 ACCOUNT_DEPTH = 3  # m / purpose / coin type / account (BIP 44)
 
 
@@ -24,6 +25,8 @@ def child_public_key(
     if not (0 <= chain < HARDENED and 0 <= index < HARDENED):
         raise InvalidAddress("derivation index out of range", remedy="use 0 to 2^31-1")
     try:
+        if len(base58.decode_check(xpub)) != SERIALISED_BYTES:
+            raise ValueError("length")
         key = bip32.HDKey.from_base58(xpub)
     except (EmbitError, ValueError, RuntimeError) as error:
         raise InvalidAddress("not an extended public key", remedy="export it again") from error

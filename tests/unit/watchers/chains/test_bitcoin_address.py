@@ -176,6 +176,7 @@ def test_derived_address_belongs_to_its_network() -> None:
     [
         ("", 0, 0, 0),
         ("xpub" + "1" * 107, 0, 0, 0),
+        (str(base58.encode_check(base58.decode_check(_xpub())[:40])), 0, 0, 0),
         (VECTORS["bip84"]["zpub"], 0, 0, 0),  # another version: a network we do not serve
         (_xpub(), 1, 0, 0),
         (_xpub(), 0, -1, 0),
