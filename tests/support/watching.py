@@ -17,6 +17,7 @@ from config.settings import (
     AddressPoolSettings,
     AssetSettings,
     BrandSettings,
+    DatabaseRole,
     NetworkSettings,
     Settings,
 )
@@ -40,9 +41,7 @@ def registry_for(chain: Chain, network: Mapping[str, Any]) -> Registry:
     is_utxo = chain.family == "bitcoin"
     settings = Settings(
         networks={
-            chain.network: NetworkSettings(
-                **{"chain": "regtest" if is_utxo else "dev", **network}
-            )
+            chain.network: NetworkSettings(**{"chain": "regtest" if is_utxo else "dev", **network})
         },
         assets={} if is_utxo else {"eth:USDT": AssetSettings(contract=TOKEN_CONTRACT)},
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
@@ -107,14 +106,10 @@ class Watch:
     async def fill_pool(self) -> None:
         """Top up the address pool and verify it."""
         rows = pool.branches(self.registry.settings, self.network, account_xpubs(self.chain))
-        await pool.top_up(
-            self.as_watcher, self.chain.codec, self.network, rows, clock=self.clock
-        )
+        await pool.top_up(self.as_watcher, self.chain.codec, self.network, rows, clock=self.clock)
         async with self.as_payouts.unit_of_work() as uow:
             waiting = await addresses.unverified(uow, network=self.network.name, limit=1000)
-            await addresses.mark_verified(
-                uow, [row.id for row in waiting], at=self.clock.now()
-            )
+            await addresses.mark_verified(uow, [row.id for row in waiting], at=self.clock.now())
 
     async def address(self, player_id: str, *, brand: str = "acme") -> AddressRow:
         """The player's deposit address, as the API hands it out."""
@@ -183,7 +178,7 @@ async def watching(
     chain: Chain, database: TestDatabase, *, clock: Clock, ids: Ids, **network: Any
 ) -> AsyncIterator[Watch]:
     """A watcher over `chain` with a filled pool; `network` overrides network settings."""
-    roles = ("watchers", "gateway_api", "gateway_payouts")
+    roles: tuple[DatabaseRole, ...] = ("watchers", "gateway_api", "gateway_payouts")
     opened = [Database(async_url(database.role_url(role))) for role in roles]
     try:
         watch = Watch(

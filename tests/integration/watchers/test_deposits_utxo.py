@@ -2,7 +2,9 @@
 
 import pytest
 
+from ledger import holds
 from tests.integration.watchers.conftest import UtxoBench
+from watchers import addresses, inflows
 
 pytestmark = pytest.mark.postgres
 
@@ -113,8 +115,6 @@ async def test_d05_reversal_of_spent_clearing_becomes_the_brands_receivable_and_
     utxo: UtxoBench,
 ) -> None:
     """Final, then moved on by a withdrawal's hold, then reversed; the next deposit repays."""
-    from ledger import holds
-
     anna = await utxo.watch.address("anna")
     txid = utxo.sim.pay([(anna.address, HALF)])
     utxo.sim.mine(3)
@@ -300,8 +300,6 @@ async def test_d20_below_the_minimum_is_recorded_and_booked_as_unallocated(
 
 
 async def test_d22_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
-    from watchers import addresses
-
     old = await utxo.watch.address("anna")
     async with utxo.watch.as_api.unit_of_work(brand="acme") as uow:
         new = await addresses.rotate(
@@ -317,8 +315,6 @@ async def test_d22_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
 async def test_d24_d25_value_to_an_address_that_no_player_has_is_an_inflow(
     utxo: UtxoBench,
 ) -> None:
-    from watchers import addresses, inflows
-
     async with utxo.watch.as_payouts.unit_of_work() as uow:
         hot = await addresses.own_address(uow, network="btc", role="hot")
     async with utxo.watch.as_watcher.unit_of_work() as uow:
@@ -338,8 +334,6 @@ async def test_d24_d25_value_to_an_address_that_no_player_has_is_an_inflow(
 async def test_an_orphaned_inflow_is_reversed_and_booked_again_when_it_returns(
     utxo: UtxoBench,
 ) -> None:
-    from watchers import addresses
-
     async with utxo.watch.as_payouts.unit_of_work() as uow:
         hot = await addresses.own_address(uow, network="btc", role="hot")
     utxo.sim.pay([(hot.address, HALF)])
