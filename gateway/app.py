@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config.clock import Clock
 from config.logs import get_logger
-from gateway.api.dispatch import BODY_BYTES_MAX, encode, serve
+from gateway.api.dispatch import BODY_BYTES_MAX, CALLER, encode, serve
 from gateway.api.endpoint import Endpoint, Services
 from gateway.api.wire_base import FieldProblem, Problem
 from gateway.errors import Malformed, NotFound, Refusal, TooLarge, Unavailable
@@ -99,6 +99,7 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
     name = route.canonical if route is not None else "unmatched"
     services.metrics.requests.labels(request.method[:8], name, str(response.status)).inc()
     services.metrics.duration_seconds.labels(name).observe(seconds)
+    caller = request.get(CALLER)
     log.info(
         "http.request",
         correlation_id=correlation_id,
@@ -107,8 +108,8 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
         route=name,
         status=response.status,
         milliseconds=round(seconds * 1000),
-        key_id=request.get("key_id"),
-        brand=request.get("brand"),
+        key_id=caller.key_id if caller else None,
+        brand=caller.brand if caller else None,
     )
     return response
 

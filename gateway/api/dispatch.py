@@ -20,7 +20,7 @@ from gateway.api.endpoint import Answer, Call, Endpoint, Idempotency, Services
 from gateway.api.strict_json import parse_body
 from gateway.api.wire_base import Body
 from gateway.api.wire_query import BrandQuery
-from gateway.auth import MAX_AGE, MAX_AHEAD, PrincipalKind, RawRequest, SignedCall
+from gateway.auth import MAX_AGE, MAX_AHEAD, Principal, PrincipalKind, RawRequest, SignedCall
 from gateway.errors import (
     FieldError,
     Forbidden,
@@ -37,6 +37,8 @@ from gateway.errors import (
 BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
 BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
 LOCK_NOT_AVAILABLE = "55P03"
+CALLER = web.RequestKey("caller", Principal)
+"""Who called, for the log line."""
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,7 +57,7 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
         raw = await read_request(request)
         caller = await services.authenticator.verify(raw)
         principal = caller.principal
-        request["key_id"], request["brand"] = principal.key_id, principal.brand
+        request[CALLER] = principal
         wait_seconds = services.limiter.wait_seconds(principal.key_id)
         if wait_seconds:
             raise TooMany("rate_limited", "Too many calls.", retry_after_seconds=wait_seconds)
