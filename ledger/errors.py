@@ -4,6 +4,7 @@ LedgerError
 ├── AmountError (expected)          text that is not an amount of the asset
 ├── InsufficientFunds (expected)    a checked account would go below zero
 ├── ReferenceConflict (invariant)   the reference exists with other content
+├── ForeignAccount (invariant)      a brand's unit of work reached for another owner's account
 ├── UnbalancedPosting (invariant)   debits and credits differ in an asset
 ├── BooksDoNotMatch (invariant)     the books contradict themselves
 ├── IllegalTransition (invariant)   a (state, event) pair that is not in the table
@@ -29,6 +30,10 @@ class InsufficientFunds(LedgerError):
 
 class ReferenceConflict(LedgerError):
     """The reference was posted before with other content."""
+
+
+class ForeignAccount(LedgerError):
+    """A unit of work of one brand named an account of another owner; nothing was written."""
 
 
 class UnbalancedPosting(LedgerError):

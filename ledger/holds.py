@@ -1,7 +1,8 @@
 """Holds: clearing -> reserved -> in flight -> out, each step at most once (two-phase).
 
-Owns `ledger.holds` and the postings between those three stages. The posting that consumes what is
-in flight is the caller's (settlement); `settle` only closes the hold in the same unit of work.
+Owns `ledger.holds` and the postings between those three stages, both written in one call. The
+posting that consumes what is in flight is the caller's (settlement); `settle` only closes the hold
+in the same unit of work.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,6 @@ from uuid import UUID, uuid5
 
 from config.database import Uow
 from ledger import store
-from ledger.accounts import Stage, clearing, player
-from ledger.errors import StaleState
-from ledger.journal import Posting, credit, debit, post
 
 PLACE_MANY_MAX = 200
 _NAMESPACE = UUID("6361676c-6564-5765-8000-686f6c647300")
@@ -46,6 +44,10 @@ class HoldRequest:
     amount: int
     reference: str
 
+    def __post_init__(self) -> None:
+        if self.amount <= 0:
+            raise ValueError(f"{self.reference}: a reservation is more than zero")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
@@ -61,7 +63,7 @@ class Hold:
 
 
 def posting_id_of(reference: str) -> UUID:
-    """The posting id of a hold step: fixed by its reference, so that a replay finds it."""
+    """The posting id of a reservation: fixed by its reference, so that a replay finds it."""
     return uuid5(_NAMESPACE, reference)
 
 
@@ -101,30 +103,27 @@ async def place_many(uow: Uow, requests: Sequence[HoldRequest], *, at: datetime)
 
 async def capture(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
     """Reserved -> in flight, at signing. Raises StaleState unless the hold is open."""
-    hold = await _move(uow, hold_id, (HoldState.OPEN,), HoldState.CAPTURED, at)
-    await _shift(uow, hold, Stage.RESERVED, Stage.IN_FLIGHT, "hold_captured", reference, at)
+    await _move(uow, hold_id, HoldState.CAPTURED, reference, at)
 
 
 async def release(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
     """Reserved -> clearing, before signing. Raises StaleState unless the hold is open."""
-    hold = await _move(uow, hold_id, (HoldState.OPEN,), HoldState.RELEASED, at)
-    await _shift(uow, hold, Stage.RESERVED, None, "hold_released", reference, at)
+    await _move(uow, hold_id, HoldState.RELEASED, reference, at)
 
 
 async def return_in_flight(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
     """In flight -> clearing, failed on chain and final. Raises StaleState unless captured."""
-    hold = await _move(uow, hold_id, (HoldState.CAPTURED,), HoldState.RETURNED, at)
-    await _shift(uow, hold, Stage.IN_FLIGHT, None, "hold_returned", reference, at)
+    await _move(uow, hold_id, HoldState.RETURNED, reference, at)
 
 
 async def settle(uow: Uow, *, hold_id: UUID, at: datetime | None = None) -> None:
     """Paid: the caller's posting consumes what is in flight. Raises StaleState unless captured."""
-    await _move(uow, hold_id, (HoldState.CAPTURED,), HoldState.SETTLED, at)
+    await store.move_hold(uow, hold_id, to=HoldState.SETTLED.value, at=at)
 
 
 async def reopen(uow: Uow, *, hold_id: UUID) -> None:
     """A completed block was orphaned: settled -> captured; the caller reverses its posting."""
-    await _move(uow, hold_id, (HoldState.SETTLED,), HoldState.CAPTURED, None)
+    await store.move_hold(uow, hold_id, to=HoldState.CAPTURED.value, reopens=True, at=None)
 
 
 async def get(uow: Uow, hold_id: UUID) -> Hold | None:
@@ -133,49 +132,15 @@ async def get(uow: Uow, hold_id: UUID) -> Hold | None:
     return None if row is None else _from_row(row)
 
 
-async def _move(
-    uow: Uow,
-    hold_id: UUID,
-    allowed: tuple[HoldState, ...],
-    to: HoldState,
-    at: datetime | None,
-) -> Hold:
-    row = await store.move_hold(
-        uow, hold_id, allowed=[state.value for state in allowed], to=to.value, at=at
+async def _move(uow: Uow, hold_id: UUID, to: HoldState, reference: str, at: datetime) -> None:
+    """One call: the compare-and-set and the posting. A credit to clearing repays first."""
+    await store.move_hold(
+        uow,
+        hold_id,
+        to=to.value,
+        reference=reference,
+        at=at,
     )
-    if row is None:
-        raise StaleState(f"hold {hold_id} is not {' or '.join(allowed)}")
-    return _from_row(row)
-
-
-async def _shift(
-    uow: Uow,
-    hold: Hold,
-    source: Stage,
-    target: Stage | None,
-    kind: str,
-    reference: str,
-    at: datetime,
-) -> None:
-    into = (
-        clearing(hold.brand, hold.asset)
-        if target is None
-        else player(hold.brand, hold.player_id, target, hold.asset)
-    )
-    numbered = reference if hold.cycle == 1 else f"{reference}:{hold.cycle}"
-    posting = Posting(
-        reference=numbered,
-        kind=kind,
-        entries=(
-            debit(
-                player(hold.brand, hold.player_id, source, hold.asset),
-                hold.amount,
-                brand_tag=hold.brand,
-            ),
-            credit(into, hold.amount, brand_tag=hold.brand),
-        ),
-    )
-    await post(uow, posting, posting_id=posting_id_of(numbered), at=at)
 
 
 def _from_row(row: store.Row) -> Hold:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from config.database import Uow
 from ledger import store
-from ledger.accounts import Account, AccountKind, Side
+from ledger.accounts import Account, AccountKind, Side, clearing, receivable
 from ledger.errors import UnbalancedPosting
 
 ENTRIES_MAX = 2_000  # a UTXO batch of 500 with its fee shares stays below
@@ -130,6 +130,27 @@ async def reverse(
         reverses=original["id"],
     )
     return await post(uow, mirror, posting_id=posting_id, at=at)
+
+
+async def clearing_credits(uow: Uow, *, brand: str, asset: str, amount: int) -> tuple[Entry, ...]:
+    """The lines that credit a brand's clearing: what the brand owes is repaid first (CONTRACT 4).
+
+    Holds the receivable's row until the unit of work ends, if anything stands on it.
+    """
+    repaid = await store.repaid_first(uow, brand=brand, asset=asset, amount=amount)
+    parts = ((receivable(brand, asset), repaid), (clearing(brand, asset), amount - repaid))
+    return tuple(credit(account, part) for account, part in parts if part)
+
+
+async def clearing_debits(uow: Uow, *, brand: str, asset: str, amount: int) -> tuple[Entry, ...]:
+    """The lines that take from a brand's clearing as far as free; the rest becomes receivable.
+
+    For the reversal of a final deposit (CONTRACT 4). Holds the clearing's row.
+    """
+    free = await store.lock_clearing(uow, brand=brand, asset=asset)
+    taken = min(amount, free)
+    parts = ((clearing(brand, asset), taken), (receivable(brand, asset), amount - taken))
+    return tuple(debit(account, part) for account, part in parts if part)
 
 
 def _mirrored(row: store.Row) -> Entry:

@@ -10,7 +10,13 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import DBAPIError
 
 from config.database import Uow, sqlstate
-from ledger.errors import InsufficientFunds, ReferenceConflict, UnbalancedPosting
+from ledger.errors import (
+    ForeignAccount,
+    InsufficientFunds,
+    ReferenceConflict,
+    StaleState,
+    UnbalancedPosting,
+)
 
 if TYPE_CHECKING:
     from ledger.holds import HoldRequest
@@ -26,10 +32,19 @@ _POST = text(
         :id, :at, :reference, :kind, :reason, :reverses, :network, :block_hash, :height,
         CAST(:codes AS text[]), CAST(:kinds AS text[]), CAST(:assets AS text[]),
         CAST(:brands AS text[]), CAST(:players AS text[]), CAST(:wallets AS text[]),
-        CAST(:normal_sides AS text[]), CAST(:checked AS boolean[]), CAST(:sides AS text[]),
-        CAST(:amounts AS numeric[]), CAST(:tags AS text[]))
+        CAST(:sides AS text[]), CAST(:amounts AS numeric[]), CAST(:tags AS text[]))
     """
 )
+
+_PLACE_MANY = text(
+    """
+    SELECT ledger.place_many(
+        :at, CAST(:hold_ids AS uuid[]), CAST(:posting_ids AS uuid[]),
+        CAST(:references AS text[]), CAST(:brands AS text[]), CAST(:players AS text[]),
+        CAST(:assets AS text[]), CAST(:amounts AS numeric[]))
+    """
+)
+_MOVE_HOLD = text("SELECT ledger.move_hold(:id, :to, :reopens, :reference, :at)")
 
 
 async def post(
@@ -54,8 +69,6 @@ async def post(
         "brands": [account.brand for account in accounts],
         "players": [account.player_id for account in accounts],
         "wallets": [account.wallet for account in accounts],
-        "normal_sides": [account.normal_side.value for account in accounts],
-        "checked": [account.is_checked for account in accounts],
         "sides": [entry.side.value for entry in posting.entries],
         "amounts": [entry.amount_minor for entry in posting.entries],
         "tags": [entry.brand_tag for entry in posting.entries],
@@ -67,16 +80,20 @@ async def post(
     return row.posting_id, row.is_new
 
 
-def _translated(error: DBAPIError, reference: str) -> Exception:
-    """The codes are those that 0002_ledger.sql raises."""
+def _translated(error: DBAPIError, subject: str) -> Exception:
+    """The codes are those of 0002_ledger_functions.sql."""
     match sqlstate(error):
+        case "CG002" | "CG003":
+            return UnbalancedPosting(f"{subject}: refused by the database")
         case "CG004":
-            return ReferenceConflict(f"{reference} was posted before with other content")
+            return ReferenceConflict(f"{subject} was posted before with other content")
         case "CG005":
             cause = getattr(error.orig, "__cause__", None)
-            return InsufficientFunds(str(getattr(cause, "detail", None) or reference))
-        case "CG002" | "CG003":
-            return UnbalancedPosting(f"{reference}: refused by the database")
+            return InsufficientFunds(str(getattr(cause, "detail", None) or subject))
+        case "CG007":
+            return StaleState(f"{subject}: the hold is not where this step starts")
+        case "CG008":
+            return ForeignAccount(f"{subject}: an account of another owner")
         case _:
             return error
 
@@ -103,40 +120,44 @@ async def place_many(
     uow: Uow, requests: Sequence["HoldRequest"], *, posting_ids: Sequence[UUID], at: datetime
 ) -> list[bool]:
     """Call `ledger.place_many`: one answer each, in order."""
-    result = await uow.execute(
-        """
-        SELECT ledger.place_many(
-            :at, CAST(:hold_ids AS uuid[]), CAST(:posting_ids AS uuid[]),
-            CAST(:references AS text[]), CAST(:brands AS text[]), CAST(:players AS text[]),
-            CAST(:assets AS text[]), CAST(:amounts AS numeric[]))
-        """,
-        {
-            "at": at,
-            "hold_ids": [request.hold_id for request in requests],
-            "posting_ids": list(posting_ids),
-            "references": [request.reference for request in requests],
-            "brands": [request.brand for request in requests],
-            "players": [request.player_id for request in requests],
-            "assets": [request.asset for request in requests],
-            "amounts": [request.amount for request in requests],
-        },
-    )
+    parameters = {
+        "at": at,
+        "hold_ids": [request.hold_id for request in requests],
+        "posting_ids": list(posting_ids),
+        "references": [request.reference for request in requests],
+        "brands": [request.brand for request in requests],
+        "players": [request.player_id for request in requests],
+        "assets": [request.asset for request in requests],
+        "amounts": [request.amount for request in requests],
+    }
+    try:
+        result = await uow.execute(_PLACE_MANY, parameters)
+    except DBAPIError as error:
+        raise _translated(error, "place_many") from error
     return list(result.scalar_one())
 
 
 async def move_hold(
-    uow: Uow, hold_id: UUID, *, allowed: Sequence[str], to: str, at: datetime | None
-) -> Row | None:
-    """Compare-and-set of a hold's state; None when it is in no allowed state."""
-    result = await uow.execute(
-        """
-        UPDATE ledger.holds SET state = :to, resolved_at = :at
-        WHERE id = :id AND state = ANY(CAST(:allowed AS text[]))
-        RETURNING id, brand, player_id, asset, amount, state, cycle
-        """,
-        {"id": hold_id, "to": to, "allowed": list(allowed), "at": at},
-    )
-    return result.mappings().one_or_none()
+    uow: Uow,
+    hold_id: UUID,
+    *,
+    to: str,
+    reopens: bool = False,
+    reference: str | None = None,
+    at: datetime | None,
+) -> None:
+    """Call `ledger.move_hold`: the compare-and-set and, with a reference, its posting."""
+    parameters = {
+        "id": hold_id,
+        "to": to,
+        "reopens": reopens,
+        "reference": reference,
+        "at": at,
+    }
+    try:
+        await uow.execute(_MOVE_HOLD, parameters)
+    except DBAPIError as error:
+        raise _translated(error, f"hold {hold_id} to {to}") from error
 
 
 async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:
@@ -146,6 +167,23 @@ async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:
         {"id": hold_id},
     )
     return result.mappings().one_or_none()
+
+
+async def repaid_first(uow: Uow, *, brand: str, asset: str, amount: int) -> int:
+    """Call `ledger.repaid_first`: what of a credit to clearing repays the receivable."""
+    result = await uow.execute(
+        "SELECT ledger.repaid_first(:brand, :asset, :amount)",
+        {"brand": brand, "asset": asset, "amount": amount},
+    )
+    return int(result.scalar_one())
+
+
+async def lock_clearing(uow: Uow, *, brand: str, asset: str) -> int:
+    """Call `ledger.lock_clearing`: what is free, with the row held."""
+    result = await uow.execute(
+        "SELECT ledger.lock_clearing(:brand, :asset)", {"brand": brand, "asset": asset}
+    )
+    return int(result.scalar_one())
 
 
 async def balance(uow: Uow, code: str) -> int:

@@ -1,6 +1,6 @@
 -- Double entry: accounts, postings and their entries, balances, holds, history and the outbox.
--- Written by `ledger` only, through the functions below; the application roles have no INSERT,
--- UPDATE or DELETE on the books (L03). Amounts are minor units, NUMERIC(78,0).
+-- Written by `ledger` only, through the functions of 0002_ledger_functions.sql; the application
+-- roles have no INSERT, UPDATE or DELETE on the books (L03). Amounts are minor units, NUMERIC(78,0).
 
 CREATE TABLE ledger.accounts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -10,8 +10,27 @@ CREATE TABLE ledger.accounts (
     brand text,
     player_id text,
     wallet text,
-    normal_side text NOT NULL CHECK (normal_side IN ('debit', 'credit')),
-    is_checked boolean NOT NULL  -- may never go below zero
+    -- What a kind means is decided here and never by a caller (L02).
+    normal_side text NOT NULL GENERATED ALWAYS AS (
+        CASE WHEN kind IN ('custody', 'receivable', 'network_fee', 'reorg_loss')
+            THEN 'debit' ELSE 'credit' END) STORED,
+    is_checked boolean NOT NULL GENERATED ALWAYS AS (  -- may never go below zero
+        kind IN ('provisional', 'held', 'reserved', 'in_flight', 'clearing', 'unallocated',
+                 'receivable')) STORED,
+    CONSTRAINT accounts_code CHECK (coalesce(code = CASE
+        WHEN kind = 'custody' THEN 'custody:' || wallet || ':' || asset
+        WHEN kind IN ('provisional', 'held', 'reserved', 'in_flight')
+            THEN 'player:' || brand || ':' || player_id || ':' || kind || ':' || asset
+        WHEN kind = 'clearing' THEN 'brand:' || brand || ':clearing:' || asset
+        WHEN kind = 'receivable' THEN 'receivable:' || brand || ':' || asset
+        WHEN kind = 'unallocated' THEN 'unallocated:' || asset
+        WHEN kind = 'network_fee' THEN 'expense:fee:network:' || asset
+        WHEN kind = 'reorg_loss' THEN 'expense:loss:reorg:' || asset
+        WHEN kind = 'fee_recovery' THEN 'income:fee_recovery:' || asset
+        WHEN kind = 'service' THEN 'income:service:' || asset
+        WHEN kind = 'capital' THEN 'equity:capital:' || asset
+        WHEN kind = 'suspense' THEN 'suspense:' || asset
+    END, false))
 );
 CREATE INDEX accounts_player ON ledger.accounts (brand, player_id) WHERE player_id IS NOT NULL;
 CREATE INDEX accounts_kind ON ledger.accounts (kind, asset);
@@ -21,16 +40,15 @@ CREATE TABLE ledger.balances (
     account_id bigint PRIMARY KEY REFERENCES ledger.accounts (id),
     balance numeric(78, 0) NOT NULL DEFAULT 0 CHECK (balance <> 'NaN'),
     is_checked boolean NOT NULL,
-    CHECK (NOT is_checked OR balance >= 0)
-) WITH (fillfactor = 50);
+    CONSTRAINT balances_never_negative CHECK (NOT is_checked OR balance >= 0)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 -- Increases (and, for unchecked accounts, decreases too) are appended here, so that hot rows do
 -- not serialise the house; a debit that needs them, or a short loop, folds them in (HOUSE 7).
 CREATE TABLE ledger.pending_credits (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id bigint NOT NULL,
     delta numeric(78, 0) NOT NULL CHECK (delta <> 'NaN')
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX pending_credits_account ON ledger.pending_credits (account_id);
 
 -- Unique for ever, narrow, unpartitioned.
@@ -57,7 +75,7 @@ CREATE TABLE ledger.postings (
 
 CREATE TABLE ledger.entries (
     posting_id uuid NOT NULL,
-    line smallint NOT NULL,
+    line smallint NOT NULL CHECK (line >= 1),
     booked_at timestamptz NOT NULL,
     account_id bigint NOT NULL,
     asset text NOT NULL,
@@ -93,6 +111,10 @@ BEGIN
                     'CREATE TABLE ledger.%I PARTITION OF ledger.%I FOR VALUES FROM (%L) TO (%L)',
                     name, parent, month_start,
                     (month_start AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
+                -- Row triggers come from the parent, statement triggers do not.
+                EXECUTE format(
+                    'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
+                    'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
                 made := made + 1;
             EXCEPTION WHEN check_violation THEN
                 NULL;  -- the default partition holds rows of that month
@@ -111,24 +133,39 @@ BEGIN
 END
 $$;
 
+-- At commit, once per posting: at its last line. Lines are 1, 2, 3 ... without a gap, so that a line
+-- added later is the last one and is seen too.
 CREATE FUNCTION ledger.check_posting() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
-    bad text;
+    lines bigint;
+    unbalanced text;
+    misplaced text;
 BEGIN
-    SELECT e.asset INTO bad FROM ledger.entries e
-        WHERE e.posting_id = NEW.posting_id AND e.booked_at = NEW.booked_at
-        GROUP BY e.asset
-        HAVING sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) <> 0
-        LIMIT 1;
-    IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'posting % does not balance in %', NEW.posting_id, bad
-            USING ERRCODE = 'CG002';
+    PERFORM 1 FROM ledger.entries e
+        WHERE e.posting_id = NEW.posting_id AND e.booked_at = NEW.booked_at AND e.line > NEW.line;
+    IF FOUND THEN
+        RETURN NULL;
     END IF;
-    PERFORM 1 FROM ledger.accounts a WHERE a.id = NEW.account_id AND a.asset = NEW.asset;
-    IF NOT FOUND THEN
+    SELECT sum(t.lines), max(t.asset) FILTER (WHERE t.skew <> 0),
+            max(t.asset) FILTER (WHERE t.is_misplaced)
+        INTO lines, unbalanced, misplaced
+        FROM (
+            SELECT e.asset, count(*) AS lines,
+                sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) AS skew,
+                bool_or(a.asset IS DISTINCT FROM e.asset) AS is_misplaced
+            FROM ledger.entries e LEFT JOIN ledger.accounts a ON a.id = e.account_id
+            WHERE e.posting_id = NEW.posting_id AND e.booked_at = NEW.booked_at
+            GROUP BY e.asset
+        ) AS t;
+    IF misplaced IS NOT NULL THEN
         RAISE EXCEPTION 'posting %: % entered on an account of another asset',
-            NEW.posting_id, NEW.asset USING ERRCODE = 'CG003';
+            NEW.posting_id, misplaced USING ERRCODE = 'CG003';
+    END IF;
+    IF unbalanced IS NOT NULL OR lines <> NEW.line THEN
+        RAISE EXCEPTION 'posting % does not balance (% lines, %)',
+            NEW.posting_id, lines, coalesce(unbalanced, 'a line is missing')
+            USING ERRCODE = 'CG002';
     END IF;
     RETURN NULL;
 END
@@ -216,253 +253,54 @@ BEGIN
             'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
             'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
     END LOOP;
-END
-$$;
-
--- Opens accounts that do not exist; answers every id. Arrays are parallel.
-CREATE FUNCTION ledger.open_account(
-    p_code text, p_kind text, p_asset text, p_brand text, p_player text, p_wallet text,
-    p_normal_side text, p_is_checked boolean
-) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    found_id bigint;
-    found_asset text;
-BEGIN
-    INSERT INTO ledger.accounts (code, kind, asset, brand, player_id, wallet, normal_side, is_checked)
-        VALUES (p_code, p_kind, p_asset, p_brand, p_player, p_wallet, p_normal_side, p_is_checked)
-        ON CONFLICT (code) DO NOTHING RETURNING id INTO found_id;
-    IF found_id IS NOT NULL THEN
-        INSERT INTO ledger.balances (account_id, is_checked) VALUES (found_id, p_is_checked);
-        RETURN found_id;
-    END IF;
-    SELECT id, asset INTO found_id, found_asset FROM ledger.accounts WHERE code = p_code;
-    IF found_asset <> p_asset THEN
-        RAISE EXCEPTION 'account % holds %, not %', p_code, found_asset, p_asset
-            USING ERRCODE = 'CG003';
-    END IF;
-    RETURN found_id;
-END
-$$;
-
--- Adds an account's pending rows to its balance row, which the caller has locked or will lock here.
-CREATE FUNCTION ledger.fold_account(p_account bigint) RETURNS numeric
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    folded numeric;
-    result numeric;
-BEGIN
-    PERFORM 1 FROM ledger.balances WHERE account_id = p_account FOR UPDATE;
-    WITH gone AS (
-        DELETE FROM ledger.pending_credits WHERE account_id = p_account RETURNING delta
-    ) SELECT coalesce(sum(delta), 0) INTO folded FROM gone;
-    UPDATE ledger.balances SET balance = balance + folded WHERE account_id = p_account
-        RETURNING balance INTO result;
-    RETURN result;
-END
-$$;
-
--- The short loop: folds up to `p_limit` accounts that have pending rows; answers how many.
-CREATE FUNCTION ledger.fold(p_limit integer) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    account bigint;
-    done integer := 0;
-BEGIN
-    FOR account IN
-        SELECT b.account_id FROM ledger.balances b
-        WHERE EXISTS (SELECT 1 FROM ledger.pending_credits p WHERE p.account_id = b.account_id)
-        ORDER BY b.account_id LIMIT p_limit FOR UPDATE SKIP LOCKED
-    LOOP
-        PERFORM ledger.fold_account(account);
-        done := done + 1;
+    FOREACH name IN ARRAY ARRAY['postings_default', 'entries_default'] LOOP
+        EXECUTE format(
+            'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
+            'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
     END LOOP;
-    RETURN done;
 END
 $$;
 
--- Takes `p_amount` off a checked account under its CHECK; folds pending rows when it needs them.
-CREATE FUNCTION ledger.take(p_account bigint, p_amount numeric) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-BEGIN
-    UPDATE ledger.balances SET balance = balance - p_amount
-        WHERE account_id = p_account AND balance >= p_amount;
-    IF FOUND THEN
-        RETURN true;
-    END IF;
-    IF ledger.fold_account(p_account) < p_amount THEN
-        RETURN false;
-    END IF;
-    UPDATE ledger.balances SET balance = balance - p_amount WHERE account_id = p_account;
-    RETURN true;
-END
-$$;
-
--- One posting, one round trip. Lines are parallel arrays. Idempotent by reference: the same content
--- answers the first id and is_new = false; other content raises CG004. A checked account that
--- would go below zero raises CG005 with its code in DETAIL.
-CREATE FUNCTION ledger.post(
-    p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
-    p_network text, p_block_hash text, p_block_height bigint,
-    p_codes text[], p_kinds text[], p_assets text[], p_brands text[], p_players text[],
-    p_wallets text[], p_normal_sides text[], p_checked boolean[],
-    p_sides text[], p_amounts numeric[], p_tags text[],
-    OUT posting_id uuid, OUT is_new boolean
-)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    print bytea := sha256(convert_to(concat_ws('|', p_kind, p_network, p_block_hash,
-        array_to_string(p_codes, ','), array_to_string(p_sides, ','),
-        array_to_string(p_amounts, ','), array_to_string(p_tags, ',', '')), 'UTF8'));
-    old_print bytea;
-    ids bigint[];
-    step record;
-BEGIN
-    INSERT INTO ledger.posting_keys VALUES (p_reference, p_id, p_at, print)
-        ON CONFLICT (reference) DO NOTHING;
-    IF NOT FOUND THEN
-        SELECT k.posting_id, k.fingerprint INTO posting_id, old_print
-            FROM ledger.posting_keys k WHERE k.reference = p_reference;
-        IF old_print <> print THEN
-            RAISE EXCEPTION 'reference % was posted with other content', p_reference
-                USING ERRCODE = 'CG004';
-        END IF;
-        is_new := false;
-        RETURN;
-    END IF;
-    SELECT array_agg(a.id ORDER BY l.n) INTO ids
-        FROM unnest(p_codes, p_assets) WITH ORDINALITY AS l (code, asset, n)
-        LEFT JOIN ledger.accounts a ON a.code = l.code AND a.asset = l.asset;
-    IF array_position(ids, NULL) IS NOT NULL THEN
-        -- In code order, so that two first postings cannot deadlock on each other's new accounts.
-        SELECT array_agg(o.id ORDER BY o.n) INTO ids FROM (
-            SELECT s.n, ledger.open_account(p_codes[s.n], p_kinds[s.n], p_assets[s.n],
-                p_brands[s.n], p_players[s.n], p_wallets[s.n], p_normal_sides[s.n],
-                p_checked[s.n]) AS id
-            FROM (SELECT n FROM generate_subscripts(p_codes, 1) AS n ORDER BY p_codes[n]) s
-        ) o;
-    END IF;
-    INSERT INTO ledger.postings VALUES (p_id, p_at, p_reference, p_kind, p_reason, p_reverses,
-        p_network, p_block_hash, p_block_height);
-    INSERT INTO ledger.entries (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
-        SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
-        FROM unnest(ids, p_assets, p_sides, p_amounts, p_tags)
-            WITH ORDINALITY AS l (id, asset, side, amount, tag, n);
-    FOR step IN
-        SELECT l.id, bool_or(l.checked) AS checked,
-            sum(CASE WHEN l.side = l.normal THEN l.amount ELSE -l.amount END) AS delta
-        FROM unnest(ids, p_sides, p_normal_sides, p_amounts, p_checked)
-            AS l (id, side, normal, amount, checked)
-        GROUP BY l.id ORDER BY l.id
-    LOOP
-        IF step.checked AND step.delta < 0 THEN
-            IF NOT ledger.take(step.id, -step.delta) THEN
-                RAISE EXCEPTION 'not enough on the account for posting %', p_reference
-                    USING ERRCODE = 'CG005',
-                    DETAIL = (SELECT code FROM ledger.accounts WHERE id = step.id);
-            END IF;
-        ELSIF step.delta <> 0 THEN
-            INSERT INTO ledger.pending_credits (account_id, delta) VALUES (step.id, step.delta);
-        END IF;
-    END LOOP;
-    posting_id := p_id;
-    is_new := true;
-END
-$$;
-
--- Reserves from clearing, set-wise: up to 200 requests, one answer each, in order. Requests on one
--- clearing account lock its row once; one that does not fit answers false and later ones may fit.
-CREATE FUNCTION ledger.place_many(
-    p_at timestamptz, p_hold_ids uuid[], p_posting_ids uuid[], p_references text[],
-    p_brands text[], p_players text[], p_assets text[], p_amounts numeric[]
-) RETURNS boolean[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE
-    total integer := coalesce(array_length(p_hold_ids, 1), 0);
-    answers boolean[] := array_fill(false, ARRAY[total]);
-    is_old boolean[] := array_fill(false, ARRAY[total]);
-    reserved bigint[] := array_fill(NULL::bigint, ARRAY[total]);
-    clearing bigint[] := array_fill(NULL::bigint, ARRAY[total]);
-    available numeric;
-    taken numeric;
-    account record;
-BEGIN
-    IF total > 200 THEN
-        RAISE EXCEPTION 'place_many: at most 200 requests' USING ERRCODE = 'CG006';
-    END IF;
-    FOR i IN 1..total LOOP
-        clearing[i] := ledger.open_account(
-            format('brand:%s:clearing:%s', p_brands[i], p_assets[i]), 'clearing', p_assets[i],
-            p_brands[i], NULL, NULL, 'credit', true);
-        reserved[i] := ledger.open_account(
-            format('player:%s:%s:reserved:%s', p_brands[i], p_players[i], p_assets[i]), 'reserved',
-            p_assets[i], p_brands[i], p_players[i], NULL, 'credit', true);
-    END LOOP;
-    FOR account IN SELECT DISTINCT c AS id FROM unnest(clearing) AS c ORDER BY c LOOP
-        available := ledger.fold_account(account.id);
-        taken := 0;
-        FOR i IN 1..total LOOP
-            CONTINUE WHEN clearing[i] <> account.id;
-            PERFORM 1 FROM ledger.posting_keys WHERE reference = p_references[i];
-            IF FOUND THEN
-                answers[i] := true;
-                is_old[i] := true;
-            ELSIF p_amounts[i] > 0 AND taken + p_amounts[i] <= available THEN
-                taken := taken + p_amounts[i];
-                answers[i] := true;
-            END IF;
-        END LOOP;
-        UPDATE ledger.balances SET balance = balance - taken WHERE account_id = account.id;
-    END LOOP;
-    FOR i IN 1..total LOOP
-        CONTINUE WHEN NOT answers[i] OR is_old[i];
-        INSERT INTO ledger.holds AS h
-            (id, brand, player_id, asset, amount, state, created_at)
-            VALUES (p_hold_ids[i], p_brands[i], p_players[i], p_assets[i], p_amounts[i], 'open', p_at)
-            ON CONFLICT (id) DO UPDATE SET state = 'open', cycle = h.cycle + 1, resolved_at = NULL
-            WHERE h.state IN ('released', 'returned') AND h.amount = excluded.amount;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'hold % is not free', p_hold_ids[i] USING ERRCODE = 'CG007';
-        END IF;
-    END LOOP;
-    INSERT INTO ledger.posting_keys
-        SELECT p_references[i], p_posting_ids[i], p_at,
-            sha256(convert_to(concat_ws('|', 'hold_placed', p_hold_ids[i], p_amounts[i]), 'UTF8'))
-        FROM generate_series(1, total) AS i WHERE answers[i] AND NOT is_old[i];
-    INSERT INTO ledger.postings (id, booked_at, reference, kind)
-        SELECT p_posting_ids[i], p_at, p_references[i], 'hold_placed'
-        FROM generate_series(1, total) AS i WHERE answers[i] AND NOT is_old[i];
-    INSERT INTO ledger.entries (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
-        SELECT p_posting_ids[i], s.line, p_at, s.account, p_assets[i], s.side, p_amounts[i], p_brands[i]
-        FROM generate_series(1, total) AS i,
-            LATERAL (VALUES (1, clearing[i], 'debit'), (2, reserved[i], 'credit'))
-                AS s (line, account, side)
-        WHERE answers[i] AND NOT is_old[i];
-    INSERT INTO ledger.pending_credits (account_id, delta)
-        SELECT reserved[i], p_amounts[i]
-        FROM generate_series(1, total) AS i WHERE answers[i] AND NOT is_old[i];
-    RETURN answers;
-END
-$$;
-
--- Brand isolation below the code, for the one role that serves brands.
+-- Brand isolation below the code: a unit of work of one brand reads that brand's accounts only, and
+-- of the journal only what stands on them. The house's own accounts are the operator's.
 ALTER TABLE ledger.accounts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY brand_rows ON ledger.accounts USING (config.sees_brand(coalesce(brand, '*')));
 ALTER TABLE ledger.state_history ENABLE ROW LEVEL SECURITY;
 CREATE POLICY brand_rows ON ledger.state_history USING (config.sees_brand(coalesce(brand, '*')));
+ALTER TABLE ledger.events ENABLE ROW LEVEL SECURITY;
+CREATE POLICY brand_rows ON ledger.events USING (config.sees_brand(coalesce(brand, '*')))
+    WITH CHECK (config.sees_brand(coalesce(brand, '*')));
 ALTER TABLE ledger.holds ENABLE ROW LEVEL SECURITY;
-CREATE POLICY brand_rows ON ledger.holds
+CREATE POLICY brand_rows ON ledger.holds USING (config.sees_brand(brand));
+ALTER TABLE ledger.players ENABLE ROW LEVEL SECURITY;
+CREATE POLICY brand_rows ON ledger.players
     USING (config.sees_brand(brand)) WITH CHECK (config.sees_brand(brand));
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['balances', 'pending_credits', 'entries'] LOOP
+        EXECUTE format('ALTER TABLE ledger.%I ENABLE ROW LEVEL SECURITY', name);
+        -- Row-level security of ledger.accounts holds inside the subquery too.
+        EXECUTE format(
+            'CREATE POLICY brand_rows ON ledger.%I USING ((SELECT config.sees_brand(''*'')) OR '
+            'EXISTS (SELECT 1 FROM ledger.accounts a WHERE a.id = account_id))', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['postings', 'posting_keys'] LOOP
+        EXECUTE format('ALTER TABLE ledger.%I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format(
+            'CREATE POLICY operator_rows ON ledger.%I USING ((SELECT config.sees_brand(''*'')))',
+            name);
+    END LOOP;
+END
+$$;
 
-GRANT SELECT ON ALL TABLES IN SCHEMA ledger
+-- Not on the partitions: their parent's policies would not hold there.
+GRANT SELECT ON ledger.accounts, ledger.balances, ledger.pending_credits, ledger.posting_keys,
+    ledger.postings, ledger.entries, ledger.holds, ledger.players, ledger.state_history
     TO gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
-REVOKE SELECT ON ledger.events FROM gateway_api;
+GRANT SELECT ON ledger.events TO gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT INSERT, UPDATE ON ledger.players TO gateway_api, gateway_payouts, watchers;
 GRANT INSERT (id, brand, type, object_kind, object_id, object_version, previous_state, snapshot,
     created_at) ON ledger.events
     TO gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
-GRANT UPDATE (state, resolved_at) ON ledger.holds TO gateway_api, gateway_payouts;
-REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ledger.post, ledger.place_many, ledger.fold, ledger.fold_account,
-    ledger.open_account TO gateway_api, gateway_payouts, watchers;
-GRANT EXECUTE ON FUNCTION ledger.fold, ledger.ensure_partitions TO scheduler;

@@ -1,4 +1,4 @@
-"""Runs config/migrations/sql/0002_ledger.sql. Forward only: there is no downgrade."""
+"""Runs the two files of the schema `ledger`: tables, then functions. Forward only, no downgrade."""
 
 from config.migrations.runner import run_sql_file
 
@@ -10,3 +10,4 @@ depends_on = None
 
 def upgrade() -> None:
     run_sql_file("0002_ledger.sql")
+    run_sql_file("0002_ledger_functions.sql")
