@@ -1,0 +1,96 @@
+"""The main road of a deposit on the real programs: seen, credited, lost, found again, settled."""
+
+import pytest
+
+from tests.conformance.conftest import REAL, open_world
+from tests.support.clock import ManualClock, SequentialIds
+from tests.support.databases import TestDatabase
+from tests.support.watching import Watch, watching
+from tests.support.worlds import World
+from watchers.chain import Pay
+
+pytestmark = [pytest.mark.postgres, pytest.mark.node]
+
+AMOUNTS = {"btc:BTC": 50_000_000, "ltc:LTC": 500_000_000, "eth:ETH": 5 * 10**17}
+
+
+async def pay_players(world: World, watch: Watch, names: list[str]) -> None:
+    """One payment per player, in one tx where the chain can."""
+    rows = [await watch.address(name) for name in names]
+    await world.pay(
+        [
+            Pay(asset=world.native, address=row.address, amount_minor=AMOUNTS[world.native])
+            for row in rows
+        ]
+    )
+
+
+@pytest.mark.parametrize("backend", REAL)
+async def test_d02_d04_d16_deposits_survive_a_reorg_with_one_credit_each(
+    backend: str,
+    request: pytest.FixtureRequest,
+    test_database: TestDatabase,
+    clock: ManualClock,
+    ids: SequentialIds,
+) -> None:
+    async with (
+        open_world(backend, request) as world,
+        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
+    ):
+        watch.start_height = None
+        watch.follower = watch.new_follower("first")
+        await watch.follow()
+        amount = AMOUNTS[world.native]
+        tier = watch.registry.assets[world.native].tier(amount)
+        await pay_players(world, watch, ["anna", "ben"])
+        await watch.follow()
+        assert {item.state for item in await watch.deposits()} == {"detected"}
+
+        await world.mine(tier.min_depth)
+        await watch.follow()
+        assert {item.state for item in await watch.deposits()} == {"provisional"}
+        await watch.audit()
+
+        await world.lose(tier.min_depth)
+        await watch.follow()
+        assert {item.state for item in await watch.deposits()} == {"orphaned"}
+        await watch.audit()
+
+        await world.mine(tier.full_depth + 2)
+        await watch.follow()
+        assert {item.state for item in await watch.deposits()} == {"final"}
+        clearing = f"brand:acme:clearing:{world.native}"
+        assert (await watch.books())[clearing] == 2 * amount
+        await watch.audit()
+
+
+@pytest.mark.parametrize("backend", REAL)
+async def test_d08_a_reorg_while_the_watcher_was_down(
+    backend: str,
+    request: pytest.FixtureRequest,
+    test_database: TestDatabase,
+    clock: ManualClock,
+    ids: SequentialIds,
+) -> None:
+    async with (
+        open_world(backend, request) as world,
+        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
+    ):
+        watch.start_height = None
+        watch.follower = watch.new_follower("first")
+        await watch.follow()
+        tier = watch.registry.assets[world.native].tier(AMOUNTS[world.native])
+        await pay_players(world, watch, ["anna"])
+        await world.mine(tier.min_depth)
+        await watch.follow()
+        await watch.follower.drop_lease()
+
+        await world.lose(tier.min_depth)
+        await world.mine(tier.full_depth + 2)
+        await watch.follow(watch.new_follower("second"))
+
+        deposit = await watch.deposit()
+        states = await watch.states(deposit.id)
+        assert deposit.state == "final"
+        assert states[states.index("orphaned") :] == ["orphaned", "provisional", "final"]
+        await watch.audit()
