@@ -1,5 +1,6 @@
 """One JSON line per event on a stream. It must never be given a secret or a request body."""
 
+import contextlib
 import json
 from typing import TextIO
 
@@ -23,5 +24,6 @@ class Log:
 
     def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
         line = {"at": self._clock.now_seconds(), "level": level, "event": event, **fields}
-        self._stream.write(json.dumps(line, sort_keys=True) + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError, ValueError):  # a reader that left must not stop the vault
+            self._stream.write(json.dumps(line, sort_keys=True) + "\n")
+            self._stream.flush()

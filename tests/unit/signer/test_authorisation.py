@@ -237,3 +237,23 @@ def test_malformed_batch_is_refused_whole(kit: VaultKit, body: dict[str, Any]) -
 def test_body_of_one_route_is_not_taken_on_the_other(kit: VaultKit) -> None:
     claim = authorise({"items": [order_body()]})
     assert outcome(kit, claim) == "bad_order"
+
+
+@pytest.mark.parametrize(
+    "digest", ["sha-512=:AAAA:", "sha-256=:AAAA:", "", "sha-256=:" + "A" * 5_000 + "=:"]
+)
+def test_content_digest_is_one_sha_256(kit: VaultKit, digest: str) -> None:
+    claim = authorise(order_body())
+    headers = {**claim.headers, "content-digest": digest}
+    assert outcome(kit, replace(claim, headers=headers)) == "unauthentic"
+
+
+def test_header_of_five_thousand_bytes_is_refused(kit: VaultKit) -> None:
+    claim = authorise(order_body())
+    headers = {**claim.headers, "idempotency-key": "k" * 5_000}
+    assert outcome(kit, replace(claim, headers=headers)) == "unauthentic"
+
+
+def test_body_over_the_limit_is_refused(kit: VaultKit) -> None:
+    body = order_body(metadata={"k": "x" * (512 * 1024)})
+    assert outcome(kit, authorise(body)) == "bad_order"

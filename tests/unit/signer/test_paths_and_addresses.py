@@ -82,6 +82,7 @@ def test_addresses_of_every_kind_become_their_scripts(
         "mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn",
         "",
         "bc1",
+        "11111111111111112UzHM",
         " bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4",
         "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
     ],
@@ -191,6 +192,8 @@ def test_every_other_path_is_refused(main: Settings, path: str) -> None:
         ('contract = "0x', 'contract = "0y', "40 hex"),
         ('contract = "0x', 'contract2 = "0x', "unknown key"),
         ("[signer]", "[signers]", "is missing"),
+        ("[networks.btc.assets.BTC]", "[networks.btc.assets2.BTC]", "assets: is missing"),
+        ("fee_rate_max = 200", "fee_rate_max = 200\nassets = 1", "signer.toml"),
         ("[signer]", "[signer", "signer.toml"),
     ],
 )

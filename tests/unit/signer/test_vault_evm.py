@@ -114,6 +114,10 @@ def test_s11_key_of_another_network_is_refused(kit: VaultKit) -> None:
         evm_payload(priority=31 * 10**9),
         evm_payload(nonce=b"\0"),
         evm_payload(value=[]),
+        evm_payload(to=[]),
+        evm_payload(data=[]),
+        evm_payload(access=b""),
+        evm_payload(value=b"\x01" * 33),
     ],
 )
 def test_s20_malformed_payload_is_refused(kit: VaultKit, payload: bytes) -> None:

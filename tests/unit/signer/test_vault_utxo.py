@@ -249,3 +249,62 @@ def test_cpfp_without_an_own_parent_is_refused(kit: VaultKit) -> None:
 def test_gas_top_up_is_not_for_utxo_networks(kit: VaultKit) -> None:
     request = utxo_request(kit, purpose=Purpose.GAS_TOP_UP, payments=())
     assert kit.refused(request) == "forbidden_shape"
+
+
+def test_input_with_a_script_of_another_kind_is_refused(kit: VaultKit) -> None:
+    psbt = PSBT.parse(utxo_request(kit).unsigned)
+    psbt.inputs[0].redeem_script = Script(b"\x51")
+    assert kit.refused(utxo_request(kit, unsigned=psbt.serialize())) == "forbidden_shape"
+
+
+def test_output_number_that_the_previous_tx_lacks_is_refused(kit: VaultKit) -> None:
+    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    psbt = psbt_of([coin], [(FOREIGN_SCRIPT, 50_000_000), (kit.script(CHANGE), 49_999_000)])
+    tx = psbt.tx
+    tx.vin[0].vout = 7
+    other = PSBT(tx)
+    other.inputs[0].non_witness_utxo = coin
+    assert kit.refused(utxo_request(kit, unsigned=other.serialize())) == "unproven_input"
+
+
+def test_tx_of_another_version_or_without_outputs_is_refused(kit: VaultKit) -> None:
+    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    tx = Transaction(version=1, vin=[TransactionInput(coin.txid(), 1)], vout=[], locktime=0)
+    for number, version in enumerate((1, 2, 3)):
+        tx.version = version
+        psbt = PSBT(tx)
+        psbt.inputs[0].non_witness_utxo = coin
+        request = utxo_request(kit, attempt_id=f"v-{number}", unsigned=psbt.serialize())
+        assert kit.refused(request) == "undecodable"
+
+
+@pytest.mark.parametrize("attempt_id", ["", "x" * 129])
+def test_attempt_without_a_usable_id_is_refused_and_not_remembered(
+    kit: VaultKit, attempt_id: str
+) -> None:
+    assert kit.refused(utxo_request(kit, attempt_id=attempt_id)) == "attempt_mismatch"
+    assert kit.vault.lookup(attempt_id) is None
+
+
+def test_head_moves_with_every_record(kit: VaultKit) -> None:
+    before = kit.vault.head()
+    answer = kit.signed(utxo_request(kit))
+    after = kit.vault.head()
+    assert (before.fingerprint, before.sequence) == ("5436d724", 2)
+    assert after.sequence == answer.log_sequence == 3
+    assert after.entry_hash != before.entry_hash
+
+
+def test_cpfp_whose_own_path_is_no_output_is_refused(kit: VaultKit) -> None:
+    coin = kits.previous_tx(kit.script(CHANGE), 100_000_000)
+    psbt = psbt_of([coin], [(kit.script(CHANGE), 99_990_000)])
+    request = utxo_request(
+        kit,
+        purpose=Purpose.CPFP,
+        unsigned=psbt.serialize(),
+        input_paths=(CHANGE,),
+        change_paths={0: CHANGE},
+        payments=(),
+        own_path=HOT,
+    )
+    assert kit.refused(request) == "foreign_output"
