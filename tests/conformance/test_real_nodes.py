@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from embit.transaction import Transaction
 
-from gateway.sandbox.nodes import Anvil, UtxoNode
+from gateway.sandbox.nodes import Anvil, UtxoNode, free_port
 from tests.conformance.conftest import chain_of, registry
 from tests.conformance.support import to_key
 from tests.support import evm
 from tests.support.worlds import Wallet
-from watchers.chain import Block, Chain, Outpoint, TxPlace
+from watchers.chain import Block, Chain, Outpoint, SendOutcome, TxPlace
 from watchers.errors import InvalidAddress, WrongNetwork
+from watchers.registry import build_chain
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.node]
 
@@ -165,3 +166,16 @@ async def _peg_in_and_out(node: UtxoNode, chain: Chain) -> None:
 
 async def test_every_test_network_of_the_registry_has_a_backend() -> None:
     assert set(registry()) == {"btc", "ltc", "eth"}
+
+
+async def test_reads_and_broadcasts_go_on_when_the_first_node_is_down(anvil: Anvil) -> None:
+    """Ordered fail-over on real sockets: nobody listens on the first URL."""
+    dead = f"http://127.0.0.1:{free_port()}"
+    chain = build_chain(registry()["eth"], [dead, anvil.url], [], timeout_seconds=5.0)
+    try:
+        await chain.reader.check_identity()
+        assert (await chain.reader.tip()).height == await anvil.height()
+        result = await chain.writer.send(b"\x02\x00")
+        assert result.outcome is SendOutcome.INVALID
+    finally:
+        await chain.close()

@@ -1,13 +1,14 @@
 """Networks of the chain registry, vectors, and a post that answers from a script."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from config.chains import load_chains
 from config.settings import NetworkSettings, Settings
 from watchers.chains.bitcoin import BitcoinParams
+from watchers.chains.errors import RpcError
 from watchers.chains.evm import EvmParams
 from watchers.chains.jsonrpc import Endpoint, HttpAnswer
 from watchers.errors import NodeUnavailable
@@ -77,16 +78,44 @@ def fails(error: Exception) -> Answer:
 
 def result(value: object) -> Answer:
     """A correct answer to a single call."""
-    return lambda request: body({"jsonrpc": "2.0", "id": request["id"], "result": value})
+    return lambda request: answer_of({"jsonrpc": "2.0", "id": request["id"], "result": value})
 
 
 def error(code: int, message: str) -> Answer:
     """A correct error object for a single call."""
-    return lambda request: body(
+    return lambda request: answer_of(
         {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": message}}
     )
 
 
-def body(value: object) -> HttpAnswer:
+def answer_of(value: object) -> HttpAnswer:
     """An HTTP 200 with JSON."""
     return HttpAnswer(status=200, body=json.dumps(value).encode())
+
+
+class MethodPost:
+    """Answers each call by its method, batches too; an RpcError becomes an error object."""
+
+    def __init__(self, methods: Mapping[str, Callable[..., object]]) -> None:
+        self._methods = methods
+        self.asked: list[str] = []
+
+    async def __call__(self, endpoint: Endpoint, body: bytes) -> HttpAnswer:
+        request = json.loads(body)
+        if isinstance(request, list):
+            return answer_of([self._answer(call) for call in request])
+        return answer_of(self._answer(request))
+
+    def _answer(self, call: Any) -> dict[str, object]:
+        self.asked.append(call["method"])
+        method = self._methods.get(call["method"])
+        if method is None:
+            return {"id": call["id"], "error": {"code": -32601, "message": "Method not found"}}
+        try:
+            return {"id": call["id"], "result": method(*call["params"])}
+        except RpcError as refused:
+            return {"id": call["id"], "error": {"code": refused.code, "message": refused.message}}
+
+
+async def nothing() -> None:
+    """Closes nothing."""

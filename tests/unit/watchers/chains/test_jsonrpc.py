@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.watchers.chains.support import Answer, ScriptedPost, body, error, fails, raw, result
+from tests.unit.watchers.chains.support import (
+    Answer,
+    ScriptedPost,
+    answer_of,
+    error,
+    fails,
+    raw,
+    result,
+)
 from watchers.chains.errors import NotSent, RpcError
 from watchers.chains.jsonrpc import COOL_DOWN_SECONDS, Endpoint, JsonRpc, endpoint, parse_json
 from watchers.errors import NodeUnavailable, WrongNetwork
@@ -97,7 +105,7 @@ def _batch(*answers: Any, shuffle: bool = False) -> Answer:
                 else {"result": answer}
             )
             items.append({"id": call["id"]} | part)
-        return body(items[::-1] if shuffle else items)
+        return answer_of(items[::-1] if shuffle else items)
 
     return respond
 
@@ -113,7 +121,7 @@ async def test_n09_batch_answers_are_matched_by_id_in_any_order() -> None:
 def _spoil(change: Any) -> Answer:
     def respond(request: Any) -> Any:
         items = [{"id": call["id"], "result": 0} for call in request]
-        return body(change(items))
+        return answer_of(change(items))
 
     return respond
 

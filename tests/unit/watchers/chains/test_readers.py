@@ -1,0 +1,218 @@
+"""Readers on nodes that lack a method, change their tip, or answer for another block."""
+
+from collections.abc import Callable
+
+import pytest
+
+from config.clock import SystemClock
+from tests.unit.watchers.chains.support import MethodPost, bitcoin_network, evm_network, nothing
+from watchers.chain import Outpoint, TxPlace
+from watchers.chains.bitcoin import BitcoinChain
+from watchers.chains.errors import RpcError
+from watchers.chains.evm import EvmChain
+from watchers.errors import NodeUnavailable, TipMoved
+
+Methods = dict[str, Callable[..., object]]
+REGTEST = bitcoin_network("btc", "regtest")
+TOKEN = "0x" + "aa" * 20
+DEV = evm_network(token=TOKEN)
+A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
+KEY = "0x" + "11" * 20
+
+
+def _bitcoin(methods: Methods) -> tuple[BitcoinChain, MethodPost]:
+    def block_hash(height: int) -> object:
+        return REGTEST.genesis_hash
+
+    post = MethodPost({"getblockhash": block_hash} | methods)
+    chain = BitcoinChain(REGTEST, ["http://node:1"], post=post, clock=SystemClock(), close=nothing)
+    return chain, post
+
+
+def _evm(methods: Methods) -> tuple[EvmChain, MethodPost]:
+    post = MethodPost({"eth_chainId": lambda: hex(DEV.chain_id)} | methods)
+    return EvmChain(DEV, ["http://node:1"], post=post, clock=SystemClock(), close=nothing), post
+
+
+def _header(block_hash: str, *, height: int = 5) -> dict[str, object]:
+    return {"hash": block_hash, "height": height, "previousblockhash": C, "time": 1}
+
+
+def _evm_header(block_hash: str, *, height: int = 5) -> dict[str, object]:
+    return {
+        "hash": "0x" + block_hash,
+        "number": hex(height),
+        "parentHash": "0x" + C,
+        "timestamp": "0x1",
+    }
+
+
+def _refuse(code: int, message: str = "no") -> Callable[..., object]:
+    def refuse(*params: object) -> object:
+        raise RpcError("method", code, message)
+
+    return refuse
+
+
+async def test_a_header_of_another_block_is_refused() -> None:
+    chain, _ = _bitcoin({"getblockheader": lambda block_hash, verbose: _header(B)})
+    with pytest.raises(NodeUnavailable):
+        await chain.reader.ref_of(A)
+    other, _ = _evm({"eth_getBlockByHash": lambda block_hash, full: _evm_header(B)})
+    with pytest.raises(NodeUnavailable):
+        await other.reader.ref_of("0x" + A)
+
+
+async def test_a_header_of_another_height_is_refused() -> None:
+    chain, _ = _bitcoin({"getblockheader": lambda block_hash, verbose: _header(block_hash)})
+    with pytest.raises(NodeUnavailable):
+        await chain.reader.ref_at(6)
+    other, _ = _evm({"eth_getBlockByNumber": lambda height, full: _evm_header(A)})
+    with pytest.raises(NodeUnavailable):
+        await other.reader.ref_at(6)
+
+
+async def test_only_the_codes_for_unknown_mean_unknown() -> None:
+    """Any other error object is no answer, or a busy node would make blocks disappear."""
+    for code, is_unknown in ((-5, True), (-1, False), (-32603, False)):
+        chain, _ = _bitcoin({"getblockheader": _refuse(code), "getrawtransaction": _refuse(code)})
+        if is_unknown:
+            assert await chain.reader.ref_of(A) is None
+            assert (await chain.reader.tx_status(A)).place is TxPlace.UNKNOWN
+        else:
+            with pytest.raises(NodeUnavailable):
+                await chain.reader.ref_of(A)
+            with pytest.raises(NodeUnavailable):
+                await chain.reader.tx_status(A)
+
+
+async def test_coins_read_while_the_tip_moves_are_not_an_answer() -> None:
+    tips = iter([A, B])
+    chain, _ = _bitcoin({"getbestblockhash": lambda: next(tips), "gettxout": lambda *_: None})
+    with pytest.raises(TipMoved):
+        await chain.reader.open_coins([Outpoint(txid=C, vout=0)], block_hash=A)
+
+
+async def test_a_coin_seen_at_another_block_is_not_an_answer() -> None:
+    out = {"bestblock": B, "value": 1}
+    chain, _ = _bitcoin({"getbestblockhash": lambda: A, "gettxout": lambda *_: out})
+    with pytest.raises(TipMoved):
+        await chain.reader.open_coins([Outpoint(txid=C, vout=0)], block_hash=A)
+
+
+async def test_d02_a_tx_indexed_in_a_lost_block_is_not_mined() -> None:
+    """The index names a block that the active chain does not have at that height."""
+    chain, _ = _bitcoin(
+        {
+            "getrawtransaction": lambda txid, verbose: {"txid": txid, "blockhash": A},
+            "getblockheader": lambda block_hash, verbose: _header(block_hash),
+            "getmempoolentry": _refuse(-5),
+        }
+    )
+    assert (await chain.reader.tx_status(C)).place is TxPlace.UNKNOWN
+
+
+async def test_a_tx_that_leaves_during_the_poll_is_left_out() -> None:
+    chain, _ = _bitcoin({"getrawmempool": lambda: [A, B], "getrawtransaction": _refuse(-5)})
+    assert await chain.reader.mempool() == []
+
+
+async def test_receipts_are_asked_one_by_one_where_a_node_has_no_block_receipts() -> None:
+    block_hash, txid = "0x" + A, "0x" + B
+    tx = {
+        "hash": txid,
+        "blockHash": block_hash,
+        "from": KEY,
+        "to": KEY,
+        "value": "0x1",
+        "nonce": "0x0",
+    }
+    receipt = {
+        "transactionHash": txid,
+        "blockHash": block_hash,
+        "status": "0x1",
+        "gasUsed": "0x1",
+        "effectiveGasPrice": "0x1",
+        "logs": [],
+    }
+    chain, post = _evm(
+        {
+            "eth_getBlockByHash": lambda *_: _evm_header(A) | {"transactions": [tx]},
+            "eth_getTransactionReceipt": lambda _: receipt,
+        }
+    )
+    block = await chain.reader.block(block_hash)
+    assert [transfer.amount_minor for transfer in block.transfers] == [1]
+    assert "eth_getTransactionReceipt" in post.asked
+
+
+async def test_d52_a_receipt_that_is_not_there_yet_refuses_the_block() -> None:
+    block_hash = "0x" + A
+    tx = {"hash": "0x" + B, "blockHash": block_hash}
+    chain, _ = _evm(
+        {
+            "eth_getBlockByHash": lambda *_: _evm_header(A) | {"transactions": [tx]},
+            "eth_getTransactionReceipt": lambda _: None,
+        }
+    )
+    with pytest.raises(NodeUnavailable):
+        await chain.reader.block(block_hash)
+
+
+def _only_by_number(answer: object) -> Callable[..., object]:
+    def read(call: object, block: object) -> object:
+        if not isinstance(block, str):
+            raise RpcError("method", -32602, "invalid argument 1")
+        assert block == "0x5"
+        return answer
+
+    return read
+
+
+async def test_balances_without_eip1898_are_read_by_number_between_two_looks() -> None:
+    chain, post = _evm(
+        {
+            "eth_getBlockByHash": lambda *_: _evm_header(A),
+            "eth_getBlockByNumber": lambda *_: _evm_header(A),
+            "eth_getBalance": _only_by_number("0x7"),
+            "eth_call": _only_by_number("0x" + f"{9:064x}"),
+        }
+    )
+    reader = chain.reader
+    assert await reader.holdings([KEY], "eth:ETH", block_hash="0x" + A) == {KEY: 7}
+    assert await reader.holdings([KEY], "eth:USDT", block_hash="0x" + A) == {KEY: 9}
+    assert post.asked.count("eth_getBlockByNumber") == 4
+
+
+async def test_balances_by_number_of_a_lost_block_are_not_an_answer() -> None:
+    chain, _ = _evm(
+        {
+            "eth_getBlockByHash": lambda *_: _evm_header(A),
+            "eth_getBlockByNumber": lambda *_: _evm_header(B),
+            "eth_getBalance": _only_by_number("0x7"),
+        }
+    )
+    with pytest.raises(TipMoved):
+        await chain.reader.holdings([KEY], "eth:ETH", block_hash="0x" + A)
+
+
+async def test_a_contract_without_code_is_not_a_balance_of_zero() -> None:
+    chain, _ = _evm({"eth_call": lambda *_: "0x"})
+    with pytest.raises(NodeUnavailable):
+        await chain.reader.holdings([KEY], "eth:USDT", block_hash="0x" + A)
+
+
+async def test_nothing_is_final_while_the_tag_names_no_block() -> None:
+    chain, _ = _evm({"eth_getBlockByNumber": lambda *_: None})
+    assert await chain.reader.finalised_height() == 0
+    chain, _ = _evm({"eth_getBlockByNumber": _refuse(-39001, "finalized block not found")})
+    assert await chain.reader.finalised_height() == 0
+    chain, _ = _evm({"eth_getBlockByNumber": _refuse(-32000, "busy")})
+    with pytest.raises(NodeUnavailable):
+        await chain.reader.finalised_height()
+
+
+async def test_n22_a_node_without_a_pending_block_has_no_mempool() -> None:
+    for answer in (_refuse(-32602, "pending is not available"), lambda *_: None):
+        chain, _ = _evm({"eth_getBlockByNumber": answer})
+        assert await chain.reader.mempool() == []
