@@ -85,9 +85,9 @@ def reconcile(
             for row in run["networks"]
         ]
         show_table(("network", "height>", "block", "error"), rows)
-        columns = ("kind", "account", "asset", "expected_minor", "found_minor", "detail")
         if run["breaks"]:
-            show_table(columns, [[row[name] for name in columns] for row in run["breaks"]])
+            columns = list(dict.fromkeys(name for row in run["breaks"] for name in row))
+            show_table(columns, [[row.get(name) for name in columns] for row in run["breaks"]])
         elif not silent:
             show_line("no breaks: the books agree with the chains")
     if run["breaks"] or silent:

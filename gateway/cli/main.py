@@ -5,6 +5,7 @@ commands import web3 and SQLAlchemy inside their functions only: `cage --help` m
 """
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -25,10 +26,12 @@ for module in (sandbox, roles, setup, vault, treasury, ledger, withdrawals, dev)
     module.mount(app)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; every expected error is one clear line with a hint on stderr."""
     try:
-        app()
+        app(arguments)
+    except SystemExit as error:  # how the command line library ends
+        return error.code if isinstance(error.code, int) else 0
     except CliError as error:
         show_error(str(error), error.hint)
         return error.code

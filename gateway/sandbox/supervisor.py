@@ -1,7 +1,8 @@
 """`cage up`: every role as its own process on one machine, started, watched and started again.
 
 Owns the processes that it starts, the embedded PostgreSQL when the configuration names none, and
-the status file (role -> pid). It must not do a role's work, and it ends only its own children, by pid.
+the status file (role -> pid). It must not do the work of a role, and it ends only its own children,
+by pid.
 """
 
 import asyncio
