@@ -4,6 +4,7 @@ Owns what planning, signing, sending and settling share: loading under locks (wi
 then the attempt), dropping an attempt that was never signed, and alarms. It talks to nobody.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -68,16 +69,23 @@ async def move(
 
 
 async def unplan(
-    lane: Lane, uow: Uow, attempt: Attempt, *, code: str | None = None
+    lane: Lane, uow: Uow, attempt: Attempt, *, codes: Mapping[UUID, str] | None = None
 ) -> list[WithdrawalRow]:
     """Drop an attempt that was never signed: its planned members are queued again.
 
-    Coins and nonce are free for the next plan. Raises AttemptConflict once bytes exist.
+    Coins and nonce are free for the next plan. `codes` says how single members go on. Raises
+    AttemptConflict once bytes exist.
     """
     await outgoing.drop_unsigned(uow, attempt_id=attempt.id, at=lane.now())
     return [
         await move(
-            lane, uow, row, Trigger.UNPLAN, attempt_id=None, sign_requested_at=None, code=code
+            lane,
+            uow,
+            row,
+            Trigger.UNPLAN,
+            attempt_id=None,
+            sign_requested_at=None,
+            code=(codes or {}).get(row.id),
         )
         for row in attempt.rows(State.PLANNED)
     ]

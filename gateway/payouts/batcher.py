@@ -203,6 +203,8 @@ class Batcher:
         code = account.admit(row)
         if code is None:
             return True
+        if row.code == SIGN_ALONE:  # coins of this cycle went to its companions: next time
+            return False
         await attempts.move(self._lane, uow, row, Trigger.LIQUIDITY_SHORT, code=code)
         await attempts.alarm(
             self._lane, uow, f"{code}_short", f"{row.asset} payouts wait for {code}"

@@ -15,6 +15,7 @@ from gateway.payouts import attempts, store, withdrawals
 from gateway.payouts.attempts import SIGN_ALONE, Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, SignerUnavailable
+from gateway.payouts.suspects import suspects
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
@@ -158,8 +159,8 @@ class SigningStep:
         )
 
     async def _refused(self, uow: Uow, *, attempt_id: UUID, refusal: Refusal) -> None:
-        """One member: held for a person. A batch: each rides alone next, so the guilty one shows
-        and blocks nobody (P27). Coins and nonce are free again."""
+        """One member: held for a person. A batch: the suspects ride alone next, so the guilty one
+        shows and blocks nobody (P27). Coins and nonce are free again."""
         lane = self._lane
         attempt = await attempts.load(uow, attempt_id, lock=True)
         log.warning(
@@ -170,10 +171,18 @@ class SigningStep:
             reason=refusal.reason,
             members=len(attempt.members),
         )
-        if len(attempt.members) > 1:
-            await attempts.unplan(lane, uow, attempt, code=SIGN_ALONE)
+        if len(attempt.members) == 1:
+            await self._hold(uow, attempt, refusal)
             return
-        await self._hold(uow, attempt, refusal)
+        rows = attempt.rows()
+        alone = suspects(
+            rows,
+            await store.authorisations(uow, [row.id for row in rows]),
+            refusal,
+            codec=lane.chain.codec,
+            decimals=lane.registry.assets[lane.spec.native_asset].decimals,
+        )
+        await attempts.unplan(lane, uow, attempt, codes=dict.fromkeys(alone, SIGN_ALONE))
 
     async def _hold(self, uow: Uow, attempt: Attempt, refusal: Refusal) -> None:
         lane = self._lane

@@ -1,13 +1,11 @@
 """P04, P05, P06, N27: whatever a node says to a broadcast, only the chain decides, and only the
 same bytes are sent again."""
 
-from pathlib import Path
-
 import pytest
 
-from config.database import Database
 from gateway.payouts.lane import PayoutLane
-from tests.support.clock import ManualClock, SequentialIds
+from tests.support.clock import ManualClock
+from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts
 from tests.support.simchain import (
     SimAccount,
@@ -57,10 +55,9 @@ class Unreachable(SimUtxoWriter):
 
 
 @pytest.fixture
-async def btc(
-    database: Database, clock: ManualClock, ids: SequentialIds, tmp_path: Path
-) -> Payouts:
-    built = await Payouts.start("btc", database=database, clock=clock, ids=ids, folder=tmp_path)
+async def btc(house: BuildHouse) -> Payouts:
+    """A funded UTXO network."""
+    built = await house("btc")
     await built.fund("btc:BTC", "1")
     await built.fund("btc:BTC", "2", into="acme")
     return built
@@ -168,9 +165,8 @@ async def test_p06_refused_for_hours_stays_in_flight_and_calls_a_person(
 
 
 async def test_p05_nonce_too_low_for_a_mined_tx_is_resolved_by_our_txid(
-    database: Database, clock: ManualClock, ids: SequentialIds, tmp_path: Path
+    eth: Payouts,
 ) -> None:
-    eth = await Payouts.start("eth", database=database, clock=clock, ids=ids, folder=tmp_path)
     await eth.fund("eth:ETH", "1")
     await eth.fund("eth:ETH", "2", into="acme")
     if not isinstance(eth.sim, SimAccount):

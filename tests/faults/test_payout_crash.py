@@ -4,14 +4,11 @@ Method: the crash hook raises at the named point, which ends the lane's cycle ex
 lane (new lease holder, empty memory) then runs to rest.
 """
 
-from pathlib import Path
-
 import pytest
 
-from config.database import Database
 from gateway.payouts.context import Lane
 from gateway.payouts.crash import POINTS
-from tests.support.clock import ManualClock, SequentialIds
+from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
 
 pytestmark = pytest.mark.postgres
@@ -28,11 +25,8 @@ STATE_AT = {
 }
 
 
-async def house(
-    network: str, database: Database, clock: ManualClock, ids: SequentialIds, folder: Path
-) -> Payouts:
-    """A funded house."""
-    built = await Payouts.start(network, database=database, clock=clock, ids=ids, folder=folder)
+async def funded(built: Payouts) -> Payouts:
+    """Capital for fees, and something to pay out of."""
     await built.fund(built.native, "1")
     await built.fund(built.native, "2", into="acme")
     return built
@@ -54,14 +48,9 @@ async def run_until_it_dies(built: Payouts, dying: Lane) -> None:
 @pytest.mark.parametrize("network", ["btc", "eth"])
 @pytest.mark.parametrize("point", POINTS)
 async def test_p02_kill_after_each_step_pays_once(
-    network: str,
-    point: str,
-    database: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    tmp_path: Path,
+    network: str, point: str, house: BuildHouse
 ) -> None:
-    built = await house(network, database, clock, ids, tmp_path)
+    built = await funded(await house(network))
     row = await built.request("0.25")
     dying = built.lane(crash=crash_at(point))
 
@@ -79,10 +68,10 @@ async def test_p02_kill_after_each_step_pays_once(
 
 @pytest.mark.parametrize("network", ["btc", "eth"])
 async def test_p03_crash_after_broadcast_finds_the_recorded_txid(
-    network: str, database: Database, clock: ManualClock, ids: SequentialIds, tmp_path: Path
+    network: str, house: BuildHouse
 ) -> None:
     """The node has it, the books do not: looked for by txid, nothing is built again."""
-    built = await house(network, database, clock, ids, tmp_path)
+    built = await funded(await house(network))
     row = await built.request("0.25")
     with pytest.raises(SimulatedCrash):
         await built.cycle(built.lane(crash=crash_at("payout.sent_to_node")))
@@ -97,10 +86,10 @@ async def test_p03_crash_after_broadcast_finds_the_recorded_txid(
 
 
 async def test_p02_kill_in_a_row_at_every_step_still_pays_once(
-    database: Database, clock: ManualClock, ids: SequentialIds, tmp_path: Path
+    btc: Payouts,
 ) -> None:
     """P40's spirit: a crash during the recovery from a crash still converges."""
-    built = await house("btc", database, clock, ids, tmp_path)
+    built = await funded(btc)
     row = await built.request("0.25")
 
     for point in POINTS[:-1]:

@@ -6,7 +6,7 @@ signer's own code behind the wire's encoding; its keys are public test vectors a
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from signer.schemes.bitcoin import sign as sign_utxo
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.simchain import (
     TOKEN_CONTRACT,
+    UTXO_PARAMS,
     SimAccount,
     SimChain,
     SimUtxo,
@@ -72,6 +73,13 @@ from watchers.follower import Follower
 from watchers.network import Network
 
 BRANDS = {"acme": "client-1", "bravo": "client-2"}
+FOREIGN = {
+    "btc": FOREIGN_BTC,
+    "ltc": "rltc1qw508d6qejxtdg4y5r3zarvary0c5xw7k693xs3",  # the same program
+    "eth": FOREIGN_EVM,
+}
+CHANGE_ROWS = 10
+DEPOSIT_ROWS = 3
 DEPTH = 2  # the full tier of everything here
 
 
@@ -125,6 +133,23 @@ class VaultSigner:
         return self._second.agree(self.kit.settings.networks[network], rows)
 
 
+def simulated(network: str) -> tuple[SimUtxo | SimAccount, SimChain]:
+    """A fresh world of a network; litecoin's nodes do not replace."""
+    if network == "eth":
+        return sim_account()
+    if network == "ltc":
+        params = replace(
+            UTXO_PARAMS,
+            network="ltc",
+            asset="ltc:LTC",
+            hrp="rltc",
+            p2sh_versions=frozenset({0x3A}),
+            uri_scheme="litecoin",
+        )
+        return sim_utxo(params, can_replace=False)
+    return sim_utxo()
+
+
 def settings_of(network: str) -> Settings:
     """Test settings with one network, no batch windows and one confirmation tier."""
     tiers = (TierSettings(min=1, full=DEPTH),)
@@ -148,11 +173,15 @@ def settings_of(network: str) -> Settings:
 
 @dataclass(kw_only=True)
 class Payouts:
-    """The house on one network. Build with `Payouts.start()`."""
+    """The house on one network. Build with `Payouts.start()`.
+
+    `database` is the owner's (tests, watcher); lanes work under `role`, gateway_payouts.
+    """
 
     network: str
     registry: Registry
     database: Database
+    role: Database
     clock: ManualClock
     ids: SequentialIds
     sim: SimUtxo | SimAccount
@@ -167,13 +196,14 @@ class Payouts:
         network: str,
         *,
         database: Database,
+        role: Database,
         clock: ManualClock,
         ids: SequentialIds,
         folder: Path,
     ) -> "Payouts":
         """Brands, verified pool, fee sample and a followed chain; nothing in the books yet."""
         registry = load_registry(settings_of(network))
-        sim, chain = sim_account() if network == "eth" else sim_utxo()
+        sim, chain = simulated(network)
         kit = open_kit(new_folder(folder), HandClock(int(clock.now().timestamp())))
         staff = {name: public_text(staff_key(name)) for name in ("alice", "bob")}
         kit.statement("staff_add", {"staff": staff}, people=())
@@ -184,6 +214,7 @@ class Payouts:
             network=network,
             registry=registry,
             database=database,
+            role=role,
             clock=clock,
             ids=ids,
             sim=sim,
@@ -217,33 +248,15 @@ class Payouts:
 
     async def _pool(self) -> None:
         """Hot and change addresses of the operator, as the watcher would write them."""
-        base = self.registry.chains[self.network].account_path(0)
-        roles = ("hot", "gas") if self.is_account_based else ("hot", "change")
-        rows = []
-        for branch, role in enumerate(roles):
-            for index in range(1 if role == "hot" else 10):
-                path = f"{base}/{branch}/{index}"
-                address = self.signer.kit.address(self.network, path)
-                rows.append(
-                    {
-                        "id": self.ids.new_id(),
-                        "network": self.network,
-                        "role": role,
-                        "brand": None,
-                        "account": 0,
-                        "branch": branch,
-                        "address_index": index,
-                        "path": path,
-                        "key": self.chain.codec.parse(address).key,
-                        "address": address,
-                        "scheme": "eoa" if self.is_account_based else "p2wpkh",
-                    }
-                )
+        own = ("hot", "gas") if self.is_account_based else ("hot", "change")
+        rows = [self._pool_row("hot", 0, 0, 0)]
+        rows += [self._pool_row(own[1], 0, 1, index) for index in range(CHANGE_ROWS)]
+        rows += [self._pool_row("deposit", 1, 0, index) for index in range(DEPOSIT_ROWS)]
         async with self.database.unit_of_work() as uow:
             await addresses.add(uow, rows, at=self.clock.now())
         verifier = PoolVerifier(
             self.network,
-            database=self.database,
+            database=self.role,
             signer=self.signer,
             clock=self.clock,
             ids=self.ids,
@@ -251,6 +264,23 @@ class Payouts:
         verified = await verifier.verify_batch()
         if verified != len(rows):
             raise RuntimeError(f"{verified} of {len(rows)} pool rows agree")
+
+    def _pool_row(self, role: str, account: int, branch: int, index: int) -> dict[str, Any]:
+        path = f"{self.registry.chains[self.network].account_path(account)}/{branch}/{index}"
+        address = self.signer.kit.address(self.network, path)
+        return {
+            "id": self.ids.new_id(),
+            "network": self.network,
+            "role": role,
+            "brand": "acme" if role == "deposit" else None,
+            "account": account,
+            "branch": branch,
+            "address_index": index,
+            "path": path,
+            "key": self.chain.codec.parse(address).key,
+            "address": address,
+            "scheme": "eoa" if self.is_account_based else "p2wpkh",
+        }
 
     @property
     def is_account_based(self) -> bool:
@@ -309,6 +339,24 @@ class Payouts:
         if done is None:
             raise RuntimeError(f"the inflow is {row.state}, not booked")
 
+    async def deposit(self, player_id: str, amount: str) -> str:
+        """A player's deposit in the native coin, final; the txid."""
+        async with self.database.unit_of_work() as uow:
+            row = await addresses.hand_out(
+                uow,
+                brand="acme",
+                player_id=player_id,
+                network=self.network,
+                at=self.clock.now(),
+            )
+        minor = self.minor(self.native, amount)
+        if isinstance(self.sim, SimUtxo):
+            txid = self.sim.pay([(row.address, minor)])
+        else:
+            txid = self.sim.pay(self.native, row.address, minor)
+        await self.mine(DEPTH if not self.is_account_based else 4)
+        return txid
+
     async def request(self, amount: str, **changes: Any) -> WithdrawalRow:
         """A client's signed withdrawal, accepted into the books."""
         number = next(self.numbers)
@@ -319,7 +367,7 @@ class Payouts:
             request_id=f"r-{number}",
             asset=asset,
             amount=amount,
-            address=FOREIGN_EVM if self.is_account_based else FOREIGN_BTC,
+            address=FOREIGN[self.network],
             **changes,
         )
         at = self.clock.now()
@@ -360,7 +408,7 @@ class Payouts:
         return build_lane(
             self.network,
             self.registry,
-            database=self.database,
+            database=self.role,
             chain=chain or self.chain,
             signer=self.signer,
             clock=self.clock,
@@ -373,7 +421,7 @@ class Payouts:
         lane = lane or self.lane()
         if not lane.lease.is_held:
             await self.expire_lease()
-            await hold(self.database, lane.lease)
+            await hold(self.role, lane.lease)
         loop = PayoutLane(lane)
         for _ in range(times):
             await loop.cycle()

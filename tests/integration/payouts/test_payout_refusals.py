@@ -68,6 +68,8 @@ async def test_p27_one_bad_member_never_blocks_the_batch(btc: Payouts) -> None:
     assert states[2] == "on_hold"
     assert states[:2] + states[3:] == ["completed"] * 5
     assert [btc.paid(row) for row in rows] == [1, 1, 0, 1, 1, 1]
+    txids = {(await btc.row(row)).txid for row in rows} - {None}
+    assert len(txids) == 1  # the good ones still share one tx
 
 
 async def test_p27_member_that_cannot_be_built_leaves_before_planning(btc: Payouts) -> None:
@@ -187,6 +189,53 @@ async def test_unsigned_plan_older_than_its_limit_is_queued_again(
     assert await btc.states(row) == ["sent"]
     assert (await btc.row(row)).attempt_id != first
     assert len(btc.signer.asked) == 1
+
+
+async def test_orphaned_deposit_before_signing_pauses_and_its_return_resumes(
+    btc: Payouts, clock: ManualClock
+) -> None:
+    """CONTRACT 5: on hold (`deposit_orphaned`), back by itself when the deposit is restored."""
+    await ready(btc)
+    txid = await btc.deposit("p-1", "0.3")
+    btc.signer.is_down = True
+    row = await btc.request("0.2", player_id="p-1")
+    other = await btc.request("0.1", player_id="p-2")
+    clock.advance(1)
+    btc.sim.rewind(2)
+    for _ in range(3):
+        btc.sim.mine_exactly([])
+    await btc.follow()
+    btc.signer.is_down = False
+
+    lane = await btc.cycle(times=2)
+
+    found = await btc.row(row)
+    assert (found.state, found.code) == ("on_hold", "deposit_orphaned")
+    assert await btc.states(other) == ["sent"]
+    assert txid in btc.sim.pool
+    await btc.mine(3)
+    await btc.cycle(lane, times=2)
+    assert await btc.states(row) == ["sent"]
+
+
+async def test_deposit_orphaned_after_planning_is_seen_by_the_gate(
+    btc: Payouts, clock: ManualClock
+) -> None:
+    await ready(btc)
+    await btc.deposit("p-1", "0.3")
+    row = await btc.request("0.2", player_id="p-1")
+    with pytest.raises(SimulatedCrash):
+        await btc.cycle(btc.lane(crash=crash_at("payout.planned")))
+    clock.advance(1)
+    btc.sim.rewind(2)
+    for _ in range(3):
+        btc.sim.mine_exactly([])
+    await btc.follow()
+
+    await btc.cycle()
+
+    assert (await btc.row(row)).code == "deposit_orphaned"
+    assert not btc.signer.asked
 
 
 async def test_overdue_withdrawals_expire_and_give_back(btc: Payouts, clock: ManualClock) -> None:

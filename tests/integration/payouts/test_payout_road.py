@@ -212,3 +212,52 @@ async def test_every_change_has_one_history_row_and_one_event(btc: Payouts) -> N
         found = history.all()
         assert [item.version for item in found] == events.scalars().all()
         assert {item.actor for item in found[3:]} == {"payouts"}
+
+
+async def test_ltc_payout_keeps_change_for_a_child(ltc: Payouts) -> None:
+    """Litecoin does not replace: CPFP is the only bump, so its reserve stays (CONTRACT 5)."""
+    await ltc.fund("ltc:LTC", "0.5")
+    await ltc.fund("ltc:LTC", "1", into="acme")
+    row = await ltc.request("0.9995")  # with one coin nothing would be left for a child
+
+    await finish(ltc)
+
+    assert await ltc.states(row) == ["completed"]
+    async with ltc.database.unit_of_work() as uow:
+        change = (await uow.execute("SELECT amount FROM chain.outgoing_change")).scalar_one()
+    assert change >= ltc.registry.policy.fees["ltc"].cpfp_reserve_minor
+    await ltc.assert_at_rest()
+
+
+async def test_p29_token_that_moves_nothing_is_not_settled(eth: Payouts) -> None:
+    """Status 1 without a Transfer of the amount is no payment: success is evidence."""
+    await eth.fund("eth:ETH", "1")
+    await eth.fund("eth:USDT", "50", into="acme")
+    row = await eth.request("20", asset="eth:USDT")
+    if not isinstance(eth.sim, SimAccount):
+        raise TypeError("an account world is required")
+    async with eth.database.unit_of_work() as uow:
+        hot = (await uow.execute("SELECT key FROM chain.addresses WHERE role = 'hot'")).scalar_one()
+    eth.sim.tip.state.balances["eth:USDT", hot] = 0  # the token contract answers false
+
+    await finish(eth, 8)
+
+    assert await eth.states(row) == ["failed"]
+    assert eth.paid(row) == 0
+    assert await balance(eth, accounts.clearing("acme", "eth:USDT")) == 50_000_000
+
+
+async def test_own_change_is_spent_again_before_it_is_mined(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "2", into="acme")
+    await btc.fund("btc:BTC", "0.01")
+    first = await btc.request("0.5")
+    lane = await btc.cycle()
+    second = await btc.request("0.6")
+    await btc.cycle(lane)
+
+    assert await btc.states(first, second) == ["sent", "sent"]
+    for _ in range(3):
+        await btc.mine()
+        await btc.cycle(lane)
+    assert await btc.states(first, second) == ["completed", "completed"]
+    await btc.assert_at_rest()

@@ -1,0 +1,49 @@
+"""Which members of a refused batch the signer probably meant.
+
+Pure, and only a guess: a suspect rides alone next time, where the signer decides again. The others
+stay together, so that one bad row neither blocks nor scatters a batch (P27).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from gateway.withdrawals_store import WithdrawalRow
+from ledger.errors import AmountError
+from ledger.money import parse_amount
+from signer.protocol import Authorisation, Refusal
+from watchers.chain import AddressCodec
+from watchers.errors import InvalidAddress
+
+
+def suspects(
+    rows: Sequence[WithdrawalRow],
+    signed: Mapping[UUID, Authorisation],
+    refusal: Refusal,
+    *,
+    codec: AddressCodec,
+    decimals: int,
+) -> set[UUID]:
+    """Members named in the refusal, and those whose row is not what the client signed; all of
+    them when that shows nobody."""
+    found = {
+        row.id
+        for row in rows
+        if row.request_id in refusal.reason
+        or row.id not in signed
+        or not _says_the_same(row, signed[row.id].body, codec=codec, decimals=decimals)
+    }
+    return found or {row.id for row in rows}
+
+
+def _says_the_same(row: WithdrawalRow, body: bytes, *, codec: AddressCodec, decimals: int) -> bool:
+    try:
+        order = json.loads(body)
+        return (
+            order["request_id"] == row.request_id
+            and order["asset"] == row.asset
+            and codec.parse(order["address"]).key == row.address_key
+            and parse_amount(order["amount"], decimals=decimals) == row.amount_minor
+        )
+    except (ValueError, KeyError, TypeError, InvalidAddress, AmountError):
+        return False

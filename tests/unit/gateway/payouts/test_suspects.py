@@ -1,0 +1,72 @@
+"""Who of a refused batch rides alone next: whoever differs from what was signed, or is named."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from gateway.payouts.suspects import suspects
+from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import Authorisation, Refusal
+from tests.support.simchain import sim_utxo
+from tests.support.vault import FOREIGN_BTC
+
+CODEC = sim_utxo()[1].codec
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def row(number: int) -> WithdrawalRow:
+    return WithdrawalRow(
+        id=UUID(int=number), brand="acme", request_id=f"r-{number}", kind="withdrawal",
+        player_id="p", network="btc", asset="btc:BTC", address=FOREIGN_BTC,
+        address_key=CODEC.parse(FOREIGN_BTC).key, amount_minor=50_000, pam_balance_minor=0,
+        fee_class="normal", fee_mode="brand", metadata={}, state="planned", code=None,
+        is_reserved=True, version=1, attempt_id=None, txid=None, valid_until=AT, promise_at=AT,
+        sign_requested_at=AT, accepted_at=AT, state_at=AT,
+    )  # fmt: skip
+
+
+def signed(item: WithdrawalRow, **changes: Any) -> Authorisation:
+    body = {
+        "request_id": item.request_id, "asset": item.asset, "address": FOREIGN_BTC,
+        "amount": "0.0005",
+    }  # fmt: skip
+    return Authorisation(
+        method="POST", authority="a", path="/v1/withdrawals", query="?", headers={},
+        body=json.dumps({**body, **changes}).encode(), signature_input="", signature="",
+    )  # fmt: skip
+
+
+def found(
+    rows: list[WithdrawalRow], texts: dict[UUID, Authorisation], reason: str = "cap"
+) -> set[UUID]:
+    refusal = Refusal(code="x", reason=reason)
+    return suspects(rows, texts, refusal, codec=CODEC, decimals=8)
+
+
+def test_row_that_differs_from_its_signed_request_is_the_suspect() -> None:
+    rows = [row(1), row(2), replace(row(3), amount_minor=50_001)]
+
+    assert found(rows, {item.id: signed(item) for item in rows}) == {rows[2].id}
+
+
+def test_row_without_a_readable_request_is_the_suspect() -> None:
+    rows = [row(1), row(2)]
+    texts = {rows[0].id: signed(rows[0]), rows[1].id: signed(rows[1], amount=5)}
+
+    assert found(rows, texts) == {rows[1].id}
+    assert found(rows, {rows[0].id: signed(rows[0])}) == {rows[1].id}
+
+
+def test_request_that_the_refusal_names_is_the_suspect() -> None:
+    rows = [row(1), row(2)]
+    texts = {item.id: signed(item) for item in rows}
+
+    assert found(rows, texts, reason="r-2: past valid_until") == {rows[1].id}
+
+
+def test_when_nobody_stands_out_everybody_rides_alone() -> None:
+    rows = [row(1), row(2)]
+
+    assert found(rows, {item.id: signed(item) for item in rows}) == {item.id for item in rows}
