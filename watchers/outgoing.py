@@ -265,6 +265,13 @@ async def in_states(
     return await with_inputs(uow, rows)
 
 
+async def settled_elsewhere(uow: Uow, *, network: str, limit: int) -> list[OutgoingRow]:
+    """Attempts whose settled block left the chain: unconfirmed again, or in another block now."""
+    return await with_inputs(
+        uow, await store.settled_elsewhere(uow, network=network, limit=limit)
+    )
+
+
 async def signing_paths(uow: Uow, attempt_id: UUID) -> tuple[tuple[str, ...], dict[int, str]]:
     """Own paths of an attempt on a UTXO chain: (of its inputs, of its change by output index).
 

@@ -77,6 +77,19 @@ async def inputs_of(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
+async def settled_elsewhere(
+    uow: Uow, *, network: str, limit: int
+) -> Sequence[RowMapping]:
+    """Attempts whose settlement names a block that is not theirs (any more)."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
+        "AND settled_block_hash IS NOT NULL AND settled_block_hash IS DISTINCT FROM block_hash "
+        "ORDER BY id LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return result.mappings().all()
+
+
 async def input_paths(uow: Uow, attempt_id: UUID) -> Sequence[RowMapping]:
     """The derivation path of each coin that an attempt spends."""
     result = await uow.execute(

@@ -45,15 +45,11 @@ class Settlement:
                 network=self._lane.network,
                 states=[State.UNCERTAIN, State.SENT, State.CONFIRMING],
             )
-            # A completed one whose block was orphaned is open again in the watcher's books only.
-            reopened = await outgoing.in_states(
-                uow, network=self._lane.network, states=NOT_IN_A_BLOCK, limit=TXS_MAX
+            # A completed one whose block was orphaned, even if another block has it by now.
+            elsewhere = await outgoing.settled_elsewhere(
+                uow, network=self._lane.network, limit=TXS_MAX
             )
-            moved = await outgoing.in_states(
-                uow, network=self._lane.network, states=[OutgoingState.MINED], limit=TXS_MAX
-            )
-        settled = {tx.id for tx in (*reopened, *moved) if tx.settled_block_hash is not None}
-        for attempt_id in sorted({*found, *settled}):
+        for attempt_id in sorted({*found, *(tx.id for tx in elsewhere)}):
             try:
                 if await self._lane.run(partial(self._one, attempt_id=attempt_id)):
                     self._lane.crash("payout.settled")

@@ -60,6 +60,11 @@ class SigningStep:
             self._lane.crash("payout.signed")
             return
         if answer.code == "stale_epoch":
+            # Our fence holds in the database, yet the signer saw a newer one: a restored database,
+            # or a second house on this signer. Nothing is signed until people have looked.
+            await self._lane.run(
+                lambda uow: attempts.alarm(self._lane, uow, "signer_stale_epoch", answer.reason)
+            )
             raise LeaseLost(f"{self._lane.network}: the signer knows a newer worker (S23)")
         if answer.code in NOT_ABOUT_THE_TX:
             raise SignerUnavailable(f"{answer.code}: {answer.reason}")

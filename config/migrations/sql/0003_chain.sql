@@ -225,6 +225,8 @@ CREATE INDEX outgoing_open ON chain.outgoing (network, state)
 CREATE INDEX outgoing_account ON chain.outgoing (network, sender_key, nonce)
     WHERE sender_key IS NOT NULL;
 CREATE INDEX outgoing_block ON chain.outgoing (network, block_hash) WHERE block_hash IS NOT NULL;
+CREATE INDEX outgoing_settled_elsewhere ON chain.outgoing (network, id)
+    WHERE settled_block_hash IS NOT NULL AND settled_block_hash IS DISTINCT FROM block_hash;
 CREATE INDEX outgoing_family ON chain.outgoing (family_id);
 CREATE INDEX outgoing_final_due ON chain.outgoing (network, final_at_height)
     WHERE state = 'mined';

@@ -192,6 +192,36 @@ async def test_completed_payout_whose_block_is_orphaned_is_reopened(btc: Payouts
     await btc.assert_at_rest()
 
 
+async def test_settlement_follows_its_tx_into_another_block_between_two_looks(
+    btc: Payouts,
+) -> None:
+    """Orphaned and final again while nobody looked: the old posting is reversed, a new one names
+    the block that counts."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    row = await btc.request("0.5")
+    await finish(btc, 3)
+    old = [await _settled_block(btc)]
+
+    btc.sim.rewind(3)
+    btc.sim.mine_exactly([])
+    btc.sim.mine(4)
+    await btc.follow()
+    await btc.cycle()
+
+    assert await btc.states(row) == ["completed"]
+    assert "withdrawal_reopened" in await btc.alarms()
+    assert await _settled_block(btc) in btc.sim.active
+    assert old[0] not in btc.sim.active
+    await btc.assert_at_rest()
+
+
+async def _settled_block(house: Payouts) -> str:
+    async with house.database.unit_of_work() as uow:
+        result = await uow.execute("SELECT settled_block_hash FROM chain.outgoing")
+        return str(result.scalar_one())
+
+
 async def test_every_change_has_one_history_row_and_one_event(btc: Payouts) -> None:
     await btc.fund("btc:BTC", "1")
     await btc.fund("btc:BTC", "2", into="acme")
