@@ -42,7 +42,9 @@ def _backend(name: str) -> object:
 
 
 ALL = [_backend(name) for name in (*SIM_BACKENDS, *REAL_BACKENDS)]
-REAL = [_backend(name) for name in REAL_BACKENDS]
+FAMILIES = SIM_BACKENDS | REAL_BACKENDS
+UTXO = [_backend(name) for name, family in FAMILIES.items() if family == "bitcoin"]
+ACCOUNT = [_backend(name) for name, family in FAMILIES.items() if family == "evm"]
 
 
 def registry() -> ChainRegistry:
