@@ -75,44 +75,44 @@ class SimUtxoWorld:
     """The simulated UTXO chain."""
 
     def __init__(self, sim: SimUtxo, chain: Chain) -> None:
-        self._sim = sim
+        self.sim = sim
         self.chain = chain
         self.native = sim.params.asset
         self.token: str | None = None
         self.can_replace = sim.can_replace
 
     async def pay(self, payments: Sequence[Pay]) -> list[str]:
-        return [self._sim.pay([(item.address, item.amount_minor) for item in payments])]
+        return [self.sim.pay([(item.address, item.amount_minor) for item in payments])]
 
     async def mine(self, count: int = 1) -> list[str]:
-        return self._sim.mine(count)
+        return self.sim.mine(count)
 
     async def lose(self, depth: int) -> None:
-        self._sim.rewind(depth)
+        self.sim.rewind(depth)
         for _ in range(depth + 1):
-            self._sim.mine_exactly([])
+            self.sim.mine_exactly([])
 
 
 class SimAccountWorld:
     """The simulated account chain."""
 
     def __init__(self, sim: SimAccount, chain: Chain) -> None:
-        self._sim = sim
+        self.sim = sim
         self.chain = chain
         self.native = sim.params.native_asset
         self.token: str | None = next(iter(sim.params.tokens.values()))
         self.can_replace = True
 
     async def pay(self, payments: Sequence[Pay]) -> list[str]:
-        return [self._sim.pay(item.asset, item.address, item.amount_minor) for item in payments]
+        return [self.sim.pay(item.asset, item.address, item.amount_minor) for item in payments]
 
     async def mine(self, count: int = 1) -> list[str]:
-        return self._sim.mine(count)
+        return self.sim.mine(count)
 
     async def lose(self, depth: int) -> None:
-        self._sim.rewind(depth)
+        self.sim.rewind(depth)
         for _ in range(depth + 1):
-            self._sim.mine_exactly([])
+            self.sim.mine_exactly([])
 
 
 class UtxoNodeWorld:
