@@ -30,7 +30,7 @@ from config.settings import (
 from gateway import withdrawals_store
 from gateway.leases import hold
 from gateway.payouts import withdrawals
-from gateway.payouts.context import Lane
+from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.lane import PayoutLane
@@ -50,7 +50,6 @@ from tests.support.simchain import (
     TOKEN_CONTRACT,
     UTXO_PARAMS,
     SimAccount,
-    SimChain,
     SimUtxo,
     sim_account,
     sim_utxo,
@@ -68,7 +67,9 @@ from tests.support.vault import (
     staff_key,
     trust_client,
 )
+from tests.support.worlds import SimAccountWorld, SimUtxoWorld, World
 from watchers import addresses, fees, inflows
+from watchers.chain import Chain, Pay
 from watchers.follower import Follower
 from watchers.network import Network
 
@@ -133,10 +134,10 @@ class VaultSigner:
         return self._second.agree(self.kit.settings.networks[network], rows)
 
 
-def simulated(network: str) -> tuple[SimUtxo | SimAccount, SimChain]:
+def simulated(network: str) -> SimUtxoWorld | SimAccountWorld:
     """A fresh world of a network; litecoin's nodes do not replace."""
     if network == "eth":
-        return sim_account()
+        return SimAccountWorld(*sim_account())
     if network == "ltc":
         params = replace(
             UTXO_PARAMS,
@@ -146,8 +147,8 @@ def simulated(network: str) -> tuple[SimUtxo | SimAccount, SimChain]:
             p2sh_versions=frozenset({0x3A}),
             uri_scheme="litecoin",
         )
-        return sim_utxo(params, can_replace=False)
-    return sim_utxo()
+        return SimUtxoWorld(*sim_utxo(params, can_replace=False))
+    return SimUtxoWorld(*sim_utxo())
 
 
 def settings_of(network: str) -> Settings:
@@ -184,8 +185,8 @@ class Payouts:
     role: Database
     clock: ManualClock
     ids: SequentialIds
-    sim: SimUtxo | SimAccount
-    chain: SimChain
+    world: World
+    chain: Chain
     signer: VaultSigner
     follower: Follower
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -200,10 +201,15 @@ class Payouts:
         clock: ManualClock,
         ids: SequentialIds,
         folder: Path,
+        world: World | None = None,
     ) -> "Payouts":
-        """Brands, verified pool, fee sample and a followed chain; nothing in the books yet."""
+        """Brands, verified pool, fee sample and a followed chain; nothing in the books yet.
+
+        Without `world` the chain is a simulated one.
+        """
         registry = load_registry(settings_of(network))
-        sim, chain = simulated(network)
+        world = world or simulated(network)
+        chain = world.chain
         kit = open_kit(new_folder(folder), HandClock(int(clock.now().timestamp())))
         staff = {name: public_text(staff_key(name)) for name in ("alice", "bob")}
         kit.statement("staff_add", {"staff": staff}, people=())
@@ -217,7 +223,7 @@ class Payouts:
             role=role,
             clock=clock,
             ids=ids,
-            sim=sim,
+            world=world,
             chain=chain,
             signer=VaultSigner(kit),
             follower=Follower(
@@ -228,7 +234,7 @@ class Payouts:
                 database=database,
                 clock=clock,
                 holder="test",
-                start_height=0,
+                start_height=None,
             ),
         )
         await house._brands()
@@ -288,6 +294,13 @@ class Payouts:
         return self.registry.chains[self.network].family is Family.EVM
 
     @property
+    def sim(self) -> SimUtxo | SimAccount:
+        """The simulated chain; only where the house stands on one."""
+        if not isinstance(self.world, SimUtxoWorld | SimAccountWorld):
+            raise TypeError("the house stands on a real node")
+        return self.world.sim
+
+    @property
     def native(self) -> str:
         """The native asset."""
         return self.registry.chains[self.network].native_asset
@@ -313,7 +326,7 @@ class Payouts:
 
     async def mine(self, count: int = 1) -> None:
         """Mine what waits and follow."""
-        self.sim.mine(count)
+        await self.world.mine(count)
         await self.follow()
 
     async def fund(self, asset: str, amount: str, *, into: str = "capital") -> None:
@@ -321,10 +334,8 @@ class Payouts:
         async with self.database.unit_of_work() as uow:
             hot = await addresses.own_address(uow, network=self.network, role="hot")
         minor = self.minor(asset, amount)
-        if isinstance(self.sim, SimUtxo):
-            txid = self.sim.pay([(hot.address, minor)])
-        else:
-            txid = self.sim.pay(asset, hot.address, minor)
+        pay = Pay(asset=asset, address=hot.address, amount_minor=minor)
+        [txid] = await self.world.pay([pay])
         await self.mine(DEPTH if not self.is_account_based else 4)
         async with self.database.unit_of_work() as uow:
             [row] = [r for r in await inflows.find(uow, network=self.network) if r.txid == txid]
@@ -350,10 +361,8 @@ class Payouts:
                 at=self.clock.now(),
             )
         minor = self.minor(self.native, amount)
-        if isinstance(self.sim, SimUtxo):
-            txid = self.sim.pay([(row.address, minor)])
-        else:
-            txid = self.sim.pay(self.native, row.address, minor)
+        pay = Pay(asset=self.native, address=row.address, amount_minor=minor)
+        [txid] = await self.world.pay([pay])
         await self.mine(DEPTH if not self.is_account_based else 4)
         return txid
 
@@ -403,14 +412,20 @@ class Payouts:
                 at=at,
             )
 
-    def lane(self, *, crash: Crash = no_crash, chain: SimChain | None = None) -> Lane:
+    def lane(
+        self,
+        *,
+        crash: Crash = no_crash,
+        chain: Chain | None = None,
+        signer: Signer | None = None,
+    ) -> Lane:
         """A fresh process: new lease holder, empty memory."""
         return build_lane(
             self.network,
             self.registry,
             database=self.role,
             chain=chain or self.chain,
-            signer=self.signer,
+            signer=signer or self.signer,
             clock=self.clock,
             ids=self.ids,
             crash=crash,
