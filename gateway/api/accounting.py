@@ -4,6 +4,7 @@ Brand principals see what is theirs (row-level security narrows the accounts); w
 are the operator's.
 """
 
+from contextlib import suppress
 from typing import Literal
 
 from config.policy import Band
@@ -22,7 +23,8 @@ from gateway.api.wire_resources import (
 from gateway.auth import PrincipalKind
 from ledger import balances
 from ledger.accounts import AccountKind
-from watchers import coins
+from watchers import addresses, coins
+from watchers.errors import PoolEmpty
 
 NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 
@@ -117,6 +119,7 @@ async def _wallets(call: Call) -> list[WalletOut]:
     rows = await balances.balances(call.uow, kind=AccountKind.CUSTODY, brand=brand)
     held = {row.code: row for row in rows if brand is None or row.brand == brand}
     chain = {} if brand is not None else await _chain_amounts(call)
+    receiving = {} if brand is not None else await _hot_addresses(call)
     wallets = []
     for row in held.values():
         wallet = row.wallet or ""
@@ -130,6 +133,7 @@ async def _wallets(call: Call) -> list[WalletOut]:
                 network=network,
                 asset=row.asset,
                 brand=row.brand,
+                address=receiving.get(network) if is_hot else None,
                 ledger_minor=row.balance_minor,
                 chain_minor=on_chain,
                 band=call.services.registry.policy.bands.get(row.asset) if is_hot else None,
@@ -145,12 +149,23 @@ async def _wallets(call: Call) -> list[WalletOut]:
                     network=network,
                     asset=asset,
                     brand=None,
+                    address=receiving.get(network),
                     ledger_minor=0,
                     chain_minor=chain.get(asset),
                     band=band,
                 )
             )
     return sorted(wallets, key=lambda item: (item.wallet, item.asset))
+
+
+async def _hot_addresses(call: Call) -> dict[str, str]:
+    """Where each network's hot wallet receives; missing until the signer has verified it."""
+    found = {}
+    for network in call.services.registry.chains:
+        with suppress(PoolEmpty):
+            row = await addresses.own_address(call.uow, network=network, role="hot")
+            found[network] = row.address
+    return found
 
 
 async def _chain_amounts(call: Call) -> dict[str, int]:
@@ -170,6 +185,7 @@ def _wallet(
     network: str,
     asset: str,
     brand: str | None,
+    address: str | None,
     ledger_minor: int,
     chain_minor: int | None,
     band: Band | None,
@@ -179,6 +195,7 @@ def _wallet(
         network=network,
         asset=asset,
         brand=brand,
+        address=address,
         ledger=wire.amount(ledger_minor, asset),
         ledger_minor=str(ledger_minor),
         chain=None if chain_minor is None else wire.amount(chain_minor, asset),

@@ -223,6 +223,7 @@ class WalletOut(Wire):
     network: str
     asset: str
     brand: str | None
+    address: str | None = Field(description="Where to send a top-up; hot wallets, operator only.")
     ledger: str
     ledger_minor: MinorOut
     chain: str | None = Field(description="Null where only a node could tell now.")

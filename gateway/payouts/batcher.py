@@ -112,13 +112,15 @@ class Batcher:
         return True
 
     def _unpayable(self, row: WithdrawalRow) -> str | None:
-        """Why the builder cannot pay this (accepted once, refused now), or None."""
+        """Why the builder cannot pay this (accepted once, refused now), or None.
+
+        Whether the row is still what the client signed is not asked here: only the signer's answer
+        to that counts (S01), and its refusal leaves the row on hold with an alarm.
+        """
         try:
-            destination = self._lane.chain.codec.parse(row.address)
+            self._lane.chain.codec.parse(row.address)
         except InvalidAddress as error:
             return error.reason
-        if destination.key != row.address_key:
-            return "the stored key is not that of the address"
         if row.amount_minor <= self._lane.registry.assets[row.asset].dust_minor:
             return "the amount is dust"
         return None

@@ -5,6 +5,7 @@ Owns the order of the acts and the summary of CONTRACT 2. Exit 0 only if every c
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,8 @@ from rich.console import Console
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
-from gateway.cli.client import StaffClient
+from gateway.cli.client import load_key
+from gateway.client import ApiClient, ClientProblem
 from gateway.sandbox import pam_process, story
 from gateway.sandbox.demo_config import BRANDS, DemoPorts
 from gateway.sandbox.demo_store import forge_address
@@ -76,7 +78,8 @@ async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> 
         told.say(f"[yellow]left out: {missing}[/]")
     folder = Path(tempfile.mkdtemp(prefix="cage-demo-"))
     async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        if not os.environ.get("DEMO_DEBUG"):
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
         ids = SystemIds(clock)
         told.say("starting nodes")
         world = await start_world(stack, programs, folder / "nodes", ids=ids)
@@ -107,9 +110,7 @@ async def _set_up(
     deployment = Deployment(folder / "cage", clock=clock)
     stack.push_async_callback(deployment.stop)
     told.say("making keys, database and principals")
-    await deployment.configure(
-        nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL
-    )
+    await deployment.configure(nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL)
     told.say("starting every role as its own process")
     await deployment.start()
     await _until_ready(deployment, clock)
@@ -126,17 +127,22 @@ async def _until_ready(deployment: Deployment, clock: Clock) -> None:
     while clock.monotonic_seconds() < deadline:
         if deployment.has_died():
             break
-        if await pam_process.is_up(f"{deployment.api_url}/health/live") and (
-            deployment.vault_folder / "admin.sock"
-        ).exists():
+        if (
+            await pam_process.is_up(f"{deployment.api_url}/health/live")
+            and (deployment.vault_folder / "admin.sock").exists()
+        ):
             return
         await clock.sleep(story.POLL_SECONDS)
     raise DeploymentFailed(f"the roles did not start:\n{deployment.log_tail()}")
 
 
-async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> StaffClient:
-    client = StaffClient(
-        url=stage.deployment.api_url, key_id=principal.key_id, key_file=principal.key_file
+async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> ApiClient:
+    client = ApiClient(
+        url=stage.deployment.api_url,
+        key_id=principal.key_id,
+        key=load_key(principal.key_file),
+        clock=stage.clock,
+        ids=SystemIds(stage.clock),
     )
     return await stack.enter_async_context(client)
 
@@ -148,16 +154,15 @@ async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
         for name, principal in deployment.clients.items()
     }
     staff = {
-        name: await _client(stack, stage, principal)
-        for name, principal in deployment.staff.items()
+        name: await _client(stack, stage, principal) for name, principal in deployment.staff.items()
     }
     for name, client in brands.items():
         secret = await client.post(
             "/v1/webhook_endpoints",
-            {"url": f"{stage.pam.url}/hooks/{name}", "types": []},
+            {"url": stage.pam.hook_url, "types": []},
             idempotency_key=f"endpoint-{name}",
         )
-        stage.pam.learn(name, str(secret["secret"]))
+        stage.pam.learn(str(secret["secret"]))
     tale = Story(
         world=stage.world,
         clock=stage.clock,
@@ -210,9 +215,7 @@ async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
     breaks = await _reconcile(tale, alice)
     stage.told.check("reconciliation against the nodes: no break", not breaks)
     stage.told.check("every webhook signature verified", hooks["bad_signatures"] == 0)
-    stage.told.check(
-        "every event was delivered", hooks["delivered"] > 0 and hooks["pending"] == 0
-    )
+    stage.told.check("every event was delivered", hooks["delivered"] > 0 and hooks["pending"] == 0)
     deposits = [await _deposit_row(tale, key, b) for key, b in tale.deposit_ids.items()]
     withdrawals = [await _withdrawal_row(tale, k, b) for k, b in tale.withdrawal_ids.items()]
     for row in withdrawals:
@@ -252,7 +255,7 @@ async def _quiet_webhooks(tale: Story, stage: Stage) -> dict[str, int]:
         told = 0
         for name in BRANDS:
             told += await _last_seq(tale.brands[name])
-        return told - (await stage.pam.stats())["distinct"]
+        return told - int((await stage.pam.stats())["delivered"])
 
     async def probe() -> bool | None:
         return True if await behind() <= 0 else None
@@ -263,13 +266,13 @@ async def _quiet_webhooks(tale: Story, stage: Stage) -> dict[str, int]:
         stage.told.say(str(late))
     stats = await stage.pam.stats()
     return {
-        "delivered": stats["distinct"],
+        "delivered": stats["delivered"],
         "bad_signatures": stats["bad_signatures"],
         "pending": max(0, await behind()),
     }
 
 
-async def _last_seq(client: StaffClient) -> int:
+async def _last_seq(client: ApiClient) -> int:
     after = 0
     while True:
         page = await client.get("/v1/events", {"after": str(after), "limit": "500"})
@@ -278,7 +281,7 @@ async def _last_seq(client: StaffClient) -> int:
         after = int(page["items"][-1]["seq"])
 
 
-async def _reconcile(tale: Story, alice: StaffClient) -> list[dict[str, Any]]:
+async def _reconcile(tale: Story, alice: ApiClient) -> list[dict[str, Any]]:
     """Ask for a run of every network and wait for its breaks."""
     run = await alice.post("/v1/reconciliations", {}, idempotency_key="demo-reconcile")
     path = f"/v1/reconciliations/{run['id']}/breaks"
@@ -286,7 +289,7 @@ async def _reconcile(tale: Story, alice: StaffClient) -> list[dict[str, Any]]:
     async def probe() -> list[dict[str, Any]] | None:
         try:
             items: list[dict[str, Any]] = (await alice.get(path))["items"]
-        except ApiAnswer as answer:
+        except ClientProblem as answer:
             if answer.status == 409:
                 return None
             raise
@@ -324,8 +327,9 @@ async def _withdrawal_row(tale: Story, withdrawal_id: str, brand: str) -> dict[s
 def _open_doors(stage: Stage) -> dict[str, Any]:
     """What a program needs to go on from here (`--keep`)."""
     deployment = stage.deployment
-    doors = {"nodes": stage.world.urls(), "console": deployment.api_url + "/docs"}
-    for name, url in doors["nodes"].items():
+    nodes = stage.world.urls()
+    doors = {"nodes": nodes, "console": deployment.api_url + "/openapi.json"}
+    for name, url in nodes.items():
         stage.told.console.print(f"node {name}: {url}")
     stage.told.console.print(f"API: {deployment.api_url} (configuration {deployment.config_file})")
     for name, principal in {**deployment.clients, **deployment.staff}.items():

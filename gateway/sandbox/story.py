@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import aiohttp
+
 from config.clock import Clock
-from gateway.cli.client import StaffClient
-from gateway.cli.console import CliError
-from gateway.cli.staff_api import ApiAnswer
+from gateway.client import ApiClient, ClientProblem
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.world import World
 
@@ -39,8 +39,8 @@ class Story:
     world: World
     clock: Clock
     narration: Narration
-    brands: Mapping[str, StaffClient]
-    staff: Mapping[str, StaffClient]
+    brands: Mapping[str, ApiClient]
+    staff: Mapping[str, ApiClient]
     role_pids: Callable[[], dict[str, int]]
     deposit_ids: dict[str, str] = field(default_factory=dict)
     withdrawal_ids: dict[str, str] = field(default_factory=dict)
@@ -53,7 +53,9 @@ class Story:
         deadline = self.clock.monotonic_seconds() + STEP_TIMEOUT_SECONDS
         next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
         while self.clock.monotonic_seconds() < deadline:
-            with contextlib.suppress(CliError):  # the API role may be restarting
+            with contextlib.suppress(
+                aiohttp.ClientError, TimeoutError
+            ):  # the API role may be restarting
                 found = await probe()
                 if found is not None:
                     return found
@@ -70,7 +72,7 @@ class Story:
         async def ask() -> str | None:
             try:
                 return str((await self.brands[brand].post(path, {"network": network}))["address"])
-            except ApiAnswer as answer:
+            except ClientProblem as answer:
                 if answer.status == 503:  # the pool is still being verified
                     return None
                 raise
@@ -101,11 +103,12 @@ class Story:
         body = {"request_id": request_id, "fee_mode": "brand", "fee_class": "urgent"} | fields
         while True:
             try:
-                return await self.brands[brand].post(
+                answer: dict[str, Any] = await self.brands[brand].post(
                     "/v1/withdrawals", body, idempotency_key=key or request_id
                 )
-            except ApiAnswer as answer:
-                if answer.code != "idempotency_in_progress":
+                return answer
+            except ClientProblem as problem:
+                if problem.code != "idempotency_in_progress":
                     raise
             await self.clock.sleep(POLL_SECONDS)
 
@@ -257,10 +260,14 @@ async def double_spent_away(story: Story) -> None:
     await story.deposit_state("acme", txid, "jon", "provisional")
     await node.double_spend(txid, depth=1)
     story.narration.counted_reorg("btc")
-    await story.deposit_state("acme", txid, "jon", "orphaned")
     await node.mine(CONFLICT_BLOCKS)
     found = await story.deposit_state("acme", txid, "jon", "reversed", mine="btc")
     story.deposit_ids[found["id"]] = "acme"
+    events = await _event_types(story, "acme", found["id"])
+    story.narration.check(
+        "it was orphaned, then reversed",
+        {"deposit.orphaned", "deposit.reversed"} <= set(events),
+    )
     funds = await story.brands["acme"].get("/v1/players/jon/funds")
     btc = next((row for row in funds["assets"] if row["asset"] == "btc:BTC"), None)
     story.narration.check(
@@ -384,13 +391,13 @@ async def refused_requests(story: Story) -> None:
             pam_balance="0",
         )
         status = 202
-    except ApiAnswer as answer:
+    except ClientProblem as answer:
         status = answer.status
     story.narration.check("422 for an address of another network", status == 422)
     try:
         await story.brands["acme"].get("/v1/withdrawals", {"request_id": "bad-1"})
         is_free = False
-    except ApiAnswer as answer:
+    except ClientProblem as answer:
         is_free = answer.status == 404
     story.narration.check("nothing was stored: the request_id is free", is_free)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from config.clock import Clock, SystemClock
+from config.logs import configure_logs
 from config.settings import Settings, load_settings
 from gateway.cli.console import USAGE, CliError, note
 from gateway.cli.setup import migrate_database
@@ -222,6 +223,7 @@ def require_keys(settings: Settings) -> None:
 def run_up(settings: Settings, *, config: Path | None, status_file: Path | None = None) -> int:
     """Run everything until SIGTERM or SIGINT; the exit code. Raises CliError or ConfigError."""
     require_keys(settings)
+    configure_logs(level=settings.logs.level)
     environ = dict(os.environ)
     if config is not None:
         environ["CAGE_CONFIG"] = str(config.resolve())
