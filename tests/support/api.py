@@ -43,7 +43,7 @@ from watchers.registry import build_codec
 
 AUTHORITY = "cage.test"
 TOKEN = "0x00000000000000000000000000000000000c0de1"
-POOL_ROWS = 20
+POOL_ROWS = 6
 BRANDS = {"acme": 1, "bravo": 2}
 CLIENT_SCOPES = (
     "addresses:write",
@@ -58,7 +58,7 @@ STAFF_SCOPES = ("treasury:read", "treasury:write", "ledger:read", "audit:read")
 
 # Destinations that belong to nobody here: public vectors of BIP 173 and EIP-55.
 BTC_ADDRESS = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"
-LTC_ADDRESS = "rltc1qw508d6qejxtdg4y5r3zarvary0c5xw7kld5xqs"
+LTC_ADDRESS = "rltc1qw508d6qejxtdg4y5r3zarvary0c5xw7k693xs3"
 ETH_ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 
@@ -97,15 +97,19 @@ class ApiHouse:
 
     @asynccontextmanager
     async def client(
-        self, name: str = "acme-key", *, key: Ed25519PrivateKey | None = None
+        self,
+        name: str = "acme-key",
+        *,
+        key: Ed25519PrivateKey | None = None,
+        clock: ManualClock | None = None,
     ) -> AsyncIterator[ApiClient]:
-        """A signing client under a key id."""
+        """A signing client under a key id; with its own clock where they shall differ."""
         client = ApiClient(
             url=self.url,
             key_id=name,
             key=key or vector_key(name),
             authority=AUTHORITY,
-            clock=self.clock,
+            clock=clock or self.clock,
             ids=self.ids,
         )
         async with client:
@@ -312,8 +316,12 @@ async def api_house(
     clock: ManualClock,
     ids: SequentialIds,
     rate_burst: int = 10_000,
+    is_furnished: bool = False,
 ) -> AsyncIterator[ApiHouse]:
-    """The API under its own database role, with keys, brands and a verified address pool."""
+    """The API under its own database role, with keys, brands and a verified address pool.
+
+    `is_furnished`: another process on a database that has them.
+    """
     settings = house_settings(folder, rate_burst=rate_burst)
     registry = load_registry(settings)
     owner = Database(async_url(test_database.owner_url), pool_size=4)
@@ -326,7 +334,8 @@ async def api_house(
     house = ApiHouse(server=server, registry=registry, owner=owner, clock=clock, ids=ids)
     loops = asyncio.create_task(server.run())
     try:
-        await _furnish(house)
+        if not is_furnished:
+            await _furnish(house)
         yield house
     finally:
         loops.cancel()
