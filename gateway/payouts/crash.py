@@ -9,6 +9,8 @@ import signal
 from pathlib import Path
 from typing import Protocol
 
+from config.errors import ConfigError
+
 POINTS = (
     "payout.planned",
     "payout.sign_requested",
@@ -66,7 +68,10 @@ class KillOnce:
 
 
 def crash_from(*, crash_at: str, once_file: Path | None) -> Crash:
-    """The hook that the settings ask for; production asks for none."""
+    """The hook that the settings ask for; production asks for none. Raises ConfigError."""
     if crash_at:
-        return ExitAt(crash_at)
+        try:
+            return ExitAt(crash_at)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return KillOnce(once_file) if once_file is not None else no_crash
