@@ -159,9 +159,13 @@ class Follower:
 
         async def work(uow: Uow) -> int:
             await self._hold(uow, position)
-            return await effects.observe_mempool(uow, self._network, txs, at=at)
+            count = await effects.observe_mempool(uow, self._network, txs, at=at)
+            self._crash("mempool.before_commit")
+            return count
 
-        return await self._database.run(work)
+        count = await self._database.run(work)
+        self._crash("mempool.after_commit")
+        return count
 
     async def reverse_absent(self, position: Position) -> int:
         """Reverse orphaned deposits that neither chain nor mempool had for T blocks."""
@@ -183,11 +187,15 @@ class Follower:
 
         async def work(uow: Uow) -> int:
             await self._hold(uow, position)
-            return await deposit_blocks.reverse_absent(
+            count = await deposit_blocks.reverse_absent(
                 uow, self._network, absent, height=height, at=at
             )
+            self._crash("absence.before_commit")
+            return count
 
-        return await self._database.run(work)
+        count = await self._database.run(work)
+        self._crash("absence.after_commit")
+        return count
 
     async def _hold(self, uow: Uow, position: Position) -> int:
         """Lock the cursor for work beside the blocks; the height under our fence."""
