@@ -111,10 +111,7 @@ BEGIN
                     'CREATE TABLE ledger.%I PARTITION OF ledger.%I FOR VALUES FROM (%L) TO (%L)',
                     name, parent, month_start,
                     (month_start AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
-                -- Row triggers come from the parent, statement triggers do not.
-                EXECUTE format(
-                    'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
-                    'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
+                PERFORM ledger.guard(name, parent = 'entries');
                 made := made + 1;
             EXCEPTION WHEN check_violation THEN
                 NULL;  -- the default partition holds rows of that month
@@ -133,46 +130,50 @@ BEGIN
 END
 $$;
 
--- At commit, once per posting: at its last line. Lines are 1, 2, 3 ... without a gap, so that a line
--- added later is the last one and is seen too.
-CREATE FUNCTION ledger.check_posting() RETURNS trigger
+-- Every statement that adds entries adds whole postings: balanced per asset, each line on an account
+-- of its asset. What each statement leaves balanced stays balanced, so only the new rows are read.
+CREATE FUNCTION ledger.check_entries() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
-    lines bigint;
-    unbalanced text;
-    misplaced text;
+    wrong record;
 BEGIN
-    PERFORM 1 FROM ledger.entries e
-        WHERE e.posting_id = NEW.posting_id AND e.booked_at = NEW.booked_at AND e.line > NEW.line;
-    IF FOUND THEN
-        RETURN NULL;
-    END IF;
-    SELECT sum(t.lines), max(t.asset) FILTER (WHERE t.skew <> 0),
-            max(t.asset) FILTER (WHERE t.is_misplaced)
-        INTO lines, unbalanced, misplaced
+    SELECT t.posting_id, t.asset, t.is_misplaced INTO wrong
         FROM (
-            SELECT e.asset, count(*) AS lines,
-                sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) AS skew,
-                bool_or(a.asset IS DISTINCT FROM e.asset) AS is_misplaced
-            FROM ledger.entries e LEFT JOIN ledger.accounts a ON a.id = e.account_id
-            WHERE e.posting_id = NEW.posting_id AND e.booked_at = NEW.booked_at
-            GROUP BY e.asset
-        ) AS t;
-    IF misplaced IS NOT NULL THEN
+            SELECT n.posting_id, n.asset,
+                sum(CASE n.side WHEN 'debit' THEN n.amount ELSE -n.amount END) AS skew,
+                bool_or((SELECT a.asset FROM ledger.accounts a WHERE a.id = n.account_id)
+                        IS DISTINCT FROM n.asset) AS is_misplaced
+            FROM added n GROUP BY n.posting_id, n.asset
+        ) AS t
+        WHERE t.skew <> 0 OR t.is_misplaced
+        ORDER BY t.is_misplaced DESC LIMIT 1;
+    IF wrong.is_misplaced THEN
         RAISE EXCEPTION 'posting %: % entered on an account of another asset',
-            NEW.posting_id, misplaced USING ERRCODE = 'CG003';
-    END IF;
-    IF unbalanced IS NOT NULL OR lines <> NEW.line THEN
-        RAISE EXCEPTION 'posting % does not balance (% lines, %)',
-            NEW.posting_id, lines, coalesce(unbalanced, 'a line is missing')
+            wrong.posting_id, wrong.asset USING ERRCODE = 'CG003';
+    ELSIF wrong.posting_id IS NOT NULL THEN
+        RAISE EXCEPTION 'posting % does not balance in %', wrong.posting_id, wrong.asset
             USING ERRCODE = 'CG002';
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE CONSTRAINT TRIGGER entries_balance AFTER INSERT ON ledger.entries
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger.check_posting();
+-- Row triggers come to a partition from its parent, statement triggers do not: every table of the
+-- journal, parent or partition, gets its own.
+CREATE FUNCTION ledger.guard(p_table text, p_has_entries boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
+        'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', p_table);
+    IF p_has_entries THEN
+        EXECUTE format(
+            'CREATE TRIGGER entries_balance AFTER INSERT ON ledger.%I '
+            'REFERENCING NEW TABLE AS added '
+            'FOR EACH STATEMENT EXECUTE FUNCTION ledger.check_entries()', p_table);
+    END IF;
+END
+$$;
 
 CREATE TABLE ledger.holds (
     id uuid PRIMARY KEY,
@@ -249,15 +250,10 @@ BEGIN
         EXECUTE format(
             'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger.%I '
             'FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change()', name);
-        EXECUTE format(
-            'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
-            'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
+        PERFORM ledger.guard(name, name = 'entries');
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['postings_default', 'entries_default'] LOOP
-        EXECUTE format(
-            'CREATE TRIGGER never_truncated BEFORE TRUNCATE ON ledger.%I '
-            'FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', name);
-    END LOOP;
+    PERFORM ledger.guard('postings_default', false);
+    PERFORM ledger.guard('entries_default', true);
 END
 $$;
 

@@ -1,10 +1,11 @@
 -- What writes the books: one function per posting or step, in one round trip, owned by the owner.
--- The SQLSTATEs CG001 to CG008 are mapped to ledger/errors.py in ledger/store.py.
+-- Those that the roles call are SECURITY DEFINER with a fixed search path; the others are called by
+-- them alone and run under both. The SQLSTATEs CG001 to CG008 are mapped to ledger/errors.py in ledger/store.py.
 
 -- A brand's unit of work may touch its own accounts only: the functions below run as the owner,
 -- whom row-level security does not hold, so they ask themselves (A29).
 CREATE FUNCTION ledger.refuse_foreign(p_brands text[]) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF coalesce(current_setting('cage.brand', true), '') <> '*' THEN
         PERFORM 1 FROM unnest(p_brands) AS b (brand)
@@ -23,7 +24,7 @@ CREATE FUNCTION ledger.account_ids(
     p_codes text[], p_kinds text[], p_assets text[], p_brands text[], p_players text[],
     p_wallets text[]
 ) RETURNS bigint[]
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     ids bigint[];
     i integer;
@@ -55,7 +56,7 @@ $$;
 
 -- Adds an account's pending rows to its balance row, which the caller has locked or will lock here.
 CREATE FUNCTION ledger.fold_account(p_account bigint) RETURNS numeric
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     folded numeric;
     result numeric;
@@ -90,20 +91,27 @@ BEGIN
 END
 $$;
 
--- Takes `p_amount` off a checked account under its CHECK; folds pending rows when it needs them.
-CREATE FUNCTION ledger.take(p_account bigint, p_amount numeric) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+-- Takes `p_amount` off an account: of a checked one under its CHECK, folding pending rows when it
+-- needs them (CG005 when even those are not enough); of another one by a pending row.
+CREATE FUNCTION ledger.take(p_account bigint, p_amount numeric, p_reference text) RETURNS void
+LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE ledger.balances SET balance = balance - p_amount
-        WHERE account_id = p_account AND balance >= p_amount;
+        WHERE account_id = p_account AND is_checked AND balance >= p_amount;
     IF FOUND THEN
-        RETURN true;
+        RETURN;
+    END IF;
+    PERFORM 1 FROM ledger.balances WHERE account_id = p_account AND is_checked;
+    IF NOT FOUND THEN
+        INSERT INTO ledger.pending_credits (account_id, delta) VALUES (p_account, -p_amount);
+        RETURN;
     END IF;
     IF ledger.fold_account(p_account) < p_amount THEN
-        RETURN false;
+        RAISE EXCEPTION 'not enough on the account for posting %', p_reference
+            USING ERRCODE = 'CG005',
+            DETAIL = (SELECT code FROM ledger.accounts WHERE id = p_account);
     END IF;
     UPDATE ledger.balances SET balance = balance - p_amount WHERE account_id = p_account;
-    RETURN true;
 END
 $$;
 
@@ -123,11 +131,15 @@ DECLARE
         p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)::text, 'UTF8'));
     old_print bytea;
     amounts numeric(78, 0)[] := p_amounts;
-    ids bigint[];
-    step record;
+    ids bigint[] := '{}';
+    deltas numeric[] := '{}';
+    account record;
+    net record;
 BEGIN
-    PERFORM ledger.refuse_foreign(p_brands);
-    IF amounts IS DISTINCT FROM p_amounts THEN
+    IF coalesce(current_setting('cage.brand', true), '') <> '*' THEN
+        PERFORM ledger.refuse_foreign(p_brands);
+    END IF;
+    IF amounts <> p_amounts THEN
         RAISE EXCEPTION 'posting %: an amount is not a whole number of minor units', p_reference
             USING ERRCODE = 'CG002';
     END IF;
@@ -143,27 +155,29 @@ BEGIN
         is_new := false;
         RETURN;
     END IF;
-    ids := ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
+    FOR n IN 1..cardinality(p_codes) LOOP
+        SELECT a.id, a.normal_side INTO account FROM ledger.accounts a WHERE a.code = p_codes[n];
+        IF NOT FOUND THEN  -- opens every one that is missing
+            ids := ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
+            SELECT a.id, a.normal_side INTO account FROM ledger.accounts a WHERE a.id = ids[n];
+        END IF;
+        ids[n] := account.id;
+        deltas[n] := CASE p_sides[n] WHEN account.normal_side THEN amounts[n] ELSE -amounts[n] END;
+    END LOOP;
     INSERT INTO ledger.postings VALUES (p_id, p_at, p_reference, p_kind, p_reason, p_reverses,
         p_network, p_block_hash, p_block_height);
     INSERT INTO ledger.entries (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
         SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
         FROM unnest(ids, p_assets, p_sides, amounts, p_tags)
             WITH ORDINALITY AS l (id, asset, side, amount, tag, n);
-    FOR step IN
-        SELECT a.id, a.is_checked, a.code,
-            sum(CASE WHEN l.side = a.normal_side THEN l.amount ELSE -l.amount END) AS delta
-        FROM unnest(ids, p_sides, amounts) AS l (id, side, amount)
-            JOIN ledger.accounts a ON a.id = l.id
-        GROUP BY a.id ORDER BY a.id
+    FOR net IN
+        SELECT l.id, sum(l.delta) AS delta FROM unnest(ids, deltas) AS l (id, delta)
+        GROUP BY l.id ORDER BY l.id
     LOOP
-        IF step.is_checked AND step.delta < 0 THEN
-            IF NOT ledger.take(step.id, -step.delta) THEN
-                RAISE EXCEPTION 'not enough on the account for posting %', p_reference
-                    USING ERRCODE = 'CG005', DETAIL = step.code;
-            END IF;
-        ELSIF step.delta <> 0 THEN
-            INSERT INTO ledger.pending_credits (account_id, delta) VALUES (step.id, step.delta);
+        IF net.delta < 0 THEN
+            PERFORM ledger.take(net.id, -net.delta, p_reference);
+        ELSIF net.delta > 0 THEN
+            INSERT INTO ledger.pending_credits (account_id, delta) VALUES (net.id, net.delta);
         END IF;
     END LOOP;
     posting_id := p_id;
@@ -291,7 +305,7 @@ CREATE FUNCTION ledger.open_holds(
     p_at timestamptz, p_ids uuid[], p_brands text[], p_players text[], p_assets text[],
     p_amounts numeric[]
 ) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     opened integer;
 BEGIN
