@@ -1,0 +1,85 @@
+"""Which step of a deposit is due at a tip: decided by heights, never by counting."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from tests.support.clock import START
+from watchers.deposit_blocks import due_trigger
+from watchers.deposits import DepositRow, DepositState, DepositTrigger
+
+ZERO = UUID(int=0)
+AT_100 = DepositRow(
+    id=ZERO,
+    brand="acme",
+    player_id="anna",
+    network="btc",
+    txid="aa" * 32,
+    position="out:0",
+    cycle=1,
+    asset="btc:BTC",
+    amount_minor=1,
+    address_id=ZERO,
+    address="bcrt1",
+    state=DepositState.PENDING,
+    prior_state=None,
+    substatus=None,
+    sweep_state="none",
+    is_internal=False,
+    is_coinbase=False,
+    block_hash="bb" * 32,
+    height=100,
+    min_depth=2,
+    full_depth=6,
+    provisional_at_height=101,
+    final_at_height=105,
+    orphaned_at_height=None,
+    absent_at_height=None,
+    conflict_txid=None,
+    conflict_final_at_height=None,
+    credited_stage=None,
+    custody_block_hash=None,
+    custody_height=None,
+    version=1,
+    first_seen_at=START,
+    state_at=START,
+)
+ORPHANED = replace(AT_100, state=DepositState.ORPHANED, prior_state=DepositState.PROVISIONAL)
+LOST = replace(
+    ORPHANED,
+    block_hash=None,
+    height=None,
+    provisional_at_height=None,
+    final_at_height=None,
+    conflict_final_at_height=110,
+)
+
+
+@pytest.mark.parametrize(
+    ("deposit", "height", "final_below", "expected"),
+    [
+        (AT_100, 100, 100, None),
+        (AT_100, 101, 101, DepositTrigger.CREDIT),
+        (AT_100, 104, 104, DepositTrigger.CREDIT),
+        (AT_100, 105, 105, DepositTrigger.FINALISE),
+        (AT_100, 105, 99, DepositTrigger.CREDIT),
+        (replace(AT_100, state=DepositState.PROVISIONAL), 104, 104, None),
+        (replace(AT_100, state=DepositState.PROVISIONAL), 105, 99, None),
+        (replace(AT_100, state=DepositState.PROVISIONAL), 105, 100, DepositTrigger.FINALISE),
+        (replace(AT_100, state=DepositState.FINAL), 200, 200, None),
+        (replace(AT_100, state=DepositState.ON_HOLD), 200, 200, None),
+        (replace(AT_100, state=DepositState.BELOW_MINIMUM), 200, 200, None),
+        (ORPHANED, 100, 100, None),
+        (ORPHANED, 101, 101, DepositTrigger.RESTORE_PROVISIONAL),
+        (replace(ORPHANED, prior_state=DepositState.FINAL), 104, 104, None),
+        (replace(ORPHANED, prior_state=DepositState.FINAL), 105, 105, DepositTrigger.RESTORE_FINAL),
+        (LOST, 109, 109, None),
+        (LOST, 110, 110, DepositTrigger.REVERSE),
+        (replace(LOST, conflict_final_at_height=None), 500, 500, None),
+    ],
+)
+def test_the_step_that_is_due(
+    deposit: DepositRow, height: int, final_below: int, expected: DepositTrigger | None
+) -> None:
+    assert due_trigger(deposit, height=height, final_below=final_below) == expected
