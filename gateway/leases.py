@@ -9,7 +9,7 @@ does not decide what a loop does.
 from config.database import Database, Uow
 from gateway import leases_store
 
-LEASE_SECONDS = 30  # a dead holder delays its lane this long at most
+LEASE_SECONDS = 10  # a dead holder delays its lane this long at most
 
 
 class LeaseLost(Exception):

@@ -20,7 +20,7 @@ from watchers.network import Network
 
 log = get_logger("watchers.follower")
 
-LEASE_SECONDS = 30.0  # a standby follows this long after the holder died; renewed every poll
+LEASE_SECONDS = 12.0  # a standby follows this long after the holder died; renewed every poll
 BLOCKS_PER_ROUND = 200  # then the lease is renewed and others of the loop get their turn
 
 

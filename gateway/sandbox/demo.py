@@ -5,7 +5,6 @@ Owns the order of the acts and the summary of CONTRACT 2. Exit 0 only if every c
 
 import asyncio
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -78,8 +77,7 @@ async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> 
         told.say(f"[yellow]left out: {missing}[/]")
     folder = Path(tempfile.mkdtemp(prefix="cage-demo-"))
     async with AsyncExitStack() as stack:
-        if not os.environ.get("DEMO_DEBUG"):
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(_tidy, folder, told)
         ids = SystemIds(clock)
         told.say("starting nodes")
         world = await start_world(stack, programs, folder / "nodes", ids=ids)
@@ -101,6 +99,14 @@ async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> 
         if keep:
             await _wait_for_interrupt(stage)
         return 0 if summary["ok"] else 1
+
+
+def _tidy(folder: Path, told: Narration) -> None:
+    """Remove everything, unless something did not hold: then the logs tell why."""
+    if told.is_ok:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        told.console.print(f"logs and database are kept in {folder}")
 
 
 async def _set_up(

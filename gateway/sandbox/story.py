@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 STEP_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
-MINE_EVERY_SECONDS = 0.4  # slower than the watchers' poll, so that every state is seen
+MINE_EVERY_SECONDS = 0.4
+BLOCKS_AT_ONCE = {"btc": 1, "ltc": 3, "eth": 6}  # by the depth of their tiers
 REPEATS = 50
 CONFLICT_BLOCKS = 8  # deeper than every tier of the demo
 
@@ -60,7 +61,7 @@ class Story:
                 if found is not None:
                     return found
             if mine is not None and self.clock.monotonic_seconds() >= next_block:
-                await self.world.mine(mine)
+                await self.world.mine(mine, BLOCKS_AT_ONCE[mine])
                 next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
             await self.clock.sleep(POLL_SECONDS)
         raise StoryFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
