@@ -6,6 +6,7 @@ Owns the order of the acts and the summary of CONTRACT 2. Exit 0 only if every c
 import asyncio
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -67,11 +68,12 @@ def run_demo(*, keep: bool, as_json: bool) -> int:
     except (StoryFailed, DeploymentFailed, NodeFailed) as error:
         console.print(f"[red bold]cage demo: {error}[/]")
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0 if told.is_ok else 130
 
 
 async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> int:
+    _end_on_sigterm()
     programs = await asyncio.to_thread(provision, progress=told.say)
     for missing in programs.missing.values():
         told.say(f"[yellow]left out: {missing}[/]")
@@ -99,6 +101,13 @@ async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> 
         if keep:
             await _wait_for_interrupt(stage)
         return 0 if summary["ok"] else 1
+
+
+def _end_on_sigterm() -> None:
+    """SIGTERM ends the demo as Ctrl-C does: every child process is stopped first."""
+    playing = asyncio.current_task()
+    if playing is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
 
 
 def _tidy(folder: Path, told: Narration) -> None:
@@ -229,6 +238,7 @@ async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
             bool(row["txids"]) and other["txids"] == row["txids"] for other in withdrawals
         )
     versions = await stage.world.versions()
+    stage.told.has_ended = True
     return {
         "ok": stage.told.is_ok,
         "seconds": round(stage.told.elapsed_seconds(), 1),

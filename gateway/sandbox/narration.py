@@ -20,9 +20,8 @@ class Narration:
     console: Console
     started_seconds: float
     checks: list[tuple[str, bool]] = field(default_factory=list)
-    deposits: list[dict[str, Any]] = field(default_factory=list)
-    withdrawals: list[dict[str, Any]] = field(default_factory=list)
     reorgs: dict[str, int] = field(default_factory=dict)
+    has_ended: bool = False
 
     def elapsed_seconds(self) -> float:
         """Since the demo began."""
@@ -44,8 +43,8 @@ class Narration:
 
     @property
     def is_ok(self) -> bool:
-        """Whether every check held, and there was one."""
-        return bool(self.checks) and all(held for _, held in self.checks)
+        """Whether the story was told to its end and every check held."""
+        return self.has_ended and bool(self.checks) and all(held for _, held in self.checks)
 
     def failed(self) -> list[str]:
         """The claims that did not hold."""

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from config.database import Database, async_url, sqlstate
+from config.settings import DatabaseRole
 from ledger import balances, holds, journal, reconcile
 from ledger.accounts import Stage, capital, clearing, custody, player, suspense
 from ledger.errors import InsufficientFunds, ReferenceConflict, StaleState
@@ -117,7 +118,7 @@ async def test_l03_nobody_edits_the_journal(
 
 @pytest.mark.parametrize("role", ["gateway_api", "gateway_payouts", "watchers", "scheduler"])
 async def test_l03_application_roles_cannot_write_the_books_directly(
-    test_database: TestDatabase, role: str
+    test_database: TestDatabase, role: DatabaseRole
 ) -> None:
     opened = Database(async_url(test_database.role_url(role)))
     try:
