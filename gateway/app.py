@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from config.clock import Clock
 from config.logs import get_logger
@@ -32,6 +33,9 @@ HEADER_BYTES_MAX = 16 * 1024
 # (A28). `%3A %40 %2B %3D %7E` are what clients may write for `: @ + = ~` in a player id.
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))([A-Za-z0-9._~:@+=-]|%(3A|40|2B|3D|7E))+)+", re.I | re.A)
 _ROOT_PATHS = ("/",)
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError)
+"""The database did not answer; anything else it says is a bug of ours."""
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,7 +89,7 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
         response = _refused(refusal, correlation_id)
     except web.HTTPException as error:
         response = _http_error(error, correlation_id)
-    except (SQLAlchemyError, ConnectionError, TimeoutError) as error:
+    except DATABASE_AWAY as error:
         log.error("api.database_failed", correlation_id=correlation_id, error=type(error).__name__)
         response = _failed(correlation_id, error=Unavailable("unavailable", "Ask again."))
     except Exception as error:  # the supervisor of a request: nothing internal leaves (A44)

@@ -36,7 +36,7 @@ class ClientProblem(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer as received."""
+    """An answer as received; header names in any case."""
 
     status: int
     headers: Mapping[str, str]
@@ -172,7 +172,7 @@ class ApiClient:
             skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
         ) as response:
             answer = await response.read()
-            return Reply(status=response.status, headers=dict(response.headers), body=answer)
+            return Reply(status=response.status, headers=response.headers, body=answer)
 
 
 def _accepted(reply: Reply) -> Any:

@@ -6,6 +6,7 @@ It must not know any model.
 """
 
 import json
+import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -13,10 +14,13 @@ from gateway.errors import Malformed
 
 DEPTH_MAX = 32  # our bodies nest three deep
 INTEGER_DIGITS_MAX = 30
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.S)  # one pass, also over a text that never ends
+_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
 def parse_body(data: bytes) -> dict[str, Any]:
     """The JSON object of a request body. Raises Malformed (400); the text is never echoed."""
+    _refuse_deep_nesting(data)
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -31,8 +35,18 @@ def parse_body(data: bytes) -> dict[str, Any]:
         raise Malformed("malformed_json", "The body is not JSON in UTF-8.") from error
     if not isinstance(value, dict):
         raise Malformed("malformed_json", "The body is not a JSON object.")
-    _check(value, depth=1)
+    _check(value)
     return value
+
+
+def _refuse_deep_nesting(data: bytes) -> None:
+    """Bounded before parsing: the interpreter's parser recurses, and a library that raises the
+    recursion limit (py_ecc does) turns deep nesting into a crash of the process (A24)."""
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_MAX:
+            raise Malformed("malformed_json", "The body is nested too deeply.")
 
 
 class _NotStrict(Exception):
@@ -54,10 +68,8 @@ def _integer(text: str) -> int | Decimal:
     return int(text) if len(text) <= INTEGER_DIGITS_MAX else Decimal(text)
 
 
-def _check(value: Any, *, depth: int) -> None:
-    """Bounded depth, and no lone surrogate in any text."""
-    if depth > DEPTH_MAX:
-        raise Malformed("malformed_json", "The body is nested too deeply.")
+def _check(value: Any) -> None:
+    """No lone surrogate in any text; the depth is bounded already."""
     if isinstance(value, str):
         try:
             value.encode("utf-8")
@@ -65,8 +77,8 @@ def _check(value: Any, *, depth: int) -> None:
             raise Malformed("malformed_json", "The body holds a lone surrogate.") from error
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check(key, depth=depth)
-            _check(item, depth=depth + 1)
+            _check(key)
+            _check(item)
     elif isinstance(value, list):
         for item in value:
-            _check(item, depth=depth + 1)
+            _check(item)

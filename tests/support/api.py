@@ -129,7 +129,7 @@ class ApiHouse:
             return await client.request(method, target, body=body, idempotency_key=idempotency_key)
 
     async def withdraw(
-        self, *, key: str = "acme-key", idempotency_key: str | None = None, **fields: Any
+        self, *, key: str = "acme-key", idempotency_key: str | None = None, **fields: object
     ) -> Reply:
         """Order a withdrawal; fields replace those of a good one, None leaves one out."""
         self._numbers += 1
@@ -251,7 +251,7 @@ class ApiHouse:
         async with self.owner.engine.begin() as connection:
             await connection.execute(text("SELECT set_config('cage.brand', '*', true)"))
             result = await connection.execute(text(statement), values)
-            return list(result.mappings()) if result.returns_rows else []
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
     async def add_key(
         self,
@@ -292,11 +292,11 @@ class ApiHouse:
         self.clock.advance(seconds)
 
 
-def house_settings(folder: Path, *, rate_burst: int = 10_000) -> Settings:
-    """Three test networks, two brands, a free port."""
+def house_settings(folder: Path, *, port: int = 0) -> Settings:
+    """Three test networks, two brands; a free port unless one is given."""
     return Settings(
         state_dir=folder,
-        api=ApiSettings(port=0, authorities=(AUTHORITY,), rate_burst=rate_burst),
+        api=ApiSettings(port=port, authorities=(AUTHORITY, f"127.0.0.1:{port}")),
         networks={
             "btc": NetworkSettings(chain="regtest"),
             "ltc": NetworkSettings(chain="regtest"),
@@ -315,14 +315,14 @@ async def api_house(
     *,
     clock: ManualClock,
     ids: SequentialIds,
-    rate_burst: int = 10_000,
+    port: int = 0,
     is_furnished: bool = False,
 ) -> AsyncIterator[ApiHouse]:
     """The API under its own database role, with keys, brands and a verified address pool.
 
     `is_furnished`: another process on a database that has them.
     """
-    settings = house_settings(folder, rate_burst=rate_burst)
+    settings = house_settings(folder, port=port)
     registry = load_registry(settings)
     owner = Database(async_url(test_database.owner_url), pool_size=4)
     database = Database(async_url(test_database.role_url("gateway_api")), pool_size=8)
@@ -372,7 +372,7 @@ async def _fill_pool(house: ApiHouse, network: str) -> None:
     spec = house.registry.chains[network]
     codec = build_codec(spec, house.registry.assets.values())
     is_utxo = spec.family.value == "bitcoin"
-    branches = [(AddressRole.HOT, None, 0, 0)]
+    branches: list[tuple[AddressRole, str | None, int, int]] = [(AddressRole.HOT, None, 0, 0)]
     branches += [(AddressRole.CHANGE if is_utxo else AddressRole.GAS, None, 0, 1)]
     branches += [(AddressRole.DEPOSIT, name, index, 0) for name, index in BRANDS.items()]
     at = house.clock.now()

@@ -1,6 +1,7 @@
 """What a body may hold: amounts, JSON, addresses, unknown fields (A11-A20, A24, A32)."""
 
 import json
+from typing import Any
 from urllib.parse import quote
 
 from tests.support.api import (
@@ -22,7 +23,8 @@ A11_AMOUNTS = (
 async def refuse_all(house: ApiHouse, field: str, values: tuple[object, ...], **more: str) -> None:
     """Each value is a 422 that names the field, and nothing is stored."""
     for value in values:
-        reply = await house.withdraw(**{**more, field: value})
+        fields: dict[str, Any] = {**more, field: value}
+        reply = await house.withdraw(**fields)
         found = problem(reply)
         assert reply.status == 422, (value, reply.body)
         assert found["errors"][0]["field"] == field, (value, found)
@@ -180,7 +182,8 @@ async def test_a32_unknown_fields_are_refused_by_name(house: ApiHouse) -> None:
 
 async def test_required_fields_are_named(house: ApiHouse) -> None:
     for field in ("request_id", "player_id", "asset", "address", "amount", "pam_balance"):
-        reply = await house.withdraw(**{field: None})
+        missing: dict[str, Any] = {field: None}
+        reply = await house.withdraw(**missing)
         assert problem(reply)["errors"] == [
             {"field": field, "code": "required", "detail": "Field required"}
         ]

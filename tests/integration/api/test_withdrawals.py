@@ -5,7 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from ledger import balances
+from ledger import balances, journal
+from ledger.accounts import AccountKind, clearing, custody
+from ledger.errors import InsufficientFunds
+from ledger.journal import Posting, credit, debit
+from ledger.reconcile import check_books
 from tests.support.api import ApiHouse, problem
 
 COIN = 100_000_000
@@ -66,6 +70,49 @@ async def test_a07_100_orders_for_all_of_clearing_reserve_one(house: ApiHouse) -
     assert waiting == {"clearing"}
     [clearing] = await house.rows("SELECT count(*) AS open FROM ledger.holds")
     assert clearing["open"] == 1
+
+
+async def test_a08_orders_cancels_and_a_reversal_at_once_never_overdraw_clearing(
+    house: ApiHouse,
+) -> None:
+    """Ten coins; twenty orders, cancels and a reversal of six coins race for them."""
+    await house.fund("acme", "btc:BTC", 10 * COIN)
+
+    async def order_and_cancel(number: int) -> None:
+        made = (await house.withdraw(request_id=f"w{number}", amount="1")).json()
+        if number % 3 == 0:
+            await house.call("POST", f"/v1/withdrawals/{made['id']}/cancel")
+
+    async def reverse() -> int:
+        """Takes what is free of clearing, as a reversed final deposit does."""
+        posting = Posting(
+            reference="test:reversal",
+            kind="deposit_reversed",
+            entries=(
+                debit(clearing("acme", "btc:BTC"), 6 * COIN),
+                credit(custody("btc", "hot", "btc:BTC"), 6 * COIN),
+            ),
+        )
+        try:
+            async with house.owner.unit_of_work() as uow:
+                await journal.post(
+                    uow, posting, posting_id=house.ids.new_id(), at=house.clock.now()
+                )
+        except InsufficientFunds:
+            return 0
+        return 6 * COIN
+
+    results = await asyncio.gather(*(order_and_cancel(n) for n in range(20)), reverse())
+    taken = results[-1] or 0
+    async with house.owner.unit_of_work() as uow:
+        rows = await balances.balances(uow)
+        report = await balances.trial_balance(uow)
+        assert await check_books(uow) == []
+    amounts = {row.kind: row.balance_minor for row in rows}
+    assert report.is_balanced
+    assert amounts[AccountKind.CLEARING] >= 0
+    left = amounts[AccountKind.CLEARING] + amounts.get(AccountKind.RESERVED, 0)
+    assert left == 10 * COIN - taken
 
 
 async def test_the_lock_rule_refuses_what_provisional_deposits_cover(house: ApiHouse) -> None:
