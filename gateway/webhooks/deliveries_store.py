@@ -21,6 +21,7 @@ class Claim:
 
     delivery_id: UUID
     endpoint_id: UUID
+    object_id: UUID
     event_id: UUID
     attempts: int
     first_attempt_at: datetime | None
@@ -56,16 +57,9 @@ class EndpointHealth:
     next_probe_at: datetime | None
 
 
-# One candidate per object: nothing older of the object may be pending for this endpoint.
-_OLDEST = """
-    NOT EXISTS (
-        SELECT 1 FROM gateway.deliveries older
-        WHERE older.endpoint_id = d.endpoint_id AND older.object_id = d.object_id
-            AND older.state = 'pending' AND older.seq < d.seq)
-"""
-
 _RETURNING = """
-    RETURNING claimed.id, claimed.endpoint_id, claimed.event_id, claimed.attempts,
+    RETURNING claimed.id, claimed.endpoint_id, claimed.object_id, claimed.event_id,
+        claimed.attempts,
         claimed.first_attempt_at, claimed.claimed_until, log.body, endpoint.url,
         endpoint.secret_sealed, endpoint.previous_secret_sealed, endpoint.previous_until,
         (endpoint.failures_in_a_row > 0 OR endpoint.state = 'paused') AS is_failing
@@ -78,9 +72,9 @@ _CLAIM_DUE = f"""
             AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
         CROSS JOIN LATERAL (
             SELECT d.id FROM gateway.deliveries d
-            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.next_attempt_at <= :at
+            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.is_oldest
+                AND d.next_attempt_at <= :at
                 AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
-                AND {_OLDEST}
             ORDER BY d.next_attempt_at, d.seq
             LIMIT coalesce(busy.free, :fan_out)
             FOR UPDATE SKIP LOCKED
@@ -107,9 +101,8 @@ _CLAIM_PROBES = f"""
         SELECT candidate.id, asleep.id AS endpoint_id FROM asleep
         CROSS JOIN LATERAL (
             SELECT d.id FROM gateway.deliveries d
-            WHERE d.endpoint_id = asleep.id AND d.state = 'pending'
+            WHERE d.endpoint_id = asleep.id AND d.state = 'pending' AND d.is_oldest
                 AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
-                AND {_OLDEST}
             ORDER BY d.next_attempt_at, d.seq LIMIT 1
             FOR UPDATE SKIP LOCKED
         ) AS candidate
@@ -169,6 +162,7 @@ def _claim(row: Row[Any], *, is_probe: bool) -> Claim:
     return Claim(
         delivery_id=row.id,
         endpoint_id=row.endpoint_id,
+        object_id=row.object_id,
         event_id=row.event_id,
         attempts=row.attempts,
         first_attempt_at=row.first_attempt_at,
@@ -222,6 +216,33 @@ async def mark_failed(uow: Uow, retries: Sequence[Retry], *, at: datetime) -> No
             "next_ats": [retry.next_attempt_at for retry in retries],
             "statuses": [retry.status for retry in retries],
             "reasons": [retry.reason for retry in retries],
+        },
+    )
+
+
+async def release_next(uow: Uow, claims: Sequence[Claim]) -> None:
+    """Let the next event of each claim's object go, now that these are delivered or parked.
+
+    Call it in a statement after they were marked: the sequencer locks what is pending before it
+    adds to it, so whatever it added meanwhile is seen here (READ COMMITTED, fresh snapshot).
+    """
+    await uow.execute(
+        """
+        UPDATE gateway.deliveries released SET is_oldest = true
+        FROM (
+            SELECT DISTINCT ON (d.endpoint_id, d.object_id) d.id
+            FROM gateway.deliveries d
+            JOIN unnest(CAST(:endpoint_ids AS uuid[]), CAST(:object_ids AS uuid[]))
+                AS gone (endpoint_id, object_id)
+                ON d.endpoint_id = gone.endpoint_id AND d.object_id = gone.object_id
+            WHERE d.state = 'pending'
+            ORDER BY d.endpoint_id, d.object_id, d.seq
+        ) AS oldest
+        WHERE released.id = oldest.id AND NOT released.is_oldest
+        """,
+        {
+            "endpoint_ids": [claim.endpoint_id for claim in claims],
+            "object_ids": [claim.object_id for claim in claims],
         },
     )
 

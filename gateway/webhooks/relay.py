@@ -133,6 +133,10 @@ class Relay:
             await store.mark_delivered(uow, delivered, at=now)
         if retries:
             await store.mark_failed(uow, retries, at=now)
+        gone = [claim for claim, _ in delivered]
+        gone += [retry.claim for retry in retries if retry.next_attempt_at is None]
+        if gone:
+            await store.release_next(uow, gone)
         await self._record_health(uow, outcomes, now)
         for retry in retries:
             if retry.next_attempt_at is None:

@@ -5,7 +5,7 @@ Each statement is set-wise over one bounded batch. It must not touch delivery at
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,11 +53,16 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
-    """One event for one endpoint, due at once."""
+    """One event for one endpoint, due at once unless an older one of its object is pending."""
 
     id: UUID
     endpoint_id: UUID
     numbered: NumberedEvent
+
+    @property
+    def pair(self) -> tuple[UUID, UUID]:
+        """(endpoint, object): within it the order of events is kept."""
+        return self.endpoint_id, self.numbered.event.object_id
 
 
 async def take_unnumbered(uow: Uow, *, limit: int) -> list[EventRow]:
@@ -169,17 +174,45 @@ async def insert_numbered(uow: Uow, rows: Sequence[NumberedEvent]) -> None:
     )
 
 
+async def lock_pending(uow: Uow, pairs: Collection[tuple[UUID, UUID]]) -> set[tuple[UUID, UUID]]:
+    """Which (endpoint, object) pairs have something pending, which stays so until the commit.
+
+    A try that ends meanwhile waits for us, and then finds what we added behind it.
+    """
+    ordered = sorted(pairs)
+    result = await uow.execute(
+        """
+        SELECT d.endpoint_id, d.object_id FROM gateway.deliveries d
+        JOIN unnest(CAST(:endpoint_ids AS uuid[]), CAST(:object_ids AS uuid[]))
+            AS wanted (endpoint_id, object_id)
+            ON d.endpoint_id = wanted.endpoint_id AND d.object_id = wanted.object_id
+        WHERE d.state = 'pending'
+        ORDER BY d.id FOR SHARE OF d
+        """,
+        {
+            "endpoint_ids": [endpoint_id for endpoint_id, _ in ordered],
+            "object_ids": [object_id for _, object_id in ordered],
+        },
+    )
+    return {(row.endpoint_id, row.object_id) for row in result}
+
+
 async def insert_deliveries(uow: Uow, rows: Sequence[NewDelivery], *, at: datetime) -> None:
-    """Write one delivery per (endpoint, event), due now; an existing one stays as it is."""
+    """Write one delivery per (endpoint, event), in the order of their numbers."""
+    taken = await lock_pending(uow, {row.pair for row in rows})
+    are_oldest = []
+    for row in rows:
+        are_oldest.append(row.pair not in taken)
+        taken.add(row.pair)
     await uow.execute(
         """
         INSERT INTO gateway.deliveries (id, endpoint_id, brand, seq, event_id, object_id,
-            object_version, state, next_attempt_at, created_at)
+            object_version, is_oldest, state, next_attempt_at, created_at)
         SELECT batch.*, 'pending', :at, :at
         FROM unnest(CAST(:ids AS uuid[]), CAST(:endpoint_ids AS uuid[]),
             CAST(:brands AS text[]), CAST(:seqs AS bigint[]), CAST(:event_ids AS uuid[]),
-            CAST(:object_ids AS uuid[]), CAST(:versions AS integer[])) AS batch
-        ON CONFLICT (endpoint_id, event_id) DO NOTHING
+            CAST(:object_ids AS uuid[]), CAST(:versions AS integer[]),
+            CAST(:are_oldest AS boolean[])) AS batch
         """,
         {
             "at": at,
@@ -190,5 +223,6 @@ async def insert_deliveries(uow: Uow, rows: Sequence[NewDelivery], *, at: dateti
             "event_ids": [row.numbered.event.id for row in rows],
             "object_ids": [row.numbered.event.object_id for row in rows],
             "versions": [row.numbered.event.object_version for row in rows],
+            "are_oldest": are_oldest,
         },
     )

@@ -193,15 +193,18 @@ CREATE TABLE gateway.deliveries (
     first_attempt_at timestamptz,
     next_attempt_at timestamptz NOT NULL,
     claimed_until timestamptz,                 -- one try is in flight; past it, its process died
+    is_oldest boolean NOT NULL,                -- of the pending ones of (endpoint, object)
     last_status integer,
     last_error text,
     delivered_at timestamptz,
     created_at timestamptz NOT NULL,
     UNIQUE (endpoint_id, event_id)
 ) WITH (fillfactor = 80);
-CREATE INDEX deliveries_due ON gateway.deliveries (endpoint_id, next_attempt_at, seq)
-    WHERE state = 'pending';
 -- Per (endpoint, object) only the oldest undelivered event is tried.
+CREATE INDEX deliveries_due ON gateway.deliveries (endpoint_id, next_attempt_at, seq)
+    WHERE state = 'pending' AND is_oldest;
+CREATE UNIQUE INDEX deliveries_oldest ON gateway.deliveries (endpoint_id, object_id)
+    WHERE state = 'pending' AND is_oldest;
 CREATE INDEX deliveries_object ON gateway.deliveries (endpoint_id, object_id, seq)
     WHERE state = 'pending';
 

@@ -340,3 +340,34 @@ async def test_secret_under_another_key_stops_no_other_endpoint(
     await desk.number()
     await drain(desk, client)
     assert sorted(state for state, _ in await desk.deliveries()) == ["delivered", "pending"]
+
+
+async def test_order_holds_while_events_are_numbered_and_delivered_at_once(
+    desk: Desk, client: WebhookClient, receiver: Receiver
+) -> None:
+    """Few objects, many versions, two relays against the sequencer: nothing waits for ever."""
+    await desk.add_endpoint(receiver.url)
+    objects = [desk.ids.new_id() for _ in range(5)]
+    versions = 20
+    receiver.answer = lambda received: 503 if len(receiver.received) % 7 == 0 else 200
+
+    async def write() -> None:
+        for version in range(1, versions + 1):
+            for object_id in objects:
+                await desk.event(object_id=object_id, version=version)
+            await desk.number()
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        writing = group.create_task(write())
+        relays = [desk.relay(client), desk.relay(client)]
+        while not writing.done() or {s for s, _ in await desk.deliveries()} != {"delivered"}:
+            await asyncio.gather(*(relay.run_once() for relay in relays))
+            desk.clock.advance(5)
+    for object_id in objects:
+        seen = [
+            received.event["object_version"]
+            for received in receiver.received
+            if received.event["object"]["id"].endswith(object_id.hex)
+        ]
+        assert seen == sorted(seen)
+        assert set(seen) == set(range(1, versions + 1))

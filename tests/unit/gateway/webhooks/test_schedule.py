@@ -21,6 +21,7 @@ def claim(*, is_probe: bool = False) -> Claim:
     return Claim(
         delivery_id=UUID(int=2),
         endpoint_id=ENDPOINT,
+        object_id=UUID(int=4),
         event_id=UUID(int=3),
         attempts=0,
         first_attempt_at=None,
