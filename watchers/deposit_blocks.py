@@ -16,6 +16,7 @@ from config.logs import get_logger
 from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
+from watchers import store as chain_store
 from watchers.addresses import AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Spend, Transfer
 from watchers.deposits import (
@@ -153,7 +154,10 @@ async def settle_due(
     rows = await store.due(uow, network=network.name, height=height, final_below=final_below)
     deposits = await _locked(uow, [from_row(row) for row in rows])
     moved = 0
-    for deposit in _within_limit(deposits, network, height=height, final_below=final_below):
+    left_out = _over_limit(deposits, network, height=height, final_below=final_below)
+    if left_out:
+        await _tell_over_limit(uow, network, len(left_out), at=at)
+    for deposit in (item for item in deposits if item.id not in left_out):
         current = deposit
         while trigger := due_trigger(current, height=height, final_below=final_below):
             current = await apply(uow, network, current, trigger, at=at)
@@ -269,20 +273,28 @@ def _credited(deposit: DepositRow, stage: str) -> dict[str, Any]:
     }
 
 
-def _within_limit(
+def _over_limit(
     deposits: Sequence[DepositRow], network: Network, *, height: int, final_below: int
-) -> list[DepositRow]:
-    """More reversals in one step than allowed are left for people (CONTRACT 4, breaker)."""
-    dead = [
-        item
+) -> frozenset[UUID]:
+    """Reversals that wait for people, because too many are due at once (CONTRACT 4, breaker)."""
+    dead = frozenset(
+        item.id
         for item in deposits
         if due_trigger(item, height=height, final_below=final_below) is DepositTrigger.REVERSE
-    ]
-    if len(dead) <= network.reversed_per_step_max:
-        return list(deposits)
-    log.error("deposit.reversals_over_limit", network=network.name, count=len(dead))
-    left_out = {item.id for item in dead}
-    return [item for item in deposits if item.id not in left_out]
+    )
+    return dead if len(dead) > network.reversed_per_step_max else frozenset()
+
+
+async def _tell_over_limit(uow: Uow, network: Network, count: int, *, at: datetime) -> None:
+    log.error("deposit.reversals_over_limit", network=network.name, count=count)
+    await chain_store.raise_alarm(
+        uow,
+        alarm_id=network.ids.new_id(),
+        kind="reversals_over_limit",
+        network=network.name,
+        detail=f"{count} deposits would be reversed in one step; nothing was reversed",
+        at=at,
+    )
 
 
 async def _book_below_minimum(

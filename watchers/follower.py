@@ -21,7 +21,7 @@ from watchers.network import Network
 log = get_logger("watchers.follower")
 
 LEASE_SECONDS = 12.0  # a standby follows this long after the holder died; renewed every poll
-BLOCKS_PER_ROUND = 200  # then the lease is renewed and others of the loop get their turn
+BLOCKS_PER_ROUND = 100  # then the lease is renewed and others of the loop get their turn
 
 
 class Crash(Protocol):
@@ -338,7 +338,8 @@ class Follower:
         at = self._clock.now()
         name, ids = self._network.name, self._network.ids
         async with self._database.unit_of_work() as uow:
-            await store.stop(uow, network=name, reason=reason, at=at)
+            if not await store.stop(uow, network=name, reason=reason, at=at):
+                return
             await store.raise_alarm(
                 uow,
                 alarm_id=ids.new_id(),

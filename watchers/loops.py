@@ -4,8 +4,11 @@ Owns their pace and their supervision. Each loop may die at any line: the next r
 rows. Loops other than `FollowLoop` need no lease, because what they write is idempotent.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
 
 from config.chains import Family
 from config.clock import Clock, Waker
@@ -115,11 +118,11 @@ class FollowLoop:
         self._count(steps)
         if any(isinstance(step, Disconnected) for step in steps):
             await self._tell_reorg(steps)
+        await self._tell_health(height=_height_after(position, steps))
         if steps:
             return 0.0  # catch up before looking at anything else
         await self._follower.observe_mempool(position)
         await self._follower.reverse_absent(position)
-        await self._tell_health(position=position)
         return None
 
     async def _start_nonces(self) -> None:
@@ -165,14 +168,14 @@ class FollowLoop:
             )
 
     async def _tell_health(
-        self, *, position: Position | None = None, error: Exception | None = None
+        self, *, height: int | None = None, error: Exception | None = None
     ) -> None:
         tip = None if error is not None else await self._chain.reader.tip()
         seen = health.Observation(
             network=self._network.name,
             tip_height=None if tip is None else tip.height,
             tip_hash=None if tip is None else tip.hash,
-            height=None if position is None else position.height,
+            height=height,
             nodes_total=self._node_count,
             # One node set answers as one in this version; agreement is counted by `quorum`.
             nodes_agreeing=0 if error is not None else 1,
@@ -185,7 +188,20 @@ class FollowLoop:
             log.warning("network.degraded", network=self._network.name, error=seen.error)
 
     async def _give_up(self) -> None:
-        await self._follower.drop_lease()
+        """A lease that cannot be dropped runs out by itself."""
+        try:
+            async with asyncio.timeout(DROP_LEASE_TIMEOUT_SECONDS):
+                await self._follower.drop_lease()
+        except (TimeoutError, DBAPIError) as error:
+            log.warning("lease.kept", network=self._network.name, error=type(error).__name__)
+
+
+def _height_after(position: Position, steps: list[Step]) -> int | None:
+    """Where a round ended."""
+    if not steps:
+        return position.height
+    last = steps[-1]
+    return last.ref.height if isinstance(last, Connected) else last.height - 1
 
 
 class FeeLoop:

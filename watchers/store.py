@@ -116,13 +116,14 @@ async def share_cursor(uow: Uow, *, network: str) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
-async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> None:
-    """Stop following until a person clears the reason (D09)."""
-    await uow.execute(
+async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> bool:
+    """Stop following until a person clears the reason (D09); False when it was stopped before."""
+    result = await uow.execute(
         "UPDATE chain.cursors SET stopped_reason = :reason, updated_at = :at "
-        "WHERE network = :network",
+        "WHERE network = :network AND stopped_reason IS NULL",
         {"network": network, "reason": reason, "at": at},
     )
+    return result.rowcount == 1
 
 
 async def connect_block(

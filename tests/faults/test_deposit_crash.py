@@ -14,6 +14,7 @@ from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.simchain import SimUtxo, SimUtxoReader, sim_utxo, utxo_chain
 from tests.support.watching import Watch, watching
+from watchers.follower import Crash
 
 pytestmark = pytest.mark.postgres
 
@@ -57,12 +58,12 @@ class Bench:
         self.sim, self.watch = sim, watch
         self.address = ""
 
-    def restarted(self, crash: Callable[[str], None]) -> None:
+    def restarted(self, crash: Crash) -> None:
         """A new process: same holder name, fresh reader, nothing remembered."""
         chain = utxo_chain(self.sim, reader=SimUtxoReader(self.sim))
         self.watch.follower = self.watch.new_follower("first", chain=chain, crash=crash)
 
-    async def follow_through(self, crash: Callable[[str], None]) -> None:
+    async def follow_through(self, crash: Crash) -> None:
         """Follow, restarted after each death, until it comes to rest."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:

@@ -352,3 +352,20 @@ async def test_an_orphaned_inflow_is_reversed_and_booked_again_when_it_returns(
     await utxo.watch.follow()
     assert await utxo.watch.books() == {CUSTODY: HALF, "suspense:btc:BTC": HALF}
     await utxo.watch.audit()
+
+
+async def test_more_reversals_than_allowed_in_one_step_wait_for_people(utxo: UtxoBench) -> None:
+    """21 deposits of one tx are double-spent: the limit is 20, so none is reversed."""
+    anna = await utxo.watch.address("anna")
+    txid = utxo.sim.pay([(anna.address, HALF + number) for number in range(21)])
+    utxo.sim.mine()
+    await utxo.watch.follow()
+    utxo.sim.rewind(1)
+    utxo.sim.conflict(txid)
+    utxo.sim.mine(4)
+    await utxo.watch.follow()
+    assert {item.state for item in await utxo.watch.deposits()} == {"orphaned"}
+    async with utxo.watch.as_watcher.unit_of_work() as uow:
+        alarms = (await uow.execute("SELECT kind FROM gateway.alarms")).scalars().all()
+    assert alarms == ["reversals_over_limit"]
+    await utxo.watch.audit()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conformance.conftest import REAL, open_world
+from tests.conformance.conftest import REAL_BACKENDS, open_world
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.watching import Watch, watching
@@ -25,7 +25,7 @@ async def pay_players(world: World, watch: Watch, names: list[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("backend", REAL)
+@pytest.mark.parametrize("backend", REAL_BACKENDS)
 async def test_d02_d04_d16_deposits_survive_a_reorg_with_one_credit_each(
     backend: str,
     request: pytest.FixtureRequest,
@@ -64,7 +64,7 @@ async def test_d02_d04_d16_deposits_survive_a_reorg_with_one_credit_each(
         await watch.audit()
 
 
-@pytest.mark.parametrize("backend", REAL)
+@pytest.mark.parametrize("backend", REAL_BACKENDS)
 async def test_d08_a_reorg_while_the_watcher_was_down(
     backend: str,
     request: pytest.FixtureRequest,
