@@ -57,6 +57,7 @@ class Relay:
 
     async def run(self) -> None:
         """Deliver until cancelled; tries in flight are cancelled too, their claims run out."""
+        self._in_flight.clear()  # tries that an earlier run was cancelled with never counted down
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record_forever())
             while True:

@@ -1,7 +1,10 @@
 """Which webhook URLs and addresses are refused (CONTRACT 6, A34)."""
 
+import socket
+
 import pytest
 
+from gateway.webhooks.connector import guarded_socket
 from gateway.webhooks.errors import TargetRefused
 from gateway.webhooks.targets import check_address, check_url
 
@@ -107,3 +110,20 @@ def test_a34_address_that_is_not_public_is_refused_at_connect_time(address: str)
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111"])
 def test_public_address_passes(address: str) -> None:
     check_address(address)
+
+
+@pytest.mark.parametrize(
+    ("family", "sockaddr"),
+    [(socket.AF_INET, ("10.0.0.1", 443)), (socket.AF_INET6, ("::1", 443, 0, 0))],
+)
+def test_a34_no_socket_is_made_for_an_address_that_is_not_public(
+    family: socket.AddressFamily, sockaddr: tuple[str, int]
+) -> None:
+    with pytest.raises(PermissionError):
+        guarded_socket((family, socket.SOCK_STREAM, 0, "", sockaddr))
+
+
+def test_socket_for_a_public_address_is_made() -> None:
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 443))
+    with guarded_socket(address) as made:
+        assert not made.getblocking()
