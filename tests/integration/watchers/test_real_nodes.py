@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.conformance.conftest import REAL_BACKENDS, open_world
+from gateway.sandbox.nodes import Bitcoind
+from tests.conformance.conftest import REAL_BACKENDS, chain_of, open_world
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.watching import Watch, watching
@@ -94,3 +95,56 @@ async def test_d08_a_reorg_while_the_watcher_was_down(
         assert deposit.state == "final"
         assert states[states.index("orphaned") :] == ["orphaned", "provisional", "final"]
         await watch.audit()
+
+
+async def test_d06_d07_invalidate_and_reconsider_end_as_if_one_branch_existed(
+    bitcoind: Bitcoind, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> None:
+    chain = chain_of("btc", bitcoind.url)
+    async with watching(chain, test_database, clock=clock, ids=ids) as watch:
+        watch.start_height = None
+        watch.follower = watch.new_follower("first")
+        await watch.follow()
+        anna = await watch.address("anna")
+        await bitcoind.send(anna.address, "0.5")
+        await bitcoind.mine()
+        await watch.follow()
+        branch_a = await bitcoind.invalidate(1)
+        await bitcoind.mine_exactly([])
+        await watch.follow()
+        assert (await watch.deposit()).state == "orphaned"
+
+        branch_b = str(await bitcoind.rpc("getbestblockhash"))
+        await bitcoind.rpc("invalidateblock", branch_b)
+        await bitcoind.reconsider(branch_a)
+        await bitcoind.mine(2)
+        await watch.follow()
+        deposit = await watch.deposit()
+        assert (deposit.state, deposit.block_hash) == ("final", branch_a)
+        assert (await watch.books())["brand:acme:clearing:btc:BTC"] == 50_000_000
+        await watch.audit()
+        await bitcoind.reconsider(branch_b)
+    await chain.close()
+
+
+async def test_d04_a_double_spend_on_bitcoind_reverses_the_credit(
+    bitcoind: Bitcoind, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> None:
+    chain = chain_of("btc", bitcoind.url)
+    async with watching(chain, test_database, clock=clock, ids=ids) as watch:
+        watch.start_height = None
+        watch.follower = watch.new_follower("first")
+        await watch.follow()
+        anna = await watch.address("anna")
+        txid = await bitcoind.send(anna.address, "0.5")
+        await bitcoind.mine()
+        await watch.follow()
+        assert (await watch.deposit()).state == "provisional"
+
+        await bitcoind.double_spend(txid, depth=1)
+        await bitcoind.mine(3)
+        await watch.follow()
+        assert (await watch.deposit()).state == "reversed"
+        assert await watch.books() == {}
+        await watch.audit()
+    await chain.close()
