@@ -1,0 +1,72 @@
+"""The state changes that CONTRACT 4 and 5 allow, written down from their tables by hand.
+
+Not imported from the code under test: a row that the code's own table allows by mistake is found.
+"""
+
+_BEFORE_SIGNING = (
+    "reserved screening on_hold pending_approval queued waiting_liquidity planned".split()
+)
+_COUNTED = "provisional final on_hold below_minimum unsupported rejected".split()
+
+_DEPOSIT = {
+    # from, then every state it may reach (CONTRACT 4); "" is the first sight
+    "": ["detected", "pending"],
+    "detected": ["pending", "replaced", "dropped"],
+    "dropped": ["pending"],
+    "replaced": ["pending"],
+    "pending": [
+        "below_minimum", "unsupported", "on_hold", "provisional", "final", "detected",
+    ],
+    "provisional": ["on_hold", "final", "orphaned"],
+    "final": ["orphaned"],
+    "on_hold": ["final", "rejected", "orphaned"],
+    "below_minimum": ["rejected", "orphaned"],
+    "unsupported": ["rejected", "orphaned"],
+    "rejected": ["refunding", "orphaned"],
+    "refunding": ["refunded"],
+    "refunded": [],
+    "orphaned": [*_COUNTED, "reversed"],
+    "reversed": ["pending"],
+}  # fmt: skip
+
+_WITHDRAWAL = {
+    "": ["received"],
+    "received": ["rejected", "reserved", "waiting_liquidity"],
+    "reserved": ["screening", "on_hold", "pending_approval", "queued"],
+    "screening": ["on_hold", "pending_approval", "queued"],
+    "on_hold": ["queued", "waiting_liquidity", "pending_approval"],
+    "pending_approval": ["queued", "on_hold"],
+    "queued": ["waiting_liquidity", "planned", "on_hold"],
+    "waiting_liquidity": ["reserved", "queued", "on_hold"],
+    "planned": ["signed", "on_hold", "queued"],
+    "signed": ["broadcasting", "cancelling"],
+    "broadcasting": ["sent", "uncertain", "cancelling"],
+    "uncertain": ["sent", "confirming", "on_hold", "cancelling"],
+    "sent": ["confirming", "on_hold", "cancelling"],
+    "confirming": ["sent", "completed", "failed"],
+    "completed": ["sent"],
+    "cancelling": ["cancelled", "completed"],
+    "rejected": [],
+    "cancelled": [],
+    "failed": [],
+    "declined": [],
+    "expired": [],
+}
+
+_GIVEN_UP = ("declined", "expired", "cancelled")
+
+# The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
+SPECIAL_EVENTS = {
+    "deposit:pending>detected": "deposit.orphaned",
+    "deposit:on_hold>final": "deposit.released",
+    "withdrawal:completed>sent": "withdrawal.reopened",
+    **{f"deposit:orphaned>{state}": "deposit.restored" for state in _COUNTED},
+}
+
+
+def allowed() -> list[str]:
+    """Every legal change as `kind:from>to`; the first row of an object has no `from`."""
+    deposit = [f"deposit:{a}>{b}" for a, reached in _DEPOSIT.items() for b in reached]
+    withdrawal = [f"withdrawal:{a}>{b}" for a, reached in _WITHDRAWAL.items() for b in reached]
+    withdrawal += [f"withdrawal:{a}>{b}" for a in _BEFORE_SIGNING for b in _GIVEN_UP]
+    return deposit + withdrawal
