@@ -300,6 +300,20 @@ async def raise_alarm(
     )
 
 
+async def clear_resumed(uow: Uow, *, kind: str, at: datetime) -> int:
+    """Close the alarms of endpoints that are not paused any more (a person resumed them)."""
+    result = await uow.execute(
+        """
+        UPDATE gateway.alarms SET cleared_at = :at
+        WHERE kind = :kind AND cleared_at IS NULL AND NOT EXISTS (
+            SELECT 1 FROM gateway.webhook_endpoints e
+            WHERE e.id = object_id AND e.state = 'paused')
+        """,
+        {"kind": kind, "at": at},
+    )
+    return result.rowcount
+
+
 async def clear_alarm(uow: Uow, *, kind: str, object_id: UUID, at: datetime) -> None:
     """Close the open alarm of this kind and object, if there is one."""
     await uow.execute(

@@ -23,6 +23,7 @@ from gateway.webhooks.secrets import SealingKey
 
 FAN_OUT = 16  # tries at once per endpoint: a slow receiver fills its own places only (P34)
 TRIES_MAX = 256  # tries at once in this process
+ALARM_CHECK_SECONDS = 10.0  # how late an alarm ends that a person made void
 ALARM_PARKED = "webhook_parked"
 ALARM_PAUSED = "webhook_endpoint_paused"
 
@@ -52,6 +53,7 @@ class Relay:
         self._schedule = schedule
         self._livemode = livemode
         self._waker = waker
+        self._check_alarms_at_seconds = 0.0
         self._in_flight: Counter[UUID] = Counter()  # by endpoint id
         self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue(maxsize=TRIES_MAX)
 
@@ -98,7 +100,14 @@ class Relay:
         probes = await store.claim_probes(
             uow, at=now, claimed_until=until, total=max(0, total - len(due))
         )
+        await self._check_alarms(uow, now)
         return [*due, *probes]
+
+    async def _check_alarms(self, uow: Uow, now: datetime) -> None:
+        monotonic_seconds = self._clock.monotonic_seconds()
+        if monotonic_seconds >= self._check_alarms_at_seconds:
+            self._check_alarms_at_seconds = monotonic_seconds + ALARM_CHECK_SECONDS
+            await store.clear_resumed(uow, kind=ALARM_PAUSED, at=now)
 
     async def _try(self, claim: Claim) -> None:
         try:

@@ -371,3 +371,42 @@ async def test_order_holds_while_events_are_numbered_and_delivered_at_once(
         ]
         assert seen == sorted(seen)
         assert set(seen) == set(range(1, versions + 1))
+
+
+@pytest.mark.parametrize("state", ["active", "deleted"])
+async def test_alarm_of_a_pause_ends_when_a_person_ends_the_pause(
+    desk: Desk, client: WebhookClient, receiver: Receiver, state: str
+) -> None:
+    endpoint = await desk.add_endpoint(receiver.url)
+    receiver.answer = lambda received: 500
+    for _ in range(20):
+        await desk.event()
+    await desk.number()
+    await drain(desk, client)
+    open_alarms = "SELECT kind FROM gateway.alarms WHERE cleared_at IS NULL"
+    assert await desk.rows(open_alarms) == [("webhook_endpoint_paused",)]
+    await desk.rows(
+        "UPDATE gateway.webhook_endpoints SET state = :state, failures_in_a_row = 0, "
+        "next_probe_at = NULL WHERE id = :id RETURNING 1",
+        id=endpoint,
+        state=state,
+    )
+    await desk.relay(client).run_once()
+    assert await desk.rows(open_alarms) == []
+
+
+async def test_deleted_endpoint_gets_nothing_more(
+    desk: Desk, client: WebhookClient, receiver: Receiver
+) -> None:
+    endpoint = await desk.add_endpoint(receiver.url)
+    await desk.event()
+    await desk.number()
+    await desk.rows(
+        "UPDATE gateway.webhook_endpoints SET state = 'deleted' WHERE id = :id RETURNING 1",
+        id=endpoint,
+    )
+    await desk.event()
+    await desk.number()
+    assert await drain(desk, client) == 0
+    assert receiver.received == []
+    assert await desk.deliveries() == [("pending", 0)]
