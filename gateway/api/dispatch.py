@@ -33,6 +33,7 @@ from gateway.errors import (
     Unauthenticated,
     Unavailable,
 )
+from ledger import lifecycle
 
 BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
 BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
@@ -68,7 +69,7 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
         query = _query(endpoint, request)
         raw_body, body = _body(endpoint, raw.body)
         prepared = await endpoint.prepare(services, body) if endpoint.prepare else None
-        brand = _brand(caller, query)
+        brand = _brand(caller, query, services)
 
         async def work(uow: Uow) -> web.Response:
             call = Call(
@@ -144,6 +145,7 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response:
     if not endpoint.is_write:
         return _response(endpoint, _answer(await endpoint.handler(call)))
     await _use_nonce(call)
+    await lifecycle.set_actor(call.uow, call.principal.person or call.principal.key_id)
     if key is None:
         return _response(endpoint, _answer(await endpoint.handler(call)))
     scope = call.principal.brand or call.principal.key_id
@@ -206,12 +208,14 @@ def _check_scope(endpoint: Endpoint, caller: SignedCall) -> None:
         raise Forbidden("missing_role", f"The person needs one of: {names}.")
 
 
-def _brand(caller: SignedCall, query: BrandQuery) -> str:
+def _brand(caller: SignedCall, query: BrandQuery, services: Services) -> str:
     """What the unit of work sees: a client its own brand, others the one they named, or all."""
     own, asked = caller.principal.brand, query.brand
-    if own is None:
-        return asked if asked is not None else ALL_BRANDS
-    if asked is not None and asked != own:
+    if own is None and asked is None:
+        return ALL_BRANDS
+    if own is None and asked in services.registry.settings.brands:
+        return str(asked)
+    if own is None or asked not in (None, own):
         raise NotFound
     return own
 
@@ -225,8 +229,6 @@ def _query(endpoint: Endpoint, request: web.Request) -> BrandQuery:
     query = _validated(model, dict(request.query), code="invalid_query")
     if not isinstance(query, BrandQuery):
         raise TypeError(f"{endpoint.path}: its query model is not a BrandQuery")
-    if query.brand == ALL_BRANDS:
-        raise NotFound  # the wildcard of row-level security is no brand
     return query
 
 

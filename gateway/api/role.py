@@ -39,6 +39,7 @@ from watchers.registry import build_codec
 
 log = get_logger("gateway.api")
 
+LINGERING_SECONDS = 2.0  # after an early answer; with the slow body's limit still below 15 s (A25)
 SHUTDOWN_SECONDS = 10.0  # handlers that run may finish; the rest is cut off
 MODULES = (
     networks,
@@ -99,6 +100,7 @@ class ApiServer:
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=IDLE_SECONDS_MAX,
+            lingering_time=LINGERING_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
         )
         self.port = 0

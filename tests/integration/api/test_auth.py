@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+from gateway.api.role import endpoints
+from gateway.auth import PrincipalKind
 from gateway.client import Reply, SignedRequest
 from tests.support.api import ApiHouse, problem, vector_key
 from tests.support.clock import ManualClock
@@ -191,3 +193,20 @@ async def test_rate_limits_answer_429_with_the_wait(house: ApiHouse) -> None:
     assert (first.status, second.status, other.status) == (200, 429, 200)
     assert second.headers["Retry-After"] == "2"
     assert json.loads(second.body)["retryable"] is True
+
+
+async def test_a28_every_call_needs_a_signature_and_its_scope(house: ApiHouse) -> None:
+    """All endpoints of the table; the scope is checked before path, query and body are read."""
+    await house.add_key("bare", kind="operator", brand=None, scopes=())
+    await house.add_key("bare-client", scopes=())
+    for item in endpoints():
+        path = item.path.replace("{", "").replace("}", "")
+        key = "bare" if PrincipalKind.OPERATOR in item.kinds else "bare-client"
+        unsigned = SignedRequest(
+            method=item.method, target=path, headers={"Host": "cage.test"}, body=b""
+        )
+        async with house.client(key) as client:
+            assert (await client.send(unsigned)).status == 401, path
+            reply = await client.request(item.method, path)
+        if item.scopes:
+            assert reply.status == 403, path

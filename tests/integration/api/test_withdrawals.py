@@ -1,10 +1,12 @@
 """Ordering a payout: rules, reservation, cancel (CONTRACT 1 and 5)."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
 
+from gateway.api.wire import WireContext, render_object
 from ledger import balances, journal
 from ledger.accounts import AccountKind, clearing, custody
 from ledger.errors import InsufficientFunds
@@ -37,6 +39,18 @@ async def test_each_state_has_its_own_event_with_the_snapshot(house: ApiHouse) -
         ("withdrawal.reserved", 2, "received"),
         ("withdrawal.queued", 3, "reserved"),
     ]
+
+
+async def test_an_events_object_is_the_object_as_the_api_shows_it(house: ApiHouse) -> None:
+    """Webhooks render the stored snapshot: it must not differ from the answer."""
+    made = (await house.withdraw(amount="0.25", metadata={"table": "7"})).json()
+    [event] = await house.rows(
+        "SELECT snapshot FROM ledger.events WHERE type = 'withdrawal.waiting_liquidity'"
+    )
+    snapshot = event["snapshot"]
+    fields = json.loads(snapshot) if isinstance(snapshot, str) else snapshot
+    context = WireContext(assets=house.registry.assets, livemode=False)
+    assert render_object("withdrawal", fields, context=context) == made
 
 
 async def test_the_signed_bytes_are_kept_as_received(house: ApiHouse) -> None:

@@ -17,7 +17,7 @@ BEFORE_SIGNING = (
     State.PLANNED,
 )
 
-LEGAL = {
+LEGAL: dict[tuple[State, Trigger], State] = {
     (State.RECEIVED, Trigger.REFUSE): State.REJECTED,
     (State.RECEIVED, Trigger.RESERVE): State.RESERVED,
     (State.WAITING_LIQUIDITY, Trigger.RESERVE): State.RESERVED,
