@@ -74,7 +74,7 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
         rows = await store.open_probes(uow, network=network.name, limit=PROBES_PER_ROUND)
     for row in rows:
         try:
-            held = await reconcile_chain.holdings_at(database, chain, network)
+            held = await reconcile_chain.holdings_at(database, chain, network, clock=clock)
             state, answer = ProbeState.ANSWERED, _answer(held)
         except NodeError as error:
             state, answer = ProbeState.FAILED, {"error": redact_text(str(error))}

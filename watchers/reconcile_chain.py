@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from config.chains import Family
+from config.clock import Clock
 from config.database import Database, Uow
 from ledger import reconcile
 from watchers import addresses, coins, deposit_store, inflows, outgoing, store
@@ -22,7 +23,8 @@ from watchers.inflows import custody_account
 from watchers.network import Network
 from watchers.outgoing import OutgoingRow
 
-READ_TRIES_MAX = 5  # a tip that moves during the read: read again
+READ_TRIES_MAX = 8  # a tip that moves, or a commit between two reads: look again
+RETRY_SECONDS = 0.5  # the follower reaches a new tip within its poll interval
 KEYS_PER_CALL = 200  # account chains: addresses per holdings call
 
 _ROLES = (AddressRole.HOT, AddressRole.CHANGE, AddressRole.GAS, AddressRole.DEPOSIT)
@@ -68,25 +70,41 @@ class _Books:
     open_coins: tuple[CoinRow, ...]
 
 
-async def holdings_at(database: Database, chain: Chain, network: Network) -> Holdings:
-    """Compare at the follower's block. Raises NodeUnavailable when the tip never stands still."""
-    for _ in range(READ_TRIES_MAX):
-        async with database.unit_of_work() as uow:
-            found = await _read_books(uow, network)
+async def holdings_at(
+    database: Database, chain: Chain, network: Network, *, clock: Clock | None = None
+) -> Holdings:
+    """Compare at the follower's block; with a clock, look again after a pause.
+
+    A settlement that commits between two reads looks like a break for a moment: only one that
+    stays is reported. Raises NodeUnavailable when the tip never stands still.
+    """
+    found: Holdings | None = None
+    for attempt in range(READ_TRIES_MAX):
+        if attempt and clock is not None:
+            await clock.sleep(RETRY_SECONDS)
         try:
-            held = await _read_chain(chain.reader, network, found)
+            found = await _compare(database, chain, network)
         except TipMoved:
             continue
-        return Holdings(
-            network=network.name,
-            height=found.height,
-            block_hash=found.block_hash,
-            chain=held,
-            books=found.books,
-            unposted=found.unposted,
-            unsettled=found.unsettled,
-        )
-    raise NodeUnavailable(f"{network.name}: the tip moved during every read")
+        if not found.breaks:
+            return found
+    if found is None:
+        raise NodeUnavailable(f"{network.name}: the tip moved during every read")
+    return found
+
+
+async def _compare(database: Database, chain: Chain, network: Network) -> Holdings:
+    async with database.unit_of_work() as uow:
+        found = await _read_books(uow, network)
+    return Holdings(
+        network=network.name,
+        height=found.height,
+        block_hash=found.block_hash,
+        chain=await _read_chain(chain.reader, network, found),
+        books=found.books,
+        unposted=found.unposted,
+        unsettled=found.unsettled,
+    )
 
 
 async def _read_books(uow: Uow, network: Network) -> _Books:

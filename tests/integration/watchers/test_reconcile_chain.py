@@ -1,0 +1,70 @@
+"""Books against chain at a block: what is explained is no break, what is not is one."""
+
+import pytest
+
+from ledger import journal
+from ledger.accounts import capital, custody
+from ledger.journal import Posting, credit, debit
+from tests.integration.watchers.conftest import UtxoBench
+from watchers import reconcile_chain
+
+pytestmark = pytest.mark.postgres
+
+HALF = 50_000_000
+CUSTODY = "custody:btc/hot:btc:BTC"
+
+
+async def test_a_deposit_that_is_mined_and_not_posted_explains_the_difference(
+    utxo: UtxoBench,
+) -> None:
+    anna = await utxo.watch.address("anna")
+    utxo.sim.pay([(anna.address, 4 * HALF)])
+    utxo.sim.mine()
+    await utxo.watch.follow()
+    held = await reconcile_chain.holdings_at(
+        utxo.watch.as_watcher, utxo.watch.chain, utxo.watch.network
+    )
+    assert (held.chain, held.books) == ({CUSTODY: 4 * HALF}, {})
+    assert held.unposted == {CUSTODY: 4 * HALF}
+    assert held.breaks == {}
+
+
+async def test_books_that_claim_more_than_the_chain_holds_are_a_break(utxo: UtxoBench) -> None:
+    anna = await utxo.watch.address("anna")
+    utxo.sim.pay([(anna.address, HALF)])
+    utxo.sim.mine(3)
+    await utxo.watch.follow()
+    posting = Posting(
+        reference="wrong:1",
+        kind="test",
+        entries=(
+            debit(custody("btc", "hot", "btc:BTC"), 7),
+            credit(capital("btc:BTC"), 7),
+        ),
+    )
+    async with utxo.watch.as_watcher.unit_of_work() as uow:
+        await journal.post(
+            uow, posting, posting_id=utxo.watch.ids.new_id(), at=utxo.watch.clock.now()
+        )
+    held = await reconcile_chain.holdings_at(
+        utxo.watch.as_watcher, utxo.watch.chain, utxo.watch.network
+    )
+    assert held.breaks == {CUSTODY: -7}
+
+
+async def test_the_effect_of_an_orphaned_block_is_not_in_the_book_of_the_new_chain(
+    utxo: UtxoBench,
+) -> None:
+    anna = await utxo.watch.address("anna")
+    utxo.sim.pay([(anna.address, HALF)])
+    utxo.sim.mine(1)
+    await utxo.watch.follow()
+    utxo.sim.rewind(1)
+    utxo.sim.mine_exactly([])
+    await utxo.watch.follow()
+    held = await reconcile_chain.holdings_at(
+        utxo.watch.as_watcher, utxo.watch.chain, utxo.watch.network
+    )
+    assert (await utxo.watch.books())[CUSTODY] == HALF
+    assert (held.books.get(CUSTODY, 0), held.chain.get(CUSTODY, 0)) == (0, 0)
+    assert held.breaks == {}
