@@ -41,7 +41,7 @@ from watchers import addresses
 from watchers.addresses import AddressRole, PoolBranch
 from watchers.registry import build_codec
 
-AUTHORITY = "cage.test"
+AUTHORITY = "cage.test:8080"
 TOKEN = "0x00000000000000000000000000000000000c0de1"
 POOL_ROWS = 6
 BRANDS = {"acme": 1, "bravo": 2}

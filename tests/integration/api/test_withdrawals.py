@@ -67,7 +67,7 @@ async def test_the_signed_bytes_are_kept_as_received(house: ApiHouse) -> None:
     assert row["signature_input"] == signed.headers["Signature-Input"]
     assert (row["method"], row["authority"], row["path"], row["query"]) == (
         "POST",
-        "cage.test",
+        "cage.test:8080",
         "/v1/withdrawals",
         "?",
     )
