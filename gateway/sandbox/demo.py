@@ -26,6 +26,7 @@ from gateway.sandbox import pam_process, story
 from gateway.sandbox.demo_config import BRANDS, DemoPorts
 from gateway.sandbox.demo_store import forge_address
 from gateway.sandbox.deployment import Deployment, DeploymentFailed, Principal
+from gateway.sandbox.http import is_up
 from gateway.sandbox.narration import Narration, print_summary
 from gateway.sandbox.nodes import NodeFailed, free_port
 from gateway.sandbox.provision import provision
@@ -143,7 +144,7 @@ async def _until_ready(deployment: Deployment, clock: Clock) -> None:
         if deployment.has_died():
             break
         if (
-            await pam_process.is_up(f"{deployment.api_url}/health/live")
+            await is_up(f"{deployment.api_url}/health/live")
             and (deployment.vault_folder / "admin.sock").exists()
         ):
             return

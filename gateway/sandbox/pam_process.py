@@ -1,4 +1,4 @@
-"""The sample PAM as a process of the demo, and the unsigned GETs that the demo asks.
+"""The sample PAM as a process of the demo.
 
 Owns the process and its secret file. It must not look into events: the PAM does, by the public
 library of Standard Webhooks.
@@ -6,15 +6,14 @@ library of Standard Webhooks.
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+from gateway.sandbox.http import get_json
 
 STOP_TIMEOUT_SECONDS = 10.0
-GET_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,19 +74,3 @@ def _empty_file(folder: Path) -> Path:
     file = folder / "secrets"
     file.touch(mode=0o600)
     return file
-
-
-async def get_json(url: str) -> Any:
-    """The JSON answer of an unsigned GET on loopback. Raises aiohttp.ClientError."""
-    timeout = aiohttp.ClientTimeout(total=GET_TIMEOUT_SECONDS)
-    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-        response.raise_for_status()
-        return await response.json()
-
-
-async def is_up(url: str) -> bool:
-    """Whether a GET is answered with 2xx."""
-    with suppress(aiohttp.ClientError, TimeoutError, OSError):
-        await get_json(url)
-        return True
-    return False
