@@ -20,7 +20,7 @@ from watchers.network import Network
 
 log = get_logger("watchers.follower")
 
-LEASE_SECONDS = 12.0  # a standby follows this long after the holder died; renewed every poll
+LEASE_SECONDS = 10.0  # how long a killed holder is waited for; renewed by every round, fenced
 BLOCKS_PER_ROUND = 100  # then the lease is renewed and others of the loop get their turn
 
 

@@ -100,6 +100,7 @@ async def append_network_event(
     at: datetime,
 ) -> None:
     """An event of the operator's stream about a network."""
+    version = await store.next_event_version(uow, network=network, at=at)
     await outbox.append(
         uow,
         event_id=event_id,
@@ -107,9 +108,15 @@ async def append_network_event(
         type=type,
         object_kind="network",
         object_id=network_object_id(network),
-        object_version=await store.next_event_version(uow, network=network, at=at),
+        object_version=version,
         previous_state=None,
-        snapshot={"network": network, **detail},
+        snapshot={
+            "id": network,
+            "version": version,
+            "brand": "operator",
+            "network": network,
+            **detail,
+        },
         at=at,
     )
 
