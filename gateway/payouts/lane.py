@@ -6,6 +6,7 @@ is down delays its steps only; another instance with the lease stops this one (P
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
@@ -66,10 +67,10 @@ class PayoutLane:
 
     async def cycle(self) -> None:
         """Every step once: what is furthest along goes first, so that balances are free early."""
-        if not self._has_reported:
-            await recovery.report(self._lane)
-            self._has_reported = True
         try:
+            if not self._has_reported:
+                await self._step("recover", partial(recovery.report, self._lane))
+                self._has_reported = True
             await self._step("settle", self._settlement.run)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("liquidity", self._liquidity.run)
