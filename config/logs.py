@@ -67,6 +67,15 @@ def redact(value: object, *, depth: int = 0) -> object:
     return redact_text(str(value))
 
 
+_NAME = "logger_name"  # structlog keeps the word `logger` for itself until the line is written
+
+
+def _name_logger(_logger: Any, _method: str, event: Any) -> Any:
+    if _NAME in event:
+        event["logger"] = event.pop(_NAME)
+    return event
+
+
 def _redact_event(_logger: Any, _method: str, event: Any) -> Any:
     return redact(dict(event))
 
@@ -75,6 +84,7 @@ def _processors() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        _name_logger,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redact_event,
@@ -109,5 +119,7 @@ def configure_logs(*, level: str = "info", stream: TextIO | None = None) -> None
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose lines carry `logger=name`. Events are fixed names, values are fields."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger().bind(logger=name)
+    # Lazy: modules make their logger at import, before `configure_logs` has run. A `bind()` here
+    # would freeze the library's defaults, without redaction, for the life of the process.
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**{_NAME: name})
     return logger

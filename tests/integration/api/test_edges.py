@@ -2,9 +2,14 @@
 
 import asyncio
 import gzip
+import io
 import json
+import logging
 from dataclasses import replace
 
+import structlog
+
+from config.logs import configure_logs
 from tests.support.api import ApiHouse, problem
 
 HEAD = b"POST /v1/withdrawals HTTP/1.1\r\nHost: cage.test\r\n"
@@ -127,3 +132,43 @@ async def test_unsigned_calls_are_the_four_of_the_contract(house: ApiHouse) -> N
     assert b" 200 " in await raw(house, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b" 200 " in await raw(house, b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b" 401 " in await raw(house, b"GET /v1/assets HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+async def test_a38_secrets_and_signatures_stand_in_no_log(house: ApiHouse) -> None:
+    """Everything that an API process logs, a failure with its trace included."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(level="debug", stream=stream)
+    try:
+        async with house.client() as client:
+            signed = client.signer.sign(
+                "POST", "/v1/webhook_endpoints", body=b'{"url":"https://acme.example/hook"}'
+            )
+            made = await client.send(signed)
+            await house.rows("ALTER TABLE gateway.webhook_endpoints RENAME TO elsewhere")
+            failed = await client.request(
+                "POST", "/v1/webhook_endpoints", body={"url": "https://acme.example/two"}
+            )
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level
+    text = stream.getvalue()
+    assert (made.status, failed.status) == (201, 500)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {"http.request", "api.failed"} <= {line["event"] for line in lines}
+    for canary in (made.json()["secret"], signed.headers["Signature"].split(":")[1]):
+        assert canary not in text
+
+
+async def test_a37_control_characters_in_a_request_forge_no_log_line(house: ApiHouse) -> None:
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(level="debug", stream=stream)
+    try:
+        await raw(house, b'GET /v1/"}\x1b[31m{"event":"forged" HTTP/1.1\r\nHost: x\r\n\r\n')
+        await raw(house, b'GET /v1/%0a%0d{"event":"forged"} HTTP/1.1\r\nHost: x\r\n\r\n')
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level
+    events = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert "forged" not in events

@@ -111,3 +111,22 @@ def test_a_line_names_its_logger_level_and_utc_time(lines: io.StringIO) -> None:
     event = json.loads(lines.getvalue())
     assert (event["logger"], event["level"], event["height"]) == ("watchers.follower", "info", 1)
     assert event["timestamp"].endswith("Z")
+
+
+def test_a38_a_logger_made_before_the_configuration_obeys_it() -> None:
+    """Modules make their logger at import: a frozen one would write without redaction."""
+    early = get_logger("early")
+    stream, root = io.StringIO(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(stream=stream)
+    try:
+        early.info("thing.done", password="hunter2")
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["logger"], line["password"]) == (
+        "thing.done",
+        "early",
+        "[redacted]",
+    )
