@@ -77,7 +77,8 @@ PLANTS = {
     "a deposit credited again": (
         "WITH d AS (SELECT * FROM ledger.postings WHERE kind = 'deposit_provisional' LIMIT 1), "
         "p AS (INSERT INTO ledger.postings (id, booked_at, reference, kind) "
-        "SELECT gen_random_uuid(), booked_at, replace(reference, ':provisional', ':clearing'), kind FROM d RETURNING id) "
+        "SELECT gen_random_uuid(), booked_at, replace(reference, ':provisional', ':clearing'), "
+        "kind FROM d RETURNING id) "
         + ENTRY
         + "p.id, e.line, e.booked_at, e.account_id, e.asset, e.side, e.amount "
         "FROM d JOIN ledger.entries e ON e.posting_id = d.id CROSS JOIN p",
