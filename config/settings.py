@@ -259,8 +259,8 @@ class BandSettings(Section):
 class AddressPoolSettings(Section):
     """How many verified addresses to keep ready per brand and network."""
 
-    low: int = Field(default=200, ge=1)
-    high: int = Field(default=400, ge=1)
+    low: int = Field(default=1000, ge=1)  # CONTRACT 8: what still serves with the signer down
+    high: int = Field(default=1400, ge=1)
 
 
 class LogSettings(Section):
