@@ -3,13 +3,14 @@
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from signer.authorisation import authorise
 from signer.protocol import Authorisation, Payment
 from tests.support.api import BTC_ADDRESS, ETH_ADDRESS, ApiHouse, vector_key
 from tests.support.vault import public_text, trust_client, trusted_kit
 
-ORDERS = (
+ORDERS: tuple[dict[str, Any], ...] = (
     {"asset": "btc:BTC", "address": BTC_ADDRESS, "amount": "0.10"},
     {"asset": "eth:USDT", "address": ETH_ADDRESS.lower(), "amount": "1.000001"},
     {"amount": "0.1", "fee_class": "urgent", "fee_mode": "brand", "metadata": {"a": "b"}},
