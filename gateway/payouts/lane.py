@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from config.clock import Waker
 from config.logs import get_logger
 from gateway.leases import LEASE_SECONDS, LeaseLost, hold
-from gateway.payouts import recovery
+from gateway.payouts import recovery, store
 from gateway.payouts.batcher import Batcher
 from gateway.payouts.broadcaster import Broadcaster
 from gateway.payouts.context import Lane
@@ -21,6 +21,7 @@ from gateway.payouts.errors import PayoutError, SignerUnavailable
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.signing import SigningStep
+from gateway.payouts.withdrawals import State
 from watchers.errors import WatcherError
 
 RENEW_SECONDS = LEASE_SECONDS / 3  # two renewals may fail before the lease runs out
@@ -74,13 +75,21 @@ class PayoutLane:
             await self._step("settle", self._settlement.run)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("liquidity", self._liquidity.run)
-            if await self._is_signer_up():
+            if await self._has_unsigned() and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)
                 await self._step("settle", self._settlement.run)
+        except DBAPIError as error:
+            log.warning("payout.database_lost", network=self._lane.network, error=repr(error)[:300])
         except LeaseLost as error:
             log.warning("payout.lease_lost", network=self._lane.network, detail=str(error))
+
+    async def _has_unsigned(self) -> bool:
+        async with self._lane.database.unit_of_work() as uow:
+            return await store.has_any(
+                uow, network=self._lane.network, states=[State.QUEUED, State.PLANNED]
+            )
 
     async def _is_signer_up(self) -> bool:
         """Without a signer nothing is planned: queued ones stay cancellable (S21)."""

@@ -18,6 +18,7 @@ from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from watchers import deposit_commands
+from watchers.deposit_commands import DepositFilters, DepositState
 
 ROWS_MAX = 200  # rows of one state looked at per cycle
 CLEARING = "clearing"  # code: the brand's clearing is short, nothing is reserved yet
@@ -79,13 +80,22 @@ class LiquidityStep:
             await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
 
     async def _resume(self, uow: Uow, *, withdrawal_id: UUID) -> None:
-        """Back when no deposit of the player is orphaned any more."""
+        """Back when the player's deposits are restored; when one was reversed, staff decide."""
         row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
         if row.state != State.ON_HOLD or row.code != ORPHANED:
             return
         if await deposit_commands.orphaned_since(
             uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
         ):
+            return
+        reversed_ones = await deposit_commands.find(
+            uow,
+            brand=row.brand,
+            filters=DepositFilters(state=DepositState.REVERSED, player_id=row.player_id),
+        )
+        if any(deposit.state_at >= row.accepted_at for deposit in reversed_ones):
+            detail = f"a deposit of the player of {row.request_id} was reversed: staff decide"
+            await attempts.alarm(self._lane, uow, "deposit_reversed", detail, object_id=row.id)
             return
         trigger = Trigger.RESUME_QUEUED if row.is_reserved else Trigger.RESUME_WAITING
         code = None if row.is_reserved else CLEARING
@@ -105,9 +115,16 @@ class LiquidityStep:
             account.admit(row)
         waiting = [row.id for row in await self._rows(uow, State.WAITING_LIQUIDITY)]
         rows = await store.by_ids(uow, waiting, lock=True)
+        still_short: set[str] = set()
         for row in sorted(rows, key=lambda row: (row.promise_at, row.id)):
             if row.state != State.WAITING_LIQUIDITY or row.code == CLEARING:
                 continue
             code = account.admit(row)
             if code is None:
                 await attempts.move(lane, uow, row, Trigger.LIQUIDITY_BACK, code=None)
+            else:
+                still_short.add(code)
+        for code in {funds.HOT_WALLET, funds.FEE_CAPITAL, funds.FEE_ABOVE_MAXIMUM} - still_short:
+            await store.clear_alarm(
+                uow, kind=f"{code}_short", network=lane.network, object_id=None, at=lane.now()
+            )

@@ -117,14 +117,16 @@ class PayoutRole:
         settings = self._registry.settings
         wakers: list[Waker] = []
 
-        def new_waker() -> Waker:
-            wakers.append(Waker(poll_seconds=settings.payouts.poll_seconds))
-            return wakers[-1]
-
         async with asyncio.TaskGroup() as group:
             for network in self._registry.chains:
-                for work in (self._lane, self._verifier):
-                    runner = partial(work, network, new_waker())
+                lane_waker, pool_waker = (
+                    Waker(poll_seconds=settings.payouts.poll_seconds) for _ in range(2)
+                )
+                wakers.append(lane_waker)  # the pool only polls: no event speaks of it
+                for runner in (
+                    partial(self._lane, network, lane_waker),
+                    partial(self._verifier, network, pool_waker),
+                ):
                     group.create_task(self._supervise(network, runner), name=f"payouts {network}")
             listener = Listener(
                 settings.role_url("gateway_payouts"),

@@ -46,6 +46,18 @@ async def in_state(uow: Uow, *, network: str, state: str, limit: int) -> list[Wi
     return [from_mapping(row) for row in result.mappings()]
 
 
+async def has_any(uow: Uow, *, network: str, states: Sequence[str]) -> bool:
+    """Whether a network has a row in one of these states."""
+    result = await uow.execute(
+        """
+        SELECT EXISTS (SELECT 1 FROM gateway.withdrawals
+                       WHERE network = :network AND state = ANY(:states))
+        """,
+        {"network": network, "states": list(states)},
+    )
+    return bool(result.scalar_one())
+
+
 async def overdue(
     uow: Uow, *, network: str, states: Sequence[str], at: datetime, limit: int
 ) -> list[WithdrawalRow]:

@@ -11,6 +11,7 @@ from gateway.payouts.lane import PayoutLane
 from gateway.withdrawals_store import WithdrawalRow
 from tests.support.clock import ManualClock
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.simchain import SimUtxo
 from tests.support.vault import FOREIGN_BTC
 
 pytestmark = pytest.mark.postgres
@@ -266,6 +267,7 @@ async def test_p26_short_hot_wallet_waits_and_smaller_ones_pass(btc: Payouts) ->
         await uow.execute("UPDATE chain.coins SET spendable_at_height = 1 WHERE amount > 2e8")
     await btc.cycle(lane)
     assert await btc.states(big) == ["sent"]
+    assert "hot_wallet_short" not in await btc.alarms()
 
 
 async def test_without_fee_capital_payouts_wait_for_it(btc: Payouts) -> None:
@@ -333,3 +335,28 @@ def test_p22_crash_point_is_refused_in_live_mode() -> None:
 
 def test_the_altered_address_is_another_one() -> None:
     assert OTHER_BTC != FOREIGN_BTC
+
+
+async def test_reversed_deposit_leaves_the_payout_to_staff(
+    btc: Payouts, clock: ManualClock
+) -> None:
+    """CONTRACT 5: back when restored; staff decide when reversed."""
+    await ready(btc)
+    txid = await btc.deposit("p-1", "0.3")
+    row = await btc.request("0.2", player_id="p-1")
+    clock.advance(1)
+    btc.sim.rewind(2)
+    if not isinstance(btc.sim, SimUtxo):
+        raise TypeError("a UTXO world is required")
+    btc.sim.conflict(txid)
+    for _ in range(3):
+        btc.sim.mine_exactly([])
+    await btc.follow()
+    lane = await btc.cycle()
+    assert (await btc.row(row)).code == "deposit_orphaned"
+
+    await btc.mine(8)
+    await btc.cycle(lane, times=2)
+
+    assert await btc.states(row) == ["on_hold"]
+    assert "deposit_reversed" in await btc.alarms()
