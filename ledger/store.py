@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
@@ -76,26 +76,26 @@ async def post(
     try:
         row = (await uow.execute(_POST, parameters)).one()
     except DBAPIError as error:
-        raise _translated(error, posting.reference) from error
+        _refuse(error, posting.reference)
     return row.posting_id, row.is_new
 
 
-def _translated(error: DBAPIError, subject: str) -> Exception:
-    """The codes are those of 0002_ledger_functions.sql."""
+def _refuse(error: DBAPIError, subject: str) -> NoReturn:
+    """Raise the house's error for a code of 0002_ledger_functions.sql; any other error as it is."""
     match sqlstate(error):
         case "CG002" | "CG003":
-            return UnbalancedPosting(f"{subject}: refused by the database")
+            raise UnbalancedPosting(f"{subject}: refused by the database") from error
         case "CG004":
-            return ReferenceConflict(f"{subject} was posted before with other content")
+            raise ReferenceConflict(f"{subject} was posted with other content") from error
         case "CG005":
             cause = getattr(error.orig, "__cause__", None)
-            return InsufficientFunds(str(getattr(cause, "detail", None) or subject))
+            raise InsufficientFunds(str(getattr(cause, "detail", None) or subject)) from error
         case "CG007":
-            return StaleState(f"{subject}: the hold is not where this step starts")
+            raise StaleState(f"{subject}: the hold is not where this step starts") from error
         case "CG008":
-            return ForeignAccount(f"{subject}: an account of another owner")
+            raise ForeignAccount(f"{subject}: an account of another owner") from error
         case _:
-            return error
+            raise error
 
 
 async def read_posting(uow: Uow, reference: str) -> Sequence[Row]:
@@ -133,7 +133,7 @@ async def place_many(
     try:
         result = await uow.execute(_PLACE_MANY, parameters)
     except DBAPIError as error:
-        raise _translated(error, "place_many") from error
+        _refuse(error, "place_many")
     return list(result.scalar_one())
 
 
@@ -157,7 +157,7 @@ async def move_hold(
     try:
         await uow.execute(_MOVE_HOLD, parameters)
     except DBAPIError as error:
-        raise _translated(error, f"hold {hold_id} to {to}") from error
+        _refuse(error, f"hold {hold_id} to {to}")
 
 
 async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:

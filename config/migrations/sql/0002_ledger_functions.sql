@@ -235,7 +235,7 @@ DECLARE
     taken numeric;
     account bigint;
 BEGIN
-    IF total > 200 OR NOT 0 < ALL (p_amounts) OR amounts IS DISTINCT FROM p_amounts THEN
+    IF total > 200 OR NOT 0 < ALL (amounts) OR 'NaN' = ANY (amounts) OR amounts <> p_amounts THEN
         RAISE EXCEPTION 'place_many: at most 200 requests, of positive amounts of minor units'
             USING ERRCODE = 'CG006';
     END IF;
