@@ -9,8 +9,8 @@ from datetime import datetime
 from config.chains import Family
 from config.database import Uow
 from config.ids import Ids
-from ledger import balances, journal
-from ledger.accounts import Account, Stage, clearing, player, receivable, unallocated
+from ledger import journal
+from ledger.accounts import Account, Stage, player, unallocated
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from watchers.addresses import AddressRole
 from watchers.deposits import DepositRow
@@ -62,14 +62,9 @@ async def _credits(uow: Uow, deposit: DepositRow, stage: str) -> tuple[Entry, ..
         return (credit(_provisional(deposit), amount),)
     if stage == "unallocated":
         return (credit(unallocated(deposit.asset), amount),)
-    owed = receivable(deposit.brand, deposit.asset)
-    repaid = min(amount, max(0, await balances.balance(uow, owed)))
-    entries = []
-    if repaid:
-        entries.append(credit(owed, repaid))
-    if amount > repaid:
-        entries.append(credit(clearing(deposit.brand, deposit.asset), amount - repaid))
-    return tuple(entries)
+    return await journal.clearing_credits(
+        uow, brand=deposit.brand, asset=deposit.asset, amount=amount
+    )
 
 
 async def _debits(uow: Uow, deposit: DepositRow) -> tuple[Entry, ...]:
@@ -78,14 +73,9 @@ async def _debits(uow: Uow, deposit: DepositRow) -> tuple[Entry, ...]:
         return (debit(_provisional(deposit), amount),)
     if deposit.credited_stage == "unallocated":
         return (debit(unallocated(deposit.asset), amount),)
-    free = clearing(deposit.brand, deposit.asset)
-    taken = min(amount, max(0, await balances.balance(uow, free)))
-    entries = []
-    if taken:
-        entries.append(debit(free, taken))
-    if amount > taken:
-        entries.append(debit(receivable(deposit.brand, deposit.asset), amount - taken))
-    return tuple(entries)
+    return await journal.clearing_debits(
+        uow, brand=deposit.brand, asset=deposit.asset, amount=amount
+    )
 
 
 async def _post(
