@@ -20,6 +20,8 @@ from gateway.sandbox.postgres import EmbeddedPostgres, start_postgres
 
 BENCHES: dict[str, str] = {
     "ledger.post": "gateway.sandbox.bench_ledger:bench_ledger_post",
+    "api.addresses": "gateway.sandbox.bench_api:bench_addresses",
+    "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
 }
 
 

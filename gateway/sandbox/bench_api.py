@@ -1,0 +1,116 @@
+"""The benchmarks `api.addresses` and `api.withdrawals`, against a bare handler with one insert.
+
+Both servers are one process each and get the same signed bytes from the same eight clients, in
+turns. Requests are signed before the watch starts: the figure is the server's.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+from config.database import Database, async_url
+from gateway.client import SignedRequest
+from gateway.sandbox.bench import BenchResult, peak_rss_mb
+from gateway.sandbox.bench_house import (
+    BRAND,
+    BenchHouse,
+    bench_house,
+    drive,
+    free_port,
+    process,
+    wait_up,
+)
+from gateway.sandbox.postgres import EmbeddedPostgres
+from ledger import journal
+from ledger.accounts import clearing, custody
+from ledger.journal import Posting, credit, debit
+
+REQUESTS = 600  # per round
+ROUNDS = 3
+ASSET = "btc:BTC"
+DESTINATION = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # a public vector of BIP 173
+CLEARING_MINOR = 10**15
+
+Sign = Callable[[BenchHouse, int], SignedRequest]
+
+
+async def bench_addresses(server: EmbeddedPostgres) -> BenchResult:
+    """New deposit addresses per second, each for a new player."""
+    async with bench_house(server, "cage_bench_addresses", pool_rows=REQUESTS * ROUNDS) as house:
+        return await _measure(house, "api.addresses", "addresses/s", _address)
+
+
+async def bench_withdrawals(server: EmbeddedPostgres) -> BenchResult:
+    """Accepted withdrawals per second, each reserved from one brand's clearing."""
+    async with bench_house(server, "cage_bench_withdrawals", pool_rows=1) as house:
+        await _fund(house)
+        return await _measure(house, "api.withdrawals", "withdrawals/s", _withdrawal)
+
+
+async def _measure(house: BenchHouse, name: str, unit: str, sign: Sign) -> BenchResult:
+    floor_port = free_port()
+    floors, figures = [], []
+    async with (
+        house.role("api"),
+        process("-m", "gateway.sandbox.bench_floor", house.url, str(floor_port)),
+    ):
+        await wait_up(f"http://127.0.0.1:{floor_port}/health/live", house.clock)
+        for number in range(ROUNDS):
+            first = number * REQUESTS
+            signed = [sign(house, each) for each in range(first, first + REQUESTS)]
+            floors.append(await drive(house, floor_port, signed))
+            figures.append(await drive(house, house.api_port, signed))
+    figure, floor = median(figures), median(floors)
+    return BenchResult(
+        name=name,
+        figure=figure,
+        unit=unit,
+        floor=floor,
+        ratio=figure / floor,
+        peak_rss_mb=peak_rss_mb(),
+    )
+
+
+def _post(
+    house: BenchHouse, path: str, body: dict[str, Any], *, key: str | None = None
+) -> SignedRequest:
+    data = json.dumps(body).encode()
+    signer = house.client(house.api_port).signer
+    return signer.sign("POST", path, body=data, idempotency_key=key)
+
+
+def _address(house: BenchHouse, number: int) -> SignedRequest:
+    return _post(house, f"/v1/players/p{number}/addresses", {"network": "btc"})
+
+
+def _withdrawal(house: BenchHouse, number: int) -> SignedRequest:
+    body = {
+        "request_id": f"r{number}",
+        "player_id": f"p{number}",
+        "asset": ASSET,
+        "address": DESTINATION,
+        "amount": "0.001",
+        "pam_balance": "0",
+    }
+    return _post(house, "/v1/withdrawals", body, key=f"k{number}")
+
+
+async def _fund(house: BenchHouse) -> None:
+    posting = Posting(
+        reference="bench:fund",
+        kind="bench",
+        entries=(
+            debit(custody("btc", "hot", ASSET), CLEARING_MINOR),
+            credit(clearing(BRAND, ASSET), CLEARING_MINOR),
+        ),
+    )
+    database = Database(async_url(house.url), pool_size=1)
+    try:
+        write = partial(
+            journal.post, posting=posting, posting_id=house.ids.new_id(), at=house.clock.now()
+        )
+        await database.run(write)
+    finally:
+        await database.close()

@@ -1,0 +1,177 @@
+"""What the benchmarks of roles share: a deployment's files, role processes, eight signing clients.
+
+The roles are the real processes, started as `cage up` starts them. The keys are made here for one
+run, on a test network, and must never hold anything of value.
+"""
+
+import asyncio
+import hashlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from config.clock import Clock, SystemClock
+from config.ids import Ids, SystemIds
+from config.migrate import migrate
+from gateway.client import ApiClient, SignedRequest
+from gateway.sandbox.bench_api_store import furnish
+from gateway.sandbox.http import is_up
+from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
+
+BRAND = "bench"
+KEY_ID = "bench-key"
+SCOPES = ("addresses:write", "withdrawals:write", "deposits:read", "webhooks:write")
+CLIENTS = 8
+START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 10.0
+POLL_SECONDS = 0.05
+
+
+class BenchFailed(RuntimeError):
+    """A benchmark could not run; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchHouse:
+    """A migrated, furnished database and the files of its roles."""
+
+    url: str
+    config: Path
+    api_port: int
+    clock: Clock
+    ids: Ids
+    key: Ed25519PrivateKey
+
+    @asynccontextmanager
+    async def role(self, name: str) -> AsyncIterator[None]:
+        """One role of the gateway as its own process."""
+        async with process("-m", "gateway", name, "--config", str(self.config)):
+            if name == "api":
+                await wait_up(f"http://127.0.0.1:{self.api_port}/health/live", self.clock)
+            yield
+
+    def client(self, port: int) -> ApiClient:
+        """A signing client for a port; what it signs is valid at the API."""
+        return ApiClient(
+            url=f"http://127.0.0.1:{port}",
+            key_id=KEY_ID,
+            key=self.key,
+            authority=f"127.0.0.1:{self.api_port}",
+            clock=self.clock,
+            ids=self.ids,
+        )
+
+
+@asynccontextmanager
+async def bench_house(
+    server: EmbeddedPostgres, name: str, *, pool_rows: int
+) -> AsyncIterator[BenchHouse]:
+    """A deployment in the database `name` of the bench's server."""
+    clock = SystemClock()
+    ids = SystemIds(clock)
+    url = await ensure_database(server, name)
+    await migrate(url)
+    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+    await furnish(
+        url,
+        brand=BRAND,
+        key_id=KEY_ID,
+        public_key=key.public_key().public_bytes_raw(),
+        scopes=SCOPES,
+        pool_rows=pool_rows,
+        at=clock.now(),
+    )
+    port = free_port()
+    with TemporaryDirectory(prefix="cagebench") as folder:
+        config = Path(folder) / "cage.toml"
+        config.write_text(_toml(url, port), encoding="utf-8")
+        yield BenchHouse(url=url, config=config, api_port=port, clock=clock, ids=ids, key=key)
+
+
+def _toml(url: str, port: int) -> str:
+    return f"""# Written by the bench: a test network.
+livemode = false
+state_dir = "state"
+
+[database]
+url = "{url}"
+
+[logs]
+level = "warning"
+
+[api]
+port = {port}
+authorities = ["127.0.0.1:{port}"]
+rate_per_second = 1000000
+rate_burst = 1000000
+
+[webhooks]
+allow_hosts = ["127.0.0.1"]
+
+[brands.{BRAND}]
+account_index = 1
+
+[networks.btc]
+chain = "regtest"
+nodes = ["http://127.0.0.1:1"]
+"""
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+async def wait_up(url: str, clock: Clock) -> None:
+    """Wait for a 2xx. Raises BenchFailed after START_SECONDS_MAX."""
+    until_seconds = clock.monotonic_seconds() + START_SECONDS_MAX
+    while not await is_up(url):
+        if clock.monotonic_seconds() > until_seconds:
+            raise BenchFailed(f"{url} did not answer within {START_SECONDS_MAX:g} s")
+        await clock.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def process(*arguments: str) -> AsyncIterator[None]:
+    """A Python process for as long as the block lasts; its errors go to our stderr."""
+    child = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    try:
+        yield
+    finally:
+        if child.returncode is None:
+            child.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await child.wait()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
+
+async def drive(house: BenchHouse, port: int, requests: Sequence[SignedRequest]) -> float:
+    """Send signed requests from CLIENTS connections at once; answers per second.
+
+    Raises BenchFailed for an answer that is an error.
+    """
+    waiting = iter(requests)
+
+    async def one(client: ApiClient) -> None:
+        for request in waiting:
+            reply = await client.send(request)
+            if reply.status >= 300:
+                raise BenchFailed(f"answered {reply.status}: {reply.body[:300]!r}")
+
+    async with house.client(port) as client:
+        start_seconds = house.clock.monotonic_seconds()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(one(client))
+        return len(requests) / (house.clock.monotonic_seconds() - start_seconds)
