@@ -17,7 +17,7 @@ from config.chains import Family
 from config.database import Uow
 from config.ids import Ids
 from ledger import journal, outbox
-from ledger.accounts import Account, capital, clearing, custody, suspense
+from ledger.accounts import Account, capital, custody, suspense
 from ledger.journal import ChainEffect, Posting, credit, debit
 from watchers import inflow_store as store
 from watchers.addresses import AddressRole, AddressRow
@@ -111,14 +111,16 @@ async def assign(
     if row is None:
         return None
     inflow = _row(row)
-    into = capital(inflow.asset) if brand is None else clearing(brand, inflow.asset)
+    amount = inflow.amount_minor
+    into = (
+        (credit(capital(inflow.asset), amount),)
+        if brand is None
+        else await journal.clearing_credits(uow, brand=brand, asset=inflow.asset, amount=amount)
+    )
     posting = Posting(
         reference=f"inflow:{inflow.id}:{inflow.cycle}:assign",
         kind="inflow_assigned",
-        entries=(
-            debit(suspense(inflow.asset), inflow.amount_minor),
-            credit(into, inflow.amount_minor),
-        ),
+        entries=(debit(suspense(inflow.asset), amount), *into),
     )
     await journal.post(uow, posting, posting_id=ids.new_id(), at=at)
     await _tell(uow, inflow, "inflow.assigned", InflowState.BOOKED, ids=ids, at=at)
