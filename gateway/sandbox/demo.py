@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,16 @@ from rich.console import Console
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
-from gateway.cli.client import load_key
-from gateway.client import ApiClient, ClientProblem
-from gateway.sandbox import pam_process, story
-from gateway.sandbox.demo_config import BRANDS, DemoPorts
+from gateway.sandbox import story
 from gateway.sandbox.demo_store import forge_address
-from gateway.sandbox.deployment import Deployment, DeploymentFailed, Principal
-from gateway.sandbox.http import is_up
+from gateway.sandbox.deployment import Deployment, DeploymentFailed
 from gateway.sandbox.narration import Narration, print_summary
-from gateway.sandbox.nodes import NodeFailed, free_port
+from gateway.sandbox.nodes import NodeFailed
 from gateway.sandbox.provision import provision
+from gateway.sandbox.stage import Stage, open_story, quiet_webhooks, reconcile, set_up
 from gateway.sandbox.story import Payment, Story, StoryFailed
-from gateway.sandbox.world import World, start_world
+from gateway.sandbox.world import start_world
 
-POOL = (10, 40)
-"""Few addresses: the signer derives each a second time, some 500 a second."""
 CRASH_POINT = "payout.signed"
 SETTLE_TIMEOUT_SECONDS = 30.0
 
@@ -45,18 +39,6 @@ PAYMENTS = [
     Payment(brand="bravo", player="eve", asset="eth:USDT", amount="500"),
 ]
 HOT_FUNDS = {"btc:BTC": "2", "ltc:LTC": "20", "eth:ETH": "10", "eth:USDT": "5000"}
-
-
-@dataclass(slots=True, kw_only=True)
-class Stage:
-    """Everything that is up while the demo runs."""
-
-    folder: Path
-    world: World
-    deployment: Deployment
-    pam: pam_process.PamProcess
-    told: Narration
-    clock: Clock
 
 
 def run_demo(*, keep: bool, as_json: bool) -> int:
@@ -84,7 +66,7 @@ async def _play(told: Narration, clock: Clock, *, keep: bool, as_json: bool) -> 
         ids = SystemIds(clock)
         told.say("starting nodes")
         world = await start_world(stack, programs, folder / "nodes", ids=ids)
-        stage = await _set_up(stack, told, clock, folder, world)
+        stage = await set_up(stack, told, clock, folder, world)
         summary = await _tell(stack, stage)
         if not as_json:
             print_summary(told.console, summary)
@@ -119,74 +101,9 @@ def _tidy(folder: Path, told: Narration) -> None:
         told.console.print(f"logs and database are kept in {folder}")
 
 
-async def _set_up(
-    stack: AsyncExitStack, told: Narration, clock: Clock, folder: Path, world: World
-) -> Stage:
-    ports = DemoPorts(api=free_port(), pam=free_port())
-    deployment = Deployment(folder / "cage", clock=clock)
-    stack.push_async_callback(deployment.stop)
-    told.say("making keys, database and principals")
-    await deployment.configure(nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL)
-    told.say("starting every role as its own process")
-    await deployment.start()
-    await _until_ready(deployment, clock)
-    await deployment.trust()
-    pam = await pam_process.start(stack, folder / "pam", port=ports.pam)
-    stage = Stage(
-        folder=folder, world=world, deployment=deployment, pam=pam, told=told, clock=clock
-    )
-    return stage
-
-
-async def _until_ready(deployment: Deployment, clock: Clock) -> None:
-    deadline = clock.monotonic_seconds() + story.STEP_TIMEOUT_SECONDS
-    while clock.monotonic_seconds() < deadline:
-        if deployment.has_died():
-            break
-        if (
-            await is_up(f"{deployment.api_url}/health/live")
-            and (deployment.vault_folder / "admin.sock").exists()
-        ):
-            return
-        await clock.sleep(story.POLL_SECONDS)
-    raise DeploymentFailed(f"the roles did not start:\n{deployment.log_tail()}")
-
-
-async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> ApiClient:
-    client = ApiClient(
-        url=stage.deployment.api_url,
-        key_id=principal.key_id,
-        key=load_key(principal.key_file),
-        clock=stage.clock,
-        ids=SystemIds(stage.clock),
-    )
-    return await stack.enter_async_context(client)
-
-
 async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
+    tale = await open_story(stack, stage)
     deployment = stage.deployment
-    brands = {
-        name: await _client(stack, stage, principal)
-        for name, principal in deployment.clients.items()
-    }
-    staff = {
-        name: await _client(stack, stage, principal) for name, principal in deployment.staff.items()
-    }
-    for name, client in brands.items():
-        secret = await client.post(
-            "/v1/webhook_endpoints",
-            {"url": stage.pam.hook_url, "types": []},
-            idempotency_key=f"endpoint-{name}",
-        )
-        stage.pam.learn(str(secret["secret"]))
-    tale = Story(
-        world=stage.world,
-        clock=stage.clock,
-        narration=stage.told,
-        brands=brands,
-        staff=staff,
-        role_pids=deployment.role_pids,
-    )
     served = set(stage.world.urls())
     funds = {a: amount for a, amount in HOT_FUNDS.items() if a.partition(":")[0] in served}
     await story.fund_hot_wallets(tale, funds)
@@ -225,10 +142,10 @@ def _forger(deployment: Deployment) -> Callable[[str, str], Any]:
 async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
     alice = tale.staff["alice"]
     stage.told.say("the books")
-    hooks = await _quiet_webhooks(tale, stage)
+    hooks = await quiet_webhooks(tale, stage)
     trial = await alice.get("/v1/ledger/trial_balance")
     stage.told.check("trial balance: debits equal credits in every asset", trial["balanced"])
-    breaks = await _reconcile(tale, alice)
+    breaks = await reconcile(tale, alice, key="demo-reconcile")
     stage.told.check("reconciliation against the nodes: no break", not breaks)
     stage.told.check("every webhook signature verified", hooks["bad_signatures"] == 0)
     stage.told.check("every event was delivered", hooks["delivered"] > 0 and hooks["pending"] == 0)
@@ -263,56 +180,6 @@ async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
             "key_file": str(stage.deployment.clients["acme"].key_file),
         },
     }
-
-
-async def _quiet_webhooks(tale: Story, stage: Stage) -> dict[str, int]:
-    """Wait until the PAM has every numbered event of both brands; then the figures."""
-
-    async def behind() -> int:
-        told = 0
-        for name in BRANDS:
-            told += await _last_seq(tale.brands[name])
-        return told - int((await stage.pam.stats())["delivered"])
-
-    async def probe() -> bool | None:
-        return True if await behind() <= 0 else None
-
-    try:
-        await tale.until("every event at the PAM", probe)
-    except StoryFailed as late:
-        stage.told.say(str(late))
-    stats = await stage.pam.stats()
-    return {
-        "delivered": stats["delivered"],
-        "bad_signatures": stats["bad_signatures"],
-        "pending": max(0, await behind()),
-    }
-
-
-async def _last_seq(client: ApiClient) -> int:
-    after = 0
-    while True:
-        page = await client.get("/v1/events", {"after": str(after), "limit": "500"})
-        if not page["items"]:
-            return after
-        after = int(page["items"][-1]["seq"])
-
-
-async def _reconcile(tale: Story, alice: ApiClient) -> list[dict[str, Any]]:
-    """Ask for a run of every network and wait for its breaks."""
-    run = await alice.post("/v1/reconciliations", {}, idempotency_key="demo-reconcile")
-    path = f"/v1/reconciliations/{run['id']}/breaks"
-
-    async def probe() -> list[dict[str, Any]] | None:
-        try:
-            items: list[dict[str, Any]] = (await alice.get(path))["items"]
-        except ClientProblem as answer:
-            if answer.status == 409:
-                return None
-            raise
-        return items
-
-    return await tale.until("the reconciliation", probe)
 
 
 async def _deposit_row(tale: Story, deposit_id: str, brand: str) -> dict[str, Any]:

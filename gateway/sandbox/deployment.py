@@ -76,6 +76,30 @@ class Deployment:
             raise DeploymentFailed("the deployment is not configured yet")
         return self.ports
 
+    async def stop_database(self) -> None:
+        """Stop PostgreSQL under the running roles, as an outage does."""
+        if self.postgres is not None:
+            await asyncio.to_thread(self.postgres.stop)
+
+    async def start_database(self) -> None:
+        """Start it again on the same socket."""
+        self.postgres = await asyncio.to_thread(start_postgres, self.folder / "pg")
+
+    async def start_role(self, *arguments: str) -> asyncio.subprocess.Process:
+        """One more role process beside those of the supervisor, such as `watch btc`.
+
+        The caller ends it. Its log is `extra.log`.
+        """
+        with (self.folder / "extra.log").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *_program("cage", *arguments, "--config", str(self.config_file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,
+            )
+
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("CAGE_")}
         kept.pop("DATABASE_URL", None)

@@ -5,7 +5,6 @@ wait polls a fact with a deadline; nothing is assumed after a delay.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -54,12 +53,16 @@ class Story:
         deadline = self.clock.monotonic_seconds() + STEP_TIMEOUT_SECONDS
         next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
         while self.clock.monotonic_seconds() < deadline:
-            with contextlib.suppress(
-                aiohttp.ClientError, TimeoutError
-            ):  # the API role may be restarting
+            try:
                 found = await probe()
-                if found is not None:
-                    return found
+            except (aiohttp.ClientError, TimeoutError):  # the API role may be restarting
+                found = None
+            except ClientProblem as problem:
+                if problem.status < 500:  # 5xx means unknown: ask again (CONTRACT 3)
+                    raise
+                found = None
+            if found is not None:
+                return found
             if mine is not None and self.clock.monotonic_seconds() >= next_block:
                 await self.world.mine(mine, BLOCKS_AT_ONCE[mine])
                 next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
@@ -70,13 +73,8 @@ class Story:
         """The player's deposit address; asked twice it must be the same."""
         path = f"/v1/players/{player}/addresses"
 
-        async def ask() -> str | None:
-            try:
-                return str((await self.brands[brand].post(path, {"network": network}))["address"])
-            except ClientProblem as answer:
-                if answer.status == 503:  # the pool is still being verified
-                    return None
-                raise
+        async def ask() -> str | None:  # 503 while the pool is still being verified
+            return str((await self.brands[brand].post(path, {"network": network}))["address"])
 
         return await self.until(f"an address of {player} on {network}", ask)
 

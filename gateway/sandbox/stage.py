@@ -1,0 +1,161 @@
+"""A deployment with its outside world, ready for a story: shared by demo and end-to-end tests.
+
+Owns the order of setting up, and how to see from outside that everything was told and booked. What
+happens on the stage is `story`'s.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from config.clock import Clock
+from config.ids import SystemIds
+from gateway.cli.client import load_key
+from gateway.client import ApiClient, ClientProblem
+from gateway.sandbox import pam_process, story
+from gateway.sandbox.demo_config import BRANDS, DemoPorts
+from gateway.sandbox.deployment import Deployment, DeploymentFailed, Principal
+from gateway.sandbox.http import is_up
+from gateway.sandbox.narration import Narration
+from gateway.sandbox.nodes import free_port
+from gateway.sandbox.story import Story, StoryFailed
+from gateway.sandbox.world import World
+
+POOL = (10, 40)
+"""Few addresses: the signer derives each a second time, some 500 a second."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """Everything that is up while a story runs."""
+
+    folder: Path
+    world: World
+    deployment: Deployment
+    pam: pam_process.PamProcess
+    told: Narration
+    clock: Clock
+
+
+async def set_up(
+    stack: AsyncExitStack, told: Narration, clock: Clock, folder: Path, world: World
+) -> Stage:
+    """Configure and start a deployment for this world, and the sample PAM beside it."""
+    ports = DemoPorts(api=free_port(), pam=free_port())
+    deployment = Deployment(folder / "cage", clock=clock)
+    stack.push_async_callback(deployment.stop)
+    told.say("making keys, database and principals")
+    await deployment.configure(nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL)
+    told.say("starting every role as its own process")
+    await deployment.start()
+    await _until_ready(deployment, clock)
+    await deployment.trust()
+    pam = await pam_process.start(stack, folder / "pam", port=ports.pam)
+    stage = Stage(
+        folder=folder, world=world, deployment=deployment, pam=pam, told=told, clock=clock
+    )
+    return stage
+
+
+async def _until_ready(deployment: Deployment, clock: Clock) -> None:
+    deadline = clock.monotonic_seconds() + story.STEP_TIMEOUT_SECONDS
+    while clock.monotonic_seconds() < deadline:
+        if deployment.has_died():
+            break
+        if (
+            await is_up(f"{deployment.api_url}/health/live")
+            and (deployment.vault_folder / "admin.sock").exists()
+        ):
+            return
+        await clock.sleep(story.POLL_SECONDS)
+    raise DeploymentFailed(f"the roles did not start:\n{deployment.log_tail()}")
+
+
+async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> ApiClient:
+    client = ApiClient(
+        url=stage.deployment.api_url,
+        key_id=principal.key_id,
+        key=load_key(principal.key_file),
+        clock=stage.clock,
+        ids=SystemIds(stage.clock),
+    )
+    return await stack.enter_async_context(client)
+
+
+async def open_story(stack: AsyncExitStack, stage: Stage) -> Story:
+    """Clients of every brand and person, one webhook endpoint per brand."""
+    deployment = stage.deployment
+    brands = {
+        name: await _client(stack, stage, principal)
+        for name, principal in deployment.clients.items()
+    }
+    staff = {
+        name: await _client(stack, stage, principal) for name, principal in deployment.staff.items()
+    }
+    for name, client in brands.items():
+        secret = await client.post(
+            "/v1/webhook_endpoints",
+            {"url": stage.pam.hook_url, "types": []},
+            idempotency_key=f"endpoint-{name}",
+        )
+        stage.pam.learn(str(secret["secret"]))
+    return Story(
+        world=stage.world,
+        clock=stage.clock,
+        narration=stage.told,
+        brands=brands,
+        staff=staff,
+        role_pids=deployment.role_pids,
+    )
+
+
+async def quiet_webhooks(tale: Story, stage: Stage) -> dict[str, int]:
+    """Wait until the PAM has every numbered event of both brands; then the figures."""
+
+    async def behind() -> int:
+        told = 0
+        for name in BRANDS:
+            told += await last_seq(tale.brands[name])
+        return told - int((await stage.pam.stats())["delivered"])
+
+    async def probe() -> bool | None:
+        return True if await behind() <= 0 else None
+
+    try:
+        await tale.until("every event at the PAM", probe)
+    except StoryFailed as late:
+        stage.told.say(str(late))
+    stats = await stage.pam.stats()
+    return {
+        "delivered": stats["delivered"],
+        "bad_signatures": stats["bad_signatures"],
+        "pending": max(0, await behind()),
+    }
+
+
+async def last_seq(client: ApiClient) -> int:
+    """The number of the last event of the client's brand."""
+    after = 0
+    while True:
+        page = await client.get("/v1/events", {"after": str(after), "limit": "500"})
+        if not page["items"]:
+            return after
+        after = int(page["items"][-1]["seq"])
+
+
+async def reconcile(tale: Story, alice: ApiClient, *, key: str) -> list[dict[str, Any]]:
+    """Ask for a run of every network and wait for its breaks."""
+    run = await alice.post("/v1/reconciliations", {}, idempotency_key=key)
+    path = f"/v1/reconciliations/{run['id']}/breaks"
+
+    async def probe() -> list[dict[str, Any]] | None:
+        try:
+            items: list[dict[str, Any]] = (await alice.get(path))["items"]
+        except ClientProblem as answer:
+            if answer.status == 409:
+                return None
+            raise
+        return items
+
+    return await tale.until("the reconciliation", probe)
