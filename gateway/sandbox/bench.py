@@ -22,6 +22,7 @@ BENCHES: dict[str, str] = {
     "ledger.post": "gateway.sandbox.bench_ledger:bench_ledger_post",
     "api.addresses": "gateway.sandbox.bench_api:bench_addresses",
     "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
+    "webhooks.deliver": "gateway.sandbox.bench_webhooks:bench_deliver",
 }
 
 

@@ -45,8 +45,8 @@ async def bench_addresses(server: EmbeddedPostgres) -> BenchResult:
 async def bench_withdrawals(server: EmbeddedPostgres) -> BenchResult:
     """Accepted withdrawals per second, each reserved from one brand's clearing."""
     async with bench_house(server, "cage_bench_withdrawals", pool_rows=1) as house:
-        await _fund(house)
-        return await _measure(house, "api.withdrawals", "withdrawals/s", _withdrawal)
+        await fund(house)
+        return await _measure(house, "api.withdrawals", "withdrawals/s", order)
 
 
 async def _measure(house: BenchHouse, name: str, unit: str, sign: Sign) -> BenchResult:
@@ -85,7 +85,8 @@ def _address(house: BenchHouse, number: int) -> SignedRequest:
     return _post(house, f"/v1/players/p{number}/addresses", {"network": "btc"})
 
 
-def _withdrawal(house: BenchHouse, number: int) -> SignedRequest:
+def order(house: BenchHouse, number: int) -> SignedRequest:
+    """A signed withdrawal of 0.001 BTC of a player of its own."""
     body = {
         "request_id": f"r{number}",
         "player_id": f"p{number}",
@@ -97,7 +98,8 @@ def _withdrawal(house: BenchHouse, number: int) -> SignedRequest:
     return _post(house, "/v1/withdrawals", body, key=f"k{number}")
 
 
-async def _fund(house: BenchHouse) -> None:
+async def fund(house: BenchHouse) -> None:
+    """Give the brand more clearing than any bench reserves."""
     posting = Posting(
         reference="bench:fund",
         kind="bench",
