@@ -48,6 +48,7 @@ SINGLE_HEADERS = (
     "authorization",
 )
 _KEY_ID = re.compile(r';keyid="([A-Za-z0-9_.:-]{1,128})"', re.ASCII)
+_DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:", re.ASCII)  # RFC 9530
 _NONCE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 # RFC 8032 7.1, test 1: a public test vector. An unknown key id is verified against it, so that it
 # takes the same time as a wrong signature; the answer is no either way.
@@ -182,6 +183,9 @@ def _check_headers(request: RawRequest) -> None:
     """A duplicated header could mean two things to two parsers (A10)."""
     names = [name.lower() for name, _ in request.header_lines]
     if any(names.count(name) > 1 for name in SINGLE_HEADERS):
+        raise Unauthenticated
+    digest = request.header("content-digest")
+    if digest is not None and not _DIGEST.fullmatch(digest):  # the signer takes no other either
         raise Unauthenticated
 
 
