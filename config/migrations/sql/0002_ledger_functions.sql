@@ -91,21 +91,12 @@ BEGIN
 END
 $$;
 
--- Takes `p_amount` off an account: of a checked one under its CHECK, folding pending rows when it
--- needs them (CG005 when even those are not enough); of another one by a pending row.
-CREATE FUNCTION ledger.take(p_account bigint, p_amount numeric, p_reference text) RETURNS void
+-- The rare half of taking from a checked account: its balance row alone was not enough, so pending
+-- rows are folded in. CG005 when even those are not enough.
+CREATE FUNCTION ledger.take_folded(p_account bigint, p_amount numeric, p_reference text)
+RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE ledger.balances SET balance = balance - p_amount
-        WHERE account_id = p_account AND is_checked AND balance >= p_amount;
-    IF FOUND THEN
-        RETURN;
-    END IF;
-    PERFORM 1 FROM ledger.balances WHERE account_id = p_account AND is_checked;
-    IF NOT FOUND THEN
-        INSERT INTO ledger.pending_credits (account_id, delta) VALUES (p_account, -p_amount);
-        RETURN;
-    END IF;
     IF ledger.fold_account(p_account) < p_amount THEN
         RAISE EXCEPTION 'not enough on the account for posting %', p_reference
             USING ERRCODE = 'CG005',
@@ -126,15 +117,22 @@ CREATE FUNCTION ledger.post(
     OUT posting_id uuid, OUT is_new boolean
 )
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+#variable_conflict use_column
 DECLARE
     print bytea := sha256(convert_to(ROW(p_kind, p_reverses, p_network, p_block_hash,
         p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)::text, 'UTF8'));
     old_print bytea;
     amounts numeric(78, 0)[] := p_amounts;
-    ids bigint[] := '{}';
-    deltas numeric[] := '{}';
-    account record;
-    net record;
+    ids bigint[] := '{}';          -- one per line
+    accounts bigint[] := '{}';     -- each once, with its net change on its normal side
+    nets numeric[] := '{}';
+    checks boolean[] := '{}';
+    takes integer[] := '{}';       -- positions in `accounts` that go down under a CHECK
+    account_id bigint;
+    normal_side text;
+    is_checked boolean;
+    delta numeric;
+    found_at integer;
 BEGIN
     IF coalesce(current_setting('cage.brand', true), '') <> '*' THEN
         PERFORM ledger.refuse_foreign(p_brands);
@@ -156,28 +154,47 @@ BEGIN
         RETURN;
     END IF;
     FOR n IN 1..cardinality(p_codes) LOOP
-        SELECT a.id, a.normal_side INTO account FROM ledger.accounts a WHERE a.code = p_codes[n];
+        SELECT a.id, a.normal_side, a.is_checked INTO account_id, normal_side, is_checked
+            FROM ledger.accounts a WHERE a.code = p_codes[n];
         IF NOT FOUND THEN  -- opens every one that is missing
             ids := ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
-            SELECT a.id, a.normal_side INTO account FROM ledger.accounts a WHERE a.id = ids[n];
+            SELECT a.id, a.normal_side, a.is_checked INTO account_id, normal_side, is_checked
+                FROM ledger.accounts a WHERE a.id = ids[n];
         END IF;
-        ids[n] := account.id;
-        deltas[n] := CASE p_sides[n] WHEN account.normal_side THEN amounts[n] ELSE -amounts[n] END;
+        ids[n] := account_id;
+        delta := CASE p_sides[n] WHEN normal_side THEN amounts[n] ELSE -amounts[n] END;
+        found_at := array_position(accounts, account_id);
+        IF found_at IS NULL THEN
+            accounts := accounts || account_id;
+            nets := nets || delta;
+            checks := checks || is_checked;
+        ELSE
+            nets[found_at] := nets[found_at] + delta;
+        END IF;
     END LOOP;
     INSERT INTO ledger.postings VALUES (p_id, p_at, p_reference, p_kind, p_reason, p_reverses,
         p_network, p_block_hash, p_block_height);
-    INSERT INTO ledger.entries (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
+    INSERT INTO ledger.entries AS e
+            (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
         SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
         FROM unnest(ids, p_assets, p_sides, amounts, p_tags)
             WITH ORDINALITY AS l (id, asset, side, amount, tag, n);
-    FOR net IN
-        SELECT l.id, sum(l.delta) AS delta FROM unnest(ids, deltas) AS l (id, delta)
-        GROUP BY l.id ORDER BY l.id
-    LOOP
-        IF net.delta < 0 THEN
-            PERFORM ledger.take(net.id, -net.delta, p_reference);
-        ELSIF net.delta > 0 THEN
-            INSERT INTO ledger.pending_credits (account_id, delta) VALUES (net.id, net.delta);
+    INSERT INTO ledger.pending_credits AS c (account_id, delta)
+        SELECT l.id, l.net FROM unnest(accounts, nets, checks) AS l (id, net, is_kept)
+        WHERE l.net > 0 OR (l.net < 0 AND NOT l.is_kept);
+    FOR i IN 1..cardinality(accounts) LOOP
+        IF checks[i] AND nets[i] < 0 THEN
+            takes := takes || i;
+        END IF;
+    END LOOP;
+    IF cardinality(takes) > 1 THEN  -- rows in one order, so that two postings cannot deadlock
+        SELECT array_agg(i ORDER BY accounts[i]) INTO takes FROM unnest(takes) AS i;
+    END IF;
+    FOREACH found_at IN ARRAY takes LOOP
+        UPDATE ledger.balances b SET balance = b.balance + nets[found_at]
+            WHERE b.account_id = accounts[found_at] AND b.balance >= -nets[found_at];
+        IF NOT FOUND THEN
+            PERFORM ledger.take_folded(accounts[found_at], -nets[found_at], p_reference);
         END IF;
     END LOOP;
     posting_id := p_id;
