@@ -23,6 +23,7 @@ BENCHES: dict[str, str] = {
     "api.addresses": "gateway.sandbox.bench_api:bench_addresses",
     "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
     "webhooks.deliver": "gateway.sandbox.bench_webhooks:bench_deliver",
+    "watch.block": "gateway.sandbox.bench_watch:bench_block",
 }
 
 

@@ -70,9 +70,13 @@ class BenchHouse:
 
 @asynccontextmanager
 async def bench_house(
-    server: EmbeddedPostgres, name: str, *, pool_rows: int
+    server: EmbeddedPostgres,
+    name: str,
+    *,
+    pool_rows: int,
+    node_url: str = "http://127.0.0.1:1",
 ) -> AsyncIterator[BenchHouse]:
-    """A deployment in the database `name` of the bench's server."""
+    """A deployment in the database `name` of the bench's server; only a watcher needs a node."""
     clock = SystemClock()
     ids = SystemIds(clock)
     url = await ensure_database(server, name)
@@ -90,11 +94,11 @@ async def bench_house(
     port = free_port()
     with TemporaryDirectory(prefix="cagebench") as folder:
         config = Path(folder) / "cage.toml"
-        config.write_text(_toml(url, port), encoding="utf-8")
+        config.write_text(_toml(url, port, node_url), encoding="utf-8")
         yield BenchHouse(url=url, config=config, api_port=port, clock=clock, ids=ids, key=key)
 
 
-def _toml(url: str, port: int) -> str:
+def _toml(url: str, port: int, node_url: str) -> str:
     return f"""# Written by the bench: a test network.
 livemode = false
 state_dir = "state"
@@ -119,7 +123,7 @@ account_index = 1
 
 [networks.btc]
 chain = "regtest"
-nodes = ["http://127.0.0.1:1"]
+nodes = ["{node_url}"]
 """
 
 
