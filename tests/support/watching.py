@@ -22,6 +22,7 @@ from config.settings import (
     Settings,
 )
 from ledger import balances, lifecycle, reconcile
+from tests.support.auditor import audit
 from tests.support.databases import TestDatabase
 from tests.support.simchain import TOKEN_CONTRACT
 from tests.support.worlds import Wallet
@@ -67,6 +68,7 @@ class Watch:
         *,
         chain: Chain,
         registry: Registry,
+        as_owner: Database,
         as_watcher: Database,
         as_api: Database,
         as_payouts: Database,
@@ -75,6 +77,7 @@ class Watch:
     ) -> None:
         self.chain = chain
         self.registry = registry
+        self.as_owner = as_owner
         self.as_watcher = as_watcher
         self.as_api = as_api
         self.as_payouts = as_payouts
@@ -163,7 +166,10 @@ class Watch:
         return {item.code: item.balance_minor for item in found if item.balance_minor}
 
     async def audit(self) -> None:
-        """Books hold in themselves and explain the chain to the last unit."""
+        """Books hold in themselves and explain the chain to the last unit, twice checked."""
+        violations = await audit(self.as_owner.engine, at_rest=False)
+        if violations:
+            raise AssertionError(f"the auditor found: {violations}")
         async with self.as_watcher.unit_of_work() as uow:
             contradictions = await reconcile.check_books(uow)
         if contradictions:
@@ -180,10 +186,12 @@ async def watching(
     """A watcher over `chain` with a filled pool; `network` overrides network settings."""
     roles: tuple[DatabaseRole, ...] = ("watchers", "gateway_api", "gateway_payouts")
     opened = [Database(async_url(database.role_url(role))) for role in roles]
+    opened.append(Database(async_url(database.owner_url), pool_size=1))
     try:
         watch = Watch(
             chain=chain,
             registry=registry_for(chain, network),
+            as_owner=opened[3],
             as_watcher=opened[0],
             as_api=opened[1],
             as_payouts=opened[2],
