@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 T = TypeVar("T")
@@ -94,6 +95,23 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+AWAY_CLASSES = ("08", "53", "57P")
+"""SQLSTATE: connection lost, resources short (disk full is 53100), shutting down or starting."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database did not serve at all; anything else that it says is a bug of ours.
+
+    While the server starts, the driver's own errors come through unwrapped, a missing Unix socket
+    as FileNotFoundError.
+    """
+    if isinstance(error, OSError | TimeoutError | PoolTimeout | OperationalError | InterfaceError):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (sqlstate(error) or "").startswith(AWAY_CLASSES)
+    return str(getattr(error, "sqlstate", "") or "").startswith(AWAY_CLASSES)
 
 
 def sqlstate(error: DBAPIError) -> str | None:

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from config.clock import Clock
+from config.database import is_away
 from config.logs import get_logger
 from gateway.api.dispatch import BODY_BYTES_MAX, CALLER, encode, serve
 from gateway.api.endpoint import Endpoint, Services
@@ -33,9 +32,6 @@ HEADER_BYTES_MAX = 16 * 1024
 # (A28). `%3A %40 %2B %3D %7E` are what clients may write for `: @ + = ~` in a player id.
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))([A-Za-z0-9._~:@+=-]|%(3A|40|2B|3D|7E))+)+", re.I | re.A)
 _ROOT_PATHS = ("/",)
-
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError)
-"""The database did not answer; anything else it says is a bug of ours."""
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -89,12 +85,8 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
         response = _refused(refusal, correlation_id)
     except web.HTTPException as error:
         response = _http_error(error, correlation_id)
-    except DATABASE_AWAY as error:
-        log.error("api.database_failed", correlation_id=correlation_id, error=type(error).__name__)
-        response = _failed(correlation_id, error=Unavailable("unavailable", "Ask again."))
     except Exception as error:  # the supervisor of a request: nothing internal leaves (A44)
-        log.exception("api.failed", correlation_id=correlation_id, error=type(error).__name__)
-        response = _failed(correlation_id, error=None)
+        response = _on_error(error, correlation_id)
     finally:
         busy.discard(request.protocol)
     response.headers[CORRELATION_HEADER] = correlation_id
@@ -165,6 +157,15 @@ def _http_error(error: web.HTTPException, correlation_id: str) -> web.Response:
         response.headers["Allow"] = allowed
         return response
     return _refused(Malformed("bad_request", "The request cannot be read."), correlation_id)
+
+
+def _on_error(error: Exception, correlation_id: str) -> web.Response:
+    name = type(error).__name__
+    if is_away(error):
+        log.error("api.database_failed", correlation_id=correlation_id, error=name)
+        return _failed(correlation_id, error=Unavailable("unavailable", "Ask again."))
+    log.error("api.failed", correlation_id=correlation_id, error=name, exc_info=error)
+    return _failed(correlation_id, error=None)
 
 
 def _failed(correlation_id: str, *, error: Unavailable | None) -> web.Response:
