@@ -31,6 +31,7 @@ from ledger import balances, reconcile
 from ledger.money import parse_amount
 from signer.schemes.bitcoin import decode as decode_utxo
 from signer.schemes.bitcoin import sign as sign_utxo
+from tests.support.auditor import audit
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.payout_parts import (
     DEPTH,
@@ -423,6 +424,7 @@ class Payouts:
             breaks = await reconcile.check_books(uow)
         assert books.is_balanced
         assert breaks == []
+        assert await audit(self.database.engine, at_rest=False) == []
 
     def paid(self, row: WithdrawalRow, *, asset: str | None = None) -> int:
         """How often the active chain pays exactly this amount to the row's address."""
