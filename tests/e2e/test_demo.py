@@ -111,6 +111,8 @@ async def test_d03_d04_d16_each_deposit_went_a_legal_road_to_its_end(demo: Demo)
         assert Decimal(row["amount"]) > 0
         assert row["states"][0] in {"detected", "pending"}
         assert [pair for pair in pairwise(row["states"]) if pair not in steps] == []
+    first = {row["asset"]: row["states"][0] for row in deposits if row["amount"] in ("0.5", "12")}
+    assert first == {"btc:BTC": "detected", "ltc:LTC": "detected"}
     assert {row["asset"] for row in deposits} == {"btc:BTC", "ltc:LTC", "eth:ETH", "eth:USDT"}
     ends = [row["states"][-1] for row in deposits]
     assert ends.count("reversed") == 1
