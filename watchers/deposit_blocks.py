@@ -73,7 +73,11 @@ def due_trigger(deposit: DepositRow, *, height: int, final_below: int) -> Deposi
         return None
     if deposit.block_hash is None:
         conflict_at = deposit.conflict_final_at_height
-        is_dead = conflict_at is not None and conflict_at <= height
+        is_dead = (
+            conflict_at is not None
+            and conflict_at <= height
+            and conflict_at - deposit.full_depth + 1 <= final_below  # the conflict's own block
+        )
         return DepositTrigger.REVERSE if is_dead else None
     is_reached = is_final if deposit.prior_state is DepositState.FINAL else is_credited
     return RESTORES[deposit.prior_state] if is_reached else None
@@ -152,11 +156,11 @@ async def settle_due(
     """Do every step that is due at tip `height`; returns how many deposits moved."""
     final_below = network.final_below(height=height, finalised_height=finalised_height)
     rows = await store.due(uow, network=network.name, height=height, final_below=final_below)
-    deposits = await _locked(uow, [from_row(row) for row in rows])
+    deposits = await locked(uow, [from_row(row) for row in rows])
     moved = 0
     left_out = _over_limit(deposits, network, height=height, final_below=final_below)
     if left_out:
-        await _tell_over_limit(uow, network, len(left_out), at=at)
+        await tell_over_limit(uow, network, len(left_out), at=at)
     for deposit in (item for item in deposits if item.id not in left_out):
         current = deposit
         while trigger := due_trigger(current, height=height, final_below=final_below):
@@ -173,7 +177,7 @@ async def disconnect(
 ) -> None:
     """The block left the chain: its deposits return to `detected` or become `orphaned`."""
     rows = await store.in_block(uow, network=network.name, block_hash=block_hash)
-    deposits = await _locked(uow, [from_row(row) for row in rows])
+    deposits = await locked(uow, [from_row(row) for row in rows])
     absent_at = height + network.spec.absence_blocks
     again = [item.id for item in deposits if item.state is DepositState.ORPHANED]
     if again:
@@ -195,29 +199,6 @@ async def disconnect(
         await step(uow, deposit, DepositTrigger.ORPHAN, changes, ids=network.ids, at=at)
         log.warning("deposit.orphaned", deposit_id=str(deposit.id), network=network.name)
     await store.clear_conflicts(uow, network=network.name, block_hash=block_hash)
-
-
-async def absent_due(uow: Uow, network: Network, *, height: int, limit: int) -> list[DepositRow]:
-    """Orphaned deposits that no block had for T: to be looked up in the mempool, then reversed."""
-    rows = await store.absent_due(uow, network=network.name, height=height, limit=limit)
-    return [from_row(row) for row in rows]
-
-
-async def reverse_absent(
-    uow: Uow, network: Network, deposit_ids: Sequence[UUID], *, height: int, at: datetime
-) -> int:
-    """Reverse deposits that are absent from chain and mempool; returns how many still were."""
-    rows = await store.absent_due(
-        uow, network=network.name, height=height, limit=network.reversed_per_step_max
-    )
-    wanted = set(deposit_ids)
-    deposits = [from_row(row) for row in rows if row["id"] in wanted]
-    count = 0
-    for deposit in await _locked(uow, deposits):
-        if deposit.state is DepositState.ORPHANED and deposit.block_hash is None:
-            await apply(uow, network, deposit, DepositTrigger.REVERSE, at=at)
-            count += 1
-    return count
 
 
 async def apply(
@@ -285,7 +266,8 @@ def _over_limit(
     return dead if len(dead) > network.reversed_per_step_max else frozenset()
 
 
-async def _tell_over_limit(uow: Uow, network: Network, count: int, *, at: datetime) -> None:
+async def tell_over_limit(uow: Uow, network: Network, count: int, *, at: datetime) -> None:
+    """Raise the alarm of the breaker: `count` reversals wait for two people (CONTRACT 4)."""
     log.error("deposit.reversals_over_limit", network=network.name, count=count)
     await chain_store.raise_alarm(
         uow,
@@ -361,7 +343,7 @@ async def _underpay(
         await step(uow, deposit, DepositTrigger.UNDERPAY, {}, ids=network.ids, at=at)
 
 
-async def _locked(uow: Uow, deposits: Sequence[DepositRow]) -> list[DepositRow]:
+async def locked(uow: Uow, deposits: Sequence[DepositRow]) -> list[DepositRow]:
     """The deposits re-read under the locks of their players, taken in one order."""
     if not deposits:
         return []

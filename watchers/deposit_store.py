@@ -122,7 +122,8 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
     return result.mappings().all()
 
 
-# Each branch runs on its partial index; `final` needs the chain's own finality where it exists.
+# Each branch runs on its partial index; `final`, also of a conflict, needs the chain's own finality
+# where it exists. The conflict's block is full_depth - 1 below its threshold.
 _DUE = f"""
 SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
     SELECT id FROM chain.deposits WHERE network = :network
@@ -134,6 +135,7 @@ SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
     UNION
     SELECT id FROM chain.deposits WHERE network = :network
         AND conflict_final_at_height <= :height AND state = 'orphaned' AND block_hash IS NULL
+        AND conflict_final_at_height - full_depth + 1 <= :final_below
 ) ORDER BY d.id
 """
 
@@ -146,13 +148,15 @@ async def due(uow: Uow, *, network: str, height: int, final_below: int) -> Seque
     return result.mappings().all()
 
 
-async def absent_due(uow: Uow, *, network: str, height: int, limit: int) -> Sequence[RowMapping]:
-    """Orphaned deposits that no block had for T blocks."""
+async def absent_due(
+    uow: Uow, *, network: str, height: int, after: UUID | None, limit: int
+) -> Sequence[RowMapping]:
+    """Orphaned deposits that no block had for T blocks, by id; `after` ended the last page."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
         "AND d.state = 'orphaned' AND d.block_hash IS NULL AND d.absent_at_height <= :height "
-        "ORDER BY d.id LIMIT :limit",
-        {"network": network, "height": height, "limit": limit},
+        "AND (CAST(:after AS uuid) IS NULL OR d.id > :after) ORDER BY d.id LIMIT :limit",
+        {"network": network, "height": height, "after": after, "limit": limit},
     )
     return result.mappings().all()
 

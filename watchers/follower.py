@@ -13,8 +13,9 @@ from typing import Protocol
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import deposit_blocks, effects, health, store
+from watchers import deposit_absence, effects, health, store
 from watchers.chain import BlockRef, Chain, TxPlace
+from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
 from watchers.network import Network
 
@@ -169,33 +170,33 @@ class Follower:
 
     async def reverse_absent(self, position: Position) -> int:
         """Reverse orphaned deposits that neither chain nor mempool had for T blocks."""
-        height = position.height
-        if height is None:
-            return 0
-        async with self._database.unit_of_work() as uow:
-            due = await deposit_blocks.absent_due(
-                uow, self._network, height=height, limit=self._network.reversed_per_step_max
-            )
-        absent = [
-            deposit.id
-            for deposit in due
-            if (await self._chain.reader.tx_status(deposit.txid)).place is TxPlace.UNKNOWN
-        ]
+        absent = [] if position.height is None else await self._absent(position.height)
         if not absent:
             return 0
         at = self._clock.now()
 
         async def work(uow: Uow) -> int:
-            await self._hold(uow, position)
-            count = await deposit_blocks.reverse_absent(
-                uow, self._network, absent, height=height, at=at
-            )
+            height = await self._hold(uow, position)
+            count = await deposit_absence.reverse(uow, self._network, absent, height=height, at=at)
             self._crash("absence.before_commit")
             return count
 
         count = await self._database.run(work)
         self._crash("absence.after_commit")
         return count
+
+    async def _absent(self, height: int) -> list[DepositRow]:
+        """Of every due deposit those that the node does not know: all are counted before any
+        is reversed, and one behind many that still wait in the mempool is reached."""
+        places: dict[str, TxPlace] = {}
+        absent = []
+        async for deposit in deposit_absence.due(self._database, self._network, height=height):
+            if deposit.txid not in places:
+                status = await self._chain.reader.tx_status(deposit.txid)
+                places[deposit.txid] = status.place
+            if places[deposit.txid] is TxPlace.UNKNOWN:
+                absent.append(deposit)
+        return absent
 
     async def _hold(self, uow: Uow, position: Position) -> int:
         """Lock the cursor for work beside the blocks; the height under our fence."""

@@ -14,6 +14,13 @@ CUSTODY = "custody:eth/deposit/acme:eth:ETH"
 TOKEN_CUSTODY = "custody:eth/deposit/acme:eth:USDT"
 
 
+class StuckFinality(SimAccountReader):
+    """The network builds blocks and finalises none."""
+
+    async def finalised_height(self) -> int | None:
+        return 0
+
+
 async def test_native_coin_and_token_are_credited_and_settled(account: AccountBench) -> None:
     anna = await account.watch.address("anna")
     account.sim.pay("eth:ETH", anna.address, HALF)
@@ -104,10 +111,6 @@ async def test_a_deposit_is_not_final_before_the_chain_calls_it_so(
 ) -> None:
     """Full depth is reached, but the node's finalized block lies below the deposit's."""
 
-    class StuckFinality(SimAccountReader):
-        async def finalised_height(self) -> int | None:
-            return 0
-
     anna = await account.watch.address("anna")
     account.sim.pay("eth:ETH", anna.address, HALF)
     account.sim.mine(20)
@@ -117,3 +120,26 @@ async def test_a_deposit_is_not_final_before_the_chain_calls_it_so(
 
     await account.watch.follow()
     assert (await account.watch.deposit()).state == "final"
+
+
+async def test_d04_a_conflict_reverses_only_once_its_block_is_final_to_the_chain_itself(
+    account: AccountBench,
+) -> None:
+    """The full tier is deep, yet the network's finality stands still: nothing is taken back."""
+    anna = await account.watch.address("anna")
+    txid = account.sim.pay("eth:ETH", anna.address, HALF)
+    account.sim.mine(3)
+    await account.watch.follow()
+    account.sim.rewind(3)
+    account.sim.drop(txid)
+    account.sim.pay("eth:ETH", "0x00000000000000000000000000000000000000aa", HALF)
+    account.sim.mine(14)
+    stuck = account.watch.new_follower(
+        "first", chain=account_chain(account.sim, reader=StuckFinality(account.sim))
+    )
+    await account.watch.follow(stuck)
+    assert (await account.watch.deposit()).state == "orphaned"
+
+    await account.watch.follow()
+    assert (await account.watch.deposit()).state == "reversed"
+    await account.watch.audit()

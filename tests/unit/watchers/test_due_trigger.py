@@ -76,6 +76,8 @@ LOST = replace(
         (replace(ORPHANED, prior_state=DepositState.FINAL), 105, 105, DepositTrigger.RESTORE_FINAL),
         (LOST, 109, 109, None),
         (LOST, 110, 110, DepositTrigger.REVERSE),
+        (LOST, 110, 104, None),  # the conflict's block, 105, is not final to the chain itself
+        (LOST, 110, 105, DepositTrigger.REVERSE),
         (replace(LOST, conflict_final_at_height=None), 500, 500, None),
     ],
 )

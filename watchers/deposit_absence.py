@@ -1,0 +1,55 @@
+"""Reversal by absence: an orphaned deposit that no block and no mempool has had for T blocks.
+
+Owns which deposits are asked about and the breaker over their number; the step itself is
+`deposit_blocks.apply`. It calls no node: the follower does, between the two functions here.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from config.database import Database, Uow
+from watchers import deposit_blocks
+from watchers import deposit_store as store
+from watchers.deposits import DepositRow, DepositState, DepositTrigger, from_row
+from watchers.network import Network
+
+PAGE_ROWS = 200  # deposits read per unit of work; no limit of what is reached
+
+
+async def due(database: Database, network: Network, *, height: int) -> AsyncIterator[DepositRow]:
+    """Every deposit that no block had for T at tip `height`, page by page, by id."""
+    after: UUID | None = None
+    while True:
+        async with database.unit_of_work() as uow:
+            rows = await store.absent_due(
+                uow, network=network.name, height=height, after=after, limit=PAGE_ROWS
+            )
+        for row in rows:
+            yield from_row(row)
+        if len(rows) < PAGE_ROWS:
+            return
+        after = rows[-1]["id"]
+
+
+async def reverse(
+    uow: Uow, network: Network, deposits: Sequence[DepositRow], *, height: int, at: datetime
+) -> int:
+    """Reverse deposits that no mempool has either; returns how many moved.
+
+    Above `reversed_per_step_max` none moves and the alarm is raised (CONTRACT 4, breaker).
+    """
+    absent = [
+        deposit
+        for deposit in await deposit_blocks.locked(uow, deposits)
+        if deposit.state is DepositState.ORPHANED
+        and deposit.block_hash is None
+        and deposit.absent_at_height is not None
+        and deposit.absent_at_height <= height
+    ]
+    if len(absent) > network.reversed_per_step_max:
+        await deposit_blocks.tell_over_limit(uow, network, len(absent), at=at)
+        return 0
+    for deposit in absent:
+        await deposit_blocks.apply(uow, network, deposit, DepositTrigger.REVERSE, at=at)
+    return len(absent)
