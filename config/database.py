@@ -24,6 +24,10 @@ LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 
 
+class Conflict(Exception):
+    """Another unit of work moved what this one read; running it again as a whole reads anew."""
+
+
 class Uow:
     """One open database transaction. Thin: SQL text stays in the store modules."""
 
@@ -82,11 +86,14 @@ class Database:
             yield Uow(connection)
 
     async def run(self, work: Callable[[Uow], Awaitable[T]], *, brand: str = ALL_BRANDS) -> T:
-        """Run `work` in a unit of work and retry it whole on 40001/40P01, at most RETRY_LIMIT."""
+        """Run `work` in a unit of work; whole again on 40001/40P01 and Conflict, RETRY_LIMIT."""
         for attempt in range(RETRY_LIMIT):
             try:
                 async with self.unit_of_work(brand=brand) as uow:
                     return await work(uow)
+            except Conflict:
+                if attempt == RETRY_LIMIT - 1:
+                    raise
             except DBAPIError as error:
                 if sqlstate(error) not in RETRYABLE_SQLSTATES or attempt == RETRY_LIMIT - 1:
                     raise

@@ -8,8 +8,11 @@ LedgerError
 ├── UnbalancedPosting (invariant)   debits and credits differ in an asset
 ├── BooksDoNotMatch (invariant)     the books contradict themselves
 ├── IllegalTransition (invariant)   a (state, event) pair that is not in the table
-└── StaleState (conflict)           the row is no longer in the state that the caller read
+└── StaleState (conflict)           the row is no longer in the state that the caller read; also a
+                                    config.database.Conflict: the unit of work runs again
 """
+
+from config.database import Conflict
 
 
 class LedgerError(Exception):
@@ -48,5 +51,5 @@ class IllegalTransition(LedgerError):
     """The lifecycle has no such (state, event) pair."""
 
 
-class StaleState(LedgerError):
+class StaleState(LedgerError, Conflict):
     """Another unit of work moved the object first; read it again."""

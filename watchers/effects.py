@@ -37,6 +37,10 @@ async def connect(
     own = await addresses.by_keys(uow, network=network.name, keys=sorted(keys))
     ours = await outgoing_blocks.own_txids(uow, network, block.txids)
     matches = _matches(network, block.transfers, own)
+    # Own transactions first: payouts too lock theirs before coins, players and accounts.
+    await outgoing_blocks.connect(uow, network, block, own_keys=frozenset(own), at=at)
+    if network.family is Family.BITCOIN:
+        await _connect_coins(uow, network, block, matches, ours)
     await deposit_blocks.connect(
         uow, network, block, _of_players(matches), internal_txids=ours, at=at
     )
@@ -48,16 +52,14 @@ async def connect(
         ids=network.ids,
         at=at,
     )
-    if network.family is Family.BITCOIN:
-        await _connect_coins(uow, network, block, matches, ours)
-    await outgoing_blocks.connect(uow, network, block, own_keys=frozenset(own), at=at)
     await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
 
 
 async def settle_due(
     uow: Uow, network: Network, *, height: int, finalised_height: int | None, at: datetime
 ) -> None:
-    """Every threshold that tip `height` reaches."""
+    """Every threshold that tip `height` reaches; own transactions first, as in `connect`."""
+    await outgoing_blocks.settle_due(uow, network, height=height, at=at)
     await deposit_blocks.settle_due(
         uow, network, height=height, finalised_height=finalised_height, at=at
     )
@@ -70,7 +72,6 @@ async def settle_due(
         ids=network.ids,
         at=at,
     )
-    await outgoing_blocks.settle_due(uow, network, height=height, at=at)
 
 
 async def disconnect(
@@ -78,6 +79,9 @@ async def disconnect(
 ) -> None:
     """Take back the block that the cursor stands on."""
     await store.disconnect_block(uow, network=network.name, block_hash=block_hash)
+    await outgoing_blocks.disconnect(uow, network, block_hash=block_hash, at=at)
+    if network.family is Family.BITCOIN:
+        await coin_store.disconnect(uow, network=network.name, block_hash=block_hash)
     await deposit_blocks.disconnect(uow, network, block_hash=block_hash, height=height, at=at)
     assigned = await inflows.disconnect(
         uow, network=network.name, block_hash=block_hash, ids=network.ids, at=at
@@ -91,9 +95,6 @@ async def disconnect(
             detail=f"{len(assigned)} inflows already assigned lost their block {block_hash}",
             at=at,
         )
-    if network.family is Family.BITCOIN:
-        await coin_store.disconnect(uow, network=network.name, block_hash=block_hash)
-    await outgoing_blocks.disconnect(uow, network, block_hash=block_hash, at=at)
 
 
 async def observe_mempool(

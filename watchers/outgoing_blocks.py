@@ -1,5 +1,8 @@
 """What blocks do to our own transactions: mined, final, replaced, orphaned.
 
+Every row is locked before it is judged, so that payouts cannot move it meanwhile; a row that moved
+all the same raises StaleState, and the block's whole unit of work runs again.
+
 Reads effects only: a UTXO payout is paid when its txid is in a block; an account payout when its
 (sender, nonce) is used and the chain's evidence shows exactly the planned transfers (P29).
 """
@@ -14,6 +17,7 @@ from sqlalchemy import RowMapping
 from config.chains import Family
 from config.database import Uow
 from config.logs import get_logger
+from ledger.errors import StaleState
 from watchers import coin_store, nonces
 from watchers import outgoing_store as store
 from watchers.chain import AccountSend, Block
@@ -37,7 +41,9 @@ async def connect(
     `own_keys`: the senders among the block's account sends that are our own accounts.
     """
     if network.family is Family.BITCOIN:
-        rows = await store.by_txids(uow, network=network.name, txids=block.txids)
+        rows = await store.by_txids(
+            uow, network=network.name, txids=block.txids, is_locked=True
+        )
         for row in rows:
             await _mine(uow, network, row, block, _utxo_evidence(row), at=at)
         await _utxo_conflicts(uow, network, block, at=at)
@@ -95,7 +101,8 @@ async def disconnect(uow: Uow, network: Network, *, block_hash: str, at: datetim
 
 async def see(uow: Uow, network: Network, txids: Sequence[str], *, at: datetime) -> None:
     """A node's mempool has these of our transactions."""
-    for row in await store.by_txids(uow, network=network.name, txids=txids):
+    rows = await store.by_txids(uow, network=network.name, txids=txids, is_locked=True)
+    for row in rows:
         if (OutgoingState(row["state"]), OutgoingEvent.SEE) in OUTGOING.transitions:
             await _advance(uow, row, OutgoingEvent.SEE, {}, at=at)
 
@@ -162,18 +169,16 @@ async def _utxo_conflicts(uow: Uow, network: Network, block: Block, *, at: datet
 async def _conflict(
     uow: Uow, network: Network, row: RowMapping, block: Block, txid: str, *, at: datetime
 ) -> None:
-    await store.update(
+    await _update(
         uow,
-        attempt_id=row["id"],
-        current=row["state"],
-        changes={
+        row,
+        {
             "conflict_txid": txid,
             "conflict_hash": block.ref.hash,
             "conflict_final_at_height": block.ref.height + _full_depth(network, row) - 1,
         },
         at=at,
     )
-    await store.notify(uow, network=network.name)
     log.warning("outgoing.conflict", attempt_id=str(row["id"]), txid=txid, network=network.name)
 
 
@@ -198,12 +203,17 @@ async def _advance(
     at: datetime,
 ) -> None:
     state = OUTGOING.next(OutgoingState(row["state"]), event)
-    await store.update(
-        uow,
-        attempt_id=row["id"],
-        current=row["state"],
-        changes={**changes, "state": state.value},
-        at=at,
-    )
-    await store.notify(uow, network=row["network"])
+    await _update(uow, row, {**changes, "state": state.value}, at=at)
     log.info(f"outgoing.{state.value}", attempt_id=str(row["id"]), network=row["network"])
+
+
+async def _update(
+    uow: Uow, row: RowMapping, changes: Mapping[str, Any], *, at: datetime
+) -> None:
+    """Compare-and-set of a row that was read; a block's effect is never lost in silence."""
+    updated = await store.update(
+        uow, attempt_id=row["id"], current=row["state"], changes=changes, at=at
+    )
+    if updated is None:
+        raise StaleState(f"outgoing {row['id']} is no longer {row['state']}")
+    await store.notify(uow, network=row["network"])

@@ -101,11 +101,13 @@ async def input_paths(uow: Uow, attempt_id: UUID) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def by_txids(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequence[RowMapping]:
+async def by_txids(
+    uow: Uow, *, network: str, txids: Sequence[str], is_locked: bool = False
+) -> Sequence[RowMapping]:
     """Our own transactions among `txids`."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
-        "AND txid = ANY(CAST(:txids AS text[])) ORDER BY id",
+        "AND txid = ANY(CAST(:txids AS text[])) ORDER BY id" + (" FOR UPDATE" if is_locked else ""),
         {"network": network, "txids": list(txids)},
     )
     return result.mappings().all()
@@ -135,11 +137,11 @@ async def family(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
 async def by_account_nonces(
     uow: Uow, *, network: str, keys: Sequence[str], nonces: Sequence[int]
 ) -> Sequence[RowMapping]:
-    """Signed attempts at (account, nonce) pairs."""
+    """Signed attempts at (account, nonce) pairs, locked."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND raw IS NOT NULL "
         "AND (sender_key, nonce) IN (SELECT * FROM unnest(CAST(:keys AS text[]), "
-        "CAST(:nonces AS bigint[]))) ORDER BY id",
+        "CAST(:nonces AS bigint[]))) ORDER BY id FOR UPDATE",
         {"network": network, "keys": list(keys), "nonces": list(nonces)},
     )
     return result.mappings().all()

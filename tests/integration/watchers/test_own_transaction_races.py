@@ -1,0 +1,106 @@
+"""A payout role and a watcher that touch one own transaction at the same moment."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from config.database import Database, Uow
+from ledger.errors import StaleState
+from tests.integration.watchers.conftest import AccountBench, UtxoBench
+from tests.integration.watchers.test_own_transactions import (
+    ETHER,
+    HALF,
+    OUTSIDE,
+    PAYEE,
+    AccountPayouts,
+    funded,
+)
+from tests.support.watching import Watch
+from watchers import outgoing
+
+pytestmark = pytest.mark.postgres
+
+LOCK_WAIT_SECONDS = 10.0
+
+
+async def until_it_waits(watch: Watch) -> None:
+    """Until some unit of work of this database waits for another's row lock."""
+    async with asyncio.timeout(LOCK_WAIT_SECONDS):
+        while True:
+            async with watch.as_owner.unit_of_work() as uow:
+                found = await uow.execute(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND wait_event_type = 'Lock'"
+                )
+                if found.scalar_one():
+                    return
+
+
+async def follow_beside(watch: Watch) -> Awaitable[object]:
+    """Start the watcher; it now waits for a row that the caller's unit of work holds."""
+    task = asyncio.create_task(watch.follow())
+    await until_it_waits(watch)
+    return task
+
+
+async def test_a_block_is_not_lost_to_a_payout_that_moves_the_same_tx(utxo: UtxoBench) -> None:
+    """The payout role's `seen` commits between the watcher's read and its write."""
+    payouts = await funded(utxo)
+    sent = await payouts.pay(OUTSIDE, HALF // 5)
+    utxo.sim.mine()
+    async with utxo.watch.as_payouts.unit_of_work() as uow:
+        await outgoing.mark_seen(uow, attempt_id=sent.id, at=utxo.watch.clock.now())
+        following = await follow_beside(utxo.watch)
+    await following
+    row = await payouts.get(sent.id)
+    assert (row.state, row.block_hash) == ("mined", utxo.sim.tip.ref.hash)
+
+    utxo.sim.mine(2)
+    await utxo.watch.follow()
+    assert (await payouts.get(sent.id)).state == "final"
+    await utxo.watch.audit()
+
+
+async def test_a_conflict_is_not_lost_to_a_payout_that_moves_the_same_tx(
+    account: AccountBench,
+) -> None:
+    payouts = AccountPayouts(account)
+    await payouts.fund()
+    attempt = await payouts.pay(PAYEE, planned=ETHER // 2, sent=ETHER // 2, nonce=0)
+    txid = (await payouts.get(attempt)).txid
+    assert txid is not None
+    account.sim.drop(txid)
+    rival = await payouts.pay(PAYEE, planned=ETHER // 4, sent=ETHER // 4, nonce=0)
+    account.sim.mine()
+    watch = account.watch
+    async with watch.as_payouts.unit_of_work() as uow:
+        await outgoing.mark_broadcast(uow, attempt_id=attempt, at=watch.clock.now())
+        following = await follow_beside(watch)
+    await following
+    row = await payouts.get(attempt)
+    assert (row.state, row.conflict_txid) == ("broadcast", (await payouts.get(rival)).txid)
+
+
+async def test_a_unit_of_work_that_read_something_stale_runs_again_as_a_whole(
+    utxo: UtxoBench,
+) -> None:
+    tries: list[int] = []
+
+    async def work(uow: Uow) -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise StaleState("another one moved it")
+        return "done"
+
+    database: Database = utxo.watch.as_watcher
+    assert await database.run(work) == "done"
+    assert tries == [0, 1, 2]
+
+
+async def test_a_unit_of_work_that_stays_stale_ends_with_its_conflict(utxo: UtxoBench) -> None:
+    async def work(uow: Uow) -> None:
+        raise StaleState("for ever")
+
+    with pytest.raises(StaleState, match="for ever"):
+        await utxo.watch.as_watcher.run(work)
