@@ -1,22 +1,22 @@
 """The benchmark `ledger.post`: postings per second against `pgbench -N` on the same server.
 
-Both have eight clients on two processes and run in turns, so that a busy machine slows both. Our
-clients call `ledger.post` with one prepared statement each, on 2,000 checked accounts; the
-scheduler's fold runs beside them, as in production. Each process of ours is this module's `main`.
+pgbench is the client of both, eight connections on two threads, so that only the statements differ;
+they run in turns, so that a busy machine slows both. Ours is one prepared call of `ledger.post`
+per posting on 2,000 checked accounts, with the scheduler's fold beside it, as in production.
 """
 
 import asyncio
-import json
+import os
 import re
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from tempfile import NamedTemporaryFile
 
 from config.clock import Clock, SystemClock
-from config.ids import Ids, SystemIds
+from config.ids import SystemIds
 from config.migrate import migrate
+from gateway.sandbox import bench_ledger_store
 from gateway.sandbox.bench import BenchResult, peak_rss_mb
 from gateway.sandbox.bench_ledger_store import Poster
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
@@ -32,7 +32,7 @@ OPENING_BALANCE = 1_000_000_000
 LINES_PER_FUNDING = 500
 BRAND = "bench"
 ASSET = "btc:BTC"
-STEP = 7_919  # a prime without common factor with ACCOUNTS: each client visits every account
+_LOAD = ("-c", str(CLIENTS), "-j", str(PROCESSES), "-T", str(ROUND_SECONDS))
 
 
 class BenchFailed(RuntimeError):
@@ -48,9 +48,9 @@ async def bench_ledger_post(server: EmbeddedPostgres) -> BenchResult:
     await _output(pgbench, "-i", "-q", floor_url)
     await _fund(url)
     floors, figures = [], []
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         floors.append(await _floor(pgbench, floor_url))
-        figures.append(await _figure(url, number))
+        figures.append(await _figure(pgbench, url))
     await _check(url)
     figure, floor = median(figures), median(floors)
     return BenchResult(
@@ -77,6 +77,7 @@ async def _output(program: Path | str, *arguments: str, timeout_seconds: float =
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PGOPTIONS": "-c cage.brand=*"},  # all brands, as a daemon sees them
     )
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -90,29 +91,30 @@ async def _output(program: Path | str, *arguments: str, timeout_seconds: float =
 
 
 async def _floor(pgbench: Path, url: str) -> float:
-    text = await _output(
-        pgbench, "-N", "-c", str(CLIENTS), "-j", str(PROCESSES), "-T", str(ROUND_SECONDS), url
-    )
+    return _tps(await _output(pgbench, "-N", *_LOAD, url))
+
+
+async def _figure(pgbench: Path, url: str) -> float:
+    """One round: the same client with our one statement, prepared as asyncpg does it, and the fold
+    beside it."""
+    script = bench_ledger_store.script(accounts=ACCOUNTS, brand=BRAND, asset=ASSET)
+    folder = asyncio.create_task(_fold(url, SystemClock()))
+    try:
+        with NamedTemporaryFile("w", suffix=".sql", encoding="ascii") as file:
+            file.write(script)
+            file.flush()
+            text = await _output(pgbench, "-n", "-M", "prepared", "-f", file.name, *_LOAD, url)
+        return _tps(text)
+    finally:
+        folder.cancel()
+        await asyncio.gather(folder, return_exceptions=True)
+
+
+def _tps(text: str) -> float:
     match = re.search(r"tps = ([0-9.]+)", text)
     if match is None:
         raise BenchFailed("pgbench printed no tps")
     return float(match.group(1))
-
-
-async def _figure(url: str, number: int) -> float:
-    """One round: the processes of clients, and the fold beside them."""
-    folder = asyncio.create_task(_fold(url, SystemClock()))
-    try:
-        printed = await asyncio.gather(
-            *(
-                _output(sys.executable, "-m", __name__, url, str(number), str(process))
-                for process in range(PROCESSES)
-            )
-        )
-    finally:
-        folder.cancel()
-        await asyncio.gather(folder, return_exceptions=True)
-    return sum(float(json.loads(text)["per_second"]) for text in printed)
 
 
 async def _fold(url: str, clock: Clock) -> None:
@@ -156,62 +158,3 @@ async def _check(url: str) -> None:
         await poster.close()
     if balance != ACCOUNTS * OPENING_BALANCE:
         raise BenchFailed(f"the books are wrong after the run: {balance}")
-
-
-async def _client(poster: Poster, *, name: str, offset: int, clock: Clock, ids: Ids) -> int:
-    """Post until the time is over; answers how many."""
-    until_seconds = clock.monotonic_seconds() + ROUND_SECONDS
-    count = 0
-    while clock.monotonic_seconds() < until_seconds:
-        source = (offset + count * STEP) % ACCOUNTS
-        target = (source + 1 + count % (ACCOUNTS - 1)) % ACCOUNTS
-        await poster.post(
-            posting_id=ids.new_id(),
-            at=clock.now(),
-            reference=f"bench:{name}:{count}",
-            players=[f"p{source}", f"p{target}"],
-            sides=["debit", "credit"],
-            amounts=[1 + count % 100] * 2,
-            asset=ASSET,
-            brand=BRAND,
-        )
-        count += 1
-    return count
-
-
-async def _clients(url: str, number: int, process: int) -> float:
-    clock = SystemClock()
-    ids = SystemIds(clock)
-    size = CLIENTS // PROCESSES
-    posters = [await Poster.open(url) for _ in range(size)]
-    start_seconds = clock.monotonic_seconds()
-    try:
-        counts = await asyncio.gather(
-            *(
-                _client(
-                    poster,
-                    name=f"{number}:{process}:{index}",
-                    offset=(process * size + index) * (ACCOUNTS // CLIENTS),
-                    clock=clock,
-                    ids=ids,
-                )
-                for index, poster in enumerate(posters)
-            )
-        )
-    finally:
-        for poster in posters:
-            await poster.close()
-    return sum(counts) / (clock.monotonic_seconds() - start_seconds)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """One process of clients: URL, round, process number. Prints its rate as JSON."""
-    url, number, process = arguments
-    import uvloop
-
-    rate = uvloop.run(_clients(url, int(number), int(process)))
-    sys.stdout.write(json.dumps({"per_second": rate}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -13,6 +13,45 @@ SELECT posting_id, is_new FROM ledger.post(
     $1, $2, $3, $4, NULL, NULL, NULL, NULL, NULL, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
+_SCRIPT = """
+\\set source random(0, {accounts} - 1)
+\\set step random(1, {accounts} - 1)
+\\set target (:source + :step) % {accounts}
+\\set amount random(1, 100)
+SELECT posting_id FROM ledger.post(
+    gen_random_uuid(), now(), gen_random_uuid()::text, 'bench', NULL, NULL, NULL, NULL, NULL,
+    ARRAY[{source}, {target}], ARRAY['provisional', 'provisional'], ARRAY[{asset}, {asset}],
+    ARRAY['{brand}', '{brand}'], ARRAY['p' || :source::int, 'p' || :target::int],
+    ARRAY[NULL, NULL]::text[], ARRAY['debit', 'credit'],
+    ARRAY[:amount::numeric, :amount::numeric], ARRAY[NULL, NULL]::text[]);
+"""
+"""A pgbench script: one posting between two of the players, each under its own reference."""
+
+
+def script(*, accounts: int, brand: str, asset: str) -> str:
+    """The script for these accounts.
+
+    A colon is spelled `chr(58)`: pgbench takes one inside a literal for a variable.
+    """
+
+    def spelled(*parts: str) -> str:
+        return " || chr(58) || ".join(parts)
+
+    asset_text = spelled(*(f"'{part}'" for part in asset.split(":")))
+
+    def account(number: str) -> str:
+        return spelled(
+            "'player'", f"'{brand}'", f"'p' || {number}::int", "'provisional'", asset_text
+        )
+
+    return _SCRIPT.format(
+        accounts=accounts,
+        brand=brand,
+        asset=asset_text,
+        source=account(":source"),
+        target=account(":target"),
+    )
+
 
 class Poster:
     """One client: a connection that posts."""

@@ -129,6 +129,7 @@ DECLARE
     checks boolean[] := '{}';
     takes integer[] := '{}';       -- positions in `accounts` that go down under a CHECK
     account_id bigint;
+    owner text;
     normal_side text;
     is_checked boolean;
     delta numeric;
@@ -154,12 +155,18 @@ BEGIN
         RETURN;
     END IF;
     FOR n IN 1..cardinality(p_codes) LOOP
-        SELECT a.id, a.normal_side, a.is_checked INTO account_id, normal_side, is_checked
+        SELECT a.id, a.brand, a.normal_side, a.is_checked
+            INTO account_id, owner, normal_side, is_checked
             FROM ledger.accounts a WHERE a.code = p_codes[n];
         IF NOT FOUND THEN  -- opens every one that is missing
             ids := ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
-            SELECT a.id, a.normal_side, a.is_checked INTO account_id, normal_side, is_checked
+            SELECT a.id, a.brand, a.normal_side, a.is_checked
+                INTO account_id, owner, normal_side, is_checked
                 FROM ledger.accounts a WHERE a.id = ids[n];
+        END IF;
+        IF owner IS DISTINCT FROM p_brands[n] THEN  -- a code of one owner under another's name
+            RAISE EXCEPTION 'account % belongs to another owner', p_codes[n]
+                USING ERRCODE = 'CG008';
         END IF;
         ids[n] := account_id;
         delta := CASE p_sides[n] WHEN normal_side THEN amounts[n] ELSE -amounts[n] END;

@@ -1,5 +1,7 @@
 """What the database refuses and what its own checks find, whatever the code path."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy.exc import DBAPIError
 
@@ -173,6 +175,20 @@ async def test_a29_a_brand_posts_to_no_account_of_another(books: Books, api: Dat
     with pytest.raises(ForeignAccount):
         async with api.unit_of_work(brand="bravo") as uow:
             await journal.post(uow, posting, posting_id=books.ids.new_id(), at=AT)
+
+
+async def test_a29_anothers_account_code_under_the_own_brand_is_refused(
+    books: Books, api: Database
+) -> None:
+    """The code names the account; a line that claims it for another brand is a forgery."""
+    await books.fund(10)
+    own = clearing("zest", BTC)
+    forged = replace(CLEARING, brand="zest")
+    posting = Posting(reference="theft", kind="test", entries=(debit(forged, 5), credit(own, 5)))
+    with pytest.raises(ForeignAccount):
+        async with api.unit_of_work(brand="zest") as uow:
+            await journal.post(uow, posting, posting_id=books.ids.new_id(), at=AT)
+    assert await books.balance(CLEARING) == 10
 
 
 _PLANTS = {
