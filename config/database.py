@@ -21,7 +21,7 @@ RETRY_LIMIT = 8  # whole units of work; conflicts on hot rows resolve well below
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000  # a frozen process must not hold a lease's row for longer
 
 
 class Conflict(Exception):
