@@ -55,6 +55,8 @@ class Live:
     """Withdrawal id -> asset, address (used once), minor units that it must hold in the end."""
     rounds: "itertools.count[int]" = field(default_factory=itertools.count)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    purse: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The strangers' account on anvil takes one nonce at a time."""
 
     def pid(self, role: str) -> int:
         """The pid of a role now; raises KeyError when it is down."""
@@ -75,7 +77,8 @@ class Live:
     async def _deposit(self, asset: str, player: str, amount: str) -> None:
         network = asset.partition(":")[0]
         address = await self.tale.address(BRAND[asset], player, network)
-        txid = await self.tale.world.pay(asset, address, amount)
+        async with self.purse:
+            txid = await self.tale.world.pay(asset, address, amount)
         found = await self.tale.deposit_state(BRAND[asset], txid, player, "final", mine=network)
         assert found["amount"] == amount
         self.deposits[found["id"]] = BRAND[asset]
