@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from ledger.errors import StaleState
 from ledger.lifecycle import Lifecycle
 from watchers import coin_store, coins, nonces
 from watchers import outgoing_store as store
@@ -238,9 +239,9 @@ async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:
         )
 
 
-async def get(uow: Uow, attempt_id: UUID) -> OutgoingRow | None:
-    """One attempt."""
-    row = await store.get(uow, attempt_id)
+async def get(uow: Uow, attempt_id: UUID, *, is_locked: bool = False) -> OutgoingRow | None:
+    """One attempt; locked, no block can come or go for it until the unit of work ends."""
+    row = await store.get(uow, attempt_id, is_locked=is_locked)
     return None if row is None else (await with_inputs(uow, [row]))[0]
 
 
@@ -267,9 +268,7 @@ async def in_states(
 
 async def settled_elsewhere(uow: Uow, *, network: str, limit: int) -> list[OutgoingRow]:
     """Attempts whose settled block left the chain: unconfirmed again, or in another block now."""
-    return await with_inputs(
-        uow, await store.settled_elsewhere(uow, network=network, limit=limit)
-    )
+    return await with_inputs(uow, await store.settled_elsewhere(uow, network=network, limit=limit))
 
 
 async def signing_paths(uow: Uow, attempt_id: UUID) -> tuple[tuple[str, ...], dict[int, str]]:
@@ -351,18 +350,19 @@ async def drop_unsigned(uow: Uow, *, attempt_id: UUID, at: datetime) -> None:
     await nonces.give_back(uow, attempt_id=attempt_id)
 
 
-async def mark_settled(uow: Uow, *, attempt_id: UUID) -> None:
-    """The ledger holds the whole effect of the attempt's block, fee included.
+async def mark_settled(uow: Uow, *, attempt_id: UUID, block_hash: str) -> None:
+    """The ledger holds the whole effect of `block_hash`, fee included.
 
     In the unit of work of the settlement postings; the reconciliation counts what is not marked.
+    Raises StaleState when the attempt is not at rest in that block (any more).
     """
-    if await store.set_settled(uow, attempt_id=attempt_id, is_settled=True) != 1:
-        raise UnknownAttempt(str(attempt_id))
+    if await store.set_settled(uow, attempt_id=attempt_id, block_hash=block_hash) != 1:
+        raise StaleState(f"outgoing {attempt_id} is not at rest in block {block_hash}")
 
 
 async def mark_unsettled(uow: Uow, *, attempt_id: UUID) -> None:
     """The settlement was reversed (a completed block was orphaned)."""
-    if await store.set_settled(uow, attempt_id=attempt_id, is_settled=False) != 1:
+    if await store.set_unsettled(uow, attempt_id=attempt_id) != 1:
         raise UnknownAttempt(str(attempt_id))
 
 

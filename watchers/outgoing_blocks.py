@@ -41,9 +41,7 @@ async def connect(
     `own_keys`: the senders among the block's account sends that are our own accounts.
     """
     if network.family is Family.BITCOIN:
-        rows = await store.by_txids(
-            uow, network=network.name, txids=block.txids, is_locked=True
-        )
+        rows = await store.by_txids(uow, network=network.name, txids=block.txids, is_locked=True)
         for row in rows:
             await _mine(uow, network, row, block, _utxo_evidence(row), at=at)
         await _utxo_conflicts(uow, network, block, at=at)
@@ -207,9 +205,7 @@ async def _advance(
     log.info(f"outgoing.{state.value}", attempt_id=str(row["id"]), network=row["network"])
 
 
-async def _update(
-    uow: Uow, row: RowMapping, changes: Mapping[str, Any], *, at: datetime
-) -> None:
+async def _update(uow: Uow, row: RowMapping, changes: Mapping[str, Any], *, at: datetime) -> None:
     """Compare-and-set of a row that was read; a block's effect is never lost in silence."""
     updated = await store.update(
         uow, attempt_id=row["id"], current=row["state"], changes=changes, at=at

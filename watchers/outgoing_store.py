@@ -77,9 +77,7 @@ async def inputs_of(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def settled_elsewhere(
-    uow: Uow, *, network: str, limit: int
-) -> Sequence[RowMapping]:
+async def settled_elsewhere(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
     """Attempts whose settlement names a block that is not theirs (any more)."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
@@ -229,13 +227,20 @@ async def update(
     return result.mappings().one_or_none()
 
 
-async def set_settled(uow: Uow, *, attempt_id: UUID, is_settled: bool) -> int:
-    """Record that the ledger holds (or no longer holds) the effect of the attempt's block."""
+async def set_settled(uow: Uow, *, attempt_id: UUID, block_hash: str) -> int:
+    """Record that the ledger holds the effect of this block; 0 rows when it is not there now."""
     result = await uow.execute(
-        "UPDATE chain.outgoing SET settled_block_hash = "
-        + ("block_hash" if is_settled else "NULL")
-        + " WHERE id = :id",
-        {"id": attempt_id},
+        "UPDATE chain.outgoing SET settled_block_hash = :hash WHERE id = :id "
+        "AND block_hash = :hash AND state IN ('final', 'reverted')",
+        {"id": attempt_id, "hash": block_hash},
+    )
+    return result.rowcount
+
+
+async def set_unsettled(uow: Uow, *, attempt_id: UUID) -> int:
+    """Record that the ledger no longer holds any effect of the attempt."""
+    result = await uow.execute(
+        "UPDATE chain.outgoing SET settled_block_hash = NULL WHERE id = :id", {"id": attempt_id}
     )
     return result.rowcount
 

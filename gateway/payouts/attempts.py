@@ -53,9 +53,12 @@ class Attempt:
 
 
 async def load(uow: Uow, attempt_id: UUID, *, lock: bool) -> Attempt:
-    """The attempt with its members; raises BrokenAttempt when there is none."""
+    """The attempt with its members; raises BrokenAttempt when there is none.
+
+    `lock`: the members by id and then the tx, so that no block comes or goes under a decision.
+    """
     members = await store.members(uow, attempt_id, lock=lock)
-    tx = await outgoing.get(uow, attempt_id)
+    tx = await outgoing.get(uow, attempt_id, is_locked=lock)
     if tx is None:
         raise BrokenAttempt(f"attempt {attempt_id} has members but no transaction")
     return Attempt(tx=tx, members=tuple(members))

@@ -89,7 +89,7 @@ class Settlement:
         for member, share in zip(by_output, shares, strict=True):
             if member.withdrawal.state == State.CONFIRMING:
                 await self._post(uow, member.withdrawal, share, effect=effect, is_paid=is_paid)
-        await outgoing.mark_settled(uow, attempt_id=attempt.id)
+        await outgoing.mark_settled(uow, attempt_id=attempt.id, block_hash=effect.block_hash)
         log.info(
             "payout.settled",
             network=tx.network,

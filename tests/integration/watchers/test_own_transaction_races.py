@@ -16,31 +16,17 @@ from tests.integration.watchers.test_own_transactions import (
     AccountPayouts,
     funded,
 )
+from tests.support.waiting import until_it_waits
 from tests.support.watching import Watch
 from watchers import outgoing
 
 pytestmark = pytest.mark.postgres
 
-LOCK_WAIT_SECONDS = 10.0
-
-
-async def until_it_waits(watch: Watch) -> None:
-    """Until some unit of work of this database waits for another's row lock."""
-    async with asyncio.timeout(LOCK_WAIT_SECONDS):
-        while True:
-            async with watch.as_owner.unit_of_work() as uow:
-                found = await uow.execute(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                    "AND wait_event_type = 'Lock'"
-                )
-                if found.scalar_one():
-                    return
-
 
 async def follow_beside(watch: Watch) -> Awaitable[object]:
     """Start the watcher; it now waits for a row that the caller's unit of work holds."""
     task = asyncio.create_task(watch.follow())
-    await until_it_waits(watch)
+    await until_it_waits(watch.as_owner)
     return task
 
 
@@ -104,3 +90,51 @@ async def test_a_unit_of_work_that_stays_stale_ends_with_its_conflict(utxo: Utxo
 
     with pytest.raises(StaleState, match="for ever"):
         await utxo.watch.as_watcher.run(work)
+
+
+async def test_a_settlement_names_the_block_that_it_posted_or_nothing(utxo: UtxoBench) -> None:
+    """The block of the posting left the chain before the mark: the posting must not stand."""
+    payouts = await funded(utxo)
+    sent = await payouts.pay(OUTSIDE, HALF // 5)
+    utxo.sim.mine(3)
+    await utxo.watch.follow()
+    posted = (await payouts.get(sent.id)).block_hash
+    assert posted is not None
+    utxo.sim.rewind(3)
+    for _ in range(4):
+        utxo.sim.mine_exactly([])
+    await utxo.watch.follow()
+
+    with pytest.raises(StaleState):
+        async with utxo.watch.as_payouts.unit_of_work() as uow:
+            await outgoing.mark_settled(uow, attempt_id=sent.id, block_hash=posted)
+    assert (await payouts.get(sent.id)).settled_block_hash is None
+
+    utxo.sim.mine(3)
+    await utxo.watch.follow()
+    with pytest.raises(StaleState):  # final again, in another block
+        async with utxo.watch.as_payouts.unit_of_work() as uow:
+            await outgoing.mark_settled(uow, attempt_id=sent.id, block_hash=posted)
+    assert (await payouts.get(sent.id)).settled_block_hash is None
+
+
+async def test_a_reorg_waits_for_the_settlement_that_reads_its_tx(utxo: UtxoBench) -> None:
+    """Then the settled block is found to have left the chain, and the settlement is reversed."""
+    payouts = await funded(utxo)
+    sent = await payouts.pay(OUTSIDE, HALF // 5)
+    utxo.sim.mine(3)
+    await utxo.watch.follow()
+    async with utxo.watch.as_payouts.unit_of_work() as uow:
+        row = await outgoing.get(uow, sent.id, is_locked=True)
+        assert row is not None
+        assert row.block_hash is not None
+        utxo.sim.rewind(3)
+        for _ in range(4):
+            utxo.sim.mine_exactly([])
+        following = await follow_beside(utxo.watch)
+        await outgoing.mark_settled(uow, attempt_id=sent.id, block_hash=row.block_hash)
+    await following
+    assert (await payouts.get(sent.id)).state == "seen"
+    async with utxo.watch.as_payouts.unit_of_work() as uow:
+        (found,) = await outgoing.settled_elsewhere(uow, network="btc", limit=9)
+    assert (found.id, found.settled_block_hash) == (sent.id, row.block_hash)

@@ -124,7 +124,7 @@ async def settle(watch: Watch, row: OutgoingRow) -> None:
     )
     async with watch.as_payouts.unit_of_work() as uow:
         await journal.post(uow, posting, posting_id=watch.ids.new_id(), at=watch.clock.now())
-        await outgoing.mark_settled(uow, attempt_id=row.id)
+        await outgoing.mark_settled(uow, attempt_id=row.id, block_hash=row.block_hash)
 
 
 async def test_d17_our_payout_to_a_players_address_is_paid_once_and_credited_once(
