@@ -26,7 +26,7 @@ from watchers import quorum
 from watchers.chain import Chain
 from watchers.errors import WrongNetwork
 from watchers.follower import Follower
-from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, supervise
+from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, supervise
 from watchers.metrics import Metrics
 from watchers.network import Network
 from watchers.registry import build_chain
@@ -133,9 +133,12 @@ async def _loops(
     fee = FeeLoop(chain=chain, network=network, database=database, clock=clock)
     keys = PoolLoop(chain=chain, network=network, settings=settings, database=database, clock=clock)
     probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
+    alarm = alarm_of(database, network, clock=clock)
     async with asyncio.TaskGroup() as tasks:
         for name, loop in (("follow", follow), ("fees", fee), ("pool", keys), ("probes", probe)):
-            tasks.create_task(supervise(name, loop.run, clock=clock, network=network.name))
+            tasks.create_task(
+                supervise(name, loop.run, clock=clock, network=network.name, alarm=alarm)
+            )
 
 
 def _serve_metrics(settings: Settings, name: str, metrics: Metrics) -> None:

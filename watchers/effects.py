@@ -15,6 +15,7 @@ from config.database import Uow
 from watchers import addresses, coin_store, deposit_blocks, inflows, outgoing_blocks, store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
+from watchers.errors import NodeUnavailable
 from watchers.network import Network
 
 Match = tuple[Transfer, AddressRow, AssetSpec]
@@ -59,7 +60,8 @@ async def settle_due(
     uow: Uow, network: Network, *, height: int, finalised_height: int | None, at: datetime
 ) -> None:
     """Every threshold that tip `height` reaches; own transactions first, as in `connect`."""
-    await outgoing_blocks.settle_due(uow, network, height=height, at=at)
+    final_below = network.final_below(height=height, finalised_height=finalised_height)
+    await outgoing_blocks.settle_due(uow, network, height=height, final_below=final_below, at=at)
     await deposit_blocks.settle_due(
         uow, network, height=height, finalised_height=finalised_height, at=at
     )
@@ -68,7 +70,7 @@ async def settle_due(
         family=network.family,
         network=network.name,
         height=height,
-        final_below=network.final_below(height=height, finalised_height=finalised_height),
+        final_below=final_below,
         ids=network.ids,
         at=at,
     )
@@ -171,6 +173,14 @@ async def _connect_coins(
         )
 
 
+def _raw_tx(block: Block, txid: str) -> bytes:
+    """The bytes of a tx that pays us; a node that left them out is asked for the block again."""
+    raw = block.raw_txs.get(txid)
+    if raw is None:
+        raise NodeUnavailable(f"block {block.ref.hash}: no bytes of its tx {txid}")
+    return raw
+
+
 def _coin(
     network: Network,
     block: Block,
@@ -190,7 +200,7 @@ def _coin(
         "address_id": address.id,
         "key": address.key,
         "path": address.path,
-        "previous_tx": block.raw_txs[transfer.txid],
+        "previous_tx": _raw_tx(block, transfer.txid),
         "is_own_change": is_ours and address.role is not AddressRole.DEPOSIT,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": block.ref.hash,

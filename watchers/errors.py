@@ -8,7 +8,8 @@ WatcherError
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
 ├── UnsupportedOperation (invariant)  asked a family for what it does not have
 ├── LeaseLost (conflict)     another instance follows this network now
-├── ReorgTooDeep (invariant) fork below the retained headers or the reorg limit
+├── NetworkStopped (invariant) the cursor carries a reason; a person clears it
+│   └── ReorgTooDeep         fork below the retained headers or the reorg limit
 ├── NothingToReserve (expected) coins or capital short
 ├── CoinTaken (conflict)     a coin was reserved or spent meanwhile; select again
 ├── PoolEmpty (expected)     no verified address is free; the pool is being filled
@@ -55,7 +56,11 @@ class LeaseLost(WatcherError):
     """The lease of this network went to another instance (fencing)."""
 
 
-class ReorgTooDeep(WatcherError):
+class NetworkStopped(WatcherError):
+    """Nobody follows this network until a person clears the reason."""
+
+
+class ReorgTooDeep(NetworkStopped):
     """The fork point is beyond the network's limit; a person must decide."""
 
 

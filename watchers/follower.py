@@ -16,7 +16,7 @@ from config.logs import get_logger
 from watchers import deposit_absence, effects, health, store
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
-from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
+from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
 from watchers.network import Network
 
 log = get_logger("watchers.follower")
@@ -88,7 +88,7 @@ class Follower:
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
 
-        Raises ReorgTooDeep while the network is stopped for a person (D09).
+        Raises NetworkStopped while the network waits for a person (D09).
         """
         at = self._clock.now()
         async with self._database.unit_of_work() as uow:
@@ -102,7 +102,7 @@ class Follower:
         if row is None:
             return None
         if row["stopped_reason"] is not None:
-            raise ReorgTooDeep(row["stopped_reason"])
+            raise NetworkStopped(row["stopped_reason"])
         return Position(height=row["height"], hash=row["hash"], fence=row["fence"])
 
     async def drop_lease(self) -> None:
@@ -334,8 +334,11 @@ class Follower:
         if not is_ours:
             raise LeaseLost(f"{self._network.name}: another watcher moved the cursor")
 
-    async def stop(self, reason: str) -> None:
-        """Stop the network loudly: alarm, event, and a cursor that nobody moves (D05, D09)."""
+    async def stop(self, reason: str, *, kind: str = "reorg_too_deep") -> None:
+        """Stop the network loudly: alarm, event, and a cursor that nobody moves (D05, D09).
+
+        `kind` names the alarm; only a reorg has an event of its own, health tells the rest.
+        """
         at = self._clock.now()
         name, ids = self._network.name, self._network.ids
         async with self._database.unit_of_work() as uow:
@@ -344,17 +347,18 @@ class Follower:
             await store.raise_alarm(
                 uow,
                 alarm_id=ids.new_id(),
-                kind="reorg_too_deep",
+                kind=kind,
                 network=name,
                 detail=reason,
                 at=at,
             )
-            await health.append_network_event(
-                uow,
-                event_id=ids.new_id(),
-                network=name,
-                type="network.reorg",
-                detail={"reason": reason, "is_stopped": 1},
-                at=at,
-            )
+            if kind == "reorg_too_deep":
+                await health.append_network_event(
+                    uow,
+                    event_id=ids.new_id(),
+                    network=name,
+                    type="network.reorg",
+                    detail={"reason": reason, "is_stopped": 1},
+                    at=at,
+                )
         log.error("network.stopped", network=name, reason=reason)

@@ -12,14 +12,28 @@ from sqlalchemy.exc import DBAPIError
 
 from config.chains import Family
 from config.clock import Clock, Waker
-from config.database import Database
+from config.database import Database, is_away
 from config.errors import ConfigError
-from config.logs import get_logger
+from config.logs import get_logger, redact_text
 from config.settings import Settings
-from watchers import addresses, fees, health, nonces, pool, probes
+from ledger.errors import (
+    BooksDoNotMatch,
+    ForeignAccount,
+    IllegalTransition,
+    InsufficientFunds,
+    ReferenceConflict,
+    UnbalancedPosting,
+)
+from watchers import addresses, fees, health, nonces, pool, probes, store
 from watchers.addresses import AddressRole
 from watchers.chain import Chain
-from watchers.errors import LeaseLost, NodeError, ReorgTooDeep
+from watchers.errors import (
+    LeaseLost,
+    NetworkStopped,
+    NodeError,
+    UnknownAttempt,
+    UnsupportedOperation,
+)
 from watchers.follower import Connected, Disconnected, Follower, Position, Step
 from watchers.metrics import Metrics
 from watchers.network import Network
@@ -34,23 +48,70 @@ POOL_POLL_SECONDS = 5.0
 PROBE_POLL_SECONDS = 1.0  # a person waits
 DROP_LEASE_TIMEOUT_SECONDS = 5.0
 
+BROKEN_INVARIANTS = (
+    BooksDoNotMatch,
+    ForeignAccount,
+    IllegalTransition,
+    InsufficientFunds,
+    ReferenceConflict,
+    UnbalancedPosting,
+    UnknownAttempt,
+    UnsupportedOperation,
+)
+"""What a second look does not mend: the network stops for a person rather than go on wrong."""
+
+AlarmRaiser = Callable[[str, Exception], Awaitable[None]]
+
 
 async def supervise(
-    name: str, run: Callable[[], Awaitable[None]], *, clock: Clock, network: str
+    name: str,
+    run: Callable[[], Awaitable[None]],
+    *,
+    clock: Clock,
+    network: str,
+    alarm: AlarmRaiser,
 ) -> None:
-    """Run a loop for ever: an unexpected error is logged and the loop restarts with backoff."""
+    """Run a loop for ever: an unexpected error is told and the loop restarts with backoff."""
     delay = BACKOFF_FIRST_SECONDS
     while True:
         started = clock.monotonic_seconds()
         try:
             await run()
             return
-        except Exception:  # the one place: the supervisor of a loop (HOUSE 11)
+        except Exception as error:  # the one place: the supervisor of a loop (HOUSE 11)
             log.exception("loop.failed", loop=name, network=network)
+            failure = error
+        try:
+            await alarm(name, failure)
+        except Exception:  # mostly the database itself; the log has both
+            log.exception("alarm.not_raised", loop=name, network=network)
         lived = clock.monotonic_seconds() - started
         delay = BACKOFF_FIRST_SECONDS if lived > BACKOFF_LAST_SECONDS else delay
         await clock.sleep(delay)
         delay = min(delay * 2, BACKOFF_LAST_SECONDS)
+
+
+def alarm_of(database: Database, network: Network, *, clock: Clock) -> AlarmRaiser:
+    """Raises the alarm `loop_failed` of a network, once while it is open."""
+
+    async def raise_alarm(loop: str, error: Exception) -> None:
+        async with database.unit_of_work() as uow:
+            await store.raise_alarm(
+                uow,
+                alarm_id=network.ids.new_id(),
+                kind="loop_failed",
+                network=network.name,
+                detail=f"{loop}: {_told(error)}",
+                at=clock.now(),
+            )
+
+    return raise_alarm
+
+
+def _told(error: Exception) -> str:
+    """An error as people may read it: no credentials, no statement with its parameters."""
+    text = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return redact_text(f"{type(error).__name__}: {text}")[: health.ERROR_LENGTH_MAX]
 
 
 class FollowLoop:
@@ -82,13 +143,23 @@ class FollowLoop:
         """Follow until cancelled; the lease is dropped at the end."""
         try:
             while True:
-                delay = await self.look()
+                delay = await self.run_once()
                 if delay is None:
                     await self._waker.wait()
                 elif delay > 0:
                     await self._clock.sleep(delay)
         finally:
             await self._give_up()
+
+    async def run_once(self) -> float | None:
+        """One look; a failure that nobody foresaw makes the network unhealthy, then goes on up."""
+        try:
+            return await self.look()
+        except Exception as error:  # supervised above; here only told
+            self._is_identified = False
+            if not is_away(error):
+                await self._tell_health(error=error)
+            raise
 
     async def look(self) -> float | None:
         """One round; returns seconds to wait, or None for the usual poll."""
@@ -104,8 +175,13 @@ class FollowLoop:
             self._is_identified = False
             await self._tell_health(error=error)
             return min(BACKOFF_LAST_SECONDS, self._network.spec.poll_seconds * 2)
-        except ReorgTooDeep as error:
+        except NetworkStopped as error:
             await self._follower.stop(str(error))
+            await self._tell_health(error=error)
+            return STOPPED_POLL_SECONDS
+        except BROKEN_INVARIANTS as error:
+            log.exception("network.invariant_broken", network=self._network.name)
+            await self._follower.stop(_told(error), kind="invariant_broken")
             await self._tell_health(error=error)
             return STOPPED_POLL_SECONDS
 
@@ -118,12 +194,11 @@ class FollowLoop:
         self._count(steps)
         if any(isinstance(step, Disconnected) for step in steps):
             await self._tell_reorg(steps)
+        if not steps:  # catch up before looking at anything else
+            await self._follower.observe_mempool(position)
+            await self._follower.reverse_absent(position)
         await self._tell_health(height=_height_after(position, steps))
-        if steps:
-            return 0.0  # catch up before looking at anything else
-        await self._follower.observe_mempool(position)
-        await self._follower.reverse_absent(position)
-        return None
+        return 0.0 if steps else None
 
     async def _start_nonces(self) -> None:
         """Accounts that were used before this database begin at their mined count."""
@@ -179,7 +254,7 @@ class FollowLoop:
             nodes_total=self._node_count,
             # One node set answers as one in this version; agreement is counted by `quorum`.
             nodes_agreeing=0 if error is not None else 1,
-            error=None if error is None else f"{type(error).__name__}: {error}",
+            error=None if error is None else _told(error),
         )
         async with self._database.unit_of_work() as uow:
             await health.observe(uow, seen, ids=self._network.ids, at=self._clock.now())

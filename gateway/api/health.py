@@ -1,5 +1,7 @@
 """`/health/live`, `/health/ready`, `/metrics`: unsigned, without secrets."""
 
+from datetime import timedelta
+
 from aiohttp import web
 
 from gateway.api import health_store
@@ -7,6 +9,9 @@ from gateway.api.dispatch import json_response
 from gateway.api.endpoint import Services
 from gateway.api.wire_resources import Health, NetworkHealth
 from watchers import health
+
+STALE_AFTER_SECONDS = 30.0
+STALE_AFTER_POLLS = 10
 
 
 def add_routes(app: web.Application, services: Services) -> None:
@@ -46,15 +51,26 @@ async def _networks(services: Services) -> list[NetworkHealth]:
             reason = "stopped"
         else:
             reason = None if status.is_healthy else "degraded"
+        if status is not None and reason is None and _is_stale(services, status):
+            reason = "stale"
         networks.append(NetworkHealth(network=name, is_ready=reason is None, reason=reason))
     return networks
+
+
+def _is_stale(services: Services, status: health.NetworkStatus) -> bool:
+    """Whether nobody has looked at the network for a while: healthy is what it was then."""
+    spec = services.registry.chains.get(status.network)
+    polls_seconds = 0.0 if spec is None else STALE_AFTER_POLLS * spec.poll_seconds
+    limit = timedelta(seconds=max(STALE_AFTER_SECONDS, polls_seconds))
+    return services.clock.now() - status.observed_at > limit
 
 
 async def _measure(services: Services) -> None:
     metrics = services.metrics
     async with services.database.unit_of_work() as uow:
         for status in await health.network_status(uow):
-            metrics.network_healthy.labels(status.network).set(int(status.is_healthy))
+            is_healthy = status.is_healthy and not _is_stale(services, status)
+            metrics.network_healthy.labels(status.network).set(int(is_healthy))
             metrics.network_lag_blocks.labels(status.network).set(status.lag_blocks or 0)
         counts = await health_store.open_withdrawals(uow)
         alarms = await health_store.open_alarms(uow)

@@ -229,6 +229,10 @@ async def test_readiness_follows_every_network(house: ApiHouse) -> None:
                 at=house.clock.now(),
             )
         after = await client.request("GET", "/health/ready")
+        house.clock.advance(31)
+        stale = await client.request("GET", "/health/ready")
+    assert {network["reason"] for network in stale.json()["networks"]} == {"stale"}
+    assert stale.status == 503
     assert (before.status, before.json()["status"]) == (503, "degraded")
     assert (after.status, after.json()["status"]) == (200, "ready")
 

@@ -8,7 +8,7 @@ from tests.integration.watchers.conftest import UtxoBench
 from tests.support.clock import ManualClock
 from tests.support.simchain import SimUtxoReader, utxo_chain
 from watchers.chain import Block, BlockRef
-from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
+from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
 from watchers.follower import LEASE_SECONDS
 
 pytestmark = pytest.mark.postgres
@@ -134,7 +134,7 @@ async def test_d09_a_fork_below_the_limit_stops_the_network_until_a_person_decid
         await utxo.watch.follow()
     await utxo.watch.follower.stop(str(caught.value))
 
-    with pytest.raises(ReorgTooDeep):
+    with pytest.raises(NetworkStopped):
         await utxo.watch.follow()
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         alarms = (await uow.execute("SELECT kind, network FROM gateway.alarms")).all()
