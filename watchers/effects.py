@@ -9,16 +9,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from config.assets import AssetSpec
 from config.chains import Family
 from config.database import Uow
 from watchers import addresses, coin_store, deposit_blocks, inflows, outgoing_blocks, store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
 from watchers.errors import NodeUnavailable
-from watchers.network import Network
-
-Match = tuple[Transfer, AddressRow, AssetSpec]
+from watchers.matches import Match, TxDepths
+from watchers.network import Depths, Network
 
 
 async def connect(
@@ -119,7 +117,7 @@ def _matches(
     network: Network, transfers: Sequence[Transfer], own: dict[str, AddressRow]
 ) -> list[Match]:
     """Listed assets of a positive amount to own keys; a value of zero is no transfer (D21)."""
-    found = []
+    found: list[Match] = []
     for transfer in transfers:
         address = own.get(transfer.to_key)
         asset = network.asset(transfer.asset)
@@ -135,16 +133,11 @@ def _of_players(matches: Sequence[Match]) -> list[Match]:
 def _foreign_inflows(
     network: Network, matches: Sequence[Match], ours: frozenset[str]
 ) -> list[tuple[Transfer, AddressRow, int]]:
+    depths = TxDepths(network, matches)
     return [
-        (
-            transfer,
-            address,
-            network.depths(
-                asset, transfer.amount_minor, is_coinbase=transfer.is_coinbase
-            ).full_depth,
-        )
-        for transfer, address, asset in matches
-        if address.player_id is None and transfer.txid not in ours
+        (match[0], match[1], depths.of(match).full_depth)
+        for match in matches
+        if match[1].player_id is None and match[0].txid not in ours
     ]
 
 
@@ -155,9 +148,10 @@ async def _connect_coins(
     matches: Sequence[Match],
     ours: frozenset[str],
 ) -> None:
+    depths = TxDepths(network, matches)
     rows = [
-        _coin(network, block, transfer, address, asset, is_ours=transfer.txid in ours)
-        for transfer, address, asset in matches
+        _coin(network, block, match, depths.of(match), is_ours=match[0].txid in ours)
+        for match in matches
     ]
     if rows:
         await coin_store.upsert_mined(uow, rows)
@@ -184,13 +178,12 @@ def _raw_tx(block: Block, txid: str) -> bytes:
 def _coin(
     network: Network,
     block: Block,
-    transfer: Transfer,
-    address: AddressRow,
-    asset: AssetSpec,
+    match: Match,
+    depths: Depths,
     *,
     is_ours: bool,
 ) -> dict[str, Any]:
-    depths = network.depths(asset, transfer.amount_minor, is_coinbase=transfer.is_coinbase)
+    transfer, address, _ = match
     return {
         "network": network.name,
         "txid": transfer.txid,

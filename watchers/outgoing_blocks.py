@@ -66,15 +66,24 @@ async def connect(
         await nonces.observe(uow, network=network.name, sender_key=key, nonce=nonce)
 
 
-async def settle_due(uow: Uow, network: Network, *, height: int, at: datetime) -> int:
-    """Finalise what reached its full tier and replace what a final conflict ended."""
+async def settle_due(
+    uow: Uow, network: Network, *, height: int, final_below: int, at: datetime
+) -> int:
+    """Finalise what reached its full tier and replace what a final conflict ended.
+
+    `final_below` is the highest block that may count as final at this tip (D59).
+    """
     moved = 0
-    for row in await store.final_due(uow, network=network.name, height=height):
+    for row in await store.final_due(
+        uow, network=network.name, height=height, final_below=final_below
+    ):
         is_success = row["is_success"] is not False
         event = OutgoingEvent.FINALISE if is_success else OutgoingEvent.REVERT
         await _advance(uow, row, event, {"final_at": at}, at=at)
         moved += 1
-    for row in await store.conflict_due(uow, network=network.name, height=height):
+    for row in await store.conflict_due(
+        uow, network=network.name, height=height, final_below=final_below
+    ):
         await _advance(uow, row, OutgoingEvent.REPLACE, {}, at=at)
         await coin_store.free_replaced(uow, attempt_id=row["id"])
         moved += 1

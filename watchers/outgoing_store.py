@@ -175,23 +175,28 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
     return result.mappings().all()
 
 
-async def final_due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
-    """Mined attempts whose full tier is reached."""
+async def final_due(
+    uow: Uow, *, network: str, height: int, final_below: int
+) -> Sequence[RowMapping]:
+    """Mined attempts whose full tier is reached, in blocks that may count as final."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND state = 'mined' "
-        "AND final_at_height <= :height ORDER BY id FOR UPDATE",
-        {"network": network, "height": height},
+        "AND final_at_height <= :height AND height <= :final_below ORDER BY id FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below},
     )
     return result.mappings().all()
 
 
-async def conflict_due(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
-    """Attempts whose conflict is final."""
+async def conflict_due(
+    uow: Uow, *, network: str, height: int, final_below: int
+) -> Sequence[RowMapping]:
+    """Attempts whose conflict is final: its full tier is reached and its block may count so."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
         "AND conflict_final_at_height <= :height AND state IN ('signed', 'broadcast', 'seen', "
-        "'dropped') ORDER BY id FOR UPDATE",
-        {"network": network, "height": height},
+        "'dropped') AND (SELECT b.height FROM chain.blocks b WHERE b.network = :network "
+        "AND b.hash = conflict_hash) <= :final_below ORDER BY id FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below},
     )
     return result.mappings().all()
 

@@ -70,7 +70,10 @@ class State:
 
 
 class SimAccount(SimNetwork[State]):
-    """The world of one account chain. Accounts in `rejecting` refuse the native coin."""
+    """The world of one account chain. Accounts in `rejecting` refuse the native coin.
+
+    `finality_stands_at`: the chain's own finality is stuck there while blocks go on.
+    """
 
     hash_prefix = "0x"
 
@@ -78,6 +81,7 @@ class SimAccount(SimNetwork[State]):
         self.params = params
         self.codec = EvmAddressCodec(params)
         self.rejecting: set[str] = set()
+        self.finality_stands_at: int | None = None
         super().__init__()
 
     def pay(self, asset: str, address: str, amount_minor: int) -> str:
@@ -234,7 +238,9 @@ class SimAccountReader(SimReaderBase[State]):
     world: SimAccount
 
     async def finalised_height(self) -> int | None:
-        return max(0, self.world.tip.ref.height - FINALITY_BLOCKS)
+        stands_at = self.world.finality_stands_at
+        newest = max(0, self.world.tip.ref.height - FINALITY_BLOCKS)
+        return newest if stands_at is None else min(newest, stands_at)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         return None

@@ -352,6 +352,7 @@ class AccountPayouts:
 
 
 PAYEE = "0x00000000000000000000000000000000000000AA"
+OTHER_PAYEE = "0x00000000000000000000000000000000000000bb"
 
 
 async def test_p29_an_account_payout_is_paid_by_evidence_not_by_intent(
@@ -404,6 +405,47 @@ async def test_another_tx_at_our_nonce_is_a_conflict_and_final_replaces(
     assert (await payouts.get(attempt)).state == "replaced"
     assert (await payouts.get(other)).state == "final"
     await account.watch.audit()
+
+
+async def test_d59_an_account_payout_is_not_final_before_the_chains_own_finality(
+    account: AccountBench,
+) -> None:
+    payouts = AccountPayouts(account)
+    await payouts.fund()
+    account.sim.rejecting.add(PAYEE.lower())
+    account.sim.finality_stands_at = account.sim.tip.ref.height
+    bad = await payouts.pay(PAYEE, planned=ETHER // 2, sent=ETHER // 2, nonce=0)
+    good = await payouts.pay(OTHER_PAYEE, planned=ETHER // 2, sent=ETHER // 2, nonce=1)
+    account.sim.mine(32)
+    await account.watch.follow()
+    assert (await payouts.get(bad)).state == "mined"
+    assert (await payouts.get(good)).state == "mined"
+
+    account.sim.finality_stands_at = None
+    await account.watch.follow()
+    assert (await payouts.get(bad)).state == "reverted"
+    assert (await payouts.get(good)).state == "final"
+    await account.watch.audit()
+
+
+async def test_d59_a_conflict_replaces_nothing_before_the_chains_own_finality(
+    account: AccountBench,
+) -> None:
+    payouts = AccountPayouts(account)
+    await payouts.fund()
+    attempt = await payouts.pay(PAYEE, planned=ETHER // 2, sent=ETHER // 2, nonce=0)
+    txid = (await payouts.get(attempt)).txid
+    assert txid is not None
+    account.sim.drop(txid)
+    account.sim.finality_stands_at = account.sim.tip.ref.height
+    await payouts.pay(PAYEE, planned=ETHER // 4, sent=ETHER // 4, nonce=0)
+    account.sim.mine(32)
+    await account.watch.follow()
+    assert (await payouts.get(attempt)).state == "signed"
+
+    account.sim.finality_stands_at = None
+    await account.watch.follow()
+    assert (await payouts.get(attempt)).state == "replaced"
 
 
 async def test_a_nonce_that_the_chain_used_is_never_allocated_again(
