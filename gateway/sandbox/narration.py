@@ -28,7 +28,9 @@ class Narration:
         return self.clock.monotonic_seconds() - self.started_seconds
 
     def say(self, text: str) -> None:
-        """One line of progress."""
+        """One line of progress; an empty one (a cleared line elsewhere) says nothing."""
+        if not text:
+            return
         self.console.print(f"[dim]{self.elapsed_seconds():5.1f}s[/] {text}", highlight=False)
 
     def check(self, claim: str, is_true: bool) -> None:
