@@ -17,7 +17,6 @@ from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
 from watchers import store as chain_store
-from watchers.addresses import AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Spend, Transfer
 from watchers.deposits import (
     RESTORES,
@@ -28,12 +27,12 @@ from watchers.deposits import (
     step,
     tell,
 )
-from watchers.network import Network
+from watchers.matches import Match, TxDepths
+from watchers.network import Depths, Network
 
 log = get_logger("watchers.deposits")
 
-Found = tuple[Transfer, AddressRow, AssetSpec]
-"""A transfer to an address that a player has."""
+Found = Match  # to an address that a player has
 
 _OPEN_TO_INCLUDE = frozenset(
     {
@@ -95,8 +94,17 @@ async def detect(
     """Record what the mempool pays to players as `detected`; returns how many are new."""
     known = await _known(uow, network, [(item, "") for item in found])
     fresh = [item for item in found if _key(item[0], "") not in known]
+    depths = TxDepths(network, found)
     rows = [
-        _new_row(network, item, internal_txids=internal_txids, block=None, send=None, at=at)
+        _new_row(
+            network,
+            item,
+            depths.of(item),
+            internal_txids=internal_txids,
+            block=None,
+            send=None,
+            at=at,
+        )
         for item in fresh
     ]
     if not rows:
@@ -123,10 +131,12 @@ async def connect(
     known = await _known(uow, network, keyed)
     sends = {send.txid: send for send in block.sends}
     fresh = [(item, key) for item, key in keyed if _key(item[0], key) not in known]
-    for (transfer, _, asset), coinbase_hash in keyed:
-        deposit = known.get(_key(transfer, coinbase_hash))
+    depths = TxDepths(network, found)
+    for item, coinbase_hash in keyed:
+        deposit = known.get(_key(item[0], coinbase_hash))
         if deposit is not None:
-            await _include(uow, network, deposit, asset, block, sends.get(transfer.txid), at=at)
+            send = sends.get(item[0].txid)
+            await _include(uow, network, deposit, item[2], block, depths.of(item), send, at=at)
     if fresh:
         await store.insert(
             uow,
@@ -134,6 +144,7 @@ async def connect(
                 _new_row(
                     network,
                     item,
+                    depths.of(item),
                     internal_txids=internal_txids,
                     block=block,
                     send=sends.get(item[0].txid),
@@ -313,15 +324,21 @@ async def _include(
     deposit: DepositRow,
     asset: AssetSpec,
     block: Block,
+    depths: Depths,
     send: AccountSend | None,
     *,
     at: datetime,
 ) -> None:
+    """In a block. A mempool may have shown less of the tx, so a tier may rise; it never falls."""
+    min_depth = max(deposit.min_depth, depths.min_depth)
+    full_depth = max(deposit.full_depth, depths.full_depth)
     changes: dict[str, Any] = {
         "block_hash": block.ref.hash,
         "height": block.ref.height,
-        "provisional_at_height": block.ref.height + deposit.min_depth - 1,
-        "final_at_height": block.ref.height + deposit.full_depth - 1,
+        "min_depth": min_depth,
+        "full_depth": full_depth,
+        "provisional_at_height": block.ref.height + min_depth - 1,
+        "final_at_height": block.ref.height + full_depth - 1,
     }
     if send is not None:
         changes |= {"sender_key": send.sender_key, "sender_nonce": send.nonce}
@@ -403,14 +420,14 @@ async def _known(
 def _new_row(
     network: Network,
     item: Found,
+    depths: Depths,
     *,
     internal_txids: frozenset[str],
     block: Block | None,
     send: AccountSend | None,
     at: datetime,
 ) -> dict[str, Any]:
-    transfer, address, asset = item
-    depths = network.depths(asset, transfer.amount_minor, is_coinbase=transfer.is_coinbase)
+    transfer, address, _ = item
     height = None if block is None else block.ref.height
     return {
         "id": network.ids.new_id(),

@@ -263,7 +263,7 @@ async def test_d08_reorg_while_nobody_watched_is_walked_before_any_new_credit(
 async def test_d15_three_outputs_to_one_address_are_three_deposits(utxo: UtxoBench) -> None:
     anna = await utxo.watch.address("anna")
     utxo.sim.pay([(anna.address, HALF), (anna.address, HALF + 1), (anna.address, HALF + 2)])
-    utxo.sim.mine(3)
+    utxo.sim.mine(6)  # 1.5 coins together: full 6
     await utxo.watch.follow()
     found = await utxo.watch.deposits()
     assert [item.position for item in found] == ["out:0", "out:1", "out:2"]
@@ -358,11 +358,11 @@ async def test_more_reversals_than_allowed_in_one_step_wait_for_people(utxo: Utx
     """21 deposits of one tx are double-spent: the limit is 20, so none is reversed."""
     anna = await utxo.watch.address("anna")
     txid = utxo.sim.pay([(anna.address, HALF + number) for number in range(21)])
-    utxo.sim.mine()
+    utxo.sim.mine(2)
     await utxo.watch.follow()
-    utxo.sim.rewind(1)
+    utxo.sim.rewind(2)
     utxo.sim.conflict(txid)
-    utxo.sim.mine(4)
+    utxo.sim.mine(7)
     await utxo.watch.follow()
     assert {item.state for item in await utxo.watch.deposits()} == {"orphaned"}
     async with utxo.watch.as_watcher.unit_of_work() as uow:

@@ -1,0 +1,40 @@
+"""Transfers matched to own addresses, and the depths that they need together (D75).
+
+Pure: it reads no row and no node. A receiver who splits one tx into many outputs waits as long as
+for one output of the sum.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from config.assets import AssetSpec
+from watchers.addresses import AddressRow
+from watchers.chain import Transfer
+from watchers.network import Depths, Network
+
+Match = tuple[Transfer, AddressRow, AssetSpec]
+"""A transfer to an own address, of a listed asset."""
+
+_Receiver = tuple[str, str | None, str | None, str]
+
+
+class TxDepths:
+    """Depths by the sum per (txid, brand, player, asset) of what a block or a mempool pays."""
+
+    def __init__(self, network: Network, matches: Sequence[Match]) -> None:
+        self._network = network
+        self._sums: Counter[_Receiver] = Counter()
+        for match in matches:
+            self._sums[_receiver(match)] += match[0].amount_minor
+
+    def of(self, match: Match) -> Depths:
+        """The depths that one of these matches needs, in blocks."""
+        transfer, _, asset = match
+        return self._network.depths(
+            asset, self._sums[_receiver(match)], is_coinbase=transfer.is_coinbase
+        )
+
+
+def _receiver(match: Match) -> _Receiver:
+    transfer, address, asset = match
+    return (transfer.txid, address.brand, address.player_id, asset.id)
