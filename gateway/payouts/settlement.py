@@ -3,6 +3,11 @@
 Owns what a final tx does to the books (CONTRACT 1, Fees): per member Dr in flight / Cr custody,
 and its share of the real chain fee, Dr expense / Cr custody, with the block as effect. What is
 final is decided by the watcher alone, success by evidence, never by intent (P29).
+
+A final tx that succeeded but moved something else than planned (a fee-on-transfer token) is
+neither paid nor unpaid: crediting back could pay twice. CONTRACT 5 has no state for it, so its
+withdrawals stay `confirming` and in flight, under the alarm `paid_differently`, until people
+decide; nothing moves them by itself but a reorg.
 """
 
 from functools import partial
@@ -22,7 +27,7 @@ from ledger.errors import StaleState
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
 from watchers import outgoing
-from watchers.outgoing import OutgoingState
+from watchers.outgoing import OutgoingRow, OutgoingState
 
 TXS_MAX = 1_000  # own txs looked at per cycle
 IN_A_BLOCK = (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED)
@@ -80,6 +85,9 @@ class Settlement:
         if not rows:
             return False
         tx = attempt.tx
+        if _is_paid_differently(tx):
+            await self._hold(uow, attempt)
+            return False
         if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
             raise BrokenAttempt(f"attempt {attempt.id} is final without a block or a fee")
         effect = ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height)
@@ -139,6 +147,15 @@ class Settlement:
                 at=lane.now(),
             )
 
+    async def _hold(self, uow: Uow, attempt: Attempt) -> None:
+        """Leave everything as it is, with the evidence before a person; one alarm per tx."""
+        tx = attempt.tx
+        moved = ", ".join(f"{item.amount_minor} {item.asset} to {item.key}" for item in tx.moved)
+        await attempts.alarm(
+            self._lane, uow, "paid_differently", f"{tx.txid} is final but moved {moved}",
+            object_id=attempt.id,
+        )  # fmt: skip
+
     async def _reopen(self, uow: Uow, attempt: Attempt) -> None:
         """The block of a settled tx left the chain: take the settlement back (CONTRACT 5)."""
         lane = self._lane
@@ -162,6 +179,13 @@ class Settlement:
             object_id=attempt.id,
         )  # fmt: skip
         log.error("payout.reopened", network=lane.network, attempt_id=str(attempt.id))
+
+
+def _is_paid_differently(tx: OutgoingRow) -> bool:
+    """Whether value left us, but not as planned. What reverted or moved nothing is not paid."""
+    return (
+        tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is not True and bool(tx.moved)
+    )
 
 
 def _reference(withdrawal_id: UUID, version: int) -> str:

@@ -43,6 +43,7 @@ BUMP_PERCENT = 10  # geth: both fee fields must rise by this much to replace
 WORLD_KEY = b"\x11" * 32  # a public test vector, never a real key
 WORLD_ADDRESS = Account.from_key(WORLD_KEY).address
 WORLD_MINOR = 10**30
+TAX_COLLECTOR = "0x" + "fe" * 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class State:
 class SimAccount(SimNetwork[State]):
     """The world of one account chain. Accounts in `rejecting` refuse the native coin.
 
+    `token_tax_minor`: what tokens keep of each transfer (fee-on-transfer).
     `finality_stands_at`: the chain's own finality is stuck there while blocks go on.
     """
 
@@ -82,6 +84,7 @@ class SimAccount(SimNetwork[State]):
         self.codec = EvmAddressCodec(params)
         self.rejecting: set[str] = set()
         self.finality_stands_at: int | None = None
+        self.token_tax_minor = 0
         super().__init__()
 
     def pay(self, asset: str, address: str, amount_minor: int) -> str:
@@ -154,11 +157,18 @@ class SimAccount(SimNetwork[State]):
             can_pay = state.balances.get((asset, tx.sender), 0) >= amount
         if not can_pay or amount == 0:
             return []
+        tax = 0 if asset == self.params.native_asset else min(self.token_tax_minor, amount)
         state.balances[asset, tx.sender] = state.balances.get((asset, tx.sender), 0) - amount
-        state.balances[asset, to] = state.balances.get((asset, to), 0) + amount
-        return [
-            Transfer(txid=tx.txid, position=position, asset=asset, to_key=to, amount_minor=amount)
-        ]
+        found = []
+        for number, (key, part) in enumerate(((to, amount - tax), (TAX_COLLECTOR, tax))):
+            if part == 0:
+                continue
+            state.balances[asset, key] = state.balances.get((asset, key), 0) + part
+            place = position if number == 0 else f"log:{number}"
+            found.append(
+                Transfer(txid=tx.txid, position=place, asset=asset, to_key=key, amount_minor=part)
+            )
+        return found
 
     def _fee(self, state: State, tx: SimTx) -> int:
         gas = TOKEN_GAS if tx.to in self.params.tokens else NATIVE_GAS

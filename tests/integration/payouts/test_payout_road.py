@@ -277,6 +277,30 @@ async def test_p29_token_that_moves_nothing_is_not_settled(eth: Payouts) -> None
     assert await balance(eth, accounts.clearing("acme", "eth:USDT")) == 50_000_000
 
 
+async def test_p29_a_token_that_moves_another_amount_is_held_and_never_credited_back(
+    eth: Payouts,
+) -> None:
+    """A fee-on-transfer token: the player has most of it, so crediting back would pay twice."""
+    await eth.fund("eth:ETH", "1")
+    await eth.fund("eth:USDT", "50", into="acme")
+    row = await eth.request("20", asset="eth:USDT")
+    if not isinstance(eth.sim, SimAccount):
+        raise TypeError("an account world is required")
+    eth.sim.token_tax_minor = 1
+
+    await finish(eth, 8)
+
+    assert await eth.states(row) == ["confirming"]
+    assert await eth.alarms() == ["paid_differently"]
+    assert await balance(eth, accounts.clearing("acme", "eth:USDT")) == 30_000_000
+    in_flight = accounts.player("acme", row.player_id, Stage.IN_FLIGHT, "eth:USDT")
+    assert await balance(eth, in_flight) == row.amount_minor
+    assert await balance(eth, accounts.network_fee("eth:ETH")) == 0
+    await finish(eth, 3)
+    assert await eth.states(row) == ["confirming"]
+    assert await eth.alarms() == ["paid_differently"]
+
+
 async def test_own_change_is_spent_again_before_it_is_mined(btc: Payouts) -> None:
     await btc.fund("btc:BTC", "2", into="acme")
     await btc.fund("btc:BTC", "0.01")
