@@ -85,6 +85,19 @@ class Database:
             )
             yield Uow(connection)
 
+    @asynccontextmanager
+    async def snapshot(self, *, brand: str = ALL_BRANDS) -> AsyncIterator[Uow]:
+        """Open one REPEATABLE READ, READ ONLY transaction: every statement sees the same moment,
+        and nobody waits for it."""
+        async with self.engine.begin() as connection:
+            await connection.execute(
+                text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            )
+            await connection.execute(
+                text("SELECT set_config('cage.brand', :brand, true)"), {"brand": brand}
+            )
+            yield Uow(connection)
+
     async def run(self, work: Callable[[Uow], Awaitable[T]], *, brand: str = ALL_BRANDS) -> T:
         """Run `work` in a unit of work; whole again on 40001/40P01 and Conflict, RETRY_LIMIT."""
         for attempt in range(RETRY_LIMIT):

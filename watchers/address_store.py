@@ -130,13 +130,21 @@ async def by_role(uow: Uow, *, network: str, roles: Sequence[str]) -> Sequence[R
     return result.mappings().all()
 
 
-async def pool_counts(uow: Uow, *, network: str, account: int, branch: int) -> tuple[int, int]:
-    """(free rows, next index) of one derivation branch."""
+# Both sides run on an index and read at most `limit` rows, however many addresses were issued.
+POOL_COUNTS = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM chain.addresses WHERE network = :network
+            AND account = :account AND branch = :branch AND issued_at IS NULL LIMIT :limit) f),
+    coalesce((SELECT address_index + 1 FROM chain.addresses WHERE network = :network
+        AND account = :account AND branch = :branch ORDER BY address_index DESC LIMIT 1), 0)
+"""
+
+
+async def pool_counts(
+    uow: Uow, *, network: str, account: int, branch: int, limit: int
+) -> tuple[int, int]:
+    """(free rows, at most `limit`; next index) of one derivation branch."""
     result = await uow.execute(
-        "SELECT count(*) FILTER (WHERE issued_at IS NULL), coalesce(max(address_index) + 1, 0) "
-        "FROM chain.addresses WHERE network = :network AND account = :account "
-        "AND branch = :branch",
-        {"network": network, "account": account, "branch": branch},
+        POOL_COUNTS, {"network": network, "account": account, "branch": branch, "limit": limit}
     )
     row = tuple(result.one())
     return int(row[0]), int(row[1])

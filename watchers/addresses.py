@@ -169,9 +169,13 @@ async def own_address(
 
 
 async def free_count(uow: Uow, branch: PoolBranch) -> tuple[int, int]:
-    """(free rows, next index) of a branch."""
+    """(free rows, counted up to the branch's `high`; next index) of a branch."""
     return await store.pool_counts(
-        uow, network=branch.network, account=branch.account, branch=branch.branch
+        uow,
+        network=branch.network,
+        account=branch.account,
+        branch=branch.branch,
+        limit=branch.high,
     )
 
 

@@ -94,7 +94,7 @@ async def holdings_at(
 
 
 async def _compare(database: Database, chain: Chain, network: Network) -> Holdings:
-    async with database.unit_of_work() as uow:
+    async with database.snapshot() as uow:
         found = await _read_books(uow, network)
     return Holdings(
         network=network.name,
@@ -108,13 +108,14 @@ async def _compare(database: Database, chain: Chain, network: Network) -> Holdin
 
 
 async def _read_books(uow: Uow, network: Network) -> _Books:
-    """One consistent view: the cursor cannot move while its row is shared."""
-    cursor = await store.share_cursor(uow, network=network.name)
+    """One consistent view, in a snapshot: the follower goes on meanwhile."""
+    cursor = await store.cursor(uow, network.name)
     if cursor is None or cursor["hash"] is None:
         raise NodeUnavailable(f"{network.name}: no block was followed yet")
     height = int(cursor["height"])
     wallets = await reconcile.book_at(uow, network=network.name, height=height)
-    own = await addresses.by_role(uow, network=network.name, roles=_ROLES)
+    is_utxo = network.family is Family.BITCOIN  # asked about coins, never about addresses
+    own = () if is_utxo else await addresses.by_role(uow, network=network.name, roles=_ROLES)
     return _Books(
         height=height,
         block_hash=cursor["hash"],
@@ -124,11 +125,7 @@ async def _read_books(uow: Uow, network: Network) -> _Books:
         unposted=await _unposted(uow, network, height),
         unsettled=await _unsettled(uow, network, height, own),
         own=own,
-        open_coins=tuple(
-            await coins.open_mined(uow, network=network.name)
-            if network.family is Family.BITCOIN
-            else ()
-        ),
+        open_coins=tuple(await coins.open_mined(uow, network=network.name) if is_utxo else ()),
     )
 
 
@@ -146,9 +143,13 @@ async def _unsettled(
     uow: Uow, network: Network, height: int, own: tuple[AddressRow, ...]
 ) -> Counter[str]:
     total: Counter[str] = Counter()
+    found = await own_store.unsettled(uow, network=network.name, height=height)
+    rows = await outgoing.with_inputs(uow, found)
     by_key = {address.key: address for address in own}
-    rows = await own_store.unsettled(uow, network=network.name, height=height)
-    for row in await outgoing.with_inputs(uow, rows):
+    if network.family is Family.BITCOIN:
+        keys = sorted({moved.key for row in rows for moved in row.moved})
+        by_key = await addresses.by_keys(uow, network=network.name, keys=keys)
+    for row in rows:
         _count_unsettled(network, row, by_key, total)
     return total
 

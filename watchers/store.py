@@ -107,15 +107,6 @@ async def next_event_version(uow: Uow, *, network: str, at: datetime) -> int:
     return int(result.scalar_one())
 
 
-async def share_cursor(uow: Uow, *, network: str) -> RowMapping | None:
-    """The cursor, which no follower can move while this unit of work reads around it."""
-    result = await uow.execute(
-        f"SELECT {_CURSOR} FROM chain.cursors WHERE network = :network FOR SHARE",
-        {"network": network},
-    )
-    return result.mappings().one_or_none()
-
-
 async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> bool:
     """Stop following until a person clears the reason (D09); False when it was stopped before."""
     result = await uow.execute(

@@ -61,6 +61,8 @@ CREATE UNIQUE INDEX addresses_active ON chain.addresses (brand, player_id, netwo
     WHERE player_id IS NOT NULL AND retired_at IS NULL;
 CREATE INDEX addresses_free ON chain.addresses (network, role, brand, address_index)
     WHERE issued_at IS NULL AND is_verified;
+CREATE INDEX addresses_unissued ON chain.addresses (network, account, branch)
+    WHERE issued_at IS NULL;
 CREATE INDEX addresses_unverified ON chain.addresses (network, account, branch, address_index)
     WHERE NOT is_verified;
 
@@ -118,6 +120,8 @@ CREATE INDEX deposits_conflict_due ON chain.deposits (network, conflict_final_at
 CREATE INDEX deposits_absent_due ON chain.deposits (network, absent_at_height)
     WHERE state = 'orphaned' AND absent_at_height IS NOT NULL;
 CREATE INDEX deposits_block ON chain.deposits (network, block_hash) WHERE block_hash IS NOT NULL;
+CREATE INDEX deposits_unposted ON chain.deposits (network, height)
+    WHERE height IS NOT NULL AND custody_block_hash IS DISTINCT FROM block_hash;
 CREATE INDEX deposits_conflict ON chain.deposits (network, conflict_hash)
     WHERE conflict_hash IS NOT NULL;
 CREATE INDEX deposits_sender ON chain.deposits (network, sender_key, sender_nonce)
@@ -178,6 +182,8 @@ CREATE TABLE chain.inflows (
 );
 CREATE INDEX inflows_due ON chain.inflows (network, book_at_height)
     WHERE state = 'seen' AND book_at_height IS NOT NULL;
+CREATE INDEX inflows_unposted ON chain.inflows (network, height)
+    WHERE height IS NOT NULL AND custody_block_hash IS DISTINCT FROM block_hash;
 CREATE INDEX inflows_block ON chain.inflows (network, block_hash) WHERE block_hash IS NOT NULL;
 
 -- Own transactions. One row per attempt; attempts of one family exclude each other on chain.
@@ -227,6 +233,8 @@ CREATE INDEX outgoing_account ON chain.outgoing (network, sender_key, nonce)
 CREATE INDEX outgoing_block ON chain.outgoing (network, block_hash) WHERE block_hash IS NOT NULL;
 CREATE INDEX outgoing_settled_elsewhere ON chain.outgoing (network, id)
     WHERE settled_block_hash IS NOT NULL AND settled_block_hash IS DISTINCT FROM block_hash;
+CREATE INDEX outgoing_unsettled ON chain.outgoing (network, height)
+    WHERE height IS NOT NULL AND settled_block_hash IS DISTINCT FROM block_hash;
 CREATE INDEX outgoing_family ON chain.outgoing (family_id);
 CREATE INDEX outgoing_final_due ON chain.outgoing (network, final_at_height)
     WHERE state = 'mined';
@@ -278,6 +286,8 @@ CREATE TABLE chain.coins (
 ) WITH (fillfactor = 80);
 CREATE INDEX coins_open ON chain.coins (network, amount DESC)
     WHERE spent_by IS NULL AND reserved_by IS NULL;
+CREATE INDEX coins_unspent ON chain.coins (network, txid, vout)
+    WHERE height IS NOT NULL AND spent_by IS NULL;
 CREATE INDEX coins_block ON chain.coins (network, block_hash) WHERE block_hash IS NOT NULL;
 CREATE INDEX coins_spent ON chain.coins (network, spent_hash) WHERE spent_hash IS NOT NULL;
 CREATE INDEX coins_reserved ON chain.coins (reserved_by) WHERE reserved_by IS NOT NULL;
