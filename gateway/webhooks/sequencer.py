@@ -19,6 +19,7 @@ from config.logs import get_logger
 from gateway import leases
 from gateway.api.wire import WireContext, render_event
 from gateway.webhooks import store
+from gateway.webhooks.deliveries_store import raise_alarm
 from gateway.webhooks.store import EventRow, NewDelivery, NumberedEvent, Subscription
 
 LEASE_NAME = "sequencer"
@@ -27,6 +28,15 @@ RENEW_SECONDS = 2.0
 BATCH_EVENTS = 500  # numbered in one unit of work: keeps it well below 50 ms
 
 log = get_logger("gateway.webhooks.sequencer")
+
+
+class UnrenderableEvent(Exception):
+    """An event whose snapshot has no wire form; `cause` names the kind of error."""
+
+    def __init__(self, event: EventRow, cause: str) -> None:
+        super().__init__(f"event {event.id} cannot be rendered: {cause}")
+        self.event = event
+        self.cause = cause
 
 
 class Sequencer:
@@ -69,6 +79,9 @@ class Sequencer:
         except leases.LeaseLost as error:
             log.warning("sequencer.lease_lost", reason=str(error))
             return False
+        except UnrenderableEvent as error:
+            await self._set_aside(error)
+            return True
         return count >= BATCH_EVENTS
 
     async def _is_leader(self) -> bool:
@@ -79,6 +92,8 @@ class Sequencer:
         is_held = await leases.hold(self._database, self._lease)
         self._renew_at_seconds = now + RENEW_SECONDS
         if is_held and not was_held:
+            async with self._database.unit_of_work() as uow:
+                await store.unstick(uow)
             log.info("sequencer.leader", fence=self._lease.fence)
         return is_held
 
@@ -107,9 +122,28 @@ class Sequencer:
         for event in events:
             last[event.brand] += 1
             seq = last[event.brand]
-            body = body_text(event, seq=seq, context=self._context)
+            try:
+                body = body_text(event, seq=seq, context=self._context)
+            except (KeyError, ValueError, TypeError) as error:
+                raise UnrenderableEvent(event, type(error).__name__) from error
             numbered.append(NumberedEvent(event=event, seq=seq, body=body))
         return numbered
+
+    async def _set_aside(self, error: "UnrenderableEvent") -> None:
+        """Bad state stops the smallest thing that contains it: the events of one object."""
+        event = error.event
+        log.error("sequencer.event_stuck", event_id=str(event.id), type=event.type)
+        async with self._database.unit_of_work() as uow:
+            await self._lease.check(uow)
+            await store.mark_stuck(uow, event.id)
+            await raise_alarm(
+                uow,
+                alarm_id=self._ids.new_id(),
+                kind="event_stuck",
+                object_id=event.object_id,
+                detail=f"{event.type} {event.id} cannot be rendered ({error.cause})",
+                at=self._clock.now(),
+            )
 
     async def _release(self) -> None:
         """Let another instance in at once. Not being able to costs LEASE_SECONDS, nothing more."""

@@ -65,17 +65,33 @@ class NewDelivery:
         return self.endpoint_id, self.numbered.event.object_id
 
 
+async def mark_stuck(uow: Uow, event_id: UUID) -> None:
+    """An event that cannot be rendered: its object waits, everything else goes on."""
+    await uow.execute(
+        "UPDATE gateway.event_queue SET is_stuck = true WHERE event_id = :id", {"id": event_id}
+    )
+
+
+async def unstick(uow: Uow) -> None:
+    """Try what was stuck again: a new process may render it."""
+    await uow.execute("UPDATE gateway.event_queue SET is_stuck = false WHERE is_stuck")
+
+
 async def take_unnumbered(uow: Uow, *, limit: int) -> list[EventRow]:
     """Take up to `limit` events off the queue, oldest position first.
 
     Earlier versions of the same objects come along even when they stand behind the limit, so that
-    a batch never numbers version 3 before version 2. Rolled back together with the caller's work.
+    a batch never numbers version 3 before version 2. An object with a stuck event waits whole.
+    Rolled back together with the caller's work.
     """
     result = await uow.execute(
         """
         WITH head AS (
             SELECT event_id, object_id, object_version
-            FROM gateway.event_queue ORDER BY position LIMIT :limit
+            FROM gateway.event_queue queued
+            WHERE NOT EXISTS (SELECT 1 FROM gateway.event_queue stuck
+                              WHERE stuck.object_id = queued.object_id AND stuck.is_stuck)
+            ORDER BY position LIMIT :limit
         ), batch AS (
             SELECT event_id FROM head
             UNION

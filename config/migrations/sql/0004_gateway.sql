@@ -148,8 +148,10 @@ CREATE TABLE gateway.event_queue (
     event_id uuid PRIMARY KEY,
     position bigint NOT NULL,
     object_id uuid NOT NULL,
-    object_version integer NOT NULL
+    object_version integer NOT NULL,
+    is_stuck boolean NOT NULL DEFAULT false  -- cannot be rendered: its object alone waits
 );
+CREATE INDEX event_queue_stuck ON gateway.event_queue (object_id) WHERE is_stuck;
 CREATE INDEX event_queue_position ON gateway.event_queue (position);
 CREATE INDEX event_queue_object ON gateway.event_queue (object_id, object_version);
 CREATE FUNCTION gateway.queue_events() RETURNS trigger
@@ -279,7 +281,7 @@ GRANT SELECT, INSERT, UPDATE ON gateway.alarms
     TO gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT SELECT, INSERT, UPDATE ON gateway.event_counters TO gateway_webhooks;
 GRANT SELECT, INSERT ON gateway.event_log TO gateway_webhooks;
-GRANT SELECT, DELETE ON gateway.event_queue TO gateway_webhooks;
+GRANT SELECT, DELETE, UPDATE (is_stuck) ON gateway.event_queue TO gateway_webhooks;
 GRANT SELECT, UPDATE ON gateway.webhook_endpoints TO gateway_webhooks;
 GRANT SELECT, INSERT, UPDATE ON gateway.deliveries TO gateway_webhooks;
 

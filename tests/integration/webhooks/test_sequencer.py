@@ -12,6 +12,7 @@ from config.database import Database, Uow
 from gateway.webhooks import store
 from gateway.webhooks.listen_store import Listener
 from gateway.webhooks.sequencer import LEASE_SECONDS
+from ledger import outbox
 from tests.integration.webhooks.desk import Desk
 
 pytestmark = pytest.mark.postgres
@@ -197,3 +198,30 @@ async def test_listeners_are_told_when_rows_are_numbered(
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_an_event_that_cannot_be_rendered_stops_its_object_alone(desk: Desk) -> None:
+    """The rest of the brand is numbered without a hole; a new process tries the stuck one again."""
+    bad, good = desk.ids.new_id(), desk.ids.new_id()
+    async with desk.owner.unit_of_work() as uow:
+        await outbox.append(
+            uow,
+            event_id=desk.ids.new_id(),
+            brand="acme",
+            type="deposit.pending",
+            object_kind="deposit",
+            object_id=bad,
+            object_version=1,
+            previous_state=None,
+            snapshot={"id": str(bad)},
+            at=desk.clock.now(),
+        )
+    await desk.event(object_id=bad, version=2)
+    await desk.event(object_id=good)
+    sequencer = desk.sequencer()
+    await sequencer.run_once()
+    await sequencer.run_once()
+    assert [(seq, object_id) for seq, object_id, _ in await desk.feed("acme")] == [(1, good)]
+    alarms = await desk.rows("SELECT kind, object_id FROM gateway.alarms")
+    assert [tuple(row) for row in alarms] == [("event_stuck", bad)]
+    assert len(await desk.rows("SELECT 1 FROM gateway.event_queue")) == 2
