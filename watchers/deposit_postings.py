@@ -98,8 +98,14 @@ async def _post(
 
 
 def reference(deposit: DepositRow, step: str) -> str:
-    """`deposit:<network>:<txid>:<position>:<cycle>:<step>` (CONTRACT 4)."""
-    return f"deposit:{deposit.network}:{deposit.txid}:{deposit.position}:{deposit.cycle}:{step}"
+    """`deposit:<network>:<txid>:<position>:<cycle>:<step>` (CONTRACT 4).
+
+    A coinbase adds its block, as its key does: two blocks may have the same one (D31).
+    """
+    position = deposit.position
+    if deposit.is_coinbase:
+        position = f"{position}@{deposit.block_hash or deposit.custody_block_hash}"
+    return f"deposit:{deposit.network}:{deposit.txid}:{position}:{deposit.cycle}:{step}"
 
 
 def _custody(deposit: DepositRow, family: Family) -> Account:

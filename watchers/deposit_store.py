@@ -190,7 +190,7 @@ async def mark_conflicts_by_input(
     block_hash: str,
     height: int,
 ) -> None:
-    """A block spends an input of a deposit's tx by another tx."""
+    """A block spends an input of a deposit's tx by another tx; the earliest block stays."""
     await uow.execute(
         "UPDATE chain.deposits d SET conflict_txid = s.spender, conflict_hash = :hash, "
         "conflict_final_at_height = :height + d.full_depth - 1 "
@@ -198,7 +198,7 @@ async def mark_conflicts_by_input(
         "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
         "JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
         "AND i.outpoint_vout = s.vout AND i.txid <> s.spender "
-        "WHERE d.txid = i.txid AND d.network = :network",
+        "WHERE d.txid = i.txid AND d.network = :network AND d.conflict_hash IS NULL",
         {
             "network": network,
             "hash": block_hash,
@@ -218,14 +218,15 @@ async def mark_conflicts_by_nonce(
     block_hash: str,
     height: int,
 ) -> None:
-    """A block has another tx at the sender and nonce of a deposit's tx."""
+    """A block has another tx at the sender and nonce of a deposit's tx; the earliest stays."""
     await uow.execute(
         "UPDATE chain.deposits d SET conflict_txid = s.txid, conflict_hash = :hash, "
         "conflict_final_at_height = :height + d.full_depth - 1 "
         "FROM unnest(CAST(:keys AS text[]), CAST(:nonces AS bigint[]), "
         "CAST(:txids AS text[])) AS s (key, nonce, txid) "
         "WHERE d.network = :network AND d.sender_key = s.key AND d.sender_nonce = s.nonce "
-        "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned')",
+        "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned') "
+        "AND d.conflict_hash IS NULL",
         {
             "network": network,
             "hash": block_hash,

@@ -6,6 +6,7 @@ watched (D08), or there and back again (D06) are one case. A node that fails, an
 never moves the cursor (N11, N18). It knows nothing of deposits: `effects.py` does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -121,8 +122,8 @@ class Follower:
         steps: list[Step] = []
         if position.hash is None:
             first = await self._first_block(tip)
-            await self._store_history(first)
-            position = await self._connect(position, first, finalised)
+            history = await self._history(first)
+            position = await self._connect(position, first, finalised, history=history)
             steps.append(Connected(ref=first))
         for stale in await self._stale_blocks(position, tip):
             position = await self._disconnect(position, stale)
@@ -213,8 +214,11 @@ class Follower:
             raise NodeUnavailable(f"no header at start height {self._start_height}")
         return ref
 
-    async def _store_history(self, first: BlockRef) -> None:
-        """Headers below the first block, so that a reorg of the very first one can be walked."""
+    async def _history(self, first: BlockRef) -> list[BlockRef]:
+        """Headers below the first block, so that a reorg of the very first one can be walked.
+
+        They are stored with it: headers of a first start that died would bar those of the next.
+        """
         history: list[BlockRef] = []
         below = first
         lowest = max(0, first.height - self._network.spec.reorg_limit_blocks)
@@ -224,16 +228,7 @@ class Follower:
                 raise NodeUnavailable(f"header {height} is not the parent of the next one")
             history.append(ref)
             below = ref
-        async with self._database.unit_of_work() as uow:
-            for ref in history:
-                await store.connect_block(
-                    uow,
-                    network=self._network.name,
-                    block_hash=ref.hash,
-                    height=ref.height,
-                    parent_hash=ref.parent_hash,
-                    time_seconds=ref.time_seconds,
-                )
+        return history
 
     async def _next(self, position: Position) -> BlockRef | None:
         """The block on top of ours, or None at the tip and when the chain has just changed."""
@@ -283,7 +278,14 @@ class Follower:
             f"{position.height}; the node's tip is {tip.height} {tip.hash}"
         )
 
-    async def _connect(self, position: Position, ref: BlockRef, finalised: int | None) -> Position:
+    async def _connect(
+        self,
+        position: Position,
+        ref: BlockRef,
+        finalised: int | None,
+        *,
+        history: Sequence[BlockRef] = (),
+    ) -> Position:
         block = await self._chain.reader.block(ref.hash)
         if block.ref.hash != ref.hash or block.ref.parent_hash != ref.parent_hash:
             raise NodeUnavailable(f"block {ref.hash}: the node answered with another one")
@@ -291,6 +293,15 @@ class Follower:
 
         async def work(uow: Uow) -> None:
             await self._move(uow, position, height=ref.height, block_hash=ref.hash)
+            for below in history:
+                await store.connect_block(
+                    uow,
+                    network=self._network.name,
+                    block_hash=below.hash,
+                    height=below.height,
+                    parent_hash=below.parent_hash,
+                    time_seconds=below.time_seconds,
+                )
             await store.set_finalised(uow, network=self._network.name, height=finalised)
             await effects.connect(uow, self._network, block, finalised_height=finalised, at=at)
             self._crash("block.before_commit")

@@ -10,9 +10,9 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 
 _COLUMNS = (
-    "id, network, txid, position, cycle, role, brand, asset, amount, address, state, block_hash, "
-    "height, book_at_height, custody_block_hash, posting_reference, assigned_to, assigned_brand, "
-    "version, first_seen_at, state_at"
+    "id, network, txid, position, coinbase_hash, cycle, role, brand, asset, amount, address, "
+    "state, block_hash, height, book_at_height, custody_block_hash, posting_reference, "
+    "assigned_to, assigned_brand, version, first_seen_at, state_at"
 )
 
 

@@ -45,6 +45,7 @@ class InflowRow:
     network: str
     txid: str
     position: str
+    coinbase_hash: str
     cycle: int
     role: AddressRole
     brand: str | None
@@ -178,7 +179,12 @@ async def book_due(
     found = await store.due(uow, network=network, height=height, final_below=final_below)
     rows = [_row(row) for row in found]
     for inflow in rows:
-        reference = f"inflow:{inflow.network}:{inflow.txid}:{inflow.position}:{inflow.cycle}:book"
+        position = inflow.position
+        if inflow.coinbase_hash:
+            position = (
+                f"{position}@{inflow.coinbase_hash}"  # two blocks may have the same one (D31)
+            )
+        reference = f"inflow:{inflow.network}:{inflow.txid}:{position}:{inflow.cycle}:book"
         posting = Posting(
             reference=reference,
             kind="inflow_booked",

@@ -108,8 +108,9 @@ _CREDITED = """
         JOIN ledger.accounts a ON a.id = e.account_id AND a.kind = 'custody'
         WHERE p.reference LIKE 'deposit:%' GROUP BY p.id, p.reference
     ), deposits AS (
-        SELECT d.*, 'deposit:' || d.network || ':' || d.txid || ':' || d.position AS transfer
-        FROM chain.deposits d
+        SELECT d.*, 'deposit:' || d.network || ':' || d.txid || ':' || d.position
+            || CASE WHEN d.is_coinbase THEN '@' || k.coinbase_hash ELSE '' END AS transfer
+        FROM chain.deposits d LEFT JOIN chain.deposit_keys k ON k.deposit_id = d.id
     )
 """
 
