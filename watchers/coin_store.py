@@ -15,7 +15,9 @@ _COLUMNS = (
 )
 
 # An unconfirmed own change coin is selectable while its ancestry has at most :ancestors unmined
-# txs of ours (HOUSE 5). Coins of others wait for their full tier, coinbase for maturity.
+# txs (HOUSE 5), each of them ours, on its way and without a rival in a block. An unmined ancestor
+# of somebody else is a coin whose block was orphaned: what descends from it may never be mined.
+# Coins of others wait for their full tier, coinbase for maturity.
 _SPENDABLE = f"""
 WITH RECURSIVE tip AS (
     SELECT height FROM chain.cursors WHERE network = :network
@@ -35,7 +37,8 @@ WITH RECURSIVE tip AS (
     LEFT JOIN chain.outgoing o ON o.network = :network AND o.txid = a.txid
     GROUP BY a.root_txid, a.root_vout
     HAVING count(DISTINCT a.txid) <= :ancestors
-        AND bool_and(o.state IN ('signed', 'broadcast', 'seen', 'mined', 'final'))
+        AND bool_and(o.id IS NOT NULL AND o.conflict_txid IS NULL
+            AND o.state IN ('signed', 'broadcast', 'seen', 'mined', 'final'))
 )
 SELECT {_COLUMNS} FROM chain.coins c
 WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL

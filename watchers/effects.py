@@ -6,12 +6,21 @@ our own transactions to our own wallets are neither (D18).
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
 from config.chains import Family
 from config.database import Uow
-from watchers import addresses, coin_store, deposit_blocks, inflows, outgoing_blocks, store
+from watchers import (
+    addresses,
+    coin_store,
+    deposit_blocks,
+    deposit_store,
+    inflows,
+    outgoing_blocks,
+    store,
+)
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
 from watchers.errors import NodeUnavailable
@@ -43,10 +52,12 @@ async def connect(
     await deposit_blocks.connect(
         uow, network, block, _of_players(matches), internal_txids=ours, at=at
     )
+    found = _foreign_inflows(network, matches, ours)
+    await _remember_inputs(uow, network, block, {item[0].txid for item in found})
     await inflows.connect(
         uow,
         block,
-        _foreign_inflows(network, matches, ours),
+        found,
         network=network.name,
         ids=network.ids,
         at=at,
@@ -173,6 +184,19 @@ def _raw_tx(block: Block, txid: str) -> bytes:
     if raw is None:
         raise NodeUnavailable(f"block {block.ref.hash}: no bytes of its tx {txid}")
     return raw
+
+
+async def _remember_inputs(
+    uow: Uow, network: Network, block: Block, txids: AbstractSet[str]
+) -> None:
+    """What the txs of inflows spend, as deposits remember it: a later rival is then known."""
+    inputs = [
+        (spend.outpoint.txid, spend.outpoint.vout, spend.txid)
+        for spend in block.spends
+        if spend.txid in txids
+    ]
+    if inputs:
+        await deposit_store.insert_inputs(uow, network=network.name, inputs=inputs)
 
 
 def _coin(

@@ -164,18 +164,29 @@ async def _mine(
 
 
 async def _utxo_conflicts(uow: Uow, network: Network, block: Block, *, at: datetime) -> None:
+    """What the block's inputs exclude: our txs with one of them, and all that descend from such.
+
+    Coins that we spent may come from a deposit or inflow whose block was orphaned: when the block
+    has a rival of that tx, nothing of ours below it can be mined (CONTRACT 5, `anchor_dead`).
+    """
     spends = [(spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in block.spends]
     if not spends:
         return
-    for hit in await store.by_spent_inputs(uow, network=network.name, spends=spends):
-        row = await store.get(uow, hit["id"], is_locked=True)
+    below = await store.descendants_of_dead(uow, network=network.name, spends=spends)
+    direct = await store.by_spent_inputs(uow, network=network.name, spends=spends)
+    rivals = {hit["id"]: hit["spender"] for hit in (*below, *direct)}
+    for attempt_id in sorted(rivals):
+        row = await store.get(uow, attempt_id, is_locked=True)
         if row is not None:
-            await _conflict(uow, network, row, block, hit["spender"], at=at)
+            await _conflict(uow, network, row, block, rivals[attempt_id], at=at)
 
 
 async def _conflict(
     uow: Uow, network: Network, row: RowMapping, block: Block, txid: str, *, at: datetime
 ) -> None:
+    """Note the rival; an earlier one stands until its block leaves the chain."""
+    if row["conflict_txid"] is not None:
+        return
     await _update(
         uow,
         row,

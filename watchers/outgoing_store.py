@@ -165,6 +165,50 @@ async def by_spent_inputs(
     return result.mappings().all()
 
 
+# `dead`: txs that can never be mined beside the block, with the rival in it. A deposit or inflow
+# that we spent (its inputs are in chain.deposit_inputs), an own tx, and what spends their outputs.
+_DESCENDANTS = """
+WITH RECURSIVE spends (txid, vout, spender) AS (
+    SELECT * FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]),
+        CAST(:spenders AS text[]))
+), dead (txid, spender) AS (
+    (SELECT i.txid, s.spender FROM spends s
+    JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
+        AND i.outpoint_vout = s.vout AND i.txid <> s.spender
+    UNION
+    SELECT o.txid, s.spender FROM spends s
+    JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
+        AND i.outpoint_vout = s.vout
+    JOIN chain.outgoing o ON o.id = i.attempt_id AND o.txid <> s.spender)
+    UNION
+    SELECT o.txid, d.spender FROM dead d
+    JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = d.txid
+    JOIN chain.outgoing o ON o.id = i.attempt_id AND o.txid IS NOT NULL
+)
+SELECT DISTINCT ON (o.id) o.id, d.spender FROM dead d
+JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = d.txid
+JOIN chain.outgoing o ON o.id = i.attempt_id
+WHERE o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped')
+ORDER BY o.id, d.spender
+"""
+
+
+async def descendants_of_dead(
+    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]]
+) -> Sequence[RowMapping]:
+    """Unmined attempts below a tx that a block's spends make impossible, unsigned ones included."""
+    result = await uow.execute(
+        _DESCENDANTS,
+        {
+            "network": network,
+            "txids": [spend[0] for spend in spends],
+            "vouts": [spend[1] for spend in spends],
+            "spenders": [spend[2] for spend in spends],
+        },
+    )
+    return result.mappings().all()
+
+
 async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
     """Attempts whose tx is in a block."""
     result = await uow.execute(

@@ -186,6 +186,9 @@ class Broadcaster:
     async def _conflict(self, uow: Uow, *, attempt_id: UUID) -> None:
         """A tx that excludes ours is final: held with evidence, for two people (CONTRACT 5)."""
         attempt = await attempts.load(uow, attempt_id, lock=True)
+        for row in attempt.rows(State.SIGNED):
+            await attempts.move(self._lane, uow, row, Trigger.BROADCAST)
+        attempt = await attempts.load(uow, attempt_id, lock=True)
         for row in attempt.rows(State.BROADCASTING):
             await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
         attempt = await attempts.load(uow, attempt_id, lock=True)

@@ -31,7 +31,12 @@ from watchers.outgoing import OutgoingRow, OutgoingState
 
 TXS_MAX = 1_000  # own txs looked at per cycle
 IN_A_BLOCK = (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED)
-NOT_IN_A_BLOCK = (OutgoingState.BROADCAST, OutgoingState.SEEN, OutgoingState.DROPPED)
+NOT_IN_A_BLOCK = (
+    OutgoingState.BROADCAST,
+    OutgoingState.SEEN,
+    OutgoingState.DROPPED,
+    OutgoingState.REPLACED,
+)
 
 log = get_logger(__name__)
 
@@ -183,9 +188,7 @@ class Settlement:
 
 def _is_paid_differently(tx: OutgoingRow) -> bool:
     """Whether value left us, but not as planned. What reverted or moved nothing is not paid."""
-    return (
-        tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is not True and bool(tx.moved)
-    )
+    return tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is not True and bool(tx.moved)
 
 
 def _reference(withdrawal_id: UUID, version: int) -> str:

@@ -6,8 +6,9 @@ import pytest
 
 from ledger import accounts, balances
 from ledger.accounts import Account, Stage
+from tests.support.payout_parts import DEPTH
 from tests.support.payouts import Payouts
-from tests.support.simchain import SimAccount
+from tests.support.simchain import SimAccount, SimUtxo
 
 pytestmark = pytest.mark.postgres
 
@@ -299,6 +300,68 @@ async def test_p29_a_token_that_moves_another_amount_is_held_and_never_credited_
     await finish(eth, 3)
     assert await eth.states(row) == ["confirming"]
     assert await eth.alarms() == ["paid_differently"]
+
+
+@pytest.mark.parametrize("is_confirming", [False, True])
+async def test_payouts_that_descend_from_a_dead_deposit_are_held_as_anchor_dead(
+    btc: Payouts, is_confirming: bool
+) -> None:
+    """A rival of a deposit that we spent is final: nothing of ours below it can ever be mined."""
+    await btc.fund("btc:BTC", "0.01")
+    deposit_txid = await btc.deposit("player-9", "2")
+    first = await btc.request("0.5")
+    lane = await btc.cycle()
+    second = await btc.request("0.6")
+    await btc.cycle(lane)
+    if is_confirming:
+        await btc.mine()
+        await btc.cycle(lane)
+    state = "confirming" if is_confirming else "sent"
+    assert await btc.states(first, second) == [state, state]
+
+    btc.sim.rewind(DEPTH + is_confirming)
+    if not isinstance(btc.sim, SimUtxo):
+        raise TypeError("a UTXO world is required")
+    rival = btc.sim.conflict(deposit_txid)
+    await btc.mine(DEPTH + 3)
+    await btc.cycle(lane, times=2)
+
+    assert await btc.states(first, second) == ["on_hold", "on_hold"]
+    assert {(await btc.row(row)).code for row in (first, second)} == {"anchor_dead"}
+    async with btc.database.unit_of_work() as uow:
+        found = await uow.execute("SELECT detail FROM gateway.alarms WHERE kind = 'anchor_dead'")
+        assert all(detail.endswith(rival) for detail in found.scalars())
+
+
+async def test_a_later_rival_does_not_put_off_the_end_of_a_dead_payout(btc: Payouts) -> None:
+    """Both deposits that it spends die, in two blocks: the earlier block decides."""
+    await btc.fund("btc:BTC", "0.01")
+    deposits = [await btc.deposit("player-9", "0.3") for _ in range(2)]
+    row = await btc.request("0.5")
+    lane = await btc.cycle()
+    assert await btc.states(row) == ["sent"]
+
+    btc.sim.rewind(2 * DEPTH)
+    if not isinstance(btc.sim, SimUtxo):
+        raise TypeError("a UTXO world is required")
+    for _ in range(DEPTH):
+        btc.sim.mine_exactly([])
+    earlier, later = (btc.sim.conflict(txid) for txid in deposits)
+    for rivals in ([earlier], [later]):
+        btc.sim.mine_exactly(rivals)
+    await btc.follow()
+
+    async with btc.database.unit_of_work() as uow:
+        found = (
+            await uow.execute(
+                "SELECT state, conflict_txid, conflict_final_at_height - b.height + 1 AS depth "
+                "FROM chain.outgoing o JOIN chain.blocks b ON b.hash = o.conflict_hash"
+            )
+        ).one()
+    assert (found.conflict_txid, found.depth) == (earlier, DEPTH)
+    assert found.state == "replaced"
+    await btc.cycle(lane, times=2)
+    assert (await btc.row(row)).code == "anchor_dead"
 
 
 async def test_own_change_is_spent_again_before_it_is_mined(btc: Payouts) -> None:
