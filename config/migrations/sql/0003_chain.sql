@@ -357,6 +357,20 @@ CREATE POLICY brand_rows ON chain.deposits
 ALTER TABLE chain.addresses ENABLE ROW LEVEL SECURITY;
 CREATE POLICY brand_rows ON chain.addresses
     USING (config.sees_brand(brand)) WITH CHECK (config.sees_brand(brand));
+-- Own transactions, coins and inflows are the operator's: the API shows them to no brand's call.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['outgoing', 'outgoing_inputs', 'coins', 'inflows'] LOOP
+        EXECUTE format('ALTER TABLE chain.%I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY all_rows ON chain.%I USING (true)', name);
+        EXECUTE format(
+            'CREATE POLICY operator_calls ON chain.%I AS RESTRICTIVE TO gateway_api '
+            'USING ((SELECT config.sees_brand(''*'')))', name);
+    END LOOP;
+END
+$$;
 
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA chain TO watchers;
 GRANT DELETE ON chain.fee_samples, chain.nonce_uses TO watchers;
