@@ -45,6 +45,8 @@ class WithdrawalRow:
     sign_requested_at: datetime | None
     accepted_at: datetime
     state_at: datetime
+    orphaned_known: tuple[UUID, ...] = ()
+    """The player's deposits that were lost when the order was accepted: no news about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +63,8 @@ class Filters:
 _COLUMNS = """
     id, brand, request_id, kind, player_id, network, asset, address, address_key, amount,
     pam_balance, fee_class, fee_mode, metadata, state, code, is_reserved, version, attempt_id,
-    txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at
+    txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at,
+    orphaned_known
 """
 
 
@@ -70,13 +73,14 @@ def from_mapping(row: RowMapping) -> WithdrawalRow:
     values = {
         name: row[name]
         for name in WithdrawalRow.__slots__
-        if name not in ("amount_minor", "pam_balance_minor", "metadata")
+        if name not in ("amount_minor", "pam_balance_minor", "metadata", "orphaned_known")
     }
     metadata = row["metadata"]
     return WithdrawalRow(
         amount_minor=int(row["amount"]),
         pam_balance_minor=int(row["pam_balance"]),
         metadata=json.loads(metadata) if isinstance(metadata, str) else metadata,
+        orphaned_known=tuple(row["orphaned_known"]),
         **values,
     )
 
@@ -88,13 +92,15 @@ async def insert(uow: Uow, row: WithdrawalRow) -> bool:
     """
     values = {name: getattr(row, name) for name in WithdrawalRow.__slots__}
     values["metadata"] = json.dumps(dict(row.metadata), sort_keys=True)
+    values["orphaned_known"] = list(row.orphaned_known)
     result = await uow.execute(
         f"""
         INSERT INTO gateway.withdrawals ({_COLUMNS})
         VALUES (:id, :brand, :request_id, :kind, :player_id, :network, :asset, :address,
             :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
             CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id, :txid,
-            :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at)
+            :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at,
+            CAST(:orphaned_known AS uuid[]))
         ON CONFLICT (brand, request_id) DO NOTHING
         """,
         values,

@@ -3,7 +3,7 @@
 Public surface of `watchers`. Amounts are minor units by asset id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,9 @@ __all__ = [
     "funds",
     "get",
     "locked_by_asset",
-    "orphaned_since",
+    "lost",
+    "orphaned_anew",
+    "reversed_anew",
     "snapshot",
 ]
 
@@ -117,9 +119,34 @@ async def funds(uow: Uow, *, brand: str, player_id: str) -> dict[str, Stages]:
     return {asset: Stages(**by_stage) for asset, by_stage in sums.items()}
 
 
-async def orphaned_since(uow: Uow, *, brand: str, player_id: str, since: datetime) -> bool:
-    """Whether a credited deposit of the player turned orphaned after `since` and still is."""
-    return await store.has_orphaned_since(uow, brand=brand, player_id=player_id, since=since)
+async def lost(uow: Uow, *, brand: str, player_id: str) -> tuple[UUID, ...]:
+    """The player's credited deposits that are orphaned or reversed now: what `*_anew` compares to.
+
+    The caller holds the player's lock, as whoever orphans a deposit does: no clock is compared.
+    """
+    return tuple(await store.lost(uow, brand=brand, player_id=player_id))
+
+
+async def orphaned_anew(uow: Uow, *, brand: str, player_id: str, known: Collection[UUID]) -> bool:
+    """Whether a credited deposit of the player is orphaned that is not among `known`."""
+    return await store.has_lost_anew(
+        uow,
+        brand=brand,
+        player_id=player_id,
+        is_reversed=False,
+        known=list(known),
+    )
+
+
+async def reversed_anew(uow: Uow, *, brand: str, player_id: str, known: Collection[UUID]) -> bool:
+    """Whether a deposit of the player is reversed that is not among `known`."""
+    return await store.has_lost_anew(
+        uow,
+        brand=brand,
+        player_id=player_id,
+        is_reversed=True,
+        known=list(known),
+    )
 
 
 _STAGE_OF: Mapping[DepositState, str] = {

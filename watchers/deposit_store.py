@@ -297,13 +297,30 @@ async def unfinished(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMap
     return result.mappings().all()
 
 
-async def has_orphaned_since(uow: Uow, *, brand: str, player_id: str, since: datetime) -> bool:
-    """Whether a credited deposit of the player is orphaned, and became so after `since`."""
+# `state` as a literal, so that the index of unfinished deposits serves it.
+_ORPHANED = "state = 'orphaned' AND prior_state IN ('provisional', 'final')"
+_REVERSED = "state = 'reversed'"
+
+
+async def lost(uow: Uow, *, brand: str, player_id: str) -> Sequence[UUID]:
+    """Ids of a player's deposits that were credited and are orphaned or reversed."""
+    result = await uow.execute(
+        "SELECT id FROM chain.deposits WHERE brand = :brand AND player_id = :player_id "
+        f"AND ({_REVERSED} OR ({_ORPHANED})) ORDER BY id",
+        {"brand": brand, "player_id": player_id},
+    )
+    return list(result.scalars())
+
+
+async def has_lost_anew(
+    uow: Uow, *, brand: str, player_id: str, is_reversed: bool, known: Sequence[UUID]
+) -> bool:
+    """Whether a deposit of the player is orphaned (or reversed) that is not among `known`."""
     result = await uow.execute(
         "SELECT EXISTS (SELECT 1 FROM chain.deposits WHERE brand = :brand "
-        "AND player_id = :player_id AND state = 'orphaned' "
-        "AND prior_state IN ('provisional', 'final') AND state_at >= :since)",
-        {"brand": brand, "player_id": player_id, "since": since},
+        f"AND player_id = :player_id AND {_REVERSED if is_reversed else _ORPHANED} "
+        "AND id <> ALL(CAST(:known AS uuid[])))",
+        {"brand": brand, "player_id": player_id, "known": list(known)},
     )
     return bool(result.scalar_one())
 

@@ -97,8 +97,8 @@ class Batcher:
         if row.valid_until <= lane.now():
             await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
             return False
-        if await deposit_commands.orphaned_since(
-            uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
+        if await deposit_commands.orphaned_anew(
+            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
         ):
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
             return False

@@ -18,7 +18,6 @@ from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from watchers import deposit_commands
-from watchers.deposit_commands import DepositFilters, DepositState
 
 ROWS_MAX = 200  # rows of one state looked at per cycle
 CLEARING = "clearing"  # code: the brand's clearing is short, nothing is reserved yet
@@ -84,16 +83,13 @@ class LiquidityStep:
         row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
         if row.state != State.ON_HOLD or row.code != ORPHANED:
             return
-        if await deposit_commands.orphaned_since(
-            uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
+        if await deposit_commands.orphaned_anew(
+            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
         ):
             return
-        reversed_ones = await deposit_commands.find(
-            uow,
-            brand=row.brand,
-            filters=DepositFilters(state=DepositState.REVERSED, player_id=row.player_id),
-        )
-        if any(deposit.state_at >= row.accepted_at for deposit in reversed_ones):
+        if await deposit_commands.reversed_anew(
+            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
+        ):
             detail = f"a deposit of the player of {row.request_id} was reversed: staff decide"
             await attempts.alarm(self._lane, uow, "deposit_reversed", detail, object_id=row.id)
             return

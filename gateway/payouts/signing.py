@@ -98,8 +98,8 @@ class SigningStep:
     async def _may_sign(self, uow: Uow, row: WithdrawalRow) -> bool:
         if row.state != State.PLANNED or row.valid_until <= self._lane.now():
             return False
-        return not await deposit_commands.orphaned_since(
-            uow, brand=row.brand, player_id=row.player_id, since=row.accepted_at
+        return not await deposit_commands.orphaned_anew(
+            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
         )
 
     async def _stop(self, uow: Uow, row: WithdrawalRow) -> None:

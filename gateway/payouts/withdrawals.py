@@ -272,7 +272,9 @@ async def accept(
     one event per state. Raises RequestMismatch when (brand, request_id) stands already: the caller
     compares the stored body.
     """
-    row = _received(order, withdrawal_id=withdrawal_id, at=at)
+    await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
+    known = await deposit_commands.lost(uow, brand=order.brand, player_id=order.player_id)
+    row = _received(order, withdrawal_id=withdrawal_id, orphaned_known=known, at=at)
     if not await store.insert(uow, row):
         raise RequestMismatch(order.request_id)
     await store.insert_request(
@@ -409,7 +411,6 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
     """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
     if order.amount_minor < order.minimum_minor:
         return "below_minimum"
-    await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
     locked = await deposit_commands.locked_by_asset(
         uow, brand=order.brand, player_id=order.player_id
     )
@@ -423,7 +424,9 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
     return None
 
 
-def _received(order: Order, *, withdrawal_id: UUID, at: datetime) -> WithdrawalRow:
+def _received(
+    order: Order, *, withdrawal_id: UUID, orphaned_known: tuple[UUID, ...], at: datetime
+) -> WithdrawalRow:
     return WithdrawalRow(
         id=withdrawal_id,
         brand=order.brand,
@@ -450,6 +453,7 @@ def _received(order: Order, *, withdrawal_id: UUID, at: datetime) -> WithdrawalR
         sign_requested_at=None,
         accepted_at=at,
         state_at=at,
+        orphaned_known=orphaned_known,
     )
 
 

@@ -76,6 +76,8 @@ CREATE TABLE gateway.withdrawals (
     sign_requested_at timestamptz,
     accepted_at timestamptz NOT NULL,
     state_at timestamptz NOT NULL,
+    -- The player's deposits that were lost (orphaned, reversed) when the order was accepted.
+    orphaned_known uuid[] NOT NULL DEFAULT '{}',
     UNIQUE (brand, request_id)
 ) WITH (fillfactor = 80);
 CREATE INDEX withdrawals_queue ON gateway.withdrawals (network, asset, state, promise_at)
