@@ -34,8 +34,10 @@ from gateway.errors import (
     Unavailable,
 )
 from ledger import lifecycle
+from signer.protocol import Authorisation
 
 BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
+ORDER_HEADER_CHARACTERS_MAX = 4_096  # the signer reads no longer header of an order
 BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
 LOCK_NOT_AVAILABLE = "55P03"
 CALLER = web.RequestKey("caller", Principal)
@@ -63,6 +65,8 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
         if wait_seconds:
             raise TooMany("rate_limited", "Too many calls.", retry_after_seconds=wait_seconds)
         _check_scope(endpoint, caller)
+        if endpoint.is_order:
+            _check_order(caller.signed)
         key = idempotency.check_key(
             caller.idempotency_key, is_required=endpoint.idempotency is Idempotency.REQUIRED
         )
@@ -206,6 +210,26 @@ def _check_scope(endpoint: Endpoint, caller: SignedCall) -> None:
     if is_staff and endpoint.roles and not endpoint.roles & principal.roles:
         names = ", ".join(sorted(endpoint.roles))
         raise Forbidden("missing_role", f"The person needs one of: {names}.")
+
+
+def _check_order(signed: Authorisation) -> None:
+    """Refuse what the signer would refuse of the route: it could be accepted and never be paid."""
+    if signed.query != "?":
+        raise Invalid(
+            "query_not_allowed",
+            "An order takes no query: the key names the brand. Sign and send the path alone.",
+        )
+    for name, text in (
+        *signed.headers.items(),
+        ("signature-input", signed.signature_input),
+        ("signature", signed.signature),
+    ):
+        if len(text) > ORDER_HEADER_CHARACTERS_MAX:
+            raise Invalid(
+                "header_too_long",
+                f"The header {name} of an order has at most {ORDER_HEADER_CHARACTERS_MAX}"
+                " characters: send one signature with the parameters of the contract.",
+            )
 
 
 def _brand(caller: SignedCall, query: BrandQuery, services: Services) -> str:

@@ -138,6 +138,8 @@ class Endpoint:
     """Runs before the unit of work opens: checks that need another view of the database."""
     alternative: type[BaseModel] | None = None
     """Another model that the same status may carry."""
+    is_order: bool = False
+    """The signer reads the stored request again: what its parser refuses is refused at once."""
 
     @property
     def is_write(self) -> bool:

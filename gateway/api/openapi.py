@@ -122,7 +122,8 @@ def _parameters(item: Endpoint) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in names
     ]
-    for name, field in (item.query or BrandQuery).model_fields.items():
+    query = {} if item.is_order else (item.query or BrandQuery).model_fields
+    for name, field in query.items():
         parameter = {"name": name, "in": "query", "schema": {"type": "string"}}
         if field.description:
             parameter["description"] = field.description

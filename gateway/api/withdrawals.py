@@ -83,6 +83,7 @@ async def _destination(services: Services, body: WithdrawalIn) -> Destination:
     kinds=frozenset({PrincipalKind.CLIENT}),
     idempotency=Idempotency.REQUIRED,
     prepare=_destination,
+    is_order=True,
 )
 async def create_withdrawal(call: Call) -> Answer:
     """One unit of work: keys, row, signed bytes, hold, events."""

@@ -1,13 +1,14 @@
 """What the API accepts and stores is what the signer accepts (CONTRACT 3, end to end)."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from signer.authorisation import authorise
 from signer.protocol import Authorisation, Payment
-from tests.support.api import BTC_ADDRESS, ETH_ADDRESS, ApiHouse, vector_key
+from tests.support.api import BTC_ADDRESS, ETH_ADDRESS, ApiHouse, problem, vector_key
 from tests.support.vault import public_text, trust_client, trusted_kit
 
 ORDERS: tuple[dict[str, Any], ...] = (
@@ -60,3 +61,44 @@ async def test_the_stored_request_of_every_accepted_order_authorises_its_payment
         assert found.order.asset == made["asset"]
         until = datetime.fromisoformat(made["valid_until"]).timestamp()
         assert found.order.valid_until_seconds == int(until)
+
+
+async def test_an_order_with_a_query_is_refused_because_the_signer_never_pays_it(
+    house: ApiHouse,
+) -> None:
+    """The signer takes the bare route only; accepted here, the order could never be paid."""
+    order = {
+        "request_id": "r-query", "player_id": "p1", "asset": "btc:BTC",
+        "address": BTC_ADDRESS, "amount": "0.1", "pam_balance": "0",
+    }  # fmt: skip
+    for query in ("?brand=acme", "?x=1", "?="):
+        reply = await house.call(
+            "POST", f"/v1/withdrawals{query}", body=order, idempotency_key="k-query"
+        )
+        found = problem(reply)
+        assert (reply.status, found["code"]) == (422, "query_not_allowed"), query
+        assert "path alone" in found["detail"]
+    assert await house.rows("SELECT withdrawal_id FROM gateway.withdrawal_requests") == []
+    bare = await house.call("POST", "/v1/withdrawals", body=order, idempotency_key="k-query")
+    assert bare.status == 202
+
+
+async def test_an_order_with_a_header_that_the_signer_does_not_read_is_refused(
+    house: ApiHouse,
+) -> None:
+    """The label is not covered: a long one leaves the signature valid, and the signer blind."""
+    body = json.dumps(
+        {
+            "request_id": "r-long", "player_id": "p1", "asset": "btc:BTC",
+            "address": BTC_ADDRESS, "amount": "0.1", "pam_balance": "0",
+        }
+    ).encode()  # fmt: skip
+    async with house.client() as client:
+        signed = client.signer.sign("POST", "/v1/withdrawals", body=body, idempotency_key="k-1")
+        renamed = {
+            name: signed.headers[name].replace("sig1", "s" * 4_100)
+            for name in ("Signature-Input", "Signature")
+        }
+        reply = await client.send(replace(signed, headers={**signed.headers, **renamed}))
+    assert (reply.status, problem(reply)["code"]) == (422, "header_too_long"), reply.body
+    assert await house.rows("SELECT withdrawal_id FROM gateway.withdrawal_requests") == []
