@@ -5,7 +5,7 @@ internals in a 5xx), one JSON log line. It must not know any resource.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
@@ -21,8 +21,6 @@ from gateway.errors import Malformed, NotFound, Refusal, TooLarge, Unavailable
 log = get_logger("gateway.api")
 
 SERVICES = web.AppKey("services", Services)
-BUSY = web.AppKey("busy", set[object])
-"""Connections whose request is being handled."""
 CORRELATION_HEADER = "X-Request-Id"
 IDLE_SECONDS_MAX = 10.0  # A25: a connection without a whole request head is closed (limit 15 s)
 REAP_SECONDS = 1.0
@@ -32,6 +30,41 @@ HEADER_BYTES_MAX = 16 * 1024
 # (A28). `%3A %40 %2B %3D %7E` are what clients may write for `: @ + = ~` in a player id.
 _PATH = re.compile(r"(/(?!\.{1,2}(/|$))([A-Za-z0-9._~:@+=-]|%(3A|40|2B|3D|7E))+)+", re.I | re.A)
 _ROOT_PATHS = ("/",)
+
+
+class Activity:
+    """Which connections are being served, and when each finished its last request."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._busy: set[object] = set()
+        self._idle_since: dict[object, float] = {}
+
+    def begin(self, connection: object) -> None:
+        """A whole request head is there."""
+        self._busy.add(connection)
+
+    def finish(self, connection: object) -> None:
+        """Its answer is made: the idle time begins anew."""
+        self._busy.discard(connection)
+        self._idle_since[connection] = self._clock.monotonic_seconds()
+
+    def idle(self, connections: Iterable[object]) -> list[object]:
+        """Those without a whole request for too long; what is closed is forgotten."""
+        now_seconds = self._clock.monotonic_seconds()
+        self._idle_since = {
+            connection: self._idle_since.get(connection, now_seconds)
+            for connection in connections
+            if connection not in self._busy
+        }
+        return [
+            connection
+            for connection, since_seconds in self._idle_since.items()
+            if now_seconds - since_seconds > IDLE_SECONDS_MAX
+        ]
+
+
+ACTIVITY = web.AppKey("activity", Activity)
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,7 +76,7 @@ def build_app(services: Services, endpoints: Sequence[Endpoint]) -> web.Applicat
         client_max_size=BODY_BYTES_MAX,
     )
     app[SERVICES] = services
-    app[BUSY] = set()
+    app[ACTIVITY] = Activity(services.clock)
     for endpoint in endpoints:
         app.router.add_route(endpoint.method, endpoint.path, serve(endpoint, services))
     return app
@@ -77,8 +110,8 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
     services = request.app[SERVICES]
     correlation_id = services.ids.new_id().hex
     started_seconds = services.clock.monotonic_seconds()
-    busy = request.app[BUSY]
-    busy.add(request.protocol)
+    activity = request.app[ACTIVITY]
+    activity.begin(request.protocol)
     try:
         response = await handler(request)
     except Refusal as refusal:
@@ -88,7 +121,7 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
     except Exception as error:  # the supervisor of a request: nothing internal leaves (A44)
         response = _on_error(error, correlation_id)
     finally:
-        busy.discard(request.protocol)
+        activity.finish(request.protocol)
     response.headers[CORRELATION_HEADER] = correlation_id
     seconds = services.clock.monotonic_seconds() - started_seconds
     route = request.match_info.route.resource
@@ -198,22 +231,16 @@ class SlowConnections:
     aiohttp 3.14 has no time limit for a request head: half of one stays open for ever.
     """
 
-    def __init__(self, server: web.Server, *, busy: set[object], clock: Clock) -> None:
+    def __init__(self, server: web.Server, *, activity: Activity, clock: Clock) -> None:
         self._server = server
-        self._busy = busy
+        self._activity = activity
         self._clock = clock
 
     async def run(self) -> None:
         """Look once a second, for ever."""
-        since: dict[object, float] = {}
         while True:
-            now_seconds = self._clock.monotonic_seconds()
-            current: dict[object, float] = {}
+            idle = set(self._activity.idle(self._server.connections))
             for connection in self._server.connections:
-                if connection in self._busy:
-                    continue
-                current[connection] = since.get(connection, now_seconds)
-                if now_seconds - current[connection] > IDLE_SECONDS_MAX:
+                if connection in idle:
                     connection.force_close()
-            since = current
             await self._clock.sleep(REAP_SECONDS)

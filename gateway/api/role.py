@@ -32,7 +32,7 @@ from gateway.api import (
 from gateway.api.endpoint import Endpoint, Services, collect
 from gateway.api.metrics import ApiMetrics
 from gateway.api.rate_limit import RateLimiter
-from gateway.app import BUSY, IDLE_SECONDS_MAX, SlowConnections, build_app
+from gateway.app import ACTIVITY, IDLE_SECONDS_MAX, SlowConnections, build_app
 from gateway.auth import Authenticator, KeyCache
 from gateway.webhooks.secrets import load_key
 from watchers.registry import build_codec
@@ -119,7 +119,7 @@ class ApiServer:
         server = self._runner.server
         if server is None:
             raise RuntimeError("run() before start()")
-        slow = SlowConnections(server, busy=self._app[BUSY], clock=self._services.clock)
+        slow = SlowConnections(server, activity=self._app[ACTIVITY], clock=self._services.clock)
         await slow.run()
 
     async def stop(self) -> None:

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import logging
+import re
 from dataclasses import replace
 
 import structlog
@@ -54,6 +55,21 @@ async def test_a25_half_a_head_is_closed_after_10_seconds_and_others_are_served(
         assert house.clock.monotonic_seconds() < 15
     assert await closed == b""
     assert house.clock.monotonic_seconds() > 10
+    writer.close()
+
+
+async def test_a25_a_connection_in_use_is_never_closed(house: ApiHouse) -> None:
+    """Twenty seconds of calls on one connection, each second seen idle between two of them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+    async with asyncio.timeout(20):
+        for _ in range(20):
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in head
+            [length] = re.findall(rb"Content-Length: (\d+)", head)
+            await reader.readexactly(int(length))
+            house.tick(1)
+    assert house.clock.monotonic_seconds() >= 20
     writer.close()
 
 
