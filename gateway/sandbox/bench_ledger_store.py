@@ -18,10 +18,12 @@ _SCRIPT = """
 \\set step random(1, {accounts} - 1)
 \\set target (:source + :step) % {accounts}
 \\set amount random(1, 100)
+\\set number random(1, 9000000000000000000)
 SELECT posting_id FROM ledger.post(
-    gen_random_uuid(), now(), gen_random_uuid()::text, 'bench', NULL, NULL, NULL, NULL, NULL,
+    lpad(to_hex(:number::bigint), 32, '0')::uuid, now(), 'bench' || :number::text, 'bench',
+    NULL, NULL, NULL, NULL, NULL,
     ARRAY[{source}, {target}], ARRAY['provisional', 'provisional'], ARRAY[{asset}, {asset}],
-    ARRAY['{brand}', '{brand}'], ARRAY['p' || :source::int, 'p' || :target::int],
+    ARRAY['{brand}', '{brand}'], ARRAY['p' || :source::text, 'p' || :target::text],
     ARRAY[NULL, NULL]::text[], ARRAY['debit', 'credit'],
     ARRAY[:amount::numeric, :amount::numeric], ARRAY[NULL, NULL]::text[]);
 """
@@ -31,23 +33,20 @@ SELECT posting_id FROM ledger.post(
 def script(*, accounts: int, brand: str, asset: str) -> str:
     """The script for these accounts.
 
-    A colon is spelled `chr(58)`: pgbench takes one inside a literal for a variable.
+    A colon is spelled by its code point: pgbench takes one inside a literal for a variable.
     """
 
-    def spelled(*parts: str) -> str:
-        return " || chr(58) || ".join(parts)
-
-    asset_text = spelled(*(f"'{part}'" for part in asset.split(":")))
+    def literal(value: str) -> str:
+        return "U&'" + value.replace(":", "\\003A") + "'"
 
     def account(number: str) -> str:
-        return spelled(
-            "'player'", f"'{brand}'", f"'p' || {number}::int", "'provisional'", asset_text
-        )
+        before, after = literal(f"player:{brand}:p"), literal(f":provisional:{asset}")
+        return f"{before} || {number}::text || {after}"
 
     return _SCRIPT.format(
         accounts=accounts,
         brand=brand,
-        asset=asset_text,
+        asset=literal(asset),
         source=account(":source"),
         target=account(":target"),
     )

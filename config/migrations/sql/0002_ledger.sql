@@ -2,6 +2,14 @@
 -- Written by `ledger` only, through the functions of 0002_ledger_functions.sql; the application
 -- roles have no INSERT, UPDATE or DELETE on the books (L03). Amounts are minor units, NUMERIC(78,0).
 
+-- Rules of one column are domains: the server prepares a domain's check once per connection, a
+-- table's at each statement, which was a tenth of the cost of a posting.
+CREATE DOMAIN ledger.amount AS numeric(78, 0) CHECK (VALUE > 0 AND VALUE <> 'NaN');
+CREATE DOMAIN ledger.change AS numeric(78, 0) CHECK (VALUE <> 'NaN');
+CREATE DOMAIN ledger.side AS text CHECK (VALUE IN ('debit', 'credit'));
+CREATE DOMAIN ledger.line AS smallint CHECK (VALUE >= 1);
+CREATE DOMAIN ledger.reference AS text CHECK (length(VALUE) BETWEEN 1 AND 300);
+
 CREATE TABLE ledger.accounts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     code text NOT NULL UNIQUE,
@@ -38,7 +46,7 @@ CREATE INDEX accounts_kind ON ledger.accounts (kind, asset);
 -- A cache of the entries. The balance is this row plus the account's pending rows.
 CREATE TABLE ledger.balances (
     account_id bigint PRIMARY KEY REFERENCES ledger.accounts (id),
-    balance numeric(78, 0) NOT NULL DEFAULT 0 CHECK (balance <> 'NaN'),
+    balance ledger.change NOT NULL DEFAULT 0,
     is_checked boolean NOT NULL,
     CONSTRAINT balances_never_negative CHECK (NOT is_checked OR balance >= 0)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
@@ -47,13 +55,13 @@ CREATE TABLE ledger.balances (
 -- not serialise the house; a debit that needs them, or a short loop, folds them in (HOUSE 7).
 CREATE TABLE ledger.pending_credits (
     account_id bigint NOT NULL,
-    delta numeric(78, 0) NOT NULL CHECK (delta <> 'NaN')
+    delta ledger.change NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX pending_credits_account ON ledger.pending_credits (account_id);
 
 -- Unique for ever, narrow, unpartitioned.
 CREATE TABLE ledger.posting_keys (
-    reference text PRIMARY KEY CHECK (length(reference) BETWEEN 1 AND 300),
+    reference ledger.reference PRIMARY KEY,
     posting_id uuid NOT NULL,
     booked_at timestamptz NOT NULL,
     fingerprint bytea NOT NULL
@@ -70,17 +78,17 @@ CREATE TABLE ledger.postings (
     block_hash text,
     block_height bigint,
     PRIMARY KEY (id, booked_at),
-    CHECK ((network IS NULL) = (block_hash IS NULL) AND (network IS NULL) = (block_height IS NULL))
+    CHECK (num_nulls(network, block_hash, block_height) IN (0, 3))
 ) PARTITION BY RANGE (booked_at);
 
 CREATE TABLE ledger.entries (
     posting_id uuid NOT NULL,
-    line smallint NOT NULL CHECK (line >= 1),
+    line ledger.line NOT NULL,
     booked_at timestamptz NOT NULL,
     account_id bigint NOT NULL,
     asset text NOT NULL,
-    side text NOT NULL CHECK (side IN ('debit', 'credit')),
-    amount numeric(78, 0) NOT NULL CHECK (amount > 0 AND amount <> 'NaN'),
+    side ledger.side NOT NULL,
+    amount ledger.amount NOT NULL,
     brand_tag text,
     PRIMARY KEY (posting_id, line, booked_at)
 ) PARTITION BY RANGE (booked_at);
@@ -133,28 +141,30 @@ $$;
 -- Every statement that adds entries adds whole postings: balanced per asset, each line on an account
 -- of its asset. What each statement leaves balanced stays balanced, so only the new rows are read.
 CREATE FUNCTION ledger.check_entries() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     wrong record;
 BEGIN
-    SELECT t.posting_id, t.asset, t.is_misplaced INTO wrong
-        FROM (
-            SELECT n.posting_id, n.asset,
-                sum(CASE n.side WHEN 'debit' THEN n.amount ELSE -n.amount END) AS skew,
-                bool_or((SELECT a.asset FROM ledger.accounts a WHERE a.id = n.account_id)
-                        IS DISTINCT FROM n.asset) AS is_misplaced
-            FROM added n GROUP BY n.posting_id, n.asset
-        ) AS t
-        WHERE t.skew <> 0 OR t.is_misplaced
-        ORDER BY t.is_misplaced DESC LIMIT 1;
-    IF wrong.is_misplaced THEN
+    -- A line on an account of another asset makes its sum NaN, which is not zero either.
+    PERFORM 1 FROM added n GROUP BY n.posting_id, n.asset
+        HAVING sum(CASE WHEN (SELECT a.asset FROM ledger.accounts a WHERE a.id = n.account_id)
+                IS DISTINCT FROM n.asset THEN 'NaN'
+            WHEN n.side = 'debit' THEN n.amount ELSE -n.amount END) <> 0;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT n.posting_id, n.asset INTO wrong
+        FROM added n LEFT JOIN ledger.accounts a ON a.id = n.account_id
+        WHERE a.asset IS DISTINCT FROM n.asset LIMIT 1;
+    IF FOUND THEN
         RAISE EXCEPTION 'posting %: % entered on an account of another asset',
             wrong.posting_id, wrong.asset USING ERRCODE = 'CG003';
-    ELSIF wrong.posting_id IS NOT NULL THEN
-        RAISE EXCEPTION 'posting % does not balance in %', wrong.posting_id, wrong.asset
-            USING ERRCODE = 'CG002';
     END IF;
-    RETURN NULL;
+    RAISE EXCEPTION 'a posting does not balance' USING ERRCODE = 'CG002', DETAIL = (
+        SELECT string_agg(format('%s in %s', t.posting_id, t.asset), ', ') FROM (
+            SELECT n.posting_id, n.asset FROM added n GROUP BY n.posting_id, n.asset
+            HAVING sum(CASE n.side WHEN 'debit' THEN n.amount ELSE -n.amount END) <> 0 LIMIT 5
+        ) AS t);
 END
 $$;
 

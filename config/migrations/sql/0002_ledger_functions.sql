@@ -71,23 +71,26 @@ BEGIN
 END
 $$;
 
--- The short loop: folds up to `p_limit` accounts that have pending rows; answers how many.
+-- The short loop: folds up to `p_limit` accounts that have pending rows; answers how many. Set-wise,
+-- because postings wait for the rows that it holds.
 CREATE FUNCTION ledger.fold(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
-    account bigint;
-    done integer := 0;
+    accounts bigint[];
 BEGIN
-    FOR account IN
+    SELECT array_agg(l.account_id) INTO accounts FROM (
         SELECT b.account_id FROM ledger.balances b
         WHERE b.account_id IN (
             SELECT DISTINCT p.account_id FROM ledger.pending_credits p ORDER BY 1 LIMIT p_limit)
-        ORDER BY b.account_id FOR UPDATE SKIP LOCKED
-    LOOP
-        PERFORM ledger.fold_account(account);
-        done := done + 1;
-    END LOOP;
-    RETURN done;
+        ORDER BY b.account_id FOR UPDATE SKIP LOCKED) AS l;
+    WITH gone AS (
+        DELETE FROM ledger.pending_credits p WHERE p.account_id = ANY (accounts)
+            RETURNING p.account_id, p.delta
+    )
+    UPDATE ledger.balances b SET balance = b.balance + s.folded
+        FROM (SELECT g.account_id, sum(g.delta) AS folded FROM gone g GROUP BY g.account_id) AS s
+        WHERE b.account_id = s.account_id;
+    RETURN coalesce(cardinality(accounts), 0);
 END
 $$;
 
@@ -106,9 +109,23 @@ BEGIN
 END
 $$;
 
+-- What a reference stands for. In one expression, so that it is inlined into the statement.
+CREATE FUNCTION ledger.fingerprint(
+    p_kind text, p_reverses uuid, p_network text, p_block_hash text, p_block_height bigint,
+    p_codes text[], p_assets text[], p_sides text[], p_amounts numeric[], p_tags text[]
+) RETURNS bytea
+LANGUAGE sql AS $$
+    SELECT pg_catalog.sha256(pg_catalog.convert_to(ROW(p_kind, p_reverses, p_network, p_block_hash,
+        p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)::text, 'UTF8'))
+$$;
+
 -- One posting, one round trip. Lines are parallel arrays. Idempotent by reference: the same content
 -- answers the first id and is_new = false; other content raises CG004. A checked account that
 -- would go below zero raises CG005 with its code in DETAIL.
+--
+-- One statement reads the accounts and writes everything but the checked balances: on this path each
+-- further statement or expression costs as much as the row it writes. It writes nothing when a line
+-- does not fit or the reference is taken; ledger.post_unfit then says why or makes it fit.
 CREATE FUNCTION ledger.post(
     p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
     p_network text, p_block_hash text, p_block_height bigint,
@@ -119,93 +136,108 @@ CREATE FUNCTION ledger.post(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 #variable_conflict use_column
 DECLARE
-    print bytea := sha256(convert_to(ROW(p_kind, p_reverses, p_network, p_block_hash,
-        p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)::text, 'UTF8'));
-    old_print bytea;
-    amounts numeric(78, 0)[] := p_amounts;
-    ids bigint[] := '{}';          -- one per line
-    accounts bigint[] := '{}';     -- each once, with its net change on its normal side
-    nets numeric[] := '{}';
-    checks boolean[] := '{}';
-    takes integer[] := '{}';       -- positions in `accounts` that go down under a CHECK
-    account_id bigint;
-    owner text;
-    normal_side text;
-    is_checked boolean;
-    delta numeric;
-    found_at integer;
+    -- Lines that lower a checked account, in one order, so that two postings cannot deadlock. What
+    -- the posting itself adds to such an account is pending by then, and take_folded counts it.
+    take_ids bigint[];
+    take_amounts numeric[];
 BEGIN
-    IF coalesce(current_setting('cage.brand', true), '') <> '*' THEN
+    IF current_setting('cage.brand', true) IS DISTINCT FROM '*' THEN
         PERFORM ledger.refuse_foreign(p_brands);
     END IF;
-    IF amounts <> p_amounts THEN
+    WITH line AS MATERIALIZED (
+        SELECT n, a.id, a.is_checked, p_assets[n] AS asset, p_sides[n] AS side,
+            p_amounts[n] AS amount, p_tags[n] AS tag, p_sides[n] = a.normal_side AS is_raised,
+            a.brand IS NOT DISTINCT FROM p_brands[n] AND p_amounts[n] = trunc(p_amounts[n])
+                AND a.id IS NOT NULL AS fits
+        FROM generate_subscripts(p_codes, 1) AS n
+        -- OFFSET 0: always by the code's index, whatever the plan was made from.
+        LEFT JOIN LATERAL (SELECT a.id, a.brand, a.normal_side, a.is_checked
+            FROM ledger.accounts a WHERE a.code = p_codes[n] OFFSET 0) AS a ON true
+    ), key AS (
+        INSERT INTO ledger.posting_keys AS k
+            SELECT p_reference, p_id, p_at, ledger.fingerprint(p_kind, p_reverses, p_network,
+                p_block_hash, p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)
+            WHERE NOT EXISTS (SELECT 1 FROM line l WHERE NOT l.fits)
+            ON CONFLICT (reference) DO NOTHING RETURNING k.posting_id
+    ), head AS (
+        INSERT INTO ledger.postings
+            SELECT p_id, p_at, p_reference, p_kind, p_reason, p_reverses, p_network,
+                p_block_hash, p_block_height FROM key
+    ), entry AS (
+        INSERT INTO ledger.entries
+            SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
+            FROM line l WHERE EXISTS (SELECT 1 FROM key)
+    ), pending AS (
+        INSERT INTO ledger.pending_credits
+            SELECT l.id, CASE WHEN l.is_raised THEN l.amount ELSE -l.amount END
+            FROM line l WHERE (l.is_raised OR NOT l.is_checked) AND EXISTS (SELECT 1 FROM key)
+    )
+    SELECT k.posting_id,
+            ARRAY(SELECT l.id FROM line l WHERE l.is_checked AND NOT l.is_raised),
+            ARRAY(SELECT l.amount FROM line l WHERE l.is_checked AND NOT l.is_raised)
+        INTO posting_id, take_ids, take_amounts FROM key k;
+    IF NOT FOUND THEN
+        SELECT u.posting_id, u.is_new INTO posting_id, is_new FROM ledger.post_unfit(p_id, p_at,
+            p_reference, p_kind, p_reason, p_reverses, p_network, p_block_hash, p_block_height,
+            p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets, p_sides, p_amounts,
+            p_tags) AS u;
+        RETURN;
+    END IF;
+    is_new := true;
+    IF cardinality(take_ids) > 1 THEN
+        SELECT array_agg(t.id ORDER BY t.id, t.amount), array_agg(t.amount ORDER BY t.id, t.amount)
+            INTO take_ids, take_amounts FROM unnest(take_ids, take_amounts) AS t (id, amount);
+    END IF;
+    FOR i IN 1..cardinality(take_ids) LOOP
+        UPDATE ledger.balances b SET balance = b.balance - take_amounts[i]
+            WHERE b.account_id = take_ids[i] AND b.balance >= take_amounts[i];
+        IF NOT FOUND THEN
+            PERFORM ledger.take_folded(take_ids[i], take_amounts[i], p_reference);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- The rare half of a posting: the reference was taken, an account is missing, or a line is wrong.
+CREATE FUNCTION ledger.post_unfit(
+    p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
+    p_network text, p_block_hash text, p_block_height bigint,
+    p_codes text[], p_kinds text[], p_assets text[], p_brands text[], p_players text[],
+    p_wallets text[], p_sides text[], p_amounts numeric[], p_tags text[],
+    OUT posting_id uuid, OUT is_new boolean
+)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    old_print bytea;
+    wrong text;
+BEGIN
+    IF NOT coalesce((SELECT bool_and(l.amount = trunc(l.amount))
+                     FROM unnest(p_amounts) AS l (amount)), false) THEN
         RAISE EXCEPTION 'posting %: an amount is not a whole number of minor units', p_reference
             USING ERRCODE = 'CG002';
     END IF;
-    INSERT INTO ledger.posting_keys VALUES (p_reference, p_id, p_at, print)
-        ON CONFLICT (reference) DO NOTHING;
-    IF NOT FOUND THEN
-        SELECT k.posting_id, k.fingerprint INTO posting_id, old_print
-            FROM ledger.posting_keys k WHERE k.reference = p_reference;
-        IF old_print <> print THEN
+    SELECT k.posting_id, k.fingerprint INTO posting_id, old_print
+        FROM ledger.posting_keys k WHERE k.reference = p_reference;
+    IF FOUND THEN
+        IF old_print <> ledger.fingerprint(p_kind, p_reverses, p_network, p_block_hash,
+                p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags) THEN
             RAISE EXCEPTION 'reference % was posted with other content', p_reference
                 USING ERRCODE = 'CG004';
         END IF;
         is_new := false;
         RETURN;
     END IF;
-    FOR n IN 1..cardinality(p_codes) LOOP
-        SELECT a.id, a.brand, a.normal_side, a.is_checked
-            INTO account_id, owner, normal_side, is_checked
-            FROM ledger.accounts a WHERE a.code = p_codes[n];
-        IF NOT FOUND THEN  -- opens every one that is missing
-            ids := ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
-            SELECT a.id, a.brand, a.normal_side, a.is_checked
-                INTO account_id, owner, normal_side, is_checked
-                FROM ledger.accounts a WHERE a.id = ids[n];
-        END IF;
-        IF owner IS DISTINCT FROM p_brands[n] THEN  -- a code of one owner under another's name
-            RAISE EXCEPTION 'account % belongs to another owner', p_codes[n]
-                USING ERRCODE = 'CG008';
-        END IF;
-        ids[n] := account_id;
-        delta := CASE p_sides[n] WHEN normal_side THEN amounts[n] ELSE -amounts[n] END;
-        found_at := array_position(accounts, account_id);
-        IF found_at IS NULL THEN
-            accounts := accounts || account_id;
-            nets := nets || delta;
-            checks := checks || is_checked;
-        ELSE
-            nets[found_at] := nets[found_at] + delta;
-        END IF;
-    END LOOP;
-    INSERT INTO ledger.postings VALUES (p_id, p_at, p_reference, p_kind, p_reason, p_reverses,
-        p_network, p_block_hash, p_block_height);
-    INSERT INTO ledger.entries AS e
-            (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
-        SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
-        FROM unnest(ids, p_assets, p_sides, amounts, p_tags)
-            WITH ORDINALITY AS l (id, asset, side, amount, tag, n);
-    INSERT INTO ledger.pending_credits AS c (account_id, delta)
-        SELECT l.id, l.net FROM unnest(accounts, nets, checks) AS l (id, net, is_kept)
-        WHERE l.net > 0 OR (l.net < 0 AND NOT l.is_kept);
-    FOR i IN 1..cardinality(accounts) LOOP
-        IF checks[i] AND nets[i] < 0 THEN
-            takes := takes || i;
-        END IF;
-    END LOOP;
-    IF cardinality(takes) > 1 THEN  -- rows in one order, so that two postings cannot deadlock
-        SELECT array_agg(i ORDER BY accounts[i]) INTO takes FROM unnest(takes) AS i;
+    PERFORM ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
+    SELECT l.code INTO wrong
+        FROM unnest(p_codes, p_brands) AS l (code, brand) JOIN ledger.accounts a ON a.code = l.code
+        WHERE a.brand IS DISTINCT FROM l.brand LIMIT 1;
+    IF FOUND THEN  -- a code of one owner under another's name
+        RAISE EXCEPTION 'account % belongs to another owner', wrong USING ERRCODE = 'CG008';
     END IF;
-    FOREACH found_at IN ARRAY takes LOOP
-        UPDATE ledger.balances b SET balance = b.balance + nets[found_at]
-            WHERE b.account_id = accounts[found_at] AND b.balance >= -nets[found_at];
-        IF NOT FOUND THEN
-            PERFORM ledger.take_folded(accounts[found_at], -nets[found_at], p_reference);
-        END IF;
-    END LOOP;
-    posting_id := p_id;
-    is_new := true;
+    SELECT p.posting_id, p.is_new INTO posting_id, is_new FROM ledger.post(p_id, p_at, p_reference,
+        p_kind, p_reason, p_reverses, p_network, p_block_hash, p_block_height, p_codes, p_kinds,
+        p_assets, p_brands, p_players, p_wallets, p_sides, p_amounts, p_tags) AS p;
 END
 $$;
 
