@@ -66,6 +66,15 @@ def test_request_that_the_refusal_names_is_the_suspect() -> None:
     assert found(rows, texts, reason="r-2: past valid_until") == {rows[1].id}
 
 
+def test_a_request_is_not_named_by_a_longer_name_that_holds_it() -> None:
+    """`r-1` is in `r-12`, and `cap` in a sentence about caps, without being meant."""
+    rows = [row(1), row(12), replace(row(3), request_id="not")]
+    texts = {item.id: signed(item) for item in rows}
+
+    for reason in ("r-12: past valid_until", "output 0 is not what the client signed for r-12"):
+        assert found(rows, texts, reason=reason) == {rows[1].id}, reason
+
+
 def test_when_nobody_stands_out_everybody_rides_alone() -> None:
     rows = [row(1), row(2)]
 
