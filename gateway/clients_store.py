@@ -22,29 +22,27 @@ class ClientRow:
     revoked_at: datetime | None
 
 
-async def get(uow: Uow, key_id: str) -> ClientRow | None:
-    """One key by id, revoked and expired ones included."""
+async def every(uow: Uow) -> list[ClientRow]:
+    """All keys, revoked and expired ones included."""
     result = await uow.execute(
         "SELECT key_id, kind, brand, person, public_key, scopes, roles,"
-        " CAST(ip_allow AS text[]) AS ip_allow, expires_at, revoked_at"
-        " FROM gateway.clients WHERE key_id = :key_id",
-        {"key_id": key_id},
+        " CAST(ip_allow AS text[]) AS ip_allow, expires_at, revoked_at FROM gateway.clients"
     )
-    row = result.mappings().one_or_none()
-    if row is None:
-        return None
-    return ClientRow(
-        key_id=row["key_id"],
-        kind=row["kind"],
-        brand=row["brand"],
-        person=row["person"],
-        public_key=bytes(row["public_key"]),
-        scopes=tuple(row["scopes"]),
-        roles=tuple(row["roles"]),
-        ip_allow=tuple(row["ip_allow"]),
-        expires_at=row["expires_at"],
-        revoked_at=row["revoked_at"],
-    )
+    return [
+        ClientRow(
+            key_id=row["key_id"],
+            kind=row["kind"],
+            brand=row["brand"],
+            person=row["person"],
+            public_key=bytes(row["public_key"]),
+            scopes=tuple(row["scopes"]),
+            roles=tuple(row["roles"]),
+            ip_allow=tuple(row["ip_allow"]),
+            expires_at=row["expires_at"],
+            revoked_at=row["revoked_at"],
+        )
+        for row in result.mappings()
+    ]
 
 
 async def use_nonce(uow: Uow, *, key_id: str, nonce: str, expires_at: datetime) -> bool:

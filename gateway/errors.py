@@ -3,7 +3,8 @@
 GatewayError
 ├── Refusal (expected)        an answer to the caller: problem+json with status and stable code
 │   ├── Malformed             400: not HTTP or JSON that we read; nothing was stored
-│   ├── Unauthenticated       401: no, unknown, wrong, old or replayed signature (one body, A39)
+│   ├── Unauthenticated       401: no, unknown, wrong or old signature (one body, A39)
+│   ├── NonceUsed             401: this signed call was made already; says nothing of its outcome
 │   ├── Forbidden             403: the key is known but may not do this
 │   ├── NotFound              404: no such thing, or not yours (one body, A29)
 │   ├── Conflict              409: in progress, or the state forbids it now
@@ -64,6 +65,19 @@ class Unauthenticated(Refusal):
 
     def __init__(self) -> None:
         super().__init__("unauthenticated", "The request is not signed by a key that we accept.")
+
+
+class NonceUsed(Refusal):
+    """A valid signature whose nonce was used: told apart, for the first call may stand."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nonce_used",
+            "This signed call was made before and may have been done: ask by request_id,"
+            " or sign it anew with the same Idempotency-Key.",
+        )
 
 
 class Forbidden(Refusal):

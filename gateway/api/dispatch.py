@@ -27,10 +27,10 @@ from gateway.errors import (
     InProgress,
     Invalid,
     Malformed,
+    NonceUsed,
     NotFound,
     Refusal,
     TooMany,
-    Unauthenticated,
     Unavailable,
 )
 from ledger import lifecycle
@@ -152,7 +152,7 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response:
     await lifecycle.set_actor(call.uow, call.principal.person or call.principal.key_id)
     if key is None:
         return _response(endpoint, _answer(await endpoint.handler(call)))
-    scope = call.principal.brand or call.principal.key_id
+    scope = _idempotency_scope(call.principal)
     signed = call.caller.signed
     print_ = idempotency.fingerprint(
         method=signed.method, path=signed.path, query=signed.query, body=call.raw_body
@@ -172,13 +172,20 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response:
     return response
 
 
+def _idempotency_scope(principal: Principal) -> str:
+    """A brand's keys share one space, every other key has its own, whatever it is named."""
+    if principal.brand is not None:
+        return f"brand:{principal.brand}"
+    return f"key:{principal.key_id}"
+
+
 async def _use_nonce(call: Call) -> None:
     expires_at: datetime = call.caller.created + MAX_AGE + MAX_AHEAD
     is_new = await clients_store.use_nonce(
         call.uow, key_id=call.principal.key_id, nonce=call.caller.nonce, expires_at=expires_at
     )
     if not is_new:
-        raise Unauthenticated
+        raise NonceUsed
 
 
 def _answer(value: BaseModel | Answer) -> Answer:
@@ -206,6 +213,9 @@ def _check_scope(endpoint: Endpoint, caller: SignedCall) -> None:
     if endpoint.scopes and not endpoint.scopes & principal.scopes:
         names = ", ".join(sorted(endpoint.scopes))
         raise Forbidden("missing_scope", f"The key needs one of: {names}.")
+    if principal.kind is PrincipalKind.CLIENT and endpoint.client_scopes - principal.scopes:
+        names = ", ".join(sorted(endpoint.client_scopes))
+        raise Forbidden("missing_scope", f"The key needs all of: {names}.")
     is_staff = principal.kind is PrincipalKind.STAFF
     if is_staff and endpoint.roles and not endpoint.roles & principal.roles:
         names = ", ".join(sorted(endpoint.roles))

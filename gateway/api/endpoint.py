@@ -128,6 +128,8 @@ class Endpoint:
     answers: type[BaseModel]
     status: int = 200
     scopes: frozenset[str] = frozenset()
+    client_scopes: frozenset[str] = frozenset()
+    """A client key needs every one of these besides."""
     kinds: frozenset[PrincipalKind] = ALL_KINDS
     roles: frozenset[str] = frozenset()
     """A staff key needs one of these roles where any are given."""

@@ -23,6 +23,8 @@ class Feed(Wire):
     answers=Feed,
     query=FeedQuery,
     scopes=frozenset({"deposits:read", "withdrawals:read", "webhooks:write", "audit:read"}),
+    # The feed is gap-free, so that nothing may be left out of it: read all of it, or none.
+    client_scopes=frozenset({"deposits:read", "withdrawals:read"}),
 )
 async def list_events(call: Call) -> Answer:
     """The stored text of each event, byte for byte what a webhook carries."""

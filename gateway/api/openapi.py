@@ -108,6 +108,8 @@ def _operation(item: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     if item.scopes:
         operation["x-scopes"] = sorted(item.scopes)
+    if item.client_scopes:
+        operation["x-client-scopes"] = sorted(item.client_scopes)
     if item.body is not None:
         operation["requestBody"] = {
             "required": True,

@@ -285,6 +285,7 @@ class ApiHouse:
             expires_at=expires_at,
             at=self.clock.now(),
         )
+        self.server._services.authenticator.keys.expire()  # as after KEY_CACHE_SECONDS
         return Caller(key_id=key_id, key=key)
 
     def tick(self, seconds: float) -> None:

@@ -34,7 +34,8 @@ CREATE TABLE gateway.nonces (
 );
 CREATE INDEX nonces_expiry ON gateway.nonces (expires_at);
 
--- Stored answers, unique for ever per (scope, key); scope is the brand, or the operator key's id.
+-- Stored answers, unique for ever per (scope, key); scope is `brand:` and the brand, or `key:` and the
+-- id of an operator's or staff key.
 CREATE TABLE gateway.idempotency (
     scope text NOT NULL,
     key text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),

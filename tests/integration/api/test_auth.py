@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import event
+
 from gateway.api.role import endpoints
 from gateway.auth import PrincipalKind
 from gateway.client import Reply, SignedRequest
@@ -25,6 +27,8 @@ async def test_a09_a_replayed_request_is_refused(house: ApiHouse) -> None:
         first = await client.send(signed)
         again = await client.send(signed)
     assert (first.status, again.status) == (200, 401)
+    assert problem(again)["code"] == "nonce_used"
+    assert "ask by request_id" in problem(again)["detail"]
 
 
 async def test_a09_created_is_at_most_300_s_old_and_60_s_ahead(house: ApiHouse) -> None:
@@ -129,6 +133,19 @@ async def test_a28_a_key_without_the_scope_is_forbidden(house: ApiHouse) -> None
     assert await house.rows("SELECT id FROM gateway.withdrawals") == []
 
 
+async def test_a28_the_feed_is_for_client_keys_that_may_read_all_of_it(house: ApiHouse) -> None:
+    """It is gap-free: a key that may not see withdrawals cannot be given a feed without them."""
+    reads = ("deposits:read", "withdrawals:read")
+    for number, scopes in enumerate((reads[:1], reads[1:], ("webhooks:write",))):
+        await house.add_key(f"narrow-{number}", scopes=scopes)
+    await house.add_key("both", scopes=reads)
+    for number in range(3):
+        reply = await house.call("GET", "/v1/events", key=f"narrow-{number}")
+        assert (reply.status, problem(reply)["code"]) == (403, "missing_scope"), number
+    assert (await house.call("GET", "/v1/events", key="both")).status == 200
+    assert (await house.call("GET", "/v1/events?brand=acme", key="ada-key")).status == 200
+
+
 async def test_a28_an_operator_key_orders_no_payout(house: ApiHouse) -> None:
     reply = await house.withdraw(key="operator-key")
     assert (reply.status, problem(reply)["code"]) == (403, "wrong_principal")
@@ -148,6 +165,33 @@ async def test_a39_an_unknown_key_and_a_wrong_signature_look_the_same(house: Api
         two = await bad.request("GET", "/v1/assets")
     assert (one.status, two.status) == (401, 401)
     assert bare(one) == bare(two)
+
+
+async def test_a39_unknown_keys_open_no_unit_of_work(house: ApiHouse) -> None:
+    """What anybody may send without a key costs a signature check and nothing of the database."""
+    assert (await house.call("GET", "/v1/assets")).status == 200
+    opened: list[str] = []
+
+    def count(_connection: object, *_rest: object) -> None:
+        opened.append("begin")
+
+    engine = house.server._services.database.engine.sync_engine
+    event.listen(engine, "begin", count)
+    try:
+        for number in range(20):
+            reply = await house.call("GET", "/v1/assets", key=f"nobody-{number}")
+            assert reply.status == 401
+        assert opened == []
+        house.tick(3)
+        async with house.client("nobody") as client:
+            replies = await asyncio.gather(*(client.request("GET", "/v1/x") for _ in range(5)))
+            replies += await asyncio.gather(
+                *(client.request("GET", "/v1/assets") for _ in range(20))
+            )
+    finally:
+        event.remove(engine, "begin", count)
+    assert {reply.status for reply in replies} == {401, 404}
+    assert len(opened) == 1, "one reads for all"
 
 
 async def test_a39_a_revoked_key_looks_like_an_unknown_one(house: ApiHouse) -> None:

@@ -53,6 +53,24 @@ async def test_a01_the_same_key_sent_100_times_at_once_makes_one_withdrawal(
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
+async def test_an_operator_key_named_like_a_brand_has_its_own_idempotency_keys(
+    house: ApiHouse,
+) -> None:
+    await house.add_key("acme", kind="operator", brand=None)
+    replies = [
+        await house.call(
+            "POST",
+            "/v1/players/p1/addresses?brand=acme",
+            body={"network": "btc"},
+            key=key,
+            idempotency_key="k1",
+        )
+        for key in ("acme-key", "acme", "acme-key")
+    ]
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    assert ["Idempotent-Replayed" in reply.headers for reply in replies] == [False, False, True]
+
+
 async def test_a01_the_same_request_id_under_other_keys_is_one_withdrawal(
     house: ApiHouse,
 ) -> None:
