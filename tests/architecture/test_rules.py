@@ -19,8 +19,8 @@ LINES_MAX = 500
 FUNCTION_LINES_MAX = 70  # TIGER_STYLE: "hard limit of 70 lines per function"
 
 KEY_WORDS = re.compile(r"mnemonic|seed_phrase|seed_bytes|xprv|private_key")
-# Names of functions of `cryptography` and `http_message_signatures`, which read a request-signing key
-# and hand it to the signature; no key of a wallet ever goes there.
+# Names of functions of `cryptography` and `http_message_signatures`, which read a request-signing
+# key and hand it to the signature; no key of a wallet ever goes there.
 KEY_WORDS_OF_LIBRARIES = {"load_pem_private_key", "resolve_private_key"}
 
 NO_FLOAT = ("ledger", "signer", "gateway/api", "gateway/payouts", "watchers/chains")
