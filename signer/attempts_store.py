@@ -109,6 +109,16 @@ def is_own_tx(store: Store, *, network: str, txid: str) -> bool:
     return bool(rows)
 
 
+def is_payment_input(store: Store, *, network: str, outpoint: str, child_hash: str) -> bool:
+    """Whether a signed tx other than a CPFP child (`child_hash`) spends this coin."""
+    rows = store.rows(
+        "SELECT 1 FROM attempt_outpoints o JOIN attempts a USING (attempt_id)"
+        " WHERE o.outpoint = ? AND a.network = ? AND a.payments_hash <> ? LIMIT 1",
+        (outpoint, network, child_hash),
+    )
+    return bool(rows)
+
+
 def spent_since(store: Store, *, scope: str, since_seconds: int) -> int:
     """What a counter has taken after a moment, in minor units.
 

@@ -92,7 +92,8 @@ def _verify(claim: Authorisation, store: Store) -> VerifyResult:
     )
     try:
         results = verifier.verify(_Message(claim), max_age=None, body=claim.body)
-    except HTTPMessageSignaturesException as error:
+    except (HTTPMessageSignaturesException, ValueError, KeyError, TypeError) as error:
+        # The library raises its own for what does not verify, and these for headers it cannot read.
         if resolver.unknown is not None:
             raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
         raise Refused(RefusalCode.UNAUTHENTIC, "the client's signature does not hold") from error

@@ -283,8 +283,16 @@ class Policy:
         )
         if not is_child:
             raise Refused(RefusalCode.NOT_OWN_PARENT, "it spends no output of an own tx")
+        child_hash = _hash(["cpfp"])
+        for item in tx.inputs:  # else it would be an abort, which takes two people (CONTRACT 8)
+            if rows.is_payment_input(
+                self._store, network=network.name, outpoint=item.outpoint, child_hash=child_hash
+            ):
+                raise Refused(
+                    RefusalCode.NOT_EXCLUSIVE, f"{item.outpoint} is an input of a signed payout"
+                )
         self._check_own_outputs(request, tx, network, roles=OWN_UTXO_ROLES, skip=set())
-        return _decision(request, tx, network, None, _hash(["cpfp"]), (), ())
+        return _decision(request, tx, network, None, child_hash, (), ())
 
 
 def _match_transfer(

@@ -19,7 +19,7 @@ MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactio
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
 MAX_DEPTH = 32  # no message or signed body nests deeper
 PROTOCOL_VERSION = 1
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one pass, also unterminated
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 

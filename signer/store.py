@@ -51,6 +51,7 @@ CREATE TABLE families (
 CREATE TABLE attempt_outpoints (
     attempt_id TEXT NOT NULL REFERENCES attempts, outpoint TEXT NOT NULL,
     PRIMARY KEY (attempt_id, outpoint));
+CREATE INDEX attempt_outpoints_outpoint ON attempt_outpoints (outpoint);
 CREATE TABLE nonces (
     network TEXT NOT NULL, account TEXT NOT NULL, nonce INTEGER NOT NULL, family TEXT NOT NULL,
     PRIMARY KEY (network, account, nonce));

@@ -29,6 +29,7 @@ from signer.settings import Family, NetworkSettings, Settings
 from signer.store import Store
 
 ID_CHARACTERS_MAX = 128
+EPOCH_LIMIT = 2**63  # a lease's fence is a bigint
 _NOT_STORED = frozenset(
     {RefusalCode.STALE_EPOCH, RefusalCode.ATTEMPT_MISMATCH, RefusalCode.STORE_UNWRITABLE}
 )  # about the caller or the machine, not about the attempt
@@ -82,6 +83,8 @@ class Vault:
         network = self._settings.networks.get(request.network)
         if network is None:
             raise Refused(RefusalCode.UNKNOWN_NETWORK, "the network is not in the settings")
+        if request.worker_epoch >= EPOCH_LIMIT:
+            raise Refused(RefusalCode.STALE_EPOCH, "not an epoch")
         if request.worker_epoch < rows.epoch_of(self._store, request.network):
             raise Refused(RefusalCode.STALE_EPOCH, "a newer worker has spoken")
         found = rows.stored_answer(self._store, request.attempt_id)
@@ -181,7 +184,7 @@ class Vault:
                 reason=answer.reason,
             )
             if is_final:
-                rows.raise_epoch(self._store, network=request.network, epoch=request.worker_epoch)
+                # No epoch is raised here: a refused stranger must not fence the true worker out.
                 rows.record_refused(
                     self._store,
                     attempt_id=request.attempt_id,

@@ -2,13 +2,12 @@
 
 import re
 
-from ledger.accounts import Stage, player
-
 from gateway.api.endpoint import Call, endpoint
 from gateway.api.wire_base import WireContext
 from gateway.api.wire_resources import FundsOut, StageFunds
 from gateway.errors import invalid_field
 from ledger import balances
+from ledger.accounts import Stage, player
 from watchers import deposit_commands
 from watchers.deposit_commands import Stages
 

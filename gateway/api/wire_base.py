@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from ledger.money import format_amount
 from pydantic import BaseModel, ConfigDict, Field
 
 from config.assets import AssetRegistry
 from config.ids import public_id
+from ledger.money import format_amount
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
 

@@ -27,6 +27,7 @@ from signer.settings import NetworkSettings
 WITNESS_WEIGHT = 107  # count, 71-byte signature with sighash, 33-byte key, two lengths
 MAX_INPUTS = 1_000
 MAX_OUTPUTS = 1_000
+SEQUENCES = frozenset({0xFFFFFFFD, 0xFFFFFFFE, 0xFFFFFFFF})  # BIP 125; no BIP 68 lock
 MAX_MONEY = 84_000_000 * 10**8  # Litecoin's; bounds sums, Bitcoin's lies below
 TX_VERSION = 2
 # What embit raises on malformed bytes; anything else is a bug and must surface.
@@ -83,6 +84,9 @@ def decode(
     tx = psbt.tx
     if not 1 <= len(tx.vin) <= MAX_INPUTS or not 1 <= len(tx.vout) <= MAX_OUTPUTS:
         raise Refused(RefusalCode.UNDECODABLE, "the number of inputs or outputs is out of range")
+    # A tx that no node takes yet would burn its orders: they count as paid from the signature on.
+    if tx.locktime != 0 or any(item.sequence not in SEQUENCES for item in tx.vin):
+        raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a lock time, or an unusual sequence number")
     if len(paths) != len(tx.vin):
         raise Refused(RefusalCode.FOREIGN_INPUT, "one path per input is required")
     inputs = tuple(

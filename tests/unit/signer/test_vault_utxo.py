@@ -308,3 +308,53 @@ def test_cpfp_whose_own_path_is_no_output_is_refused(kit: VaultKit) -> None:
         own_path=HOT,
     )
     assert kit.refused(request) == "foreign_output"
+
+
+def test_cpfp_may_not_spend_what_a_signed_payout_spends(kit: VaultKit) -> None:
+    """That would abort the payout, which takes two people (CONTRACT 8)."""
+    first = kit.signed(utxo_request(kit))
+    parent = Transaction.parse(first.raw)
+    coins = [TransactionInput(parent.txid(), 1)]
+    spend = PSBT(
+        Transaction(
+            version=2,
+            vin=[*coins, parent.vin[0]],
+            vout=[TransactionOutput(149_970_000, Script(kit.script(CHANGE)))],
+            locktime=0,
+        )
+    )
+    spend.inputs[0].non_witness_utxo = parent
+    spend.inputs[1].non_witness_utxo = (
+        PSBT.parse(utxo_request(kit).unsigned).inputs[0].non_witness_utxo
+    )
+    request = utxo_request(
+        kit,
+        attempt_id="abort",
+        purpose=Purpose.CPFP,
+        unsigned=spend.serialize(),
+        input_paths=(CHANGE, utxo_request(kit).input_paths[0]),
+        change_paths={0: CHANGE},
+        payments=(),
+        own_path=CHANGE,
+    )
+    assert kit.refused(request) == "not_exclusive"
+
+
+def test_s23_a_refused_request_fences_no_worker_out(kit: VaultKit) -> None:
+    junk = utxo_request(kit, attempt_id="junk", worker_epoch=2**62, payments=())
+    kit.refused(junk)
+    kit.signed(utxo_request(kit, worker_epoch=1))
+
+
+@pytest.mark.parametrize(("locktime", "sequence"), [(499_999_999, 0xFFFFFFFD), (0, 1)])
+def test_a_tx_that_no_node_takes_yet_is_refused(
+    kit: VaultKit, locktime: int, sequence: int
+) -> None:
+    psbt = PSBT.parse(utxo_request(kit).unsigned)
+    tx = psbt.tx
+    tx.locktime = locktime
+    tx.vin[0].sequence = sequence
+    late = PSBT(tx)
+    for index, scope in enumerate(psbt.inputs):
+        late.inputs[index].non_witness_utxo = scope.non_witness_utxo
+    assert kit.refused(utxo_request(kit, unsigned=late.serialize())) == "forbidden_shape"
