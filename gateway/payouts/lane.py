@@ -20,7 +20,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import PayoutError, SignerUnavailable
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.settlement import Settlement
-from gateway.payouts.signing import SigningStep
+from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.withdrawals import State
 from watchers.errors import WatcherError
 
@@ -75,7 +75,8 @@ class PayoutLane:
             await self._step("settle", self._settlement.run)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("liquidity", self._liquidity.run)
-            if await self._has_unsigned() and await self._is_signer_up():
+            is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
+            if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)

@@ -26,6 +26,12 @@ from watchers import addresses, deposit_commands, outgoing
 NOT_ABOUT_THE_TX = frozenset({"store_unwritable", "unknown_peer", "unknown_network"})
 """Refusals by a signer that cannot work; nothing was decided, so payouts wait (S21)."""
 
+KNOWS_MORE = frozenset({"already_paid", "attempt_mismatch", "nonce_used", "not_exclusive"})
+"""Refusals by a signer that signed what these books do not know: lost commits, a restore."""
+
+SIGNER_KNOWS_MORE = "signer_knows_more"
+"""Code of a withdrawal that may be paid already, and the alarm that stops planning and signing."""
+
 log = get_logger(__name__)
 
 
@@ -42,6 +48,8 @@ class SigningStep:
                 uow, network=self._lane.network, states=[State.PLANNED]
             )
         for attempt_id in found:
+            if await is_stopped(self._lane):
+                return
             try:
                 await self._one(attempt_id)
             except StaleState as error:  # a cancel won the race: the next pass reads anew
@@ -176,6 +184,9 @@ class SigningStep:
             reason=refusal.reason,
             members=len(attempt.members),
         )
+        if refusal.code in KNOWS_MORE:
+            await self._keep(uow, attempt, refusal)
+            return
         if len(attempt.members) == 1:
             await self._hold(uow, attempt, refusal)
             return
@@ -188,6 +199,14 @@ class SigningStep:
             decimals=lane.registry.assets[lane.spec.native_asset].decimals,
         )
         await attempts.unplan(lane, uow, attempt, codes=dict.fromkeys(alone, SIGN_ALONE))
+
+    async def _keep(self, uow: Uow, attempt: Attempt, refusal: Refusal) -> None:
+        """It may be paid already: request mark, hold, coins and nonce stay until a person acts."""
+        lane = self._lane
+        for row in attempt.rows(State.PLANNED):
+            await attempts.move(lane, uow, row, Trigger.SIGNER_REFUSED, code=SIGNER_KNOWS_MORE)
+        detail = f"attempt {attempt.id}: {refusal.code}: {refusal.reason}"
+        await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, detail)
 
     async def _hold(self, uow: Uow, attempt: Attempt, refusal: Refusal) -> None:
         lane = self._lane
@@ -209,3 +228,9 @@ class SigningStep:
                 f"{refusal.code}: {refusal.reason}",
                 object_id=row.id,
             )
+
+
+async def is_stopped(lane: Lane) -> bool:
+    """True while the network's alarm that the signer knows more than the books is open."""
+    async with lane.database.unit_of_work() as uow:
+        return await store.has_alarm(uow, kind=SIGNER_KNOWS_MORE, network=lane.network)

@@ -210,6 +210,18 @@ async def raise_alarm(
     )
 
 
+async def has_alarm(uow: Uow, *, kind: str, network: str) -> bool:
+    """Whether an alarm of this kind is open for a network."""
+    result = await uow.execute(
+        """
+        SELECT EXISTS (SELECT 1 FROM gateway.alarms
+                       WHERE kind = :kind AND network = :network AND cleared_at IS NULL)
+        """,
+        {"kind": kind, "network": network},
+    )
+    return bool(result.scalar_one())
+
+
 async def clear_alarm(
     uow: Uow, *, kind: str, network: str, object_id: UUID | None, at: datetime
 ) -> None:
