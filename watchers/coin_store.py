@@ -236,6 +236,25 @@ async def give_back_nonce(uow: Uow, *, attempt_id: UUID) -> int:
     return result.rowcount
 
 
+async def nonces_below(uow: Uow, *, attempt_id: UUID) -> tuple[bool, bool]:
+    """(a lower number is free, a lower one belongs to an unsigned attempt) of the account."""
+    row = (
+        await uow.execute(
+            """
+            SELECT EXISTS (SELECT 1 FROM chain.nonce_uses f
+                           WHERE f.network = m.network AND f.sender_key = m.sender_key
+                               AND f.attempt_id IS NULL AND f.nonce < m.nonce) AS is_free,
+                EXISTS (SELECT 1 FROM chain.outgoing o
+                        WHERE o.network = m.network AND o.sender_key = m.sender_key
+                            AND o.state = 'built' AND o.nonce < m.nonce) AS is_unsigned
+            FROM chain.nonce_uses m WHERE m.attempt_id = :attempt_id
+            """,
+            {"attempt_id": attempt_id},
+        )
+    ).one_or_none()
+    return (row.is_free, row.is_unsigned) if row is not None else (False, False)
+
+
 async def used_on_chain(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:
     """A free number that somebody used on chain is not free any more."""
     await uow.execute(

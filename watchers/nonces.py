@@ -4,10 +4,22 @@ Owns `chain.nonces` and `chain.nonce_uses`. A number belongs to what was first s
 ever (CONTRACT 5); only a number that was never signed is given back, and goes to the next payout.
 """
 
+from enum import StrEnum
 from uuid import UUID
 
 from config.database import Uow
 from watchers import coin_store as store
+
+
+class Below(StrEnum):
+    """What stands below an attempt's nonce."""
+
+    CLEAR = "clear"
+    """Every lower number is signed: it may be signed."""
+    UNSIGNED = "unsigned"
+    """A lower one is being planned or signed: wait for it."""
+    FREE = "free"
+    """A lower number was given back: plan again and take it."""
 
 
 async def allocate(uow: Uow, *, network: str, sender_key: str, attempt_id: UUID) -> int:
@@ -31,6 +43,15 @@ async def allocate(uow: Uow, *, network: str, sender_key: str, attempt_id: UUID)
 async def give_back(uow: Uow, *, attempt_id: UUID) -> None:
     """Free the number of an attempt that was never signed; of a signed one it does nothing."""
     await store.give_back_nonce(uow, attempt_id=attempt_id)
+
+
+async def below(uow: Uow, *, attempt_id: UUID) -> Below:
+    """Whether the attempt may be signed now: nothing below it may be free or unsigned, or a number
+    that nobody uses would keep a signed payout from ever being mined."""
+    is_free, is_unsigned = await store.nonces_below(uow, attempt_id=attempt_id)
+    if is_free:
+        return Below.FREE
+    return Below.UNSIGNED if is_unsigned else Below.CLEAR
 
 
 async def observe(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:

@@ -21,7 +21,9 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
 from ledger.errors import StaleState
 from signer.protocol import Payment, Purpose, Refusal, SignedTx, SignRequest
-from watchers import addresses, deposit_commands, outgoing
+from watchers import addresses, deposit_commands, nonces, outgoing
+from watchers.nonces import Below
+from watchers.outgoing import OutgoingState
 
 NOT_ABOUT_THE_TX = frozenset({"store_unwritable", "unknown_peer", "unknown_network"})
 """Refusals by a signer that cannot work; nothing was decided, so payouts wait (S21)."""
@@ -31,6 +33,8 @@ KNOWS_MORE = frozenset({"already_paid", "attempt_mismatch", "nonce_used", "not_e
 
 SIGNER_KNOWS_MORE = "signer_knows_more"
 """Code of a withdrawal that may be paid already, and the alarm that stops planning and signing."""
+
+BUILT_MAX = 200  # unsigned attempts looked at in one pass
 
 log = get_logger(__name__)
 
@@ -47,13 +51,29 @@ class SigningStep:
             found = await store.open_attempts(
                 uow, network=self._lane.network, states=[State.PLANNED]
             )
-        for attempt_id in found:
+            built = await outgoing.in_states(
+                uow, network=self._lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
+            )
+        for attempt_id in sorted({row.id for row in built} - set(found)):
+            await self._lane.run(partial(self._abandon, attempt_id=attempt_id))
+        # Account chains in the order of their nonces; ids of one millisecond are in no order.
+        by_nonce = {row.id: row.nonce for row in built if row.nonce is not None}
+        for attempt_id in sorted(found, key=lambda item: (by_nonce.get(item, 0), item)):
             if await is_stopped(self._lane):
                 return
             try:
                 await self._one(attempt_id)
             except StaleState as error:  # a cancel won the race: the next pass reads anew
                 log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+
+    async def _abandon(self, uow: Uow, *, attempt_id: UUID) -> None:
+        """Every member ended before signing was asked for: coins and nonce are free again."""
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        rows = attempt.rows()
+        if any(row.state == State.PLANNED or row.sign_requested_at is not None for row in rows):
+            return
+        await outgoing.drop_unsigned(uow, attempt_id=attempt_id, at=self._lane.now())
+        log.info("payout.abandoned", attempt_id=str(attempt_id), members=len(rows))
 
     async def _one(self, attempt_id: UUID) -> None:
         if not await self._lane.run(partial(self._gate, attempt_id=attempt_id)):
@@ -94,7 +114,11 @@ class SigningStep:
         limit = lane.registry.policy.limits.planned_seconds
         is_late = any((lane.now() - row.state_at).total_seconds() > limit for row in rows)
         count = await store.member_count(uow, attempt_id)
-        if not failing and not is_late and len(rows) == count:
+        below = await nonces.below(uow, attempt_id=attempt_id)
+        if below is Below.UNSIGNED and not failing and not is_late:
+            return False  # account chains are signed in the order of their nonces
+        is_complete = len(rows) == count and below is not Below.FREE
+        if not failing and not is_late and is_complete:
             await store.request_signature(uow, [row.id for row in rows], at=lane.now())
             return True
         for row in await attempts.unplan(lane, uow, attempt):
