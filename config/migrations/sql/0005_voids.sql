@@ -1,0 +1,1 @@
+-- Cancels on their way to the signer.

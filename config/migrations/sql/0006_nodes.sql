@@ -1,0 +1,1 @@
+-- Nodes of each network: what each one said last, quarantine.

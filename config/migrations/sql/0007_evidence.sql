@@ -1,0 +1,1 @@
+-- Proof of each deposit: headers and inclusion.

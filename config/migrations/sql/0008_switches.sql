@@ -1,0 +1,1 @@
+-- Breakers: what is stopped, since when, by whom; who reopens it.

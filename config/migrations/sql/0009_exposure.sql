@@ -1,0 +1,1 @@
+-- Exposure caps, reference rates, credit policy versions.

@@ -1,0 +1,1 @@
+-- Tokens and contracts: checks, unlisted assets, traces.
