@@ -1,1 +1,2 @@
 -- Cancels on their way to the signer.
+SELECT 1;

@@ -1,1 +1,2 @@
 -- Proof of each deposit: headers and inclusion.
+SELECT 1;

@@ -1,1 +1,2 @@
 -- Exposure caps, reference rates, credit policy versions.
+SELECT 1;

@@ -1,1 +1,2 @@
 -- Deposits set-wise.
+SELECT 1;

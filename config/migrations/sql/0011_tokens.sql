@@ -1,1 +1,2 @@
 -- Tokens and contracts: checks, unlisted assets, traces.
+SELECT 1;

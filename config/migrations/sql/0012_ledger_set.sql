@@ -1,1 +1,2 @@
 -- The ledger set-wise.
+SELECT 1;
