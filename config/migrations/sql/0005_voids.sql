@@ -30,5 +30,11 @@ ALTER TABLE gateway.voids ENABLE ROW LEVEL SECURITY;
 CREATE POLICY brand_rows ON gateway.voids USING (config.sees_brand(brand))
     WITH CHECK (config.sees_brand(brand));
 
-GRANT SELECT, INSERT ON gateway.voids TO gateway_api, gateway_payouts, scheduler;
+GRANT SELECT, INSERT ON gateway.voids TO gateway_api, gateway_payouts;
 GRANT UPDATE (state, attempts, next_attempt_at, code, done_at) ON gateway.voids TO gateway_payouts;
+
+-- What ended before this version: no signature of a client lives longer than 31 days.
+INSERT INTO gateway.voids (withdrawal_id, brand, request_id, next_attempt_at, created_at)
+    SELECT id, brand, request_id, now(), now() FROM gateway.withdrawals
+    WHERE state IN ('rejected', 'cancelled', 'declined', 'expired') AND txid IS NULL
+        AND accepted_at > now() - interval '31 days';
