@@ -5,6 +5,8 @@ PayoutError
 ├── FeesUnknown (expected)        no usable or only a stale fee quote; nothing is planned (N26)
 ├── FeeAboveCap (expected)        the chain asks more than policy allows; the payment waits (P25)
 ├── FundsShort (expected)         coins, hot balance or fee capital do not cover it now (P26)
+├── RequestTooLarge (expected)    the question does not fit a frame; nothing was sent, split it
+├── MaybeSigned (expected)        a command on a withdrawal that may be paid already; refused
 └── BrokenAttempt (invariant)     books and attempt contradict each other; the lane stops
 """
 
@@ -31,6 +33,14 @@ class FundsShort(PayoutError):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+class RequestTooLarge(PayoutError):
+    """A message that this side cannot put on the wire: the signer never saw it."""
+
+
+class MaybeSigned(PayoutError):
+    """The signer was asked for it and nothing proves that no signature can pay it."""
 
 
 class BrokenAttempt(PayoutError):

@@ -16,6 +16,7 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch, TooLate
+from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds, outbox
 from ledger.lifecycle import Lifecycle, advance
@@ -169,6 +170,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.SCREENING, Trigger.ASK_APPROVAL): State.PENDING_APPROVAL,
     (State.ON_HOLD, Trigger.APPROVE): State.QUEUED,
     (State.PENDING_APPROVAL, Trigger.APPROVE): State.QUEUED,
+    (State.QUEUED, Trigger.HOLD): State.ON_HOLD,
+    (State.PLANNED, Trigger.HOLD): State.ON_HOLD,
     (State.QUEUED, Trigger.LIQUIDITY_SHORT): State.WAITING_LIQUIDITY,
     (State.WAITING_LIQUIDITY, Trigger.LIQUIDITY_BACK): State.QUEUED,
     **{
@@ -361,11 +364,14 @@ async def move(
     ids: Ids,
     at: datetime,
     changes: Mapping[str, Any] | None = None,
+    evidence: Evidence | None = None,
 ) -> WithdrawalRow:
     """One transition: compare-and-set on `row.state`, history (trigger) and event.
 
-    `changes` are further columns of gateway.withdrawals. Raises IllegalTransition, StaleState.
+    `changes` are further columns of gateway.withdrawals. Raises IllegalTransition, StaleState, and
+    MaybeSigned when the signer was asked and `evidence` does not rule a payment out.
     """
+    require(row, trigger, evidence)
     moved = store.from_mapping(
         await advance(
             uow,
@@ -377,6 +383,8 @@ async def move(
             at=at,
         )
     )
+    if "sign_requested_at" not in (changes or {}):
+        require(moved, trigger, evidence)  # the row as it was may have been read before the gate
     event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
     await _append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
     return moved

@@ -7,6 +7,8 @@ import pytest
 
 from gateway.errors import TooLate
 from gateway.payouts import withdrawals
+from gateway.payouts.errors import MaybeSigned
+from gateway.payouts.withdrawals import Trigger
 from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.payouts import Payouts
 
@@ -55,3 +57,22 @@ async def test_a_payment_the_signer_already_signed_is_kept_and_stops_the_network
     later = await btc.request("0.1", player_id="later")
     await btc.cycle(lane, times=2)
     assert await btc.states(row, later) == ["on_hold", "queued"]
+
+
+@pytest.mark.parametrize("trigger", [Trigger.APPROVE, Trigger.REISSUE, Trigger.RESUME_QUEUED])
+async def test_a_row_that_may_be_signed_is_not_queued_again_without_evidence(
+    btc: Payouts, trigger: Trigger
+) -> None:
+    """Also by a caller whose copy of the row is older than the gate's commit."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "3", into="acme")
+    row = await btc.request("0.5")
+    await btc.cycle(btc.lane(signer=LostHistory(btc.signer)))
+    kept = await btc.row(row)
+
+    for copy in (kept, replace(kept, sign_requested_at=None)):
+        with pytest.raises(MaybeSigned):
+            async with btc.database.unit_of_work() as uow:
+                await withdrawals.move(uow, copy, trigger, ids=btc.ids, at=btc.clock.now())
+
+    assert await btc.row(row) == kept

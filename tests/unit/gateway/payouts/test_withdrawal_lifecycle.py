@@ -31,6 +31,8 @@ LEGAL: dict[tuple[State, Trigger], State] = {
     (State.SCREENING, Trigger.ASK_APPROVAL): State.PENDING_APPROVAL,
     (State.ON_HOLD, Trigger.APPROVE): State.QUEUED,
     (State.PENDING_APPROVAL, Trigger.APPROVE): State.QUEUED,
+    (State.QUEUED, Trigger.HOLD): State.ON_HOLD,
+    (State.PLANNED, Trigger.HOLD): State.ON_HOLD,
     (State.QUEUED, Trigger.LIQUIDITY_SHORT): State.WAITING_LIQUIDITY,
     (State.WAITING_LIQUIDITY, Trigger.LIQUIDITY_BACK): State.QUEUED,
     **{
