@@ -2,29 +2,25 @@
 
 One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, one request and one
 answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
-written as strings. This module owns the message shapes and their (de)serialisation; it must not
-contain policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
+written as strings. This module owns the message shapes and their (de)serialisation, and
+`signer.protocol_fields` the reading of a field; neither contains policy. Unknown fields, duplicate
+keys and JSON numbers for amounts are refused.
 """
 
 import asyncio
-import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from signer.protocol_fields import ProtocolError as ProtocolError
+from signer.protocol_fields import b64, exact, integer, text, unb64
+from signer.protocol_fields import strict_loads as strict_loads
+
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
-MAX_DEPTH = 32  # no message or signed body nests deeper
 PROTOCOL_VERSION = 1
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one pass, also unterminated
-_BRACKETS = re.compile(rb"[\[\]{}]")
-
-
-class ProtocolError(ValueError):
-    """A frame that is not a message of this protocol; names the field."""
 
 
 class Purpose(StrEnum):
@@ -142,87 +138,11 @@ class Head:
     entry_hash: str
 
 
-def strict_loads(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object; duplicate keys, NaN/Infinity and floats are refused."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in items:
-            if key in out:
-                raise ProtocolError(f"duplicate key {key!r}")
-            out[key] = value
-        return out
-
-    def refuse(text: str) -> Any:
-        raise ProtocolError(f"number not allowed: {text[:20]}")
-
-    if _depth(data) > MAX_DEPTH:
-        raise ProtocolError(f"nested deeper than {MAX_DEPTH}")
-    try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=pairs,
-            parse_constant=refuse,
-            parse_float=refuse,
-        )
-    except ProtocolError:
-        raise
-    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, integers of 4,300 digits
-        raise ProtocolError("not a JSON object in UTF-8") from error
-    if not isinstance(value, dict):
-        raise ProtocolError("not a JSON object")
-    return value
-
-
-def _depth(data: bytes) -> int:
-    """How deep arrays and objects nest. The parser's own guard is the interpreter's recursion
-    limit, which a library in the process may have raised past what the stack holds (py_ecc does).
-    """
-    depth = deepest = 0
-    for mark in _BRACKETS.findall(_STRINGS.sub(b"", data)):
-        depth += 1 if mark in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _unb64(value: object, field: str) -> bytes:
-    try:
-        return base64.b64decode(_text(value, field), validate=True)
-    except ValueError as error:  # binascii.Error, or text that is not ASCII
-        raise ProtocolError(f"{field}: not base64") from error
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise ProtocolError(f"{field}: a string is required")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ProtocolError(f"{field}: a lone surrogate") from error
-    return value
-
-
-def _integer(value: object, field: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ProtocolError(f"{field}: an integer is required")
-    return value
-
-
 def _index(key: str) -> int:
     """A canonical output index: int() alone would take "+1", "0_1" and other digits too."""
     if not (key.isascii() and key.isdigit() and str(int(key)) == key):
         raise ProtocolError("change_paths: keys are output indexes")
     return int(key)
-
-
-def _exact(value: object, keys: set[str], field: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != keys:
-        raise ProtocolError(f"{field}: exactly the fields {sorted(keys)} are required")
-    return value
 
 
 def encode_authorisation(value: Authorisation) -> dict[str, Any]:
@@ -233,7 +153,7 @@ def encode_authorisation(value: Authorisation) -> dict[str, Any]:
         "path": value.path,
         "query": value.query,
         "headers": dict(value.headers),
-        "body": _b64(value.body),
+        "body": b64(value.body),
         "signature_input": value.signature_input,
         "signature": value.signature,
     }
@@ -244,18 +164,18 @@ def decode_authorisation(value: object) -> Authorisation:
     keys = {
         "method", "authority", "path", "query", "headers", "body", "signature_input", "signature",
     }  # fmt: skip
-    raw = _exact(value, keys, "authorisation")
+    raw = exact(value, keys, "authorisation")
     if not isinstance(raw["headers"], dict):
         raise ProtocolError("authorisation.headers: an object is required")
     return Authorisation(
-        method=_text(raw["method"], "method"),
-        authority=_text(raw["authority"], "authority"),
-        path=_text(raw["path"], "path"),
-        query=_text(raw["query"], "query"),
-        headers={k: _text(v, f"headers.{k}") for k, v in raw["headers"].items()},
-        body=_unb64(raw["body"], "body"),
-        signature_input=_text(raw["signature_input"], "signature_input"),
-        signature=_text(raw["signature"], "signature"),
+        method=text(raw["method"], "method"),
+        authority=text(raw["authority"], "authority"),
+        path=text(raw["path"], "path"),
+        query=text(raw["query"], "query"),
+        headers={k: text(v, f"headers.{k}") for k, v in raw["headers"].items()},
+        body=unb64(raw["body"], "body"),
+        signature_input=text(raw["signature_input"], "signature_input"),
+        signature=text(raw["signature"], "signature"),
     )
 
 
@@ -267,7 +187,7 @@ def encode_sign_request(value: SignRequest) -> dict[str, Any]:
         "purpose": value.purpose.value,
         "network": value.network,
         "worker_epoch": value.worker_epoch,
-        "unsigned": _b64(value.unsigned),
+        "unsigned": b64(value.unsigned),
         "input_paths": list(value.input_paths),
         "change_paths": {str(k): v for k, v in value.change_paths.items()},
         "payments": [
@@ -290,36 +210,36 @@ def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
         "op", "attempt_id", "purpose", "network", "worker_epoch", "unsigned", "input_paths",
         "change_paths", "payments", "own_path", "replaces",
     }  # fmt: skip
-    raw = _exact(raw, keys, "sign")
+    raw = exact(raw, keys, "sign")
     if not isinstance(raw["input_paths"], list) or not isinstance(raw["payments"], list):
         raise ProtocolError("input_paths, payments: lists are required")
     if not isinstance(raw["change_paths"], dict):
         raise ProtocolError("change_paths: an object is required")
     try:
-        purpose = Purpose(_text(raw["purpose"], "purpose"))
-        change = {_index(k): _text(v, "change_paths") for k, v in raw["change_paths"].items()}
+        purpose = Purpose(text(raw["purpose"], "purpose"))
+        change = {_index(k): text(v, "change_paths") for k, v in raw["change_paths"].items()}
     except ValueError as error:
         raise ProtocolError(f"purpose or change_paths: {error}") from error
     return SignRequest(
-        attempt_id=_text(raw["attempt_id"], "attempt_id"),
+        attempt_id=text(raw["attempt_id"], "attempt_id"),
         purpose=purpose,
-        network=_text(raw["network"], "network"),
-        worker_epoch=_integer(raw["worker_epoch"], "worker_epoch"),
-        unsigned=_unb64(raw["unsigned"], "unsigned"),
-        input_paths=tuple(_text(p, "input_paths") for p in raw["input_paths"]),
+        network=text(raw["network"], "network"),
+        worker_epoch=integer(raw["worker_epoch"], "worker_epoch"),
+        unsigned=unb64(raw["unsigned"], "unsigned"),
+        input_paths=tuple(text(p, "input_paths") for p in raw["input_paths"]),
         change_paths=change,
         payments=tuple(_decode_payment(item) for item in raw["payments"]),
-        own_path=None if raw["own_path"] is None else _text(raw["own_path"], "own_path"),
-        replaces=None if raw["replaces"] is None else _text(raw["replaces"], "replaces"),
+        own_path=None if raw["own_path"] is None else text(raw["own_path"], "own_path"),
+        replaces=None if raw["replaces"] is None else text(raw["replaces"], "replaces"),
     )
 
 
 def _decode_payment(value: object) -> Payment:
-    raw = _exact(value, {"brand", "request_id", "output_index", "authorisation"}, "payment")
+    raw = exact(value, {"brand", "request_id", "output_index", "authorisation"}, "payment")
     return Payment(
-        brand=_text(raw["brand"], "payment.brand"),
-        request_id=_text(raw["request_id"], "payment.request_id"),
-        output_index=_integer(raw["output_index"], "payment.output_index"),
+        brand=text(raw["brand"], "payment.brand"),
+        request_id=text(raw["request_id"], "payment.request_id"),
+        output_index=integer(raw["output_index"], "payment.output_index"),
         authorisation=decode_authorisation(raw["authorisation"]),
     )
 
@@ -331,7 +251,7 @@ def encode_sign_answer(value: SignedTx | Refusal) -> dict[str, Any]:
     return {
         "ok": True,
         "attempt_id": value.attempt_id,
-        "raw": _b64(value.raw),
+        "raw": b64(value.raw),
         "txid": value.txid,
         "log_sequence": value.log_sequence,
     }
@@ -341,12 +261,12 @@ def decode_sign_answer(raw: dict[str, Any]) -> SignedTx | Refusal:
     """From the answer of `sign`; raises ProtocolError."""
     if raw.get("ok") is False:
         return decode_refusal(raw)
-    raw = _exact(raw, {"ok", "attempt_id", "raw", "txid", "log_sequence"}, "answer")
+    raw = exact(raw, {"ok", "attempt_id", "raw", "txid", "log_sequence"}, "answer")
     return SignedTx(
-        attempt_id=_text(raw["attempt_id"], "attempt_id"),
-        raw=_unb64(raw["raw"], "raw"),
-        txid=_text(raw["txid"], "txid"),
-        log_sequence=_integer(raw["log_sequence"], "log_sequence"),
+        attempt_id=text(raw["attempt_id"], "attempt_id"),
+        raw=unb64(raw["raw"], "raw"),
+        txid=text(raw["txid"], "txid"),
+        log_sequence=integer(raw["log_sequence"], "log_sequence"),
     )
 
 
@@ -378,7 +298,7 @@ async def read_frame(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 def operation_of(raw: dict[str, Any]) -> Operation:
     """Which request this is; raises ProtocolError."""
     try:
-        return Operation(_text(raw.get("op"), "op"))
+        return Operation(text(raw.get("op"), "op"))
     except ValueError as error:
         raise ProtocolError("op: unknown operation") from error
 
@@ -390,8 +310,8 @@ def encode_refusal(value: Refusal) -> dict[str, Any]:
 
 def decode_refusal(raw: dict[str, Any]) -> Refusal:
     """From the negative answer of any operation; raises ProtocolError."""
-    raw = _exact(raw, {"ok", "code", "reason"}, "refusal")
-    return Refusal(code=_text(raw["code"], "code"), reason=_text(raw["reason"], "reason"))
+    raw = exact(raw, {"ok", "code", "reason"}, "refusal")
+    return Refusal(code=text(raw["code"], "code"), reason=text(raw["reason"], "reason"))
 
 
 def encode_head_request() -> dict[str, Any]:
@@ -414,12 +334,12 @@ def decode_head_answer(raw: dict[str, Any]) -> Head | Refusal:
     """From the answer of `head`; raises ProtocolError."""
     if raw.get("ok") is False:
         return decode_refusal(raw)
-    raw = _exact(raw, {"ok", "version", "fingerprint", "sequence", "entry_hash"}, "head")
+    raw = exact(raw, {"ok", "version", "fingerprint", "sequence", "entry_hash"}, "head")
     return Head(
-        version=_integer(raw["version"], "version"),
-        fingerprint=_text(raw["fingerprint"], "fingerprint"),
-        sequence=_integer(raw["sequence"], "sequence"),
-        entry_hash=_text(raw["entry_hash"], "entry_hash"),
+        version=integer(raw["version"], "version"),
+        fingerprint=text(raw["fingerprint"], "fingerprint"),
+        sequence=integer(raw["sequence"], "sequence"),
+        entry_hash=text(raw["entry_hash"], "entry_hash"),
     )
 
 
@@ -434,16 +354,16 @@ def encode_verify_request(*, network: str, rows: Sequence[PoolRow]) -> dict[str,
 
 def decode_verify_request(raw: dict[str, Any]) -> tuple[str, tuple[PoolRow, ...]]:
     """From the `verify_addresses` message: (network, rows); raises ProtocolError."""
-    raw = _exact(raw, {"op", "network", "rows"}, "verify_addresses")
+    raw = exact(raw, {"op", "network", "rows"}, "verify_addresses")
     rows = raw["rows"]
     if not isinstance(rows, list) or len(rows) > MAX_POOL_ROWS:
         raise ProtocolError(f"rows: a list of at most {MAX_POOL_ROWS} is required")
-    return _text(raw["network"], "network"), tuple(_decode_pool_row(row) for row in rows)
+    return text(raw["network"], "network"), tuple(_decode_pool_row(row) for row in rows)
 
 
 def _decode_pool_row(value: object) -> PoolRow:
-    raw = _exact(value, {"path", "address"}, "rows[]")
-    return PoolRow(path=_text(raw["path"], "path"), address=_text(raw["address"], "address"))
+    raw = exact(value, {"path", "address"}, "rows[]")
+    return PoolRow(path=text(raw["path"], "path"), address=text(raw["address"], "address"))
 
 
 def encode_verify_answer(agreed: Sequence[bool]) -> dict[str, Any]:
@@ -455,7 +375,7 @@ def decode_verify_answer(raw: dict[str, Any]) -> tuple[bool, ...] | Refusal:
     """From the answer of `verify_addresses`; raises ProtocolError."""
     if raw.get("ok") is False:
         return decode_refusal(raw)
-    raw = _exact(raw, {"ok", "agreed"}, "verify_addresses")
+    raw = exact(raw, {"ok", "agreed"}, "verify_addresses")
     agreed = raw["agreed"]
     if not isinstance(agreed, list) or not all(isinstance(item, bool) for item in agreed):
         raise ProtocolError("agreed: a list of booleans is required")
@@ -469,8 +389,8 @@ def encode_lookup_request(attempt_id: str) -> dict[str, Any]:
 
 def decode_lookup_request(raw: dict[str, Any]) -> str:
     """From the `lookup` message: the attempt id; raises ProtocolError."""
-    raw = _exact(raw, {"op", "attempt_id"}, "lookup")
-    return _text(raw["attempt_id"], "attempt_id")
+    raw = exact(raw, {"op", "attempt_id"}, "lookup")
+    return text(raw["attempt_id"], "attempt_id")
 
 
 def encode_lookup_answer(value: SignedTx | Refusal | None) -> dict[str, Any]:
@@ -487,7 +407,7 @@ def decode_lookup_answer(raw: dict[str, Any]) -> SignedTx | Refusal | None:
     if raw.get("ok") is False:
         refusal = decode_refusal(raw)
         raise ProtocolError(f"lookup refused: {refusal.code}: {refusal.reason}")
-    raw = _exact(raw, {"ok", "found"}, "lookup")
+    raw = exact(raw, {"ok", "found"}, "lookup")
     if raw["found"] is None:
         return None
     if not isinstance(raw["found"], dict):

@@ -1,0 +1,99 @@
+"""How the fields of the wire contract are read: strict JSON, base64, exact objects.
+
+It owns the grammar that every message shares; which messages there are is said in
+`signer.protocol`. Standard library only.
+"""
+
+import base64
+import json
+import re
+from typing import Any
+
+MAX_DEPTH = 32  # no message or signed body nests deeper
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one pass, also unterminated
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class ProtocolError(ValueError):
+    """A frame that is not a message of this protocol; names the field."""
+
+
+def strict_loads(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object; duplicate keys, NaN/Infinity and floats are refused."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in items:
+            if key in out:
+                raise ProtocolError(f"duplicate key {key!r}")
+            out[key] = value
+        return out
+
+    def refuse(text: str) -> Any:
+        raise ProtocolError(f"number not allowed: {text[:20]}")
+
+    if _depth(data) > MAX_DEPTH:
+        raise ProtocolError(f"nested deeper than {MAX_DEPTH}")
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=pairs,
+            parse_constant=refuse,
+            parse_float=refuse,
+        )
+    except ProtocolError:
+        raise
+    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, integers of 4,300 digits
+        raise ProtocolError("not a JSON object in UTF-8") from error
+    if not isinstance(value, dict):
+        raise ProtocolError("not a JSON object")
+    return value
+
+
+def b64(data: bytes) -> str:
+    """Bytes as base64 text."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(value: object, field: str) -> bytes:
+    """Base64 text as bytes; raises ProtocolError naming the field."""
+    try:
+        return base64.b64decode(text(value, field), validate=True)
+    except ValueError as error:  # binascii.Error, or text that is not ASCII
+        raise ProtocolError(f"{field}: not base64") from error
+
+
+def text(value: object, field: str) -> str:
+    """A string that is UTF-8; raises ProtocolError."""
+    if not isinstance(value, str):
+        raise ProtocolError(f"{field}: a string is required")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ProtocolError(f"{field}: a lone surrogate") from error
+    return value
+
+
+def integer(value: object, field: str) -> int:
+    """An integer, which a boolean is not; raises ProtocolError."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ProtocolError(f"{field}: an integer is required")
+    return value
+
+
+def exact(value: object, keys: set[str], field: str) -> dict[str, Any]:
+    """An object of exactly these fields; raises ProtocolError."""
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ProtocolError(f"{field}: exactly the fields {sorted(keys)} are required")
+    return value
+
+
+def _depth(data: bytes) -> int:
+    """How deep arrays and objects nest. The parser's own guard is the interpreter's recursion
+    limit, which a library in the process may have raised past what the stack holds (py_ecc does).
+    """
+    depth = deepest = 0
+    for mark in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
