@@ -1,4 +1,4 @@
-"""Who asked for a payment: the client's HTTP Message Signature (RFC 9421), checked in the vault.
+"""Who asked for a payment or gave it up: the client's HTTP Message Signature (RFC 9421), checked.
 
 The library canonicalises and verifies; this module says which message, components, parameters,
 route, authority, key and digest are acceptable (CONTRACT 3). The brand comes from the signer's
@@ -6,7 +6,7 @@ own register, never from the caller. It must not look at the tx.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,16 +22,20 @@ from http_message_signatures.structures import VerifyResult
 
 from signer.errors import RefusalCode, Refused
 from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, parse_order
-from signer.protocol import Authorisation, Payment
-from signer.register_store import ClientKey, client_key
+from signer.protocol import Authorisation, Payment, ProtocolError, strict_loads
+from signer.register_store import ClientKey, KeyState, client_key
 from signer.settings import Settings
 from signer.store import Store
 
 AHEAD_SECONDS = 60  # CONTRACT 3: `created` at most 60 s ahead
 COMPONENTS = ("@method", "@authority", "@path", "@query", "content-digest", "idempotency-key")
+_ROUTE = COMPONENTS[:4]
+_HEADERS = frozenset(COMPONENTS[4:])
 PARAMETERS = {"created", "nonce", "keyid", "alg"}
+_CANCEL_PATH = re.compile(r"/v1/withdrawals/(wd_[A-Za-z0-9_-]{1,120})/cancel", re.ASCII)
 _DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:", re.ASCII)
 _HEADER_BYTES_MAX = 4_096
+_CANCEL_BYTES_MAX = 4_096  # one request_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +47,24 @@ class AuthorisedOrder:
     created_seconds: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel:
+    """A client's signed cancel: the gateway's id in its path, and the request_id if it says so."""
+
+    withdrawal: str
+    request_id: str | None
+
+
 def authorise(
     payment: Payment, *, store: Store, settings: Settings, now_seconds: int
 ) -> AuthorisedOrder:
     """Verify one payment's authorisation; raises Refused. The key's state is left to policy."""
     claim = payment.authorisation
-    _check_route(claim, settings)
-    result = _verify(claim, store)
-    keyid, created = str(result.parameters["keyid"]), int(result.parameters["created"])
-    key = client_key(store, keyid)
-    if key is None:  # the resolver has just found it
-        raise Refused(RefusalCode.UNKNOWN_KEY, "the key has left the register")
-    if created > now_seconds + AHEAD_SECONDS:
-        raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
-    if key.brand != payment.brand:
-        raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the key is not of the claimed brand")
+    is_route = claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
+    _check_request(claim, settings, is_route=is_route, required=_HEADERS)
+    key, created = _signer_of(
+        claim, brand=payment.brand, components=COMPONENTS, store=store, now_seconds=now_seconds
+    )
     order = parse_order(
         claim.body,
         path=claim.path,
@@ -68,22 +75,83 @@ def authorise(
     return AuthorisedOrder(order=order, key=key, created_seconds=created)
 
 
-def _check_route(claim: Authorisation, settings: Settings) -> None:
-    is_route = claim.method == "POST" and claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
-    if not is_route or claim.query != "?":
+def authorise_cancel(
+    claim: Authorisation, *, brand: str, store: Store, settings: Settings, now_seconds: int
+) -> Cancel:
+    """Verify a cancel by a key of the brand that is trusted now; raises Refused.
+
+    Its id is the gateway's: which order stands behind it, only a `request_id` in the body says.
+    """
+    match = _CANCEL_PATH.fullmatch(claim.path)
+    required = {"content-digest"} if claim.body else set()
+    _check_request(claim, settings, is_route=match is not None, required=required)
+    key, _ = _signer_of(
+        claim,
+        brand=brand,
+        components=(*_ROUTE, *claim.headers),
+        store=store,
+        now_seconds=now_seconds,
+    )
+    if key.state is not KeyState.TRUSTED or key.expires_at <= now_seconds:
+        raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the cancel's key is not trusted now")
+    return Cancel(
+        withdrawal="" if match is None else match.group(1), request_id=_cancelled(claim.body)
+    )
+
+
+def _cancelled(body: bytes) -> str | None:
+    """The request_id in a cancel's body, which may be empty."""
+    if len(body) > _CANCEL_BYTES_MAX:
+        raise Refused(RefusalCode.BAD_CANCEL, "the body is too large")
+    try:
+        raw = strict_loads(body) if body else {}
+    except ProtocolError as error:
+        raise Refused(RefusalCode.BAD_CANCEL, f"the body: {error}") from error
+    request_id = raw.get("request_id")
+    if not set(raw) <= {"request_id"} or not isinstance(request_id, str | None):
+        raise Refused(RefusalCode.BAD_CANCEL, "the body says at most which request_id")
+    return request_id
+
+
+def _check_request(
+    claim: Authorisation, settings: Settings, *, is_route: bool, required: Set[str]
+) -> None:
+    if claim.method != "POST" or not is_route or claim.query != "?":
         raise Refused(RefusalCode.UNAUTHENTIC, "not a POST to a withdrawal route")
     if claim.authority not in settings.authorities:
         raise Refused(RefusalCode.UNAUTHENTIC, "the authority is not on the signer's list")
-    if set(claim.headers) != {"content-digest", "idempotency-key"}:
+    if not required <= set(claim.headers) <= _HEADERS:
         raise Refused(RefusalCode.UNAUTHENTIC, "the covered headers are not the contract's")
-    if not _DIGEST.fullmatch(claim.headers["content-digest"]):
+    digest = claim.headers.get("content-digest")
+    if digest is not None and not _DIGEST.fullmatch(digest):
         raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not one sha-256")
     texts = (*claim.headers.values(), claim.signature_input, claim.signature)
     if any(len(text) > _HEADER_BYTES_MAX for text in texts):
         raise Refused(RefusalCode.UNAUTHENTIC, "a header is too long")
 
 
-def _verify(claim: Authorisation, store: Store) -> VerifyResult:
+def _signer_of(
+    claim: Authorisation,
+    *,
+    brand: str,
+    components: Collection[str],
+    store: Store,
+    now_seconds: int,
+) -> tuple[ClientKey, int]:
+    """The key of the brand whose signature holds, and `created` in seconds; raises Refused."""
+    result = _verify(claim, store, components)
+    keyid, created = str(result.parameters["keyid"]), int(result.parameters["created"])
+    key = client_key(store, keyid)
+    if key is None:  # the resolver has just found it
+        raise Refused(RefusalCode.UNKNOWN_KEY, "the key has left the register")
+    if created > now_seconds + AHEAD_SECONDS:
+        raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
+    if key.brand != brand:
+        raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the key is not of the claimed brand")
+    return key, created
+
+
+def _verify(claim: Authorisation, store: Store, components: Collection[str]) -> VerifyResult:
     resolver = _RegisterResolver(store)
     verifier = _Verifier(
         signature_algorithm=ED25519,
@@ -100,7 +168,7 @@ def _verify(claim: Authorisation, store: Store) -> VerifyResult:
     if len(results) != 1:
         raise Refused(RefusalCode.UNAUTHENTIC, "exactly one signature is required")
     covered = set(results[0].covered_components) - {'"@signature-params"'}
-    if covered != {f'"{name}"' for name in COMPONENTS}:
+    if covered != {f'"{name}"' for name in components}:
         raise Refused(RefusalCode.UNAUTHENTIC, "the covered components are not the contract's")
     if set(results[0].parameters) != PARAMETERS:
         raise Refused(RefusalCode.UNAUTHENTIC, "the parameters are not the contract's")

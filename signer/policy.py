@@ -23,6 +23,7 @@ from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings, Settings
 from signer.store import Store
+from signer.voids_store import void_sequence
 
 HOUR_SECONDS = 3_600
 PAYMENTS_MAX = 1_000
@@ -111,6 +112,7 @@ class Policy:
             raise Refused(RefusalCode.ALREADY_PAID, "the requests belong to different families")
         counted: tuple[tuple[str, int], ...] = ()
         if family is None:
+            self._check_void(requests)
             if request.replaces is not None:
                 raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
             self._check_first(found, now)
@@ -118,6 +120,12 @@ class Policy:
         priors = [] if family is None else rows.family_attempts(self._store, family)
         self._check_exclusive(request, tx, network, priors, payments_hash)
         return _decision(request, tx, network, family, payments_hash, requests, counted)
+
+    def _check_void(self, requests: tuple[tuple[str, str], ...]) -> None:
+        """No first signature after a cancel (CONTRACT 3); a begun family goes on (S25)."""
+        for brand, request_id in requests:
+            if void_sequence(self._store, brand=brand, request_id=request_id) is not None:
+                raise Refused(RefusalCode.VOIDED, f"{request_id}: the order was given up")
 
     def _check_first(self, found: Sequence[AuthorisedOrder], now: int) -> None:
         """No first signature by a key that is not trusted now, or after `valid_until`."""
@@ -138,7 +146,8 @@ class Policy:
         for item in found:
             order, cap = item.order, item.key.caps[item.order.asset]
             if order.amount_minor > cap.tx_minor:
-                raise Refused(RefusalCode.CAP_EXCEEDED, f"{order.asset}: the key's cap per payment")
+                reason = f"{order.request_id}: over the key's cap per payment"
+                raise Refused(RefusalCode.CAP_EXCEEDED, reason)
             totals[order.asset] = totals.get(order.asset, 0) + order.amount_minor
             scope = f"key:{item.key.keyid}:{order.asset}"
             keys[scope] = (keys.get(scope, (0, 0))[0] + order.amount_minor, cap.day_minor)
@@ -156,9 +165,14 @@ class Policy:
         )
 
     def _check_window(self, scope: str, amount: int, cap: int, seconds: int, now: int) -> None:
+        """Two codes: what waiting cures, and what no waiting does."""
+        if amount > cap:
+            reason = f"{scope}: more than the whole cap of {seconds} s"
+            raise Refused(RefusalCode.CAP_EXCEEDED, reason)
         taken = rows.spent_since(self._store, scope=scope, since_seconds=now - seconds)
         if taken + amount > cap:
-            raise Refused(RefusalCode.CAP_EXCEEDED, f"{scope}: over the cap of {seconds} s")
+            reason = f"{scope}: over what is left of the cap of {seconds} s"
+            raise Refused(RefusalCode.CAP_WINDOW, reason)
 
     def _check_fee(self, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int) -> None:
         if isinstance(tx, UtxoTx):

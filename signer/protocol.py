@@ -45,6 +45,8 @@ class Operation(StrEnum):
     """Decode, check and sign one unsigned tx."""
     LOOKUP = "lookup"
     """The stored answer of an earlier SIGN by attempt id, or none."""
+    VOID = "void"
+    """Never sign an order for the first time any more (S25)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,28 @@ class Refusal:
 
     code: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidRequest:
+    """Asks that (brand, request_id) gets no first signature any more.
+
+    `order` is the client's request that asked for the payment. `cancel` is the client's request
+    that gave it up, or None where no client signed one (staff, expiry, a rule): the caller's word.
+    """
+
+    brand: str
+    request_id: str
+    order: Authorisation
+    cancel: Authorisation | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voided:
+    """The answer to VOID, the same for ever. `is_signed`: a family had begun all the same."""
+
+    log_sequence: int
+    is_signed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,3 +437,44 @@ def decode_lookup_answer(raw: dict[str, Any]) -> SignedTx | Refusal | None:
     if not isinstance(raw["found"], dict):
         raise ProtocolError("found: an object or null is required")
     return decode_sign_answer(raw["found"])
+
+
+def encode_void_request(value: VoidRequest) -> dict[str, Any]:
+    """To the `void` message."""
+    return {
+        "op": Operation.VOID.value,
+        "brand": value.brand,
+        "request_id": value.request_id,
+        "order": encode_authorisation(value.order),
+        "cancel": None if value.cancel is None else encode_authorisation(value.cancel),
+    }
+
+
+def decode_void_request(raw: dict[str, Any]) -> VoidRequest:
+    """From the `void` message; raises ProtocolError."""
+    raw = exact(raw, {"op", "brand", "request_id", "order", "cancel"}, "void")
+    return VoidRequest(
+        brand=text(raw["brand"], "brand"),
+        request_id=text(raw["request_id"], "request_id"),
+        order=decode_authorisation(raw["order"]),
+        cancel=None if raw["cancel"] is None else decode_authorisation(raw["cancel"]),
+    )
+
+
+def encode_void_answer(value: Voided | Refusal) -> dict[str, Any]:
+    """To the answer of `void`."""
+    if isinstance(value, Refusal):
+        return encode_refusal(value)
+    return {"ok": True, "log_sequence": value.log_sequence, "is_signed": value.is_signed}
+
+
+def decode_void_answer(raw: dict[str, Any]) -> Voided | Refusal:
+    """From the answer of `void`; raises ProtocolError."""
+    if raw.get("ok") is False:
+        return decode_refusal(raw)
+    raw = exact(raw, {"ok", "log_sequence", "is_signed"}, "void")
+    if not isinstance(raw["is_signed"], bool):
+        raise ProtocolError("is_signed: a boolean is required")
+    return Voided(
+        log_sequence=integer(raw["log_sequence"], "log_sequence"), is_signed=raw["is_signed"]
+    )

@@ -25,11 +25,13 @@ from signer.protocol import (
     decode_lookup_request,
     decode_sign_request,
     decode_verify_request,
+    decode_void_request,
     encode_head_answer,
     encode_lookup_answer,
     encode_refusal,
     encode_sign_answer,
     encode_verify_answer,
+    encode_void_answer,
     frame,
     operation_of,
     read_frame,
@@ -146,6 +148,9 @@ class SignerServer:
             if operation is Operation.LOOKUP:
                 attempt_id = decode_lookup_request(raw)
                 return encode_lookup_answer(self._vault.lookup(attempt_id))
+            if operation is Operation.VOID:
+                void = decode_void_request(raw)
+                return encode_void_answer(await asyncio.to_thread(self._vault.void, void))
             request = decode_sign_request(raw)
             return encode_sign_answer(await asyncio.to_thread(self._vault.sign, request))
 

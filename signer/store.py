@@ -21,10 +21,21 @@ from signer.errors import StoreError
 from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
 _LOG_IN_ORDER = "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
+_VOIDS = """
+CREATE TABLE voids (
+    brand TEXT NOT NULL, request_id TEXT NOT NULL, withdrawal TEXT, sequence INTEGER NOT NULL,
+    PRIMARY KEY (brand, request_id));
+CREATE UNIQUE INDEX voids_withdrawal ON voids (brand, withdrawal) WHERE withdrawal IS NOT NULL;
+CREATE TRIGGER void_is_for_ever BEFORE UPDATE ON voids
+BEGIN SELECT RAISE(ABORT, 'void is for ever'); END;
+CREATE TRIGGER void_is_kept BEFORE DELETE ON voids
+BEGIN SELECT RAISE(ABORT, 'void is for ever'); END;
+"""
+_UPGRADES = {1: _VOIDS}  # what a store of this version lacks to be of the next one
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
 CREATE TABLE log (
@@ -99,7 +110,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + _VOIDS)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)
@@ -141,7 +152,7 @@ class Store:
         self._connection = _connect(self._path)
         self._held.callback(self._connection.close)
         version, store_id, owner = self._one("SELECT version, store_id, fingerprint FROM meta")
-        if version != STORE_VERSION or owner != fingerprint:
+        if version not in {STORE_VERSION, *_UPGRADES} or owner != fingerprint:
             raise StoreError(f"{self._path}: of another version or another key set")
         self._store_id: str = store_id
         self._inode = self._path.stat().st_ino
@@ -149,6 +160,9 @@ class Store:
         if anchor.store_id != store_id or anchor.inode != self._inode:
             raise StoreError(f"{self._path}: a copy, not the store that the anchor names")
         audit.check_contains(self.log_rows(), anchor.sequence, anchor.entry_hash)
+        for older in range(version, STORE_VERSION):  # one unit each: it stands whole or not at all
+            done = f"UPDATE meta SET version = {older + 1}"
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[older]} {done}; COMMIT;")
         self.sequence, self.entry_hash = self._last_entry()
         self._is_anchored = False
         self.ensure_anchored()

@@ -1,4 +1,4 @@
-"""The vault's four answers: head, address agreement, look-up and signature.
+"""The vault's answers: head, look-up, void and signature.
 
 It owns the order of things: remember durably, anchor, then release. A signature that was released
 is always in the store; one that cannot be remembered is never released. Refusals are typed, logged
@@ -20,6 +20,8 @@ from signer.protocol import (
     Refusal,
     SignedTx,
     SignRequest,
+    Voided,
+    VoidRequest,
     decode_sign_answer,
     encode_sign_answer,
     encode_sign_request,
@@ -27,6 +29,7 @@ from signer.protocol import (
 from signer.schemes import bitcoin, evm
 from signer.settings import Family, NetworkSettings, Settings
 from signer.store import Store
+from signer.voids import Voids
 
 ID_CHARACTERS_MAX = 128
 EPOCH_LIMIT = 2**63  # a lease's fence is a bigint
@@ -47,6 +50,7 @@ class Vault:
         self._clock = clock
         self._log = log
         self._policy = Policy(store=store, settings=settings, keyring=keyring)
+        self._voids = Voids(store=store, settings=settings, clock=clock, log=log)
 
     def head(self) -> Head:
         """Where the log stands."""
@@ -62,6 +66,10 @@ class Vault:
         self._store.ensure_anchored()
         found = rows.stored_answer(self._store, attempt_id)
         return None if found is None else decode_sign_answer(json.loads(found[1]))
+
+    def void(self, request: VoidRequest) -> Voided | Refusal:
+        """No first signature for this order any more, for ever."""
+        return self._voids.apply(request)
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:
         """Decode, check, sign, remember, answer. Same request and bytes: same answer."""

@@ -22,6 +22,7 @@ from embit.transaction import Transaction, TransactionInput, TransactionOutput
 from http_message_signatures import HTTPMessageSigner, HTTPSignatureKeyResolver
 from http_message_signatures.algorithms import ED25519
 
+from gateway.client import Signer as ApiSigner
 from signer.admin import make_statement, sign_statement
 from signer.authorisation import COMPONENTS
 from signer.keyring import Keyring, keyring_from_entropy
@@ -34,11 +35,13 @@ from signer.protocol import (
     Refusal,
     SignedTx,
     SignRequest,
+    VoidRequest,
 )
 from signer.settings import Settings, load_settings
 from signer.store import Store, create_store
 from signer.trust import Trust
 from signer.vault import Vault
+from tests.support.clock import ManualClock, SequentialIds
 
 TEST_ENTROPY = bytes(32)  # public BIP-39 vector
 START = 1_700_000_000
@@ -336,6 +339,49 @@ def authorise(
         body=raw,
         signature_input=message.headers["Signature-Input"],
         signature=message.headers["Signature"],
+    )
+
+
+def cancel(
+    withdrawal: str = "wd_test_1",
+    *,
+    body: bytes = b"",
+    created: int = START,
+    key: Ed25519PrivateKey | None = None,
+    keyid: str = "client-1",
+    idempotency_key: str | None = None,
+    target: str = "/v1/withdrawals/{}/cancel",
+    authority: str = AUTHORITY,
+) -> Authorisation:
+    """A client's signed cancel of a withdrawal id, as the house's own signing client makes it."""
+    made = ApiSigner(
+        key_id=keyid,
+        key=key or client_key(),
+        authority=authority,
+        clock=ManualClock(datetime.fromtimestamp(created, UTC)),
+        ids=SequentialIds(),
+    ).sign("POST", target.format(withdrawal), body=body, idempotency_key=idempotency_key)
+    headers = {name.lower(): value for name, value in made.headers.items()}
+    path, mark, query = made.target.partition("?")
+    return Authorisation(
+        method="POST",
+        authority=authority,
+        path=path,
+        query="?" + query if mark else "?",
+        headers={
+            name: headers[name] for name in ("content-digest", "idempotency-key") if name in headers
+        },
+        body=body,
+        signature_input=headers["signature-input"],
+        signature=headers["signature"],
+    )
+
+
+def void_of(claim: Authorisation | None = None, **changes: Any) -> VoidRequest:
+    """A void of the test order, with this cancel."""
+    body = order_body(**changes)
+    return VoidRequest(
+        brand="acme", request_id=body["request_id"], order=authorise(body), cancel=claim
     )
 
 
