@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from signer.protocol import SignRequest
+import pytest
+
+from signer.protocol import Refusal, SignRequest
 from tests.support import vault as kits
 from tests.support.vault import (
     FOREIGN_EVM,
@@ -202,24 +204,47 @@ def test_s05_caps_per_tx_hour_and_day_survive_restart_and_clock_change(kit: Vaul
 
     assert kit.refused(pay(kit, 1, 6)) == "cap_exceeded"
     kit.signed(pay(kit, 2, 5))
-    assert kit.refused(pay(kit, 3, 4)) == "cap_exceeded"
+    assert kit.refused(pay(kit, 3, 4)) == "cap_window"
     kit.signed(pay(kit, 4, 3))
     again = kit.reopen()
     again.clock.now -= 7_200
-    assert again.refused(pay(again, 5, 1)) in ("cap_exceeded", "unauthentic")
+    assert again.refused(pay(again, 5, 1)) in ("cap_window", "unauthentic")
     again.clock.now += 7_200 + 3_601
     again.signed(pay(again, 6, 2))
-    assert again.refused(pay(again, 7, 1)) == "cap_exceeded"
+    assert again.refused(pay(again, 7, 1)) == "cap_window"
     again.clock.now += 86_401
     again.signed(pay(again, 8, 1))
     again.store.close()
+
+
+@pytest.mark.parametrize(
+    ("day", "code"), [("49999999", "cap_exceeded"), ("50000000", "cap_window")]
+)
+def test_what_no_waiting_cures_is_told_from_what_it_does(
+    kit: VaultKit, day: str, code: str
+) -> None:
+    """0.5 BTC under a key's cap per day: less than the amount, or taken by one like it."""
+    caps = {"btc:BTC": {"tx": "50000000", "day": day}}
+    kits.trust_client(kit, "client-2", caps=caps)
+
+    def pay(number: int) -> SignRequest:
+        body = order_body(request_id=f"w-{number}")
+        item = payment(claim=authorise(body, keyid="client-2"), request_id=f"w-{number}")
+        return utxo_request(kit, attempt_id=f"w-{number}", salts=(number,), payments=(item,))
+
+    if code == "cap_window":
+        kit.signed(pay(1))
+    assert kit.refused(pay(2)) == code
 
 
 def test_caps_of_the_client_key_hold(kit: VaultKit) -> None:
     caps = {"btc:BTC": {"tx": "40000000", "day": "100000000"}}
     kits.trust_client(kit, "client-2", caps=caps)
     claim = authorise(order_body(), keyid="client-2")
-    assert kit.refused(utxo_request(kit, payments=(payment(claim=claim),))) == "cap_exceeded"
+    answer = kit.sign(utxo_request(kit, payments=(payment(claim=claim),)))
+    assert answer == Refusal(
+        code="cap_exceeded", reason="r-1: over the key's cap per payment"
+    )  # payouts looks for the name (P27)
     eth = authorise(order_body(asset="eth:ETH", address=FOREIGN_EVM), keyid="client-2")
     item = payment(claim=eth)
     assert kit.refused(evm_request(payments=(item,))) == "key_not_trusted"
