@@ -7,7 +7,7 @@ displays them (EVM with 0x).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -27,8 +27,9 @@ class BlockRef:
 class Transfer:
     """One asset to one script or account in one tx; evidence of effect, never of intent.
 
-    `position` is typed text (CONTRACT 4): `out:3`, `log:2` (ordinal in the receipt), `value`.
-    `asset` is the registry id, e.g. `eth:USDT`. `to_key` is the match key: scriptPubKey hex (UTXO)
+    `position` is typed text (CONTRACT 4): `out:3`, `log:2` (ordinal in the receipt), `value`,
+    `trace:0.1` (call frame in the tx). `asset` is the registry id, e.g. `eth:USDT`, or for a token
+    that is not listed `<network>:0x<contract>` in lower case. `to_key` is the match key: scriptPubKey hex (UTXO)
     or 20-byte address as lower-case 0x hex (EVM).
     """
 
@@ -74,6 +75,42 @@ class AccountSend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TxProof:
+    """That one tx is in one block; everything as it hashes, so that a stranger can check it.
+
+    UTXO: `branch` holds the siblings from the leaf up (32 bytes each, hash byte order), and
+    `companion` is the coinbase with its branch: its depth shows that the tx is no inner node of
+    the tree (CVE-2017-12842). EVM: `branch` holds the nodes of the transactions trie from the root
+    down, and `companion` is the encoded receipt (EIP-2718) with its nodes of the receipts trie.
+    """
+
+    txid: str
+    index: int
+    raw_tx: bytes
+    branch: tuple[bytes, ...]
+    companion: bytes
+    companion_branch: tuple[bytes, ...]
+
+
+class BlockEvidence(Protocol):
+    """What a verified block can prove about its txs; pure, no I/O."""
+
+    @property
+    def header(self) -> bytes:
+        """The header as it hashes: 80 bytes (UTXO) or RLP (EVM); empty where it is not known."""
+        ...
+
+    @property
+    def unproven(self) -> str | None:
+        """Why nothing of this block can be proven (a shape that is not known), else None."""
+        ...
+
+    def prove(self, txid: str) -> TxProof | None:
+        """The proof of a tx of this block; None when it is not in it, or nothing is proven."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A block reduced to its effects, complete or not returned at all."""
 
@@ -84,6 +121,12 @@ class Block:
     txids: tuple[str, ...]
     raw_txs: Mapping[str, bytes]
     """UTXO: network bytes by txid (of all txs; the follower keeps only those that pay us)."""
+    evidence: BlockEvidence | None = field(default=None, compare=False, repr=False)
+    """Set by every reader that verified the block against its own header."""
+    gifts: tuple[Transfer, ...] = ()
+    """EVM: value that nobody paid (`SELFDESTRUCT`, EIP-4895); never a deposit (D47)."""
+    traces_incomplete: bool = False
+    """EVM: calls inside the txs could not be read; value moved by them is not in `transfers`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +136,14 @@ class MempoolTx:
     txid: str
     transfers: tuple[Transfer, ...]
     spends: tuple[Spend, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFacts:
+    """What a token's contract says of itself at a block; None where it does not answer."""
+
+    decimals: int | None
+    total_supply_minor: int | None
 
 
 class TxPlace(StrEnum):
@@ -288,6 +339,14 @@ class ChainReader(Protocol):
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         """Balance per key at a block hash (account chains; bounded batches)."""
+        ...
+
+    async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
+        """What the contract of a listed token says of itself (account chains)."""
+        ...
+
+    async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        """Those of `keys` that have code at a block (account chains; EIP-7702, D48)."""
         ...
 
     async def open_coins(

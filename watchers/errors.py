@@ -3,6 +3,7 @@
 WatcherError
 ├── NodeError (expected)
 │   ├── NodeUnavailable      no usable answer: time-out, 5xx, null, nonsense; retry for ever
+│   │   └── NodeLied         the answer contradicts its own hashes; the node is not believed
 │   ├── WrongNetwork         genesis or chain id differs; the node is refused
 │   └── TipMoved             the tip changed during a read; read again
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
@@ -29,6 +30,10 @@ class NodeError(WatcherError):
 
 class NodeUnavailable(NodeError):
     """No usable answer; the caller retries and never reads it as an empty one."""
+
+
+class NodeLied(NodeUnavailable):
+    """The answer contradicts itself: roots, proof of work or bytes do not fit (N04, N06)."""
 
 
 class WrongNetwork(NodeError):
