@@ -29,8 +29,8 @@ class Transfer:
 
     `position` is typed text (CONTRACT 4): `out:3`, `log:2` (ordinal in the receipt), `value`,
     `trace:0.1` (call frame in the tx). `asset` is the registry id, e.g. `eth:USDT`, or for a token
-    that is not listed `<network>:0x<contract>` in lower case. `to_key` is the match key: scriptPubKey hex (UTXO)
-    or 20-byte address as lower-case 0x hex (EVM).
+    that is not listed `<network>:0x<contract>` in lower case. `to_key` is the match key:
+    scriptPubKey hex (UTXO) or 20-byte address as lower-case 0x hex (EVM).
     """
 
     txid: str

@@ -26,6 +26,7 @@ from watchers.chain import (
     Pay,
     SendOutcome,
     SendResult,
+    TokenFacts,
     Transfer,
     Unsigned,
     UtxoPlan,
@@ -43,6 +44,7 @@ BUMP_PERCENT = 10  # geth: both fee fields must rise by this much to replace
 WORLD_KEY = b"\x11" * 32  # a public test vector, never a real key
 WORLD_ADDRESS = Account.from_key(WORLD_KEY).address
 WORLD_MINOR = 10**30
+TOKEN_DECIMALS = 6
 TAX_COLLECTOR = "0x" + "fe" * 20
 
 
@@ -265,6 +267,12 @@ class SimAccountReader(SimReaderBase[State]):
             raise NodeUnavailable("block is not canonical")
         balances = self.world.blocks[block_hash].state.balances
         return {key: balances.get((asset, key), 0) for key in keys}
+
+    async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
+        return TokenFacts(decimals=TOKEN_DECIMALS, total_supply_minor=WORLD_MINOR)
+
+    async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        return frozenset()
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

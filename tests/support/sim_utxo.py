@@ -20,6 +20,7 @@ from watchers.chain import (
     SendOutcome,
     SendResult,
     Spend,
+    TokenFacts,
     Transfer,
     Unsigned,
     UtxoPlan,
@@ -239,6 +240,12 @@ class SimUtxoReader(SimReaderBase[State]):
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         raise UnsupportedOperation("a UTXO chain holds coins, not balances")
+
+    async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
+        raise UnsupportedOperation("a UTXO chain has no tokens")
+
+    async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        raise UnsupportedOperation("a UTXO chain has no code")
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

@@ -7,7 +7,7 @@ only the set of mempool txids already reported; everything durable belongs to th
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TxPlace, TxStatus
+from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
 from watchers.chains.bitcoin import decode
 from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams
@@ -108,6 +108,12 @@ class BitcoinReader:
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         raise UnsupportedOperation(f"{self._params.network} holds coins, not balances")
+
+    async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
+        raise UnsupportedOperation(f"{self._params.network} has no tokens")
+
+    async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        raise UnsupportedOperation(f"{self._params.network} has no code at addresses")
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

@@ -78,6 +78,20 @@ def word(value: object, what: str) -> int:
     return int(value, 16)
 
 
+def fact(value: object) -> int | None:
+    """The uint256 of a view that a token may lack; None when the answer is none (D38)."""
+    if not isinstance(value, str) or not DATA.fullmatch(value.lower()):
+        raise NodeUnavailable("eth_call: data is required")
+    return int(value, 16) if len(value) == 2 + WORD_DIGITS else None
+
+
+def has_code(value: object) -> bool:
+    """Whether `eth_getCode` found any; 23 bytes 0xef0100... are a delegation (EIP-7702)."""
+    if not isinstance(value, str) or not DATA.fullmatch(value.lower()):
+        raise NodeUnavailable("eth_getCode: data is required")
+    return len(value) > 2
+
+
 def header(value: object) -> BlockRef:
     """The header fields of a block answer."""
     raw = mapping(value, "block")

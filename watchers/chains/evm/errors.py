@@ -10,6 +10,7 @@ from watchers.errors import NodeUnavailable
 
 METHOD_NOT_FOUND = -32601
 INVALID_PARAMS = -32602
+REVERT_CODES = frozenset({3, -32015})  # geth, anvil; Nethermind, Parity
 UNKNOWN_BLOCK_TAG = -39001  # geth: "finalized block not found"
 
 # Checked in this order: the first entry with a matching part decides.

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from config.clock import Clock
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.decode import quantity
-from watchers.chains.evm.errors import METHOD_NOT_FOUND, UNKNOWN_BLOCK_TAG
+from watchers.chains.evm.errors import METHOD_NOT_FOUND, REVERT_CODES, UNKNOWN_BLOCK_TAG
 from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, endpoint
 from watchers.errors import WrongNetwork
 
 BlockId = str | Mapping[str, object]
 BALANCE_OF_SELECTOR = "0x70a08231"  # balanceOf(address)
+DECIMALS_SELECTOR = "0x313ce567"  # decimals()
+TOTAL_SUPPLY_SELECTOR = "0x18160ddd"  # totalSupply()
 
 
 class EvmNode:
@@ -66,6 +68,21 @@ class EvmNode:
     ) -> list[object]:
         """One balance answer per key at a block: native, or `balanceOf` of a contract."""
         return await self.rpc.batch_all([_balance_call(key, contract, block_id) for key in keys])
+
+    async def token_facts(self, contract: str, block_id: BlockId) -> list[object]:
+        """Answers of `decimals()` and `totalSupply()`; None where the call reverts."""
+        selectors = (DECIMALS_SELECTOR, TOTAL_SUPPLY_SELECTOR)
+        answers = await self.rpc.batch(
+            [("eth_call", ({"to": contract, "data": data}, block_id)) for data in selectors]
+        )
+        for answer in answers:
+            if isinstance(answer, RpcError) and answer.code not in REVERT_CODES:
+                raise answer
+        return [None if isinstance(answer, RpcError) else answer for answer in answers]
+
+    async def codes(self, keys: Sequence[str], block_id: BlockId) -> list[object]:
+        """The code at each key at a block."""
+        return await self.rpc.batch_all([("eth_getCode", (key, block_id)) for key in keys])
 
 
 def _balance_call(key: str, contract: str | None, block_id: BlockId) -> Call:

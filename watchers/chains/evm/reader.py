@@ -5,13 +5,13 @@ block (N12). Keeps only the set of pending txids already reported.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TxPlace, TxStatus
+from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
 from watchers.chains.errors import RpcError
 from watchers.chains.evm import decode
 from watchers.chains.evm.errors import INVALID_PARAMS
-from watchers.chains.evm.node import EvmNode
+from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable, TipMoved, UnsupportedOperation
 
@@ -110,34 +110,63 @@ class EvmReader:
     async def holdings(
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
-        try:
-            contract = self._params.contract_of(asset)
-        except KeyError as error:
-            raise UnsupportedOperation(f"{asset} is not listed") from error
-        try:
-            answers = await self._node.balances(
-                keys, contract, {"blockHash": block_hash, "requireCanonical": True}
-            )
-        except RpcError as error:
-            if error.code != INVALID_PARAMS:
-                raise
-            answers = await self._balances_by_height(keys, contract, block_hash=block_hash)
+        contract = self._contract_of(asset)
+
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return await self._node.balances(keys, contract, block_id)
+
+        answers = await self._at_block(block_hash, ask)
         read = decode.quantity if contract is None else decode.word
         return {key: read(answer, "balance") for key, answer in zip(keys, answers, strict=True)}
+
+    async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
+        contract = self._contract_of(asset)
+        if contract is None:
+            raise UnsupportedOperation(f"{asset} is no token")
+
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return await self._node.token_facts(contract, block_id)
+
+        decimals, supply = (
+            None if answer is None else decode.fact(answer)
+            for answer in await self._at_block(block_hash, ask)
+        )
+        return TokenFacts(decimals=decimals, total_supply_minor=supply)
+
+    async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return await self._node.codes(keys, block_id)
+
+        answers = await self._at_block(block_hash, ask)
+        return frozenset(
+            key for key, code in zip(keys, answers, strict=True) if decode.has_code(code)
+        )
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
         raise UnsupportedOperation(f"{self._params.network} holds balances, not coins")
 
-    async def _balances_by_height(
-        self, keys: Sequence[str], contract: str | None, *, block_hash: str
-    ) -> list[object]:
-        """For nodes without EIP-1898: by number, with the hash checked before and after."""
+    def _contract_of(self, asset: str) -> str | None:
+        try:
+            return self._params.contract_of(asset)
+        except KeyError as error:
+            raise UnsupportedOperation(f"{asset} is not listed") from error
+
+    async def _at_block(
+        self, block_hash: str, ask: Callable[[BlockId], Awaitable[Sequence[object]]]
+    ) -> Sequence[object]:
+        """State at a block by EIP-1898; for nodes without it by number, with the hash checked
+        before and after."""
+        try:
+            return await ask({"blockHash": block_hash, "requireCanonical": True})
+        except RpcError as error:
+            if error.code != INVALID_PARAMS:
+                raise
         ref = await self.ref_of(block_hash)
         if ref is None or await self.ref_at(ref.height) != ref:
             raise TipMoved(f"{block_hash} is not on the active chain")
-        answers = await self._node.balances(keys, contract, hex(ref.height))
+        answers = await ask(hex(ref.height))
         if await self.ref_at(ref.height) != ref:
-            raise TipMoved("the chain changed while balances were read")
+            raise TipMoved("the chain changed while state was read")
         return answers
