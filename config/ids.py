@@ -59,6 +59,8 @@ PREFIXES = {
     "attempt": "att_",
     "approval": "apr_",
     "reconciliation": "rec_",
+    "switch": "sw_",
+    "alarm": "alm_",
 }
 
 

@@ -53,6 +53,7 @@ WATCHERS_SURFACE = {
     "inflows",
     "probes",
     "errors",
+    "switches",
 }
 
 
