@@ -41,6 +41,10 @@ class AssetSpec:
     minimum_deposit_minor: int
     minimum_withdrawal_minor: int
     tiers: tuple[Tier, ...]
+    has_transfer_fee: bool = False
+    """The contract keeps a part of each transfer: the balance says what arrived (D39)."""
+    native_mirror: str | None = None
+    """Native coin: the contract that is its ERC-20 face, lower-case 0x hex (D61)."""
 
     @property
     def is_native(self) -> bool:
@@ -54,6 +58,15 @@ class AssetSpec:
                 return tier
         return self.tiers[-1]
 
+
+# (chain id, contract) of tokens whose balances change without a transfer; never listed (D40).
+REBASING = frozenset(
+    {
+        (1, "0xae7ab96520de3a18e5e111b5eaab095312d7fe84"),  # stETH
+        (1, "0xd46ba6d942050d489dbd938a2c909a5d5039a161"),  # AMPL
+        (1, "0x2a8e1e676ec238d8a992307b495b45b3feaa5e86"),  # OUSD
+    }
+)
 
 AssetRegistry = Mapping[str, AssetSpec]
 """Asset specs by asset id."""
@@ -90,7 +103,20 @@ def load_assets(settings: Settings, chains: ChainRegistry) -> AssetRegistry:
         spec = _asset(asset_id, registry.get(asset_id, {}), override, chain)
         if spec is not None:
             specs[asset_id] = spec
+    _refuse_shared_contracts(specs)
     return specs
+
+
+def _refuse_shared_contracts(specs: Mapping[str, AssetSpec]) -> None:
+    """One contract is one asset: a second row or a mirror of it would credit twice (D61)."""
+    owners: dict[tuple[str, str], str] = {}
+    for spec in specs.values():
+        for contract in (spec.contract, spec.native_mirror):
+            if contract is None:
+                continue
+            other = owners.setdefault((spec.network, contract.lower()), spec.id)
+            if other != spec.id:
+                raise ConfigError(f"assets.{spec.id}: its contract is that of {other}")
 
 
 def _asset(
@@ -116,6 +142,14 @@ def _asset(
         )
     if "decimals" not in facts:
         raise ConfigError(f"{where}.decimals: required for an asset outside the registry")
+    if facts.get("rebasing") or _is_rebasing(chain, contract):
+        raise ConfigError(
+            f"{where}: balances of a rebasing token change without a transfer",
+            hint="take the wrapped form of the token, whose balances stand still",
+        )
+    mirror = facts.get("native_mirror")
+    if mirror is not None and asset_id != chain.native_asset:
+        raise ConfigError(f"{where}.native_mirror: only the native coin has one")
     decimals = int(facts["decimals"])
     symbol = asset_id.partition(":")[2]
     return AssetSpec(
@@ -129,7 +163,13 @@ def _asset(
         minimum_deposit_minor=_amount(facts, "minimum_deposit", decimals, where),
         minimum_withdrawal_minor=_amount(facts, "minimum_withdrawal", decimals, where),
         tiers=_tiers(facts.get("tiers"), decimals, where, chain),
+        has_transfer_fee=bool(facts.get("fee_on_transfer", False)),
+        native_mirror=None if mirror is None else mirror.lower(),
     )
+
+
+def _is_rebasing(chain: ChainSpec, contract: str | None) -> bool:
+    return contract is not None and (chain.evm_chain_id, contract.lower()) in REBASING
 
 
 def _caip19(chain: ChainSpec, contract: str | None) -> str:

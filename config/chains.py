@@ -33,6 +33,15 @@ class Finality(StrEnum):
     """The node's `finalized` block."""
 
 
+class Traces(StrEnum):
+    """Whether native coin moved by contract calls is looked for (account chains)."""
+
+    AUTO = "auto"
+    """Where the node can trace blocks; else the reconciliation finds the difference (D45)."""
+    OFF = "off"
+    """Never: the node is not asked, the reconciliation finds the difference."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainSpec:
     """One network on one chain. Depths and limits are in blocks.
@@ -58,11 +67,14 @@ class ChainSpec:
     finality: Finality
     can_replace: bool
     genesis_hash: str | None
+    pow_algorithm: str | None
+    pow_limit: str | None
     bech32_hrp: str | None
     p2pkh_versions: tuple[str, ...]
     p2sh_versions: tuple[str, ...]
     xpub_versions: tuple[str, ...]
     evm_chain_id: int | None
+    traces: Traces = Traces.AUTO
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -124,7 +136,7 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
             'a new EVM network needs family = "evm" and evm_chain_id',
         )
     fields = ("poll_seconds", "reorg_limit_blocks", "absence_blocks", "min_depth", "full_depth")
-    for field in (*fields, "evm_chain_id", "native_asset"):
+    for field in (*fields, "evm_chain_id", "native_asset", "traces"):
         value = getattr(network, field)
         if value is not None:
             facts = facts | {field: value}
@@ -171,9 +183,12 @@ def _spec(name: str, chain: str, facts: Mapping[str, Any]) -> ChainSpec:
         finality=Finality(facts["finality"]),
         can_replace=facts["can_replace"],
         genesis_hash=genesis_hash,
+        pow_algorithm=facts.get("pow_algorithm"),
+        pow_limit=facts.get("pow_limit"),
         bech32_hrp=facts.get("bech32_hrp"),
         p2pkh_versions=tuple(facts.get("p2pkh_versions", ())),
         p2sh_versions=tuple(facts.get("p2sh_versions", ())),
         xpub_versions=tuple(facts.get("xpub_versions", ())),
         evm_chain_id=evm_chain_id,
+        traces=Traces(facts.get("traces", Traces.AUTO)),
     )

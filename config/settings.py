@@ -129,6 +129,7 @@ class NetworkSettings(Section):
     absence_blocks: int | None = Field(default=None, ge=1)
     min_depth: int | None = Field(default=None, ge=1)
     full_depth: int | None = Field(default=None, ge=1)
+    traces: Literal["auto", "off"] | None = None
 
     @field_validator("nodes", mode="before")
     @classmethod
@@ -161,6 +162,9 @@ class AssetSettings(Section):
     minimum_deposit: DecimalText | None = None
     minimum_withdrawal: DecimalText | None = None
     tiers: tuple[TierSettings, ...] | None = None
+    fee_on_transfer: bool | None = None
+    rebasing: bool | None = None
+    native_mirror: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
 
 
 class DatabaseSettings(Section):

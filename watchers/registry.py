@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 from config.assets import AssetSpec
-from config.chains import ChainSpec, Family, Finality
+from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
 from watchers.chain import AddressCodec, Chain
 from watchers.chains.bitcoin import BitcoinChain, BitcoinParams
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
+from watchers.chains.bitcoin.params import PowAlgorithm
 from watchers.chains.evm import EvmChain, EvmParams
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.node import HttpTransport
@@ -57,6 +58,8 @@ def bitcoin_params(spec: ChainSpec) -> BitcoinParams:
     """What the bitcoin family needs of a spec. ValueError when something is missing."""
     if spec.genesis_hash is None or spec.bech32_hrp is None:
         raise ValueError(f"{spec.network}: genesis hash and human-readable part are required")
+    if spec.pow_algorithm is None or spec.pow_limit is None:
+        raise ValueError(f"{spec.network}: proof of work is not described")
     return BitcoinParams(
         network=spec.network,
         asset=spec.native_asset,
@@ -67,6 +70,8 @@ def bitcoin_params(spec: ChainSpec) -> BitcoinParams:
         xpub_versions=frozenset(bytes.fromhex(item) for item in spec.xpub_versions),
         coin_type=spec.coin_type,
         uri_scheme=URI_SCHEMES.get(spec.network, spec.network),
+        pow_algorithm=PowAlgorithm(spec.pow_algorithm),
+        pow_limit=int(spec.pow_limit, 16),
     )
 
 
@@ -74,6 +79,7 @@ def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
     """What the evm family needs of a spec and its assets. ValueError when something is missing."""
     if spec.evm_chain_id is None:
         raise ValueError(f"{spec.network}: a chain id is required")
+    assets = list(assets)
     return EvmParams(
         network=spec.network,
         chain_id=spec.evm_chain_id,
@@ -82,6 +88,8 @@ def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
         coin_type=spec.coin_type,
         xpub_versions=frozenset(bytes.fromhex(item) for item in spec.xpub_versions),
         has_finalized_tag=_has_finalized_tag(spec.finality),
+        native_mirror=next((item.native_mirror for item in assets if item.native_mirror), None),
+        asks_traces=spec.traces is Traces.AUTO,
     )
 
 

@@ -213,3 +213,55 @@ def test_a_wrong_policy_file_is_refused(tmp_path: Any, text: str) -> None:
 def test_assets_of_a_network_start_with_its_coin() -> None:
     found = _registry(assets={"eth:USDT": {"contract": TOKEN}, "eth:AAA": {"enabled": False}})
     assert [asset.id for asset in found.assets_of("eth")] == ["eth:ETH", "eth:USDT"]
+
+
+STETH = "0xae7ab96520DE3A18E5e111B5EaAb095312D7fE84"
+OTHER = "0x" + "00" * 19 + "bb"
+
+
+@pytest.mark.parametrize(
+    ("assets", "words"),
+    [
+        ({"eth:REB": {"contract": OTHER, "decimals": 9, "rebasing": True}}, "rebasing"),
+        ({"eth:USDT": {"contract": TOKEN, "native_mirror": OTHER}}, "native_mirror"),
+    ],
+)
+def test_d40_d61_a_token_that_cannot_be_counted_is_refused(assets: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        _registry(assets=assets)
+
+
+def test_d40_a_token_known_to_rebase_is_refused_without_a_flag() -> None:
+    main = {"eth": {"chain": "main"}}
+    with pytest.raises(ConfigError, match="rebasing"):
+        _registry(
+            networks=main, livemode=True, assets={"eth:STETH": {"contract": STETH, "decimals": 18}}
+        )
+
+
+@pytest.mark.parametrize(
+    "assets",
+    [
+        {"eth:AAA": {"contract": TOKEN, "decimals": 6}, "eth:BBB": {"contract": TOKEN.upper()}},
+        {"eth:ETH": {"native_mirror": TOKEN}, "eth:AAA": {"contract": TOKEN, "decimals": 6}},
+    ],
+)
+def test_d61_one_contract_is_never_two_assets(assets: Any) -> None:
+    for item in assets.values():
+        item.setdefault("decimals", 18)
+        if "contract" in item:
+            item["contract"] = item["contract"].replace("0X", "0x")
+    with pytest.raises(ConfigError, match="its contract is that of"):
+        _registry(assets=assets)
+
+
+def test_d39_d61_tokens_with_a_fee_and_the_face_of_the_coin_are_flags() -> None:
+    assets = {
+        "eth:ETH": {"native_mirror": OTHER.upper().replace("0X", "0x")},
+        "eth:FEE": {"contract": TOKEN, "decimals": 6, "fee_on_transfer": True},
+    }
+    found = _registry(assets=assets).assets
+    assert found["eth:ETH"].native_mirror == OTHER
+    assert (found["eth:FEE"].has_transfer_fee, found["eth:ETH"].has_transfer_fee) == (True, False)
+    off = _registry(networks={"eth": {"chain": "dev", "traces": "off"}}).chains["eth"]
+    assert (off.traces, _registry().chains["eth"].traces) == ("off", "auto")

@@ -12,6 +12,8 @@ class EvmParams:
     """One network. `tokens` maps each listed contract (lower-case 0x hex) to its asset id.
 
     `has_finalized_tag` says that the chain itself calls blocks irreversible (EIP-3675).
+    `native_mirror` is the contract that is the ERC-20 face of the native coin (D61).
+    `asks_traces`: look for native coin moved by contract calls where a node can tell (D45).
     """
 
     network: str
@@ -21,6 +23,8 @@ class EvmParams:
     coin_type: int
     xpub_versions: frozenset[bytes]
     has_finalized_tag: bool
+    native_mirror: str | None = None
+    asks_traces: bool = True
 
     def contract_of(self, asset: str) -> str | None:
         """The contract of a listed token, or None for the native coin. KeyError when unknown."""
