@@ -158,6 +158,12 @@ class WithdrawalIn(Body):
     metadata: dict[str, str] | None = Field(default=None, max_length=50)
 
 
+class CancelIn(Body):
+    """A cancel; it may say which order, so that the signer need not take the gateway's word."""
+
+    request_id: str | None = Field(default=None, pattern=r"^[\x21-\x7e]{1,128}$")
+
+
 class InflowAssignIn(Body):
     """Where an inflow belongs: `capital`, or `clearing:BRAND`."""
 

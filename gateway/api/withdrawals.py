@@ -23,11 +23,11 @@ from gateway.api.wire_query import (
     moment_of,
     next_cursor,
 )
-from gateway.api.wire_resources import Timeline, WithdrawalIn
+from gateway.api.wire_resources import CancelIn, Timeline, WithdrawalIn
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, Invalid, NotFound, RequestMismatch, TooLate, invalid_field
 from gateway.idempotency import canonical_json
-from gateway.payouts import withdrawals
+from gateway.payouts import void_store, withdrawals
 from gateway.payouts.withdrawals import BalanceMode, Order, State, withdrawal_snapshot
 from gateway.withdrawals_store import Filters, WithdrawalRow
 from ledger.errors import AmountError
@@ -168,19 +168,26 @@ async def get_withdrawal_timeline(call: Call) -> Timeline:
     "/v1/withdrawals/{id}/cancel",
     "Give a withdrawal up; possible until signing is asked for.",
     answers=Withdrawal,
+    body=CancelIn,
     scopes=WRITE,
     idempotency=Idempotency.OPTIONAL,
 )
 async def cancel_withdrawal(call: Call) -> Withdrawal:
-    """409 `too_late` afterwards; a cancelled one answers as it is."""
+    """409 `too_late` afterwards; a cancelled one answers as it is.
+
+    A client's signed cancel travels on to the signer, which never signs the order first then (S25).
+    """
+    withdrawal_id, body = call.object_id("withdrawal"), call.body
     try:
-        row = await withdrawals.cancel(
-            call.uow, call.object_id("withdrawal"), ids=_ids(call), at=call.at
-        )
+        row = await withdrawals.cancel(call.uow, withdrawal_id, ids=_ids(call), at=call.at)
     except TooLate as error:
         raise Conflict("too_late", f"It cannot be cancelled any more: {error}.") from error
     if row is None:
         raise NotFound
+    if body.request_id not in (None, row.request_id):
+        raise invalid_field("request_id", "mismatch", "This withdrawal has another request_id.")
+    if call.principal.kind is PrincipalKind.CLIENT:
+        await void_store.add_cancel(call.uow, withdrawal_id, call.caller.signed)
     return _wire(call, row)
 
 

@@ -1,4 +1,4 @@
-"""Wiring of the payout role: one lane and one pool verifier per network, each on its own.
+"""Wiring of the payout role: a lane and a pool verifier per network, one delivery of voids.
 
 Owns construction and shutdown. A network whose lane fails is started again alone; the others do
 not notice. SIGTERM cancels the tasks: every step is committed, or continued by the next process.
@@ -24,6 +24,7 @@ from gateway.payouts.crash import Crash, crash_from, no_crash
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.pool_verifier import PoolVerifier
 from gateway.payouts.signer_client import SignerClient
+from gateway.payouts.voids import VoidDelivery
 from gateway.webhooks.listen_store import Listener
 from watchers.chain import Chain
 from watchers.registry import build_chain
@@ -111,6 +112,7 @@ class PayoutRole:
         self._signer = SignerClient(
             settings.path(settings.signer.socket), timeout_seconds=settings.signer.timeout_seconds
         )
+        self._voids = VoidDelivery(database=database, signer=self._signer, clock=clock, ids=ids)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -128,6 +130,9 @@ class PayoutRole:
                     partial(self._verifier, network, pool_waker),
                 ):
                     group.create_task(self._supervise(network, runner), name=f"payouts {network}")
+            void_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
+            wakers.append(void_waker)
+            group.create_task(self._supervise("*", partial(self._voids.run, void_waker)))
             listener = Listener(
                 settings.role_url("gateway_payouts"),
                 channels=dict.fromkeys(CHANNELS, WakeAll(wakers)),

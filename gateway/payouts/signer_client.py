@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from gateway.payouts.errors import SignerUnavailable
 from signer import protocol
-from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest, Voided, VoidRequest
 
 T = TypeVar("T")
 
@@ -46,6 +46,11 @@ class SignerClient:
         """What the signer answered for an attempt; None when it never did."""
         answer = await self._ask(protocol.encode_lookup_request(attempt_id))
         return _decoded(protocol.decode_lookup_answer, answer)
+
+    async def void(self, request: VoidRequest) -> Voided | Refusal:
+        """Forbid a first signature for ever, or the refusal; raises SignerUnavailable."""
+        answer = await self._ask(protocol.encode_void_request(request))
+        return _decoded(protocol.decode_void_answer, answer)
 
     async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
         """Which pool rows the signer derives to the same address, in order."""

@@ -16,6 +16,7 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch, TooLate
+from gateway.payouts import void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds, outbox
@@ -222,6 +223,7 @@ END_STATES: Final = frozenset(
     }
 )
 
+_VOIDING: Final = (Trigger.REFUSE, Trigger.CANCEL, Trigger.DECLINE, Trigger.EXPIRE)
 _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopened"}
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
 
@@ -385,6 +387,8 @@ async def move(
     )
     if "sign_requested_at" not in (changes or {}):
         require(moved, trigger, evidence)  # the row as it was may have been read before the gate
+    if trigger in _VOIDING and moved.txid is None:
+        await void_store.add(uow, moved, at=at)  # the signer must never pay it (S25)
     event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
     await _append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
     return moved

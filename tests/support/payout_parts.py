@@ -16,7 +16,7 @@ from gateway.payouts.crash import Crash
 from gateway.payouts.errors import SignerUnavailable
 from signer import protocol
 from signer.pool import PoolVerifier as SecondDerivation
-from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest, Voided, VoidRequest
 from tests.support.simchain import (
     TOKEN_CONTRACT,
     UTXO_PARAMS,
@@ -75,6 +75,13 @@ class VaultSigner:
     async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         self._check()
         return self.kit.vault.lookup(attempt_id)
+
+    async def void(self, request: VoidRequest) -> Voided | Refusal:
+        self._check()
+        decoded = protocol.decode_void_request(protocol.encode_void_request(request))
+        return protocol.decode_void_answer(
+            protocol.encode_void_answer(self.kit.vault.void(decoded))
+        )
 
     async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
         self._check()

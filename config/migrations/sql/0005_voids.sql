@@ -31,6 +31,8 @@ CREATE POLICY brand_rows ON gateway.voids USING (config.sees_brand(brand))
     WITH CHECK (config.sees_brand(brand));
 
 GRANT SELECT, INSERT ON gateway.voids TO gateway_api, gateway_payouts;
+GRANT UPDATE (method, authority, path, query, headers, body, signature_input, signature)
+    ON gateway.voids TO gateway_api;
 GRANT UPDATE (state, attempts, next_attempt_at, code, done_at) ON gateway.voids TO gateway_payouts;
 
 -- What ended before this version: no signature of a client lives longer than 31 days.
