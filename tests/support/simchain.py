@@ -8,6 +8,7 @@ from tests.support.sim_account import SimAccount, SimAccountReader, SimAccountWr
 from tests.support.sim_utxo import SimUtxo, SimUtxoReader, SimUtxoWriter
 from watchers.chain import AddressCodec, ChainReader, ChainWriter
 from watchers.chains.bitcoin import BitcoinParams
+from watchers.chains.bitcoin.params import PowAlgorithm
 from watchers.chains.evm import EvmParams
 
 __all__ = [
@@ -32,6 +33,8 @@ UTXO_PARAMS = BitcoinParams(
     xpub_versions=frozenset({bytes.fromhex("043587cf")}),
     coin_type=1,
     uri_scheme="bitcoin",
+    pow_algorithm=PowAlgorithm.SHA256D,
+    pow_limit=2**255 - 1,
 )
 TOKEN_CONTRACT = "0x5fbdb2315678afecb367f032d93f642f64180aa3"
 ACCOUNT_PARAMS = EvmParams(

@@ -7,7 +7,7 @@ and quirks: docs/chains/bitcoin.md.
 from collections.abc import Awaitable, Callable, Sequence
 
 from config.clock import Clock
-from watchers.chain import AddressCodec, ChainReader, ChainWriter
+from watchers.chain import AddressCodec, ChainReader, ChainWriter, NodeDescriber
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams
@@ -35,6 +35,7 @@ class BitcoinChain:
         )
         codec = BitcoinAddressCodec(params)
         self._params = params
+        self._node = node
         self._codec = codec
         self._reader = BitcoinReader(node, params)
         self._writer = BitcoinWriter(node, params, codec)
@@ -59,6 +60,11 @@ class BitcoinChain:
     @property
     def writer(self) -> ChainWriter:
         return self._writer
+
+    @property
+    def describer(self) -> NodeDescriber:
+        """The node's word about itself; for a chain over one node."""
+        return self._node
 
     async def close(self) -> None:
         await self._close()

@@ -11,9 +11,10 @@ from decimal import Decimal
 
 from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, Spend, Transfer
 from watchers.chains.bitcoin import rawtx
-from watchers.errors import NodeUnavailable
+from watchers.errors import NodeLied, NodeUnavailable
 
 NO_PARENT = "00" * 32  # the parent field of a genesis header
+NULL_OUTPOINT = ("00" * 32, 0xFFFFFFFF)  # the one input of a coinbase
 COIN = 10**8
 SUPPLY_MAX_MINOR = 84_000_000 * COIN  # Litecoin's; no output can hold more
 HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -76,7 +77,9 @@ def header(value: object) -> BlockRef:
 def block(value: object, *, block_hash: str, asset: str) -> Block:
     """A `getblock` answer at verbosity 2, complete or refused (N04, N10, N11).
 
-    The txids must hash to the merkle root that the node names, and their number must be `nTx`.
+    The txids must hash to the merkle root that the node names, each tx's bytes to its txid, and
+    its inputs and outputs must be those of its bytes; `nTx` must be their number. What contradicts
+    itself raises NodeLied.
     """
     raw = mapping(value, "block")
     ref = header(raw)
@@ -86,17 +89,18 @@ def block(value: object, *, block_hash: str, asset: str) -> Block:
     txids = [hash_text(tx.get("txid"), "txid") for tx in txs]
     if not txids or integer(raw.get("nTx"), "nTx") != len(txids):
         raise NodeUnavailable("block: the list of txs is not complete")
-    if rawtx.merkle_root(txids) != raw.get("merkleroot"):
-        raise NodeUnavailable("block: txids do not hash to the merkle root")
+    if _merkle_root(txids) != raw.get("merkleroot"):
+        raise NodeLied("block: txids do not hash to the merkle root")
     transfers: list[Transfer] = []
     spends: list[Spend] = []
     raw_txs: dict[str, bytes] = {}
     for txid, tx in zip(txids, txs, strict=True):
-        transfers.extend(_transfers(tx, txid=txid, asset=asset))
-        spends.extend(_spends(tx, txid=txid))
-        network_bytes = _network_bytes(tx, txid=txid)
-        if network_bytes is not None:
-            raw_txs[txid] = network_bytes
+        reduced = _reduced(tx, txid=txid)
+        found, spent = _transfers(tx, txid=txid, asset=asset), _spends(tx, txid=txid)
+        _compare(reduced, found, spent)
+        transfers.extend(found)
+        spends.extend(spent)
+        raw_txs[txid] = reduced.data
     return Block(
         ref=ref,
         transfers=tuple(transfers),
@@ -173,13 +177,38 @@ def _spends(tx: Mapping[str, object], *, txid: str) -> list[Spend]:
     return found
 
 
-def _network_bytes(tx: Mapping[str, object], *, txid: str) -> bytes | None:
-    """Bytes that a BIP 174 parser reads and that hash to `txid`, else None."""
+def _merkle_root(txids: list[str]) -> str:
+    try:
+        return rawtx.merkle_root(txids)
+    except rawtx.MutatedTree as error:
+        raise NodeLied(f"block: {error}") from error
+
+
+def _reduced(tx: Mapping[str, object], *, txid: str) -> rawtx.RawTx:
+    """The bytes of a tx, which a BIP 174 parser reads and which hash to `txid`."""
     text = tx.get("hex")
     if not isinstance(text, str) or not HEX.fullmatch(text):
         raise NodeUnavailable("tx: hex is required")
     try:
         reduced = rawtx.reduce(bytes.fromhex(text))
-    except rawtx.BadRawTx:
-        return None
-    return reduced.data if reduced.txid == txid else None
+    except rawtx.BadRawTx as error:
+        raise NodeLied(f"tx {txid}: its bytes do not parse") from error
+    if reduced.txid != txid:
+        raise NodeLied(f"tx {txid}: its bytes are another tx")
+    return reduced
+
+
+def _compare(tx: rawtx.RawTx, transfers: Sequence[Transfer], spends: Sequence[Spend]) -> None:
+    """The decoded JSON must say what the bytes say: only those are in the merkle tree."""
+    outputs = [
+        (f"out:{number}", value, script)
+        for number, (value, script) in enumerate(tx.outputs)
+        if value
+    ]
+    if [(item.position, item.amount_minor, item.to_key) for item in transfers] != outputs:
+        raise NodeLied(f"tx {tx.txid}: outputs differ from its bytes")
+    inputs = [] if tx.inputs == (NULL_OUTPOINT,) else list(tx.inputs)
+    if [(item.outpoint.txid, item.outpoint.vout) for item in spends] != inputs:
+        raise NodeLied(f"tx {tx.txid}: inputs differ from its bytes")
+    if any(item.is_coinbase != (tx.inputs == (NULL_OUTPOINT,)) for item in transfers):
+        raise NodeLied(f"tx {tx.txid}: a coinbase by its bytes or by its JSON only")

@@ -7,10 +7,14 @@ Owns the RPC method names of this family. The connection is `watchers.chains.nod
 from collections.abc import Sequence
 
 from config.clock import Clock
+from watchers.chain import NodeInfo
+from watchers.chains.bitcoin import decode
 from watchers.chains.bitcoin.errors import METHOD_NOT_FOUND, NOT_FOUND, OUT_OF_RANGE
 from watchers.chains.errors import RpcError
 from watchers.chains.jsonrpc import Endpoint, JsonRpc, Post, endpoint
-from watchers.errors import WrongNetwork
+from watchers.errors import NodeUnavailable, WrongNetwork
+
+VERSION_LENGTH_MAX = 80  # characters of a node's own name that are kept
 
 
 class BitcoinNode:
@@ -30,6 +34,26 @@ class BitcoinNode:
         found = await rpc.ask(node, "getblockhash", 0)
         if found != self._genesis_hash:
             raise WrongNetwork(f"node {node.label} does not serve {self._network}")
+
+    async def describe(self) -> NodeInfo:
+        """`getnetworkinfo`, `getblockchaininfo`: version and initial block download (N24).
+
+        Core's CLIENT_VERSION is 10000 x major + 100 x minor + build; the leading 0 of the old
+        scheme (0.21.5.4 = 210504) carries nothing.
+        """
+        network, chain = await self.rpc.batch_all(
+            [("getnetworkinfo", ()), ("getblockchaininfo", ())]
+        )
+        facts, state = (
+            decode.mapping(network, "getnetworkinfo"),
+            decode.mapping(chain, "getblockchaininfo"),
+        )
+        number, is_loading = facts.get("version"), state.get("initialblockdownload")
+        if type(number) is not int or type(is_loading) is not bool:
+            raise NodeUnavailable("the node does not say its version or whether it syncs")
+        version = (number // 10_000, number // 100 % 100, number % 100)
+        name = str(facts.get("subversion", ""))[:VERSION_LENGTH_MAX]
+        return NodeInfo(version=version, version_text=name, is_syncing=is_loading)
 
     async def header(self, block_hash: str) -> object | None:
         """`getblockheader`, or None when the node does not know the hash."""

@@ -5,6 +5,7 @@ in the txid and breaks PSBT parsers, so it is cut out here.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MWEB_FLAG = 0x08
@@ -17,10 +18,16 @@ class BadRawTx(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawTx:
-    """Network bytes without an MWEB part, and the txid that they hash to."""
+    """Network bytes without an MWEB part, the txid that they hash to, and what they say.
+
+    `inputs` are outpoints (txid, vout), the null one of a coinbase included; `outputs` are
+    (value in satoshi, scriptPubKey hex).
+    """
 
     data: bytes
     txid: str
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[int, str], ...]
 
 
 class _Reader:
@@ -34,6 +41,11 @@ class _Reader:
         self.at += count
         if self.at > len(self.data):
             raise BadRawTx("truncated")
+
+    def take(self, count: int) -> bytes:
+        start = self.at
+        self.skip(count)
+        return self.data[start : self.at]
 
     def varint(self) -> int:
         self.skip(1)
@@ -61,11 +73,11 @@ def reduce(data: bytes) -> RawTx:
     if flags & ~(MWEB_FLAG | WITNESS_FLAG):
         raise BadRawTx(f"unknown flags {flags:#x}")
     body_start = reader.at
-    inputs = _skip_inputs_and_outputs(reader)
+    inputs, outputs = _inputs(reader), _outputs(reader)
     body = data[body_start : reader.at]
     witness_start = reader.at
     if flags & WITNESS_FLAG:
-        _skip_witnesses(reader, inputs)
+        _skip_witnesses(reader, len(inputs))
     witness = data[witness_start : reader.at]
     if not flags & MWEB_FLAG and len(data) - reader.at != 4:
         raise BadRawTx("bytes after the tx")
@@ -77,19 +89,27 @@ def reduce(data: bytes) -> RawTx:
     return RawTx(
         data=version + marker + body + witness + locktime,
         txid=double_sha256(stripped)[::-1].hex(),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
     )
 
 
-def _skip_inputs_and_outputs(reader: _Reader) -> int:
-    inputs = reader.varint()
-    for _ in range(inputs):
-        reader.skip(36)
+def _inputs(reader: _Reader) -> list[tuple[str, int]]:
+    found = []
+    for _ in range(reader.varint()):
+        outpoint = reader.take(36)
+        found.append((outpoint[31::-1].hex(), int.from_bytes(outpoint[32:], "little")))
         reader.skip(reader.varint())
         reader.skip(4)
+    return found
+
+
+def _outputs(reader: _Reader) -> list[tuple[int, str]]:
+    found = []
     for _ in range(reader.varint()):
-        reader.skip(8)
-        reader.skip(reader.varint())
-    return inputs
+        value = int.from_bytes(reader.take(8), "little")
+        found.append((value, reader.take(reader.varint()).hex()))
+    return found
 
 
 def _skip_witnesses(reader: _Reader, inputs: int) -> None:
@@ -98,11 +118,35 @@ def _skip_witnesses(reader: _Reader, inputs: int) -> None:
             reader.skip(reader.varint())
 
 
-def merkle_root(txids: list[str]) -> str:
+class MutatedTree(ValueError):
+    """Two equal siblings: the same root stands for a longer list of txs (CVE-2012-2459)."""
+
+
+def merkle_levels(txids: Sequence[str]) -> list[list[bytes]]:
+    """The tree over a block's txids in order, leaves first, root last; hash byte order.
+
+    Raises MutatedTree where two siblings that both exist are equal, as Core refuses such a block.
+    """
+    levels = [[bytes.fromhex(txid)[::-1] for txid in txids]]
+    while len(levels[-1]) > 1:
+        level = levels[-1]
+        if any(level[i] == level[i + 1] for i in range(0, len(level) - 1, 2)):
+            raise MutatedTree("two equal siblings in the merkle tree")
+        padded = level if len(level) % 2 == 0 else [*level, level[-1]]
+        levels.append([double_sha256(padded[i] + padded[i + 1]) for i in range(0, len(padded), 2)])
+    return levels
+
+
+def merkle_root(txids: Sequence[str]) -> str:
     """The merkle root of a block's txids in order, as the node displays it."""
-    level = [bytes.fromhex(txid)[::-1] for txid in txids]
-    while len(level) > 1:
-        if len(level) % 2:
-            level.append(level[-1])
-        level = [double_sha256(level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-    return level[0][::-1].hex()
+    return merkle_levels(txids)[-1][0][::-1].hex()
+
+
+def merkle_branch(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """The siblings of a leaf from the bottom up; the last one of an odd level is its own."""
+    branch = []
+    for level in levels[:-1]:
+        sibling = index ^ 1
+        branch.append(level[sibling] if sibling < len(level) else level[index])
+        index >>= 1
+    return tuple(branch)

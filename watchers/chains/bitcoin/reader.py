@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
-from watchers.chains.bitcoin import decode
+from watchers.chains.bitcoin import decode, proof
 from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams
 from watchers.chains.errors import RpcError
@@ -61,7 +61,7 @@ class BitcoinReader:
         answer = await self._node.rpc.call("getblock", block_hash, 2)
         # A full block takes over 10 ms to reduce (HOUSE 11).
         return await asyncio.to_thread(
-            decode.block, answer, block_hash=block_hash, asset=self._params.asset
+            proof.proven_block, answer, block_hash=block_hash, params=self._params
         )
 
     async def mempool(self) -> Sequence[MempoolTx]:

@@ -4,11 +4,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from embit.script import Script
+from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 from watchers.chain import Outpoint, Spend
 from watchers.chains.bitcoin import decode, rawtx
 from watchers.chains.jsonrpc import parse_json
-from watchers.errors import NodeUnavailable
+from watchers.errors import NodeLied, NodeUnavailable
 
 ASSET = "btc:BTC"
 # The genesis block's coinbase (Bitcoin, height 0): a real tx with a well-known txid.
@@ -38,23 +40,34 @@ def _vout(n: int, value: str, script: str = "0014" + "11" * 20) -> dict[str, Any
     return {"n": n, "value": Decimal(value), "scriptPubKey": {"hex": script}}
 
 
-def _coinbase() -> dict[str, Any]:
+def _tx(text: str, *, is_coinbase: bool = False) -> dict[str, Any]:
+    """A tx as a node shows it, by another parser than the one under test."""
+    tx = Transaction.parse(bytes.fromhex(text))
+    vin = [{"txid": item.txid.hex(), "vout": item.vout} for item in tx.vin]
     return {
-        "txid": COINBASE_TXID,
-        "hex": COINBASE_HEX,
-        "vin": [{"coinbase": "04ffff"}],
-        "vout": [_vout(0, "50.00000000")],
+        "txid": tx.txid().hex(),
+        "hex": text,
+        "vin": [{"coinbase": "04ffff"}] if is_coinbase else vin,
+        "vout": [
+            _vout(n, str(Decimal(out.value).scaleb(-8)), out.script_pubkey.data.hex())
+            for n, out in enumerate(tx.vout)
+        ],
     }
+
+
+def _coinbase() -> dict[str, Any]:
+    return _tx(COINBASE_HEX, is_coinbase=True)
 
 
 def _segwit() -> dict[str, Any]:
-    txid = rawtx.reduce(bytes.fromhex(SEGWIT_HEX)).txid
-    return {
-        "txid": txid,
-        "hex": SEGWIT_HEX,
-        "vin": [{"txid": "aa" * 32, "vout": 3}],
-        "vout": [_vout(0, "1.00000001"), _vout(1, "0.5"), _vout(2, "0", "6a")],
-    }
+    return _tx(SEGWIT_HEX)
+
+
+def _paying(*outputs: tuple[int, str]) -> dict[str, Any]:
+    """A tx of one input with these outputs (satoshi, script)."""
+    vin = [TransactionInput(bytes.fromhex("aa" * 32), 3)]
+    vout = [TransactionOutput(value, Script(bytes.fromhex(key))) for value, key in outputs]
+    return _tx(Transaction(version=2, vin=vin, vout=vout).serialize().hex())
 
 
 def _block(*txs: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -110,21 +123,24 @@ def test_block_is_reduced_to_its_effects() -> None:
     assert block.txids == (COINBASE_TXID, segwit["txid"])
     assert [(t.position, t.amount_minor, t.is_coinbase) for t in block.transfers] == [
         ("out:0", 5_000_000_000, True),
-        ("out:0", 100_000_001, False),
-        ("out:1", 50_000_000, False),
+        ("out:0", 112_340_000, False),  # the amounts and outpoints that BIP 143 names
+        ("out:1", 223_450_000, False),
     ]
-    outpoint = Outpoint(txid="aa" * 32, vout=3)
-    assert block.spends == (Spend(txid=segwit["txid"], outpoint=outpoint),)
+    outpoints = [
+        Outpoint(txid="9f96ade4b41d5433f4eda31e1738ec2b36f6e7d1420d94a6af99801a88f7f7ff", vout=0),
+        Outpoint(txid="8ac60eb9575db5b2d987e29f301b5b819ea83a5c6579d282d189cc04b8e151ef", vout=1),
+    ]
+    assert block.spends == tuple(Spend(txid=segwit["txid"], outpoint=item) for item in outpoints)
     assert block.raw_txs[segwit["txid"]] == bytes.fromhex(SEGWIT_HEX)
 
 
 def test_d21_outputs_without_value_are_no_transfers() -> None:
-    block = _decode(_block(_segwit()))
-    assert "out:2" not in {transfer.position for transfer in block.transfers}
+    block = _decode(_block(_paying((5, "51"), (0, "6a"), (7, "52"))))
+    assert [transfer.position for transfer in block.transfers] == ["out:0", "out:2"]
 
 
 def test_d27_key_is_the_script_whatever_the_address_text_says() -> None:
-    tx = _segwit()
+    tx = _paying((5, "0014" + "11" * 20))
     tx["vout"][0]["scriptPubKey"]["address"] = "rb1qsomethingelse"
     assert _decode(_block(tx)).transfers[0].to_key == "0014" + "11" * 20
 
@@ -181,25 +197,21 @@ def test_a_tx_of_strange_shape_refuses_the_whole_block(change: dict[str, Any]) -
 
 def test_mweb_parts_are_skipped_and_the_rest_is_read() -> None:
     """Shapes of litecoind 0.21 after MWEB activation (CHAINS B3)."""
-    segwit = _segwit()
-    segwit["vin"] = [
-        {"txid": "aa" * 32, "vout": 3, "ismweb": False},
-        {"ismweb": True, "output_id": "dd" * 32},
-    ]
-    segwit["vout"] = [
+    pegin = _paying((0, "6a"), (50_000_000, "51"))
+    pegin["vin"] = [pegin["vin"][0] | {"ismweb": False}, {"ismweb": True, "output_id": "dd" * 32}]
+    pegin["vout"] = [
         {"ismweb": True, "output_id": "ee" * 32},
-        _vout(1, "0.5") | {"ismweb": False},
+        _vout(1, "0.5", "51") | {"ismweb": False},
     ]
-    segwit["vkern"] = [{"kernel_id": "ff" * 32, "pegin": Decimal("0.1"), "pegout": []}]
-    block = _decode(_block(_coinbase(), segwit) | {"mweb": {"hash": "00" * 32}})
+    pegin["vkern"] = [{"kernel_id": "ff" * 32, "pegin": Decimal("0.1"), "pegout": []}]
+    block = _decode(_block(_coinbase(), pegin) | {"mweb": {"hash": "00" * 32}})
     assert [(t.position, t.amount_minor) for t in block.transfers[1:]] == [("out:1", 50_000_000)]
     assert len(block.spends) == 1
 
 
 def test_hogex_pegouts_are_ordinary_outputs() -> None:
     """D32: what leaves MWEB arrives as outputs 1.. of the block's last tx."""
-    hogex = _segwit()
-    hogex["vout"] = [_vout(0, "100", "5820" + "22" * 32), _vout(1, "0.7")]
+    hogex = _paying((10**10, "5820" + "22" * 32), (70_000_000, "51"))
     block = _decode(_block(_coinbase(), hogex))
     assert block.transfers[-1].position == "out:1"
     assert block.transfers[-1].amount_minor == 70_000_000
@@ -216,9 +228,36 @@ def test_raw_with_an_mweb_part_becomes_a_tx_that_any_parser_reads() -> None:
         assert rawtx.reduce(_with_mweb_flag(plain, mweb)) == rawtx.reduce(plain)
 
 
-def test_raw_that_does_not_hash_to_its_txid_is_left_out() -> None:
-    tx = _coinbase() | {"hex": SEGWIT_HEX}
-    assert _decode(_block(tx)).raw_txs == {}
+def _with_output(number: int, **changes: Any) -> dict[str, Any]:
+    tx = _segwit()
+    tx["vout"][number] |= changes
+    return tx
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        pytest.param(_with_output(0, value=Decimal("9")), id="amount"),
+        pytest.param(_with_output(1, scriptPubKey={"hex": "0014" + "11" * 20}), id="receiver"),
+        pytest.param(_segwit() | {"vout": _segwit()["vout"][:1]}, id="output left out"),
+        pytest.param(_segwit() | {"vin": _segwit()["vin"][:1]}, id="input left out"),
+        pytest.param(_segwit() | {"vin": [{"coinbase": "00"}]}, id="said to be a coinbase"),
+        pytest.param(_segwit() | {"hex": COINBASE_HEX}, id="bytes of another tx"),
+        pytest.param(_segwit() | {"hex": SEGWIT_HEX[:-2]}, id="bytes cut short"),
+    ],
+)
+def test_n05_n06_a_tx_that_differs_from_its_bytes_is_a_lie(tx: dict[str, Any]) -> None:
+    with pytest.raises(NodeLied):
+        _decode(_block(_coinbase(), tx))
+
+
+def test_n04_a_list_of_txs_with_the_same_root_twice_is_a_lie() -> None:
+    """CVE-2012-2459: [a, b, c] and [a, b, c, c] have one root."""
+    txs = [_coinbase(), _segwit(), _paying((5, "51"))]
+    honest = _block(*txs)
+    assert len(_decode(honest).txids) == 3
+    with pytest.raises(NodeLied, match="siblings"):
+        _decode(honest | {"tx": [*txs, txs[-1]], "nTx": 4})
 
 
 @pytest.mark.parametrize("size", [0, 4, 5, 10, 60, 200])
