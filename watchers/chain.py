@@ -280,6 +280,21 @@ class Unsigned:
     change_outputs: Mapping[int, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """What a node says of itself. `version` as numbers, most significant first; None: untold."""
+
+    version: tuple[int, ...] | None
+    version_text: str
+    is_syncing: bool
+
+
+class NodeDescriber(Protocol):
+    """One node's word about itself; `NodeUnavailable` or `WrongNetwork` as with reads."""
+
+    async def describe(self) -> NodeInfo: ...
+
+
 class AddressCodec(Protocol):
     """Text <-> keys of one network; pure."""
 

@@ -3,7 +3,8 @@
 WatcherError
 ├── NodeError (expected)
 │   ├── NodeUnavailable      no usable answer: time-out, 5xx, null, nonsense; retry for ever
-│   │   └── NodeLied         the answer contradicts its own hashes; the node is not believed
+│   │   ├── NodeLied         the answer contradicts its own hashes; the node is not believed
+│   │   └── NodesDisagree    healthy nodes answer differently; nothing moves until k agree
 │   ├── WrongNetwork         genesis or chain id differs; the node is refused
 │   └── TipMoved             the tip changed during a read; read again
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
@@ -15,6 +16,8 @@ WatcherError
 ├── CoinTaken (conflict)     a coin was reserved or spent meanwhile; select again
 ├── PoolEmpty (expected)     no verified address is free; the pool is being filled
 ├── UnknownAddress (expected)  no such active address of this brand
+├── RateRefused (expected)   a reference rate that cannot count; carries a code
+│   └── RateTooFar           further from the last ones than one person may move it
 ├── UnknownAttempt (invariant) no such own transaction
 └── AttemptConflict (invariant) the attempt is not in a state for this step, or bytes differ
 """
@@ -34,6 +37,10 @@ class NodeUnavailable(NodeError):
 
 class NodeLied(NodeUnavailable):
     """The answer contradicts itself: roots, proof of work or bytes do not fit (N04, N06)."""
+
+
+class NodesDisagree(NodeUnavailable):
+    """Fewer than k nodes give the same answer; the text names the nodes (N05, N07)."""
 
 
 class WrongNetwork(NodeError):
@@ -83,6 +90,21 @@ class PoolEmpty(WatcherError):
 
 class UnknownAddress(WatcherError):
     """No such active address."""
+
+
+class RateRefused(WatcherError):
+    """A reference rate that cannot count. `code` is a stable word."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class RateTooFar(RateRefused):
+    """Further from the rates of the last hour than one person, or a source, may move it."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("too_far", detail)
 
 
 class UnknownAttempt(WatcherError):

@@ -7,7 +7,7 @@ and quirks: docs/chains/evm.md.
 from collections.abc import Awaitable, Callable, Sequence
 
 from config.clock import Clock
-from watchers.chain import AddressCodec, ChainReader, ChainWriter
+from watchers.chain import AddressCodec, ChainReader, ChainWriter, NodeDescriber
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.node import EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -33,6 +33,7 @@ class EvmChain:
         node = EvmNode(urls, post, clock=clock, chain_id=params.chain_id, network=params.network)
         codec = EvmAddressCodec(params)
         self._params = params
+        self._node = node
         self._codec = codec
         self._reader = EvmReader(node, params)
         self._writer = EvmWriter(node, params, codec)
@@ -57,6 +58,11 @@ class EvmChain:
     @property
     def writer(self) -> ChainWriter:
         return self._writer
+
+    @property
+    def describer(self) -> NodeDescriber:
+        """The node's word about itself; for a chain over one node."""
+        return self._node
 
     async def close(self) -> None:
         await self._close()

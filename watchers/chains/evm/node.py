@@ -4,15 +4,19 @@ Owns the RPC method names of this family. The connection is `watchers.chains.nod
 `watchers.chains.jsonrpc`; meanings are in `decode.py`, `fee.py` and `errors.py`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from config.clock import Clock
+from watchers.chain import NodeInfo
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.decode import quantity
 from watchers.chains.evm.errors import METHOD_NOT_FOUND, REVERT_CODES, UNKNOWN_BLOCK_TAG
 from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, endpoint
 from watchers.errors import WrongNetwork
 
+VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")  # `Geth/v1.16.2-stable-.../linux-amd64/go1.24`
+VERSION_LENGTH_MAX = 80  # characters of a node's own name that are kept
 BlockId = str | Mapping[str, object]
 BALANCE_OF_SELECTOR = "0x70a08231"  # balanceOf(address)
 DECIMALS_SELECTOR = "0x313ce567"  # decimals()
@@ -36,6 +40,20 @@ class EvmNode:
         found = quantity(await rpc.ask(node, "eth_chainId"), "eth_chainId")
         if found != self._chain_id:
             raise WrongNetwork(f"node {node.label} does not serve {self._network}")
+
+    async def describe(self) -> NodeInfo:
+        """`web3_clientVersion`, `eth_syncing`: what it is and whether it still catches up (N24)."""
+        name, progress = await self.rpc.batch([("web3_clientVersion", ()), ("eth_syncing", ())])
+        for item in (name, progress):  # providers may hide either
+            if isinstance(item, RpcError) and item.code != METHOD_NOT_FOUND:
+                raise item
+        text = name if isinstance(name, str) else ""
+        found = VERSION.search(text)
+        version = None if found is None else tuple(int(part) for part in found.groups())
+        is_syncing = not (progress is False or isinstance(progress, RpcError))
+        return NodeInfo(
+            version=version, version_text=text[:VERSION_LENGTH_MAX], is_syncing=is_syncing
+        )
 
     async def header_at(self, height: int) -> object:
         """A block without txs by height, or None above the tip."""
