@@ -88,7 +88,7 @@ async def test_d35_a_token_that_returns_false_moves_nothing(
     assert block.transfers == ()
 
 
-async def test_d36_a_token_that_calls_itself_usdt_is_ignored(
+async def test_d36_a_token_that_calls_itself_usdt_is_another_asset(
     anvil: Anvil, eth: tuple[Chain, str]
 ) -> None:
     chain, _ = eth
@@ -98,7 +98,7 @@ async def test_d36_a_token_that_calls_itself_usdt_is_ignored(
     receipt_block = await _mined(anvil, chain)
     receipt = await anvil.rpc("eth_getTransactionReceipt", txid)
     assert len(receipt["logs"]) == 1
-    assert receipt_block.transfers == ()
+    assert [item.asset for item in receipt_block.transfers] == [f"eth:{fake.lower()}"]
 
 
 async def test_d44_five_token_transfers_in_one_tx_are_five(

@@ -1,14 +1,15 @@
 """Node JSON of EVM blocks, receipts and txs -> the house's value types.
 
 Pure. Credits come from evidence only (CASES law 3): `value` of a tx with receipt status 1, and
-`Transfer` logs of listed contracts in such a receipt; never from calldata or symbols (D33-D36).
+`Transfer` logs in such a receipt; never from calldata or symbols (D33-D36). The asset of a log is
+its contract: one that is not listed has an id that no registry knows (D73).
 A shape that is not understood raises `NodeUnavailable`; a log that is no ERC-20 `Transfer` is
 ignored (D54).
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer
 from watchers.chains.evm.params import EvmParams
@@ -20,15 +21,17 @@ HASH = re.compile(r"0x[0-9a-f]{64}", re.ASCII)
 ADDRESS = re.compile(r"0x[0-9a-f]{40}", re.ASCII)
 DATA = re.compile(r"0x(?:[0-9a-f]{2})*", re.ASCII)
 WORD_DIGITS = 64
+WEI_PER_GWEI = 10**9
 ADDRESS_PADDING = "0x" + "0" * 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenMove:
-    """A well-formed ERC-20 `Transfer` of a listed token."""
+    """A well-formed ERC-20 `Transfer`; `asset` as in `watchers.chain.Transfer`."""
 
     ordinal: int
     asset: str
+    is_listed: bool
     from_key: str
     to_key: str
     amount_minor: int
@@ -138,6 +141,7 @@ def block(value: object, receipts: object, *, block_hash: str, params: EvmParams
         sends=tuple(sends),
         txids=tuple(send.txid for send in sends),
         raw_txs={},
+        gifts=withdrawals(value, params=params),
     )
 
 
@@ -166,23 +170,26 @@ def is_success(receipt: Mapping[str, object]) -> bool:
 
 
 def token_moves(receipt: Mapping[str, object], *, params: EvmParams) -> list[TokenMove]:
-    """ERC-20 `Transfer`s of listed contracts, by their ordinal inside the receipt (law 1)."""
+    """ERC-20 `Transfer`s by their ordinal inside the receipt (law 1)."""
     if not is_success(receipt):
         return []
     moves: list[TokenMove] = []
     for ordinal, item in enumerate(sequence(receipt.get("logs"), "receipt.logs")):
         log = mapping(item, "log")
-        asset = params.tokens.get(address_key(log.get("address"), "log.address"))
+        contract = address_key(log.get("address"), "log.address")
         is_removed = log.get("removed") is not None and log.get("removed") is not False
-        if asset is None or is_removed:
+        move = None if is_removed else _token_move(log, ordinal=ordinal)
+        if move is None:
             continue
-        move = _token_move(log, ordinal=ordinal, asset=asset)
-        if move is not None:
-            moves.append(move)
+        listed = params.tokens.get(contract)
+        if contract == params.native_mirror:
+            listed = params.native_asset
+        asset = listed or f"{params.network}:{contract}"
+        moves.append(replace(move, asset=asset, is_listed=listed is not None))
     return moves
 
 
-def _token_move(log: Mapping[str, object], *, ordinal: int, asset: str) -> TokenMove | None:
+def _token_move(log: Mapping[str, object], *, ordinal: int) -> TokenMove | None:
     """None for anything but three clean topics and 32 bytes of data; zero moves nothing (D41)."""
     topics, data = log.get("topics"), log.get("data")
     if not isinstance(topics, list) or len(topics) != 3 or not isinstance(data, str):
@@ -200,7 +207,8 @@ def _token_move(log: Mapping[str, object], *, ordinal: int, asset: str) -> Token
     start = len(ADDRESS_PADDING)
     return TokenMove(
         ordinal=ordinal,
-        asset=asset,
+        asset="",
+        is_listed=False,
         from_key="0x" + words[1][start:],
         to_key="0x" + words[2][start:],
         amount_minor=amount,
@@ -217,17 +225,45 @@ def _transfers(
 ) -> list[Transfer]:
     native = native_transfer(tx, txid=txid, asset=params.native_asset)
     found = [native] if native is not None and is_success(receipt) else []
-    found.extend(
-        Transfer(
-            txid=txid,
-            position=f"log:{move.ordinal}",
-            asset=move.asset,
-            to_key=move.to_key,
-            amount_minor=move.amount_minor,
+    # A log of the coin's ERC-20 face may show what the tx's own value moved: once is enough (D61).
+    shown = [(item.asset, item.to_key, item.amount_minor) for item in found]
+    for move in moves:
+        movement = (move.asset, move.to_key, move.amount_minor)
+        if movement in shown:
+            shown.remove(movement)
+            continue
+        found.append(
+            Transfer(
+                txid=txid,
+                position=f"log:{move.ordinal}",
+                asset=move.asset,
+                to_key=move.to_key,
+                amount_minor=move.amount_minor,
+            )
         )
-        for move in moves
-    )
     return found
+
+
+def withdrawals(value: object, *, params: EvmParams) -> tuple[Transfer, ...]:
+    """What the beacon chain paid out in a block (EIP-4895, amounts in gwei): no tx, no payer.
+
+    The txid of such a movement is its block's hash.
+    """
+    raw = mapping(value, "block")
+    if raw.get("withdrawals") is None:
+        return ()
+    rows = [mapping(item, "withdrawal") for item in sequence(raw["withdrawals"], "withdrawals")]
+    return tuple(
+        Transfer(
+            txid=header(value).hash,
+            position=f"withdrawal:{quantity(row.get('index'), 'withdrawal.index')}",
+            asset=params.native_asset,
+            to_key=address_key(row.get("address"), "withdrawal.address"),
+            amount_minor=amount * WEI_PER_GWEI,
+        )
+        for row in rows
+        if (amount := quantity(row.get("amount"), "withdrawal.amount")) > 0
+    )
 
 
 def native_transfer(tx: Mapping[str, object], *, txid: str, asset: str) -> Transfer | None:
@@ -256,7 +292,9 @@ def _send(
     native = native_transfer(tx, txid=txid, asset=params.native_asset)
     has_succeeded = is_success(receipt)
     out = [
-        (move.asset, move.to_key, move.amount_minor) for move in moves if move.from_key == sender
+        (move.asset, move.to_key, move.amount_minor)
+        for move in moves
+        if move.from_key == sender and move.is_listed and move.asset != params.native_asset
     ]
     if native is not None and has_succeeded:
         out.insert(0, (native.asset, native.to_key, native.amount_minor))

@@ -13,6 +13,18 @@ INVALID_PARAMS = -32602
 REVERT_CODES = frozenset({3, -32015})  # geth, anvil; Nethermind, Parity
 UNKNOWN_BLOCK_TAG = -39001  # geth: "finalized block not found"
 
+# What nodes say of state that they have thrown away (geth, Erigon, Reth, Nethermind, anvil).
+PRUNED = (
+    "missing trie node",
+    "historical state",
+    "state not available",
+    "state is not available",
+    "required historical",
+    "pruned",
+    "state histories haven't been fully indexed",
+    "no state available",
+)
+
 # Checked in this order: the first entry with a matching part decides.
 MEANINGS: tuple[tuple[SendOutcome, tuple[str, ...]], ...] = (
     (
@@ -56,6 +68,12 @@ MEANINGS: tuple[tuple[SendOutcome, tuple[str, ...]], ...] = (
         ),
     ),
 )
+
+
+def is_pruned(error: RpcError) -> bool:
+    """Whether the node no longer has the state of the block that it was asked about."""
+    text = error.message.lower()
+    return any(part in text for part in PRUNED)
 
 
 def outcome_of(error: NodeUnavailable) -> SendOutcome:

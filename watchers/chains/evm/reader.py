@@ -13,6 +13,7 @@ from watchers.chains.evm import decode
 from watchers.chains.evm.errors import INVALID_PARAMS
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
+from watchers.chains.evm.trace import Tracer
 from watchers.errors import NodeUnavailable, TipMoved, UnsupportedOperation
 
 
@@ -22,6 +23,7 @@ class EvmReader:
     def __init__(self, node: EvmNode, params: EvmParams) -> None:
         self._node = node
         self._params = params
+        self._tracer = Tracer(node, params)
         self._reported: set[str] = set()
 
     async def check_identity(self) -> None:
@@ -60,9 +62,10 @@ class EvmReader:
         txids = [decode.hash_text(tx.get("hash"), "tx.hash") for tx in txs]
         receipts = await self._node.receipts(block_hash, txids) if txids else []
         # A full block takes over 10 ms to reduce (HOUSE 11).
-        return await asyncio.to_thread(
+        block = await asyncio.to_thread(
             decode.block, answer, receipts, block_hash=block_hash, params=self._params
         )
+        return await self._tracer.complete(block, decode.sequence(receipts, "receipts"))
 
     async def mempool(self) -> Sequence[MempoolTx]:
         """The txs of the node's pending block; a node without one has no mempool (N22)."""

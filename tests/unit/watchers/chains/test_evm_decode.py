@@ -107,13 +107,18 @@ def test_d35_success_without_a_log_is_nothing() -> None:
     assert _decode(_tx(to=TOKEN, value="0x0", input=calldata), _receipt()).transfers == ()
 
 
-def test_d36_logs_of_unlisted_contracts_are_nothing() -> None:
-    assert _decode(_tx(value="0x0"), _receipt(_log(address=FAKE))).transfers == ()
+def test_d36_d73_a_log_of_an_unlisted_contract_is_only_that_contracts_asset() -> None:
+    """Whatever it calls itself: the id holds network and contract, which no registry lists."""
+    block = _decode(_tx(value="0x0"), _receipt(_log(address=FAKE.upper().replace("0X", "0x"))))
+    [transfer] = block.transfers
+    assert (transfer.asset, transfer.position) == (f"eth:{FAKE}", "log:0")
+    assert block.sends[0].transfers_out == ()
 
 
 def test_d37_the_same_contract_on_another_network_is_not_that_asset() -> None:
     other = evm_network(token=FAKE)
-    assert _decode(_tx(value="0x0"), _receipt(_log()), params=other).transfers == ()
+    [transfer] = _decode(_tx(value="0x0"), _receipt(_log()), params=other).transfers
+    assert transfer.asset == f"eth:{TOKEN}"
 
 
 def test_d41_zero_value_transfers_are_nothing() -> None:
@@ -129,7 +134,11 @@ def test_d43_the_log_counts_wherever_the_call_came_from() -> None:
 def test_d44_five_logs_to_one_address_are_five_transfers_by_ordinal() -> None:
     logs = [_log(n + 1) for n in range(5)]
     logs.insert(2, _log(9, address=FAKE))
-    found = _decode(_tx(value="0x0"), _receipt(*logs)).transfers
+    found = [
+        item
+        for item in _decode(_tx(value="0x0"), _receipt(*logs)).transfers
+        if item.asset == "eth:USDT"
+    ]
     assert [(t.position, t.amount_minor) for t in found] == [
         ("log:0", 1),
         ("log:1", 2),
@@ -264,7 +273,9 @@ def test_d55_ten_thousand_malformed_logs_never_crash_and_never_credit_more(seed:
             refused += 1
             continue
         for transfer in found:
-            assert (transfer.asset, transfer.position) == ("eth:USDT", "log:0")
+            contract = log["address"].lower()
+            listed = "eth:USDT" if contract == TOKEN else f"eth:{contract}"
+            assert (transfer.asset, transfer.position) == (listed, "log:0")
             assert log["topics"][0].lower() == decode.TRANSFER_TOPIC
             assert len(log["topics"]) == 3
             assert transfer.amount_minor == int(log["data"], 16)
