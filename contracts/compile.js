@@ -20,6 +20,9 @@ for (const file of fs.readdirSync(__dirname).filter((name) => name.endsWith(".so
     throw new Error(errors.map((item) => item.formattedMessage).join("\n"));
   }
   for (const [name, contract] of Object.entries(output.contracts[file])) {
+    if (!contract.evm.bytecode.object) {
+      continue; // an interface
+    }
     const built = {
       contract: name,
       source: file,
