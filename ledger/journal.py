@@ -5,13 +5,13 @@ second time (0002_ledger.sql). It must not decide business: callers compose the 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from config.database import Uow
-from ledger import store
+from ledger import set_store, store
 from ledger.accounts import Account, AccountKind, Side, clearing, receivable
 from ledger.errors import UnbalancedPosting
 
@@ -93,8 +93,17 @@ async def post(uow: Uow, posting: Posting, *, posting_id: UUID, at: datetime) ->
 async def post_many(
     uow: Uow, postings: Sequence[tuple[UUID, Posting]], *, at: datetime
 ) -> list[Posted]:
-    """Write several postings in order, in one unit of work."""
-    return [await post(uow, posting, posting_id=key, at=at) for key, posting in postings]
+    """Write many postings in one statement; each as `post` would, the answers in order.
+
+    A checked account is asked for the sum of what they take from it, after all that they add.
+    Raises what `post` raises; then none of them is written.
+    """
+    if not postings:
+        return []
+    return [
+        Posted(posting_id=posting_id, is_new=is_new)
+        for posting_id, is_new in await set_store.post_many(uow, postings, at=at)
+    ]
 
 
 async def reverse(
@@ -151,6 +160,65 @@ async def clearing_debits(uow: Uow, *, brand: str, asset: str, amount: int) -> t
     taken = min(amount, free)
     parts = ((clearing(brand, asset), taken), (receivable(brand, asset), amount - taken))
     return tuple(debit(account, part) for account, part in parts if part)
+
+
+async def clearing_credits_many(
+    uow: Uow, wanted: Sequence[tuple[str, str, int]]
+) -> list[tuple[Entry, ...]]:
+    """`clearing_credits` of each (brand, asset, amount), to be posted together.
+
+    What a brand owes is repaid by the first of its amounts on.
+    """
+    totals = _totals(wanted)
+    if not totals:
+        return []
+    sums = [(brand, asset, total) for (brand, asset), total in totals.items()]
+    repaid = await set_store.repaid_first_many(uow, sums)
+    left = dict(zip(totals, repaid, strict=True))
+    return [
+        tuple(credit(account, part) for account, part in parts)
+        for parts in _split(wanted, left, first=receivable, rest=clearing)
+    ]
+
+
+async def clearing_debits_many(
+    uow: Uow, wanted: Sequence[tuple[str, str, int]]
+) -> list[tuple[Entry, ...]]:
+    """`clearing_debits` of each (brand, asset, amount), to be posted together: what is free is
+    taken by the first amounts, the rest becomes the brand's receivable."""
+    totals = _totals(wanted)
+    if not totals:
+        return []
+    free = await set_store.lock_clearing_many(uow, list(totals))
+    left = dict(zip(totals, free, strict=True))
+    return [
+        tuple(debit(account, part) for account, part in parts)
+        for parts in _split(wanted, left, first=clearing, rest=receivable)
+    ]
+
+
+def _totals(wanted: Sequence[tuple[str, str, int]]) -> dict[tuple[str, str], int]:
+    totals: dict[tuple[str, str], int] = {}
+    for brand, asset, amount in wanted:
+        totals[brand, asset] = totals.get((brand, asset), 0) + amount
+    return totals
+
+
+def _split(
+    wanted: Sequence[tuple[str, str, int]],
+    left: dict[tuple[str, str], int],
+    *,
+    first: Callable[[str, str], Account],
+    rest: Callable[[str, str], Account],
+) -> list[list[tuple[Account, int]]]:
+    """Each amount as parts: on `first` while anything is left of it, else on `rest`."""
+    split = []
+    for brand, asset, amount in wanted:
+        part = min(amount, left[brand, asset])
+        left[brand, asset] -= part
+        parts = ((first(brand, asset), part), (rest(brand, asset), amount - part))
+        split.append([item for item in parts if item[1]])
+    return split
 
 
 def _mirrored(row: store.Row) -> Entry:

@@ -4,7 +4,7 @@ The tables themselves belong to the packages that own the objects (deposits to w
 withdrawals to the gateway). A database trigger writes the history row of each change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from config.database import Uow
-from ledger import store
+from ledger import set_store, store
 from ledger.errors import IllegalTransition, StaleState
 
 S = TypeVar("S", bound=StrEnum)
@@ -82,6 +82,52 @@ async def advance(
     if row is None:
         raise StaleState(f"{lifecycle.kind} {object_id} is no longer {current}")
     return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move(Generic[S, E]):
+    """One row's step: from `current` by `event`, with the columns that change with it."""
+
+    object_id: UUID
+    current: S
+    event: E
+    set: Mapping[str, Any]
+
+
+async def advance_many(
+    uow: Uow, lifecycle: Lifecycle[S, E], moves: Sequence[Move[S, E]], *, at: datetime
+) -> list[store.Row]:
+    """`advance` of many distinct rows; the new rows in the order of the moves.
+
+    One statement per set of changed columns. Raises IllegalTransition, StaleState, ValueError
+    for a row that is named twice; then nothing of the caller's unit of work may be committed.
+    """
+    groups: dict[frozenset[str], list[Move[S, E]]] = {}
+    for move in moves:
+        groups.setdefault(frozenset(move.set), []).append(move)
+    if len({move.object_id for move in moves}) != len(moves):
+        raise ValueError(f"{lifecycle.kind}: one row is moved twice in one step")
+    found: dict[UUID, store.Row] = {}
+    for group in groups.values():
+        rows = await set_store.advance_many(
+            uow,
+            lifecycle.table,
+            [
+                (
+                    move.object_id,
+                    move.current.value,
+                    lifecycle.next(move.current, move.event).value,
+                    move.set,
+                )
+                for move in group
+            ],
+            at=at,
+        )
+        found |= {row["id"]: row for row in rows}
+    stale = [move for move in moves if move.object_id not in found]
+    if stale:
+        raise StaleState(f"{lifecycle.kind} {stale[0].object_id} is no longer {stale[0].current}")
+    return [found[move.object_id] for move in moves]
 
 
 async def set_actor(uow: Uow, actor: str, *, reason: str | None = None) -> None:

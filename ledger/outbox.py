@@ -5,13 +5,14 @@ neutral row fields: amounts as strings of minor units, ids as UUID text, times a
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from config.database import Uow
-from ledger import store
+from ledger import set_store, store
 
 CHANNEL = "cage_events"
 
@@ -48,6 +49,41 @@ async def append(
         },
         channel=CHANNEL,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event to append; the fields are those of `append`."""
+
+    event_id: UUID
+    brand: str | None
+    type: str
+    object_kind: str
+    object_id: UUID
+    object_version: int
+    previous_state: str | None
+    snapshot: Mapping[str, Any]
+
+
+async def append_many(uow: Uow, events: Sequence[Event], *, at: datetime) -> None:
+    """`append` of many events, in their order, in one statement with one hint."""
+    if not events:
+        return
+    rows = [
+        {
+            "id": event.event_id,
+            "brand": event.brand,
+            "type": event.type,
+            "object_kind": event.object_kind,
+            "object_id": event.object_id,
+            "object_version": event.object_version,
+            "previous_state": event.previous_state,
+            "snapshot": json.dumps(event.snapshot, separators=(",", ":"), default=_plain),
+            "created_at": at,
+        }
+        for event in events
+    ]
+    await set_store.append_events(uow, rows, channel=CHANNEL)
 
 
 def _plain(value: object) -> str:

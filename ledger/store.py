@@ -76,12 +76,12 @@ async def post(
     try:
         row = (await uow.execute(_POST, parameters)).one()
     except DBAPIError as error:
-        _refuse(error, posting.reference)
+        refuse(error, posting.reference)
     return row.posting_id, row.is_new
 
 
-def _refuse(error: DBAPIError, subject: str) -> NoReturn:
-    """Raise the house's error for a code of 0002_ledger_functions.sql; any other error as it is."""
+def refuse(error: DBAPIError, subject: str) -> NoReturn:
+    """Raise the house's error for a code of the ledger's functions; any other error as it is."""
     match sqlstate(error):
         case "CG002" | "CG003":
             raise UnbalancedPosting(f"{subject}: refused by the database") from error
@@ -133,7 +133,7 @@ async def place_many(
     try:
         result = await uow.execute(_PLACE_MANY, parameters)
     except DBAPIError as error:
-        _refuse(error, "place_many")
+        refuse(error, "place_many")
     return list(result.scalar_one())
 
 
@@ -157,7 +157,7 @@ async def move_hold(
     try:
         await uow.execute(_MOVE_HOLD, parameters)
     except DBAPIError as error:
-        _refuse(error, f"hold {hold_id} to {to}")
+        refuse(error, f"hold {hold_id} to {to}")
 
 
 async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:
