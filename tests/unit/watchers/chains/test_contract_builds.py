@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.evm import CONTRACTS, call_data, load_build
 
-NAMES = sorted(path.stem for path in CONTRACTS.glob("*.sol"))
+NAMES = sorted(path.stem for path in CONTRACTS.glob("build/*.json"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -12,6 +12,11 @@ def test_build_belongs_to_its_source(name: str) -> None:
     build = load_build(name)
     assert build.is_fresh(), "rebuild as contracts/README.md says"
     assert build.bytecode.startswith("0x60")
+
+
+def test_every_source_has_a_build() -> None:
+    sources = {load_build(name).source.name for name in NAMES}
+    assert sources == {path.name for path in CONTRACTS.glob("*.sol")}
 
 
 def test_the_token_of_the_demo_returns_nothing_and_has_six_decimals() -> None:
