@@ -78,7 +78,7 @@ async def assign_inflow(call: Call) -> Answer:
         raise Conflict("other_target", "Another target was proposed for this inflow.")
     if found.state == "done":
         return Answer(body=_wire(call, found))
-    return await _execute(call, found)
+    return await execute(call, found)
 
 
 async def _propose(call: Call, inflow_id: UUID, target: str, brand: str | None) -> Answer:
@@ -97,7 +97,8 @@ async def _propose(call: Call, inflow_id: UUID, target: str, brand: str | None) 
     return Answer(body=_wire(call, row), status=202)
 
 
-async def _execute(call: Call, found: AssignmentRow) -> Answer:
+async def execute(call: Call, found: AssignmentRow) -> Answer:
+    """The second person's consent: the inflow is booked; by the first it changes nothing."""
     person = _person(call)
     if person == found.proposed_person:  # the same person through two keys is one person (A31)
         return Answer(body=_wire(call, found), status=202)

@@ -18,6 +18,8 @@ from config.settings import Settings
 from gateway.api import (
     accounting,
     addresses,
+    alarms,
+    approvals,
     deposits,
     events,
     health,
@@ -26,6 +28,7 @@ from gateway.api import (
     openapi,
     players,
     reconciliations,
+    switches,
     webhook_endpoints,
     withdrawals,
 )
@@ -52,6 +55,9 @@ MODULES = (
     inflows,
     accounting,
     reconciliations,
+    switches,
+    approvals,
+    alarms,
 )
 
 

@@ -27,6 +27,10 @@ def render_object(
             return wire_objects.withdrawal(snapshot, context=context).model_dump()
         case "inflow":
             return wire_objects.inflow(snapshot, context=context).model_dump()
+        case "switch":
+            named = {"id": context.id("switch", snapshot["id"]), "livemode": context.livemode}
+            times = {name: rfc3339(snapshot[name]) for name in ("stopped_at", "changed_at")}
+            return {**snapshot, **times, **named}
         case _:
             return {**snapshot, "livemode": context.livemode}
 

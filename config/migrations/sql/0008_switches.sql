@@ -123,3 +123,5 @@ CREATE INDEX approvals_list ON gateway.approvals (id DESC);
 GRANT SELECT, INSERT ON gateway.approvals TO gateway_api;
 GRANT UPDATE (state, decided_by, decided_person, decided_at) ON gateway.approvals TO gateway_api;
 GRANT SELECT ON gateway.approvals TO scheduler;
+
+ALTER TABLE gateway.alarms ADD COLUMN cleared_by text;   -- the person; NULL: it ended by itself

@@ -1,0 +1,92 @@
+"""`/v1/approvals`: what waits for a second person, and that person's answer (CONTRACT 3, A31)."""
+
+from uuid import UUID
+
+from gateway.api import approvals_store as store
+from gateway.api import inflows, inflows_store, switches, two_people
+from gateway.api.approvals_store import ApprovalRow
+from gateway.api.endpoint import Call, Idempotency, endpoint
+from gateway.api.wire_control import Approval, ApprovalIn
+from gateway.api.wire_query import FilterQuery, Page, decode_cursor, limit_of, next_cursor
+from gateway.auth import PrincipalKind
+from gateway.errors import Conflict, Forbidden, NotFound, invalid_field
+
+STATES = frozenset({"pending_approval", "done", "declined", "expired"})
+
+
+@endpoint(
+    "GET",
+    "/v1/approvals",
+    "Decisions that take two people, newest first; ?state=pending_approval are the open ones.",
+    answers=Page[Approval],
+    query=FilterQuery,
+    scopes=switches.READ,
+    kinds=switches.NOT_CLIENTS,
+)
+async def list_approvals(call: Call) -> Page[Approval]:
+    """A page, for the operator."""
+    _check_operator(call)
+    query: FilterQuery = call.query
+    if query.state is not None and query.state not in STATES:
+        raise invalid_field("state", "invalid", "This is not a state of approvals.")
+    limit = limit_of(query.limit)
+    rows = await store.find(
+        call.uow, state=query.state, before=decode_cursor(query.cursor), limit=limit
+    )
+    cursor = next_cursor([row.id for row in rows], limit=limit)
+    return Page[Approval](items=[two_people.wire(call, row) for row in rows], next_cursor=cursor)
+
+
+@endpoint(
+    "POST",
+    "/v1/approvals/{id}",
+    "Agree to what another person proposed, which does it, or decline it.",
+    answers=Approval,
+    body=ApprovalIn,
+    scopes=switches.WRITE,
+    kinds=frozenset({PrincipalKind.STAFF}),
+    roles=switches.ROLES | inflows.TREASURY,
+    idempotency=Idempotency.REQUIRED,
+)
+async def decide(call: Call) -> Approval:
+    """409 for one that is decided, has expired, or no longer fits what it is about."""
+    _check_operator(call)
+    row = await store.get(call.uow, call.object_id("approval"))
+    if row is None:
+        raise NotFound
+    if row.state != "pending_approval":
+        raise Conflict("decided", f"This decision is {row.state}.")
+    if two_people.is_expired(call, row):
+        raise Conflict("expired", "The time to agree has passed; propose it again.")
+    is_consent = call.body.decision == "approve"
+    match row.kind:
+        case "switch":
+            switches.check_principal(call)
+            decided = await (switches.approve if is_consent else two_people.decline)(call, row)
+        case "inflow" if is_consent:
+            decided = await _approve_inflow(call, row)
+        case "inflow":
+            raise Conflict("not_declinable", "The assignment of an inflow cannot be declined yet.")
+        case _:
+            raise RuntimeError(f"an approval of kind {row.kind}")
+    return two_people.wire(call, decided)
+
+
+async def _approve_inflow(call: Call, row: ApprovalRow) -> ApprovalRow:
+    if not call.principal.roles & inflows.TREASURY or "treasury:write" not in call.principal.scopes:
+        raise Forbidden("missing_role", "The person needs a role of the treasury.")
+    found = await inflows_store.lock(call.uow, inflow_id=UUID(row.subject))
+    if found is None or found.state != "pending_approval":
+        raise Conflict("decided", "This has been decided.")
+    if found.proposed_person == two_people.person_of(call):
+        raise Forbidden("same_person", "Another person than the one who proposed must agree.")
+    await inflows.execute(call, found)
+    decided = await store.get(call.uow, row.id)
+    if decided is None:
+        raise RuntimeError("a decision that was just taken is not there")
+    return decided
+
+
+def _check_operator(call: Call) -> None:
+    if call.principal.brand is not None:
+        raise Forbidden("operator_only", "Decisions of the operator are not a brand's.")

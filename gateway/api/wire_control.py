@@ -1,0 +1,111 @@
+"""Wire models of control: switches, decisions of two people, alarms."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.api.wire_base import Body, NetworkName, Time, Wire
+
+ACTION = "all, accept (new withdrawals), credit, build, sign, broadcast, sweep."
+Action = Literal["all", "accept", "credit", "build", "sign", "broadcast", "sweep"]
+Scope = Field(
+    pattern=r"^(network:[a-z][a-z0-9]{1,15}|asset:[a-z][a-z0-9]{1,15}:[A-Za-z0-9]{2,64})$",
+    description="`network:btc`, or `asset:eth:USDT`.",
+    examples=["network:btc"],
+)
+Reason = Field(min_length=3, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")
+
+
+class SwitchIn(Body):
+    """What to stop, or to start again. Stopping takes one person, starting two."""
+
+    scope: str = Scope
+    action: Action = Field(description=ACTION)
+    state: Literal["stopped", "running"]
+    reason: str = Reason
+    accept_reorg_depth: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="With `running` of a whole network: blocks below where its follower stands"
+        " that a reorg may undo, once.",
+    )
+    accept_reversals: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="With `running` of a whole network: deposits that one step may reverse, once.",
+    )
+
+
+class SwitchOut(Wire):
+    """One switch. An action that has no switch was never stopped."""
+
+    id: str
+    version: int
+    brand: str
+    livemode: bool
+    scope: str
+    action: Action
+    state: Literal["stopped", "running"]
+    reason: str = Field(description="Of the last change.")
+    causes: list[str] = Field(description="Of the stop that stands: `who: why`, oldest first.")
+    changed_by: str = Field(description="Who stopped it, or asked for the start.")
+    approved_by: str | None = Field(description="The second person of a start.")
+    stopped_at: Time
+    changed_at: Time
+
+
+class SwitchChange(Wire):
+    """One change of a switch, for ever."""
+
+    id: str
+    version: int
+    scope: str
+    action: Action
+    state: Literal["stopped", "running"]
+    reason: str
+    changed_by: str
+    approved_by: str | None
+    changed_at: Time
+
+
+class Approval(Wire):
+    """A decision of two people about one subject."""
+
+    id: str
+    kind: Literal["switch", "inflow"]
+    subject: str = Field(description="`network:btc/all`, or an inflow's id.")
+    content: dict[str, str | int | None] = Field(description="What is done once it is approved.")
+    reason: str | None
+    state: Literal["pending_approval", "done", "declined", "expired"]
+    proposed_by: str
+    decided_by: str | None
+    created_at: Time
+    expires_at: Time | None
+    decided_at: Time | None
+
+
+class ApprovalIn(Body):
+    """The answer of the second person; the first may take it back by declining."""
+
+    decision: Literal["approve", "decline"] = "approve"
+
+
+class SwitchAnswer(Wire):
+    """The switch as it stands, and the decision that a start waits for."""
+
+    switch: SwitchOut | None
+    approval: Approval | None
+
+
+class AlarmOut(Wire):
+    """Something a person must look at."""
+
+    id: str
+    kind: str
+    network: NetworkName | None
+    object_id: str | None
+    detail: str
+    raised_at: Time
+    cleared_at: Time | None

@@ -1,0 +1,301 @@
+"""Switches over the API: one person stops at once, two start again, and nobody alone does."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gateway.api.two_people import VALID_SECONDS
+from gateway.client import Reply
+from tests.support.api import STAFF_SCOPES, ApiHouse, problem
+from watchers import switches
+from watchers.switches import Action
+
+pytestmark = pytest.mark.postgres
+
+BTC = "network:btc"
+
+
+async def ask(
+    house: ApiHouse,
+    state: str,
+    *,
+    key: str = "ada-key",
+    idempotency_key: str | None = None,
+    **fields: object,
+) -> Reply:
+    """POST /v1/switches; fields replace those of a good body."""
+    body = {"scope": BTC, "action": "all", "state": state, "reason": "drill", **fields}
+    return await house.call(
+        "POST",
+        "/v1/switches",
+        body=body,
+        key=key,
+        idempotency_key=idempotency_key or house.ids.new_id().hex,
+    )
+
+
+async def decide(house: ApiHouse, approval: str, *, key: str, decision: str = "approve") -> Reply:
+    """POST /v1/approvals/{id}."""
+    return await house.call(
+        "POST",
+        f"/v1/approvals/{approval}",
+        body={"decision": decision},
+        key=key,
+        idempotency_key=house.ids.new_id().hex,
+    )
+
+
+async def second_key(house: ApiHouse, person: str, *, roles: Sequence[str] = ("treasury",)) -> str:
+    """Another key of a person."""
+    name = f"{person}-other-key"
+    await house.add_key(
+        name, kind="staff", brand=None, person=person, scopes=STAFF_SCOPES, roles=roles
+    )
+    return name
+
+
+async def is_stopped(house: ApiHouse, action: Action = Action.SIGN) -> bool:
+    """What a step of the payouts would be told."""
+    async with house.owner.unit_of_work() as uow:
+        return await switches.is_stopped(uow, network="btc", asset="btc:BTC", action=action)
+
+
+async def versions(house: ApiHouse) -> list[tuple[int, str]]:
+    """The operator's events about switches, in order."""
+    rows = await house.rows(
+        "SELECT object_version, snapshot->>'state' AS state FROM ledger.events"
+        " WHERE type = 'switch.changed' ORDER BY position"
+    )
+    return [(row["object_version"], row["state"]) for row in rows]
+
+
+async def test_one_person_stops_at_once_and_two_start_again(house: ApiHouse) -> None:
+    stopped = (await ask(house, "stopped")).json()["switch"]
+    assert (stopped["state"], stopped["changed_by"], stopped["approved_by"]) == (
+        "stopped",
+        "ada",
+        None,
+    )
+    assert await is_stopped(house)
+
+    first = await ask(house, "running", reason="drill is over")
+    assert (first.status, first.json()["approval"]["state"]) == (202, "pending_approval")
+    assert await is_stopped(house)
+
+    second = await ask(house, "running", key="grace-key", reason="I agree")
+    assert second.status == 200
+    found = second.json()
+    assert (found["switch"]["state"], found["approval"]["state"]) == ("running", "done")
+    assert (found["switch"]["changed_by"], found["switch"]["approved_by"]) == ("ada", "grace")
+    assert not await is_stopped(house)
+    assert await versions(house) == [(1, "stopped"), (2, "running")]
+
+
+async def test_the_second_person_may_approve_by_the_decision_itself(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    approval = (await ask(house, "running")).json()["approval"]["id"]
+    waiting = await house.call("GET", "/v1/approvals?state=pending_approval", key="grace-key")
+    assert [item["id"] for item in waiting.json()["items"]] == [approval]
+    done = await decide(house, approval, key="grace-key")
+    assert (done.status, done.json()["state"], done.json()["decided_by"]) == (200, "done", "grace")
+    assert not await is_stopped(house)
+    again = await decide(house, approval, key="grace-key")
+    assert problem(again)["code"] == "decided"
+
+
+@pytest.mark.parametrize("way", ["switches", "approvals"])
+async def test_a31_the_same_person_through_two_keys_starts_nothing(
+    house: ApiHouse, way: str
+) -> None:
+    other = await second_key(house, "ada")
+    await ask(house, "stopped")
+    approval = (await ask(house, "running")).json()["approval"]["id"]
+    if way == "switches":
+        refused = await ask(house, "running", key=other)
+    else:
+        refused = await decide(house, approval, key=other)
+    assert (refused.status, problem(refused)["code"]) == (403, "same_person")
+    assert await is_stopped(house)
+
+
+async def test_a31_the_first_person_asking_again_changes_nothing(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    first = await ask(house, "running")
+    again = await ask(house, "running")
+    assert (again.status, again.json()["approval"]) == (202, first.json()["approval"])
+    assert await is_stopped(house)
+
+
+async def test_a_hundred_starts_at_once_have_one_effect(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    keys = ["ada-key", "grace-key"]
+    replies = await asyncio.gather(
+        *(ask(house, "running", key=keys[i % 2], idempotency_key=f"s{i}") for i in range(100))
+    )
+    assert {reply.status for reply in replies} <= {200, 202, 409}
+    assert sum(reply.status == 200 for reply in replies) == 1
+    assert not await is_stopped(house)
+    assert await versions(house) == [(1, "stopped"), (2, "running")]
+    rows = await house.rows("SELECT state, count(*) AS n FROM gateway.approvals GROUP BY state")
+    assert [(row["state"], row["n"]) for row in rows] == [("done", 1)]
+
+
+async def test_a_cause_that_nobody_knew_voids_the_first_persons_word(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    approval = (await ask(house, "running")).json()["approval"]["id"]
+    async with house.owner.unit_of_work() as uow:
+        await switches.open_breaker(
+            uow,
+            scope=BTC,
+            action=Action.ALL,
+            reason="21 reversals in one step",
+            actor="watcher",
+            ids=house.ids,
+            at=house.clock.now(),
+        )
+    assert problem(await decide(house, approval, key="grace-key"))["code"] == "changed_meanwhile"
+    assert (await ask(house, "running", key="grace-key")).status == 202  # now hers is the first
+    assert await is_stopped(house)
+    shown = (await house.call("GET", "/v1/switches", key="ada-key")).json()["items"][0]
+    assert shown["causes"] == ["ada: drill", "watcher: 21 reversals in one step"]
+    assert (await ask(house, "running")).status == 200
+    assert not await is_stopped(house)
+
+
+async def test_a_word_given_a_day_ago_counts_no_more(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    approval = (await ask(house, "running")).json()["approval"]["id"]
+    house.tick(VALID_SECONDS)
+    assert problem(await decide(house, approval, key="grace-key"))["code"] == "expired"
+    assert (await ask(house, "running", key="grace-key")).status == 202
+    assert await is_stopped(house)
+
+
+async def test_a_first_person_whose_key_was_revoked_has_not_agreed(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    approval = (await ask(house, "running")).json()["approval"]["id"]
+    await house.rows(
+        "UPDATE gateway.clients SET revoked_at = :at WHERE key_id = 'ada-key'",
+        at=house.clock.now(),
+    )
+    assert problem(await decide(house, approval, key="grace-key"))["code"] == "proposer_left"
+    declined = await decide(house, approval, key="grace-key", decision="decline")
+    assert declined.json()["state"] == "declined"
+    assert await is_stopped(house)
+
+
+async def test_something_else_than_was_proposed_is_not_agreed_to(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    await ask(house, "running")
+    other = await ask(house, "running", key="grace-key", accept_reversals=50)
+    assert (other.status, problem(other)["code"]) == (409, "other_content")
+    assert await is_stopped(house)
+
+
+async def test_every_switch_is_listed(
+    house: ApiHouse,
+) -> None:
+    await ask(house, "stopped", action="credit")
+    await ask(house, "stopped", scope="asset:eth:USDT", action="build")
+    listed = (await house.call("GET", "/v1/switches", key="operator-key")).json()["items"]
+    assert [(item["scope"], item["action"], item["state"]) for item in listed] == [
+        ("asset:eth:USDT", "build", "stopped"),
+        (BTC, "credit", "stopped"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"scope": "network:doge"}, "unknown_scope"),
+        ({"scope": "asset:btc:USDT"}, "unknown_scope"),
+        ({"scope": "brand:acme"}, "invalid_request"),
+        ({"action": "everything"}, "invalid_request"),
+        ({"state": "open"}, "invalid_request"),
+        ({"reason": ""}, "invalid_request"),
+        ({"accept_reversals": 5}, "not_applicable"),
+        ({"force": True}, "invalid_request"),
+    ],
+)
+async def test_a_stop_that_says_something_unclear_is_refused(
+    house: ApiHouse, fields: dict[str, Any], code: str
+) -> None:
+    refused = await ask(house, **{"state": "stopped", **fields})
+    assert (refused.status, problem(refused)["code"]) == (422, code)
+    assert await house.rows("SELECT 1 FROM chain.switches") == []
+
+
+async def test_what_runs_is_not_started(house: ApiHouse) -> None:
+    refused = await ask(house, "running")
+    assert (refused.status, problem(refused)["code"]) == (409, "not_stopped")
+
+
+@pytest.mark.parametrize("key", ["acme-key", "operator-key"])
+async def test_a31_machines_touch_no_switch(house: ApiHouse, key: str) -> None:
+    assert (await ask(house, "stopped", key=key)).status == 403
+    assert not await is_stopped(house)
+
+
+@pytest.mark.parametrize(
+    ("brand", "roles"), [(None, ("support",)), (None, ("finance",)), ("acme", ("treasury",))]
+)
+async def test_people_of_other_roles_or_of_one_brand_touch_no_switch(
+    house: ApiHouse, brand: str | None, roles: tuple[str, ...]
+) -> None:
+    await house.add_key(
+        "mallory-key",
+        kind="staff",
+        brand=brand,
+        person="mallory",
+        scopes=STAFF_SCOPES,
+        roles=roles,
+    )
+    assert (await ask(house, "stopped", key="mallory-key")).status == 403
+    assert not await is_stopped(house)
+
+
+async def test_a05_a_switch_needs_an_idempotency_key(house: ApiHouse) -> None:
+    body = {"scope": BTC, "action": "all", "state": "stopped", "reason": "drill"}
+    refused = await house.call("POST", "/v1/switches", body=body, key="ada-key")
+    assert problem(refused)["code"] == "idempotency_key_required"
+
+
+async def test_a31_an_inflow_is_approved_by_its_decision_too(house: ApiHouse) -> None:
+    await house.inflow(asset="btc:BTC", amount_minor=100_000_000)
+    [inflow] = (await house.call("GET", "/v1/inflows", key="ada-key")).json()["items"]
+    proposed = await house.call(
+        "POST",
+        f"/v1/inflows/{inflow['id']}/assign",
+        body={"as": "capital"},
+        key="ada-key",
+        idempotency_key="one",
+    )
+    approval = proposed.json()["id"]
+    [listed] = (await house.call("GET", "/v1/approvals", key="grace-key")).json()["items"]
+    assert (listed["id"], listed["kind"], listed["subject"]) == (approval, "inflow", inflow["id"])
+    assert problem(await decide(house, approval, key="ada-key"))["code"] == "same_person"
+    assert (await decide(house, approval, key="grace-key")).json()["state"] == "done"
+    [moved] = (await house.call("GET", "/v1/inflows", key="ada-key")).json()["items"]
+    assert (moved["state"], moved["assigned_to"]) == ("assigned", "capital")
+
+
+async def test_an_alarm_that_holds_work_back_is_not_cleared_by_one_person(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    await house.rows(
+        "INSERT INTO gateway.alarms (id, kind, network, detail, raised_at)"
+        " VALUES (:id, 'payout_uncertain', 'btc', 'look', :at)",
+        id=house.ids.new_id(),
+        at=house.clock.now(),
+    )
+    found = (await house.call("GET", "/v1/alarms?state=open", key="ada-key")).json()["items"]
+    by_kind = {item["kind"]: item["id"] for item in found}
+    held = await house.call("POST", f"/v1/alarms/{by_kind['switch_stopped']}/clear", key="ada-key")
+    assert (held.status, problem(held)["code"]) == (409, "holds_work")
+    cleared = await house.call(
+        "POST", f"/v1/alarms/{by_kind['payout_uncertain']}/clear", key="ada-key"
+    )
+    assert (cleared.status, cleared.json()["cleared_at"] is not None) == (200, True)
+    left = (await house.call("GET", "/v1/alarms?state=open", key="ada-key")).json()["items"]
+    assert [item["kind"] for item in left] == ["switch_stopped"]
