@@ -3,19 +3,24 @@
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from config.clock import Waker
+from config.clock import SystemClock, Waker
+from config.migrate import MIGRATIONS_FOLDER
+from config.settings import DatabaseSettings, SignerSettings
 from gateway.payouts import store, void_store, withdrawals
 from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.role import PayoutRole
 from gateway.payouts.voids import MOOT_AFTER, PAGE, RETRY_SECONDS, VoidDelivery
 from gateway.payouts.withdrawals import Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation, Refusal, Voided, VoidRequest
 from signer.store import read_log
+from tests.support.databases import TestDatabase
 from tests.support.payouts import Payouts
 from tests.support.signing import socket_signer
 from tests.support.vault import cancel as signed_cancel
@@ -307,3 +312,54 @@ async def test_s25_loop_delivers_over_the_signers_socket(btc: Payouts) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await work
     assert len(voided_entries(btc)) == 1
+
+
+async def test_s25_payout_role_delivers_by_itself(
+    btc: Payouts, test_database: TestDatabase
+) -> None:
+    """One loop per process beside the lanes; that no node answers does not touch it."""
+    row = await btc.request("0.5")
+    await cancel(btc, row)
+    clock = SystemClock()
+    async with socket_signer(btc) as (socket, _):
+        settings = btc.registry.settings.model_copy(
+            update={
+                "database": DatabaseSettings(url=test_database.owner_url),
+                "signer": SignerSettings(socket=socket),
+            }
+        )
+        role = PayoutRole(
+            replace(btc.registry, settings=settings), database=btc.role, clock=clock, ids=btc.ids
+        )
+        work = asyncio.create_task(role.run())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await void_rows(btc) != [("delivered", None, 0)]:
+                await clock.sleep(0.05)
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    assert [entry["request_id"] for entry in voided_entries(btc)] == [row.request_id]
+
+
+async def test_s25_upgrade_tells_the_signer_what_ended_before_it(btc: Payouts) -> None:
+    """The last statement of the migration, on a database as an older release left it."""
+    migration = (MIGRATIONS_FOLDER / "sql" / "0005_voids.sql").read_text("utf-8")
+    backfill = "INSERT INTO gateway.voids" + migration.rpartition("INSERT INTO gateway.voids")[2]
+    open_one, ended, old, signed = [await btc.request("0.1") for _ in range(4)]
+    for row in (ended, old, signed):
+        await cancel(btc, row)
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute("DELETE FROM gateway.voids")
+        await uow.execute("UPDATE gateway.withdrawals SET accepted_at = now()")
+        await uow.execute(
+            "UPDATE gateway.withdrawals SET accepted_at = now() - interval '32 days'"
+            " WHERE id = :id",
+            {"id": old.id},
+        )
+        await uow.execute(
+            "UPDATE gateway.withdrawals SET txid = 'ab' WHERE id = :id", {"id": signed.id}
+        )
+        await uow.execute(backfill)
+        found = await uow.execute("SELECT withdrawal_id, request_id, state FROM gateway.voids")
+        assert found.all() == [(ended.id, ended.request_id, "pending")]
+    assert await btc.states(open_one) == ["waiting_liquidity"]
