@@ -361,5 +361,6 @@ async def test_s25_upgrade_tells_the_signer_what_ended_before_it(btc: Payouts) -
         )
         await uow.execute(backfill)
         found = await uow.execute("SELECT withdrawal_id, request_id, state FROM gateway.voids")
-        assert found.all() == [(ended.id, ended.request_id, "pending")]
+        rows = [(row.withdrawal_id, row.request_id, row.state) for row in found]
+        assert rows == [(ended.id, ended.request_id, "pending")]
     assert await btc.states(open_one) == ["waiting_liquidity"]
