@@ -4,7 +4,8 @@ WatcherError
 ├── NodeError (expected)
 │   ├── NodeUnavailable      no usable answer: time-out, 5xx, null, nonsense; retry for ever
 │   │   ├── NodeLied         the answer contradicts its own hashes; the node is not believed
-│   │   └── NodesDisagree    healthy nodes answer differently; nothing moves until k agree
+│   │   ├── NodesDisagree    healthy nodes answer differently; nothing moves until k agree
+│   │   └── StateUnavailable state of this block was thrown away; another node may have it
 │   ├── WrongNetwork         genesis or chain id differs; the node is refused
 │   └── TipMoved             the tip changed during a read; read again
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
@@ -41,6 +42,10 @@ class NodeLied(NodeUnavailable):
 
 class NodesDisagree(NodeUnavailable):
     """Fewer than k nodes give the same answer; the text names the nodes (N05, N07)."""
+
+
+class StateUnavailable(NodeUnavailable):
+    """The node has thrown the state of this block away; another one may have it."""
 
 
 class WrongNetwork(NodeError):

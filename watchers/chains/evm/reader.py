@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import decode
-from watchers.chains.evm.errors import INVALID_PARAMS
+from watchers.chains.evm import decode, proof
+from watchers.chains.evm.errors import INVALID_PARAMS, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
 from watchers.chains.evm.trace import Tracer
-from watchers.errors import NodeUnavailable, TipMoved, UnsupportedOperation
+from watchers.errors import NodeUnavailable, StateUnavailable, TipMoved, UnsupportedOperation
 
 
 class EvmReader:
@@ -63,7 +63,7 @@ class EvmReader:
         receipts = await self._node.receipts(block_hash, txids) if txids else []
         # A full block takes over 10 ms to reduce (HOUSE 11).
         block = await asyncio.to_thread(
-            decode.block, answer, receipts, block_hash=block_hash, params=self._params
+            proof.proven_block, answer, receipts, block_hash=block_hash, params=self._params
         )
         return await self._tracer.complete(block, decode.sequence(receipts, "receipts"))
 
@@ -160,10 +160,12 @@ class EvmReader:
         self, block_hash: str, ask: Callable[[BlockId], Awaitable[Sequence[object]]]
     ) -> Sequence[object]:
         """State at a block by EIP-1898; for nodes without it by number, with the hash checked
-        before and after."""
+        before and after. Raises StateUnavailable for a block whose state is pruned."""
         try:
             return await ask({"blockHash": block_hash, "requireCanonical": True})
         except RpcError as error:
+            if is_pruned(error):
+                raise StateUnavailable(str(error)) from error
             if error.code != INVALID_PARAMS:
                 raise
         ref = await self.ref_of(block_hash)
