@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.assets import AssetRegistry, minor_units
 from config.chains import ChainRegistry, ChainSpec, Family
+from config.credit_policy import ReferenceSpec
 from config.errors import ConfigError
 from config.settings import BandSettings, DecimalText, FeeClass, Settings
 
@@ -51,7 +52,32 @@ class Limits(_Strict):
     deposits_reversed_per_step_max: int = Field(gt=0)
 
 
+class _ReferenceRow(_Strict):
+    currency: str = Field(pattern=r"^[A-Z]{3,8}$")
+    decimals: int = Field(ge=0, le=18)
+    stale_seconds: int = Field(gt=0, le=3_600)  # CONTRACT 4: at most an hour
+    jump_percent: int = Field(gt=0, le=100)
+    jump_seconds: int = Field(gt=0)
+
+
+class RateSource(_Strict):
+    """Where rates are read from; off without a URL.
+
+    The answer is a JSON object; `assets` names the member of each asset id, dots go deeper. A
+    member is a decimal string or number: currency units per whole unit. `as_of` names the member
+    with the moment (RFC 3339, or seconds since 1970).
+    """
+
+    url: str = ""
+    poll_seconds: int = Field(default=300, ge=10)
+    timeout_seconds: int = Field(default=10, ge=1, le=60)
+    as_of: str = "as_of"
+    assets: dict[str, str] = Field(default_factory=dict)
+
+
 class _PolicyFile(_Strict):
+    reference: _ReferenceRow
+    rate_source: RateSource = RateSource()
     fees: dict[str, _FeeRow]
     classes: dict[FeeClass, _ClassRow]
     limits: Limits
@@ -97,6 +123,8 @@ class Policy:
     classes: Mapping[str, ClassPolicy]
     limits: Limits
     bands: Mapping[str, Band]
+    reference: ReferenceSpec
+    rate_source: RateSource
 
 
 def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry) -> Policy:
@@ -121,7 +149,18 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         },
         limits=rows.limits,
         bands={name: _band(name, band, assets) for name, band in settings.wallets.items()},
+        reference=ReferenceSpec(**rows.reference.model_dump()),
+        rate_source=_rate_source(rows.rate_source, assets),
     )
+
+
+def _rate_source(row: RateSource, assets: AssetRegistry) -> RateSource:
+    if row.url and not row.url.startswith("https://"):
+        raise ConfigError("policy rate_source.url: it must start with https://")
+    unknown = sorted(set(row.assets) - set(assets))
+    if row.url and unknown:
+        raise ConfigError(f"policy rate_source.assets.{unknown[0]}: the asset is not enabled")
+    return row
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -5,9 +5,11 @@ for one output of the sum.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from config.assets import AssetSpec
+from config.credit_policy import CONFIGURED, CreditPolicy
 from watchers.addresses import AddressRow
 from watchers.chain import Transfer
 from watchers.network import Depths, Network
@@ -18,20 +20,38 @@ Match = tuple[Transfer, AddressRow, AssetSpec]
 _Receiver = tuple[str, str | None, str | None, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The credit policy in force, and the groups of the players that have one."""
+
+    policy: CreditPolicy = CONFIGURED
+    groups: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
 class TxDepths:
     """Depths by the sum per (txid, brand, player, asset) of what a block or a mempool pays."""
 
-    def __init__(self, network: Network, matches: Sequence[Match]) -> None:
+    def __init__(
+        self, network: Network, matches: Sequence[Match], terms: Terms | None = None
+    ) -> None:
         self._network = network
+        self._terms = terms or Terms()
         self._sums: Counter[_Receiver] = Counter()
         for match in matches:
             self._sums[_receiver(match)] += match[0].amount_minor
 
     def of(self, match: Match) -> Depths:
         """The depths that one of these matches needs, in blocks."""
-        transfer, _, asset = match
+        transfer, address, asset = match
+        policy, brand = self._terms.policy, address.brand
+        group = self._terms.groups.get((brand or "", address.player_id or ""))
+        amount = self._sums[_receiver(match)]
         return self._network.depths(
-            asset, self._sums[_receiver(match)], is_coinbase=transfer.is_coinbase
+            asset,
+            amount,
+            is_coinbase=transfer.is_coinbase,
+            tier=policy.tier(asset, amount, brand=brand, group=group),
+            policy_version=policy.version,
         )
 
 

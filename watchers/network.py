@@ -3,20 +3,22 @@
 A value, built once by the composition root; it owns nothing and decides one thing: depths.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from config.assets import AssetRegistry, AssetSpec
+from config.assets import AssetRegistry, AssetSpec, Tier
 from config.chains import ChainSpec, Family, Finality
+from config.credit_policy import ReferenceSpec
 from config.ids import Ids
 from watchers.coins import COINBASE_MATURITY_BLOCKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depths:
-    """Confirmations that a value needs, in blocks."""
+    """Confirmations that a value needs, in blocks, and the policy version that says so."""
 
     min_depth: int
     full_depth: int
+    policy_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Network:
     assets: AssetRegistry
     ids: Ids
     reversed_per_step_max: int
+    reference: ReferenceSpec = field(default_factory=ReferenceSpec)
 
     @property
     def name(self) -> str:
@@ -43,11 +46,24 @@ class Network:
         found = self.assets.get(asset_id)
         return found if found is not None and found.network == self.name else None
 
-    def depths(self, asset: AssetSpec, amount_minor: int, *, is_coinbase: bool) -> Depths:
-        """The tier of an amount; a coinbase also waits for its maturity (D19)."""
-        tier = asset.tier(amount_minor)
+    def depths(
+        self,
+        asset: AssetSpec,
+        amount_minor: int,
+        *,
+        is_coinbase: bool,
+        tier: Tier | None = None,
+        policy_version: int = 0,
+    ) -> Depths:
+        """The tier of an amount, by the configuration unless a policy's is given; a coinbase also
+        waits for its maturity (D19)."""
+        tier = tier or asset.tier(amount_minor)
         floor = COINBASE_MATURITY_BLOCKS if is_coinbase else 1
-        return Depths(min_depth=max(tier.min_depth, floor), full_depth=max(tier.full_depth, floor))
+        return Depths(
+            min_depth=max(tier.min_depth, floor),
+            full_depth=max(tier.full_depth, floor),
+            policy_version=policy_version,
+        )
 
     def final_below(self, *, height: int, finalised_height: int | None) -> int:
         """The highest block that may count as final: capped by the chain's own finality where
