@@ -14,7 +14,7 @@ from typing import Protocol
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import deposit_absence, effects, health, store
+from watchers import deposit_absence, effects, health, store, switches
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -125,8 +125,9 @@ class Follower:
             history = await self._history(first)
             position = await self._connect(position, first, finalised, history=history)
             steps.append(Connected(ref=first))
-        for stale in await self._stale_blocks(position, tip):
-            position = await self._disconnect(position, stale)
+        stale_blocks = await self._stale_blocks(position, tip)
+        for stale in stale_blocks:
+            position = await self._disconnect(position, stale, is_last=stale is stale_blocks[-1])
             steps.append(Disconnected(height=stale.height, hash=stale.hash))
         while len(steps) < BLOCKS_PER_ROUND:
             following = await self._next(position)
@@ -250,10 +251,16 @@ class Follower:
         current = await self._chain.reader.ref_at(position.height)
         if current is not None and current.hash == position.hash:
             return []
-        limit = self._network.spec.reorg_limit_blocks
         stale: list[BlockRef] = []
-        low = max(0, position.height - limit - 1)
         async with self._database.unit_of_work() as uow:
+            limit = await switches.reorg_limit(
+                uow,
+                network=self._network.name,
+                height=position.height,
+                limit_blocks=self._network.spec.reorg_limit_blocks,
+                at=self._clock.now(),
+            )
+            low = max(0, position.height - limit - 1)
             rows = await store.canonical_from(
                 uow, network=self._network.name, low=low, high=position.height
             )
@@ -311,7 +318,7 @@ class Follower:
         log.debug("block.connected", network=self._network.name, height=ref.height, hash=ref.hash)
         return Position(height=ref.height, hash=ref.hash, fence=position.fence)
 
-    async def _disconnect(self, position: Position, stale: BlockRef) -> Position:
+    async def _disconnect(self, position: Position, stale: BlockRef, *, is_last: bool) -> Position:
         at = self._clock.now()
 
         async def work(uow: Uow) -> None:
@@ -319,6 +326,8 @@ class Follower:
             await effects.disconnect(
                 uow, self._network, block_hash=stale.hash, height=stale.height, at=at
             )
+            if is_last:  # what two people allowed is used up with the block that ends it
+                await switches.end_reorg(uow, network=self._network.name, at=at)
             self._crash("reorg.before_commit")
 
         await self._database.run(work)
@@ -361,6 +370,15 @@ class Follower:
                 kind=kind,
                 network=name,
                 detail=reason,
+                at=at,
+            )
+            await switches.open_breaker(
+                uow,
+                scope=switches.network_scope(name),
+                action=switches.Action.ALL,
+                reason=reason,
+                actor="watcher",
+                ids=ids,
                 at=at,
             )
             if kind == "reorg_too_deep":

@@ -31,6 +31,7 @@ from watchers.errors import (
     LeaseLost,
     NetworkStopped,
     NodeError,
+    ReorgTooDeep,
     UnknownAttempt,
     UnsupportedOperation,
 )
@@ -176,7 +177,9 @@ class FollowLoop:
             await self._tell_health(error=error)
             return min(BACKOFF_LAST_SECONDS, self._network.spec.poll_seconds * 2)
         except NetworkStopped as error:
-            await self._follower.stop(str(error))
+            # What stands stopped is not stopped again: two people may start it in this moment.
+            if isinstance(error, ReorgTooDeep):
+                await self._follower.stop(str(error))
             await self._tell_health(error=error)
             return STOPPED_POLL_SECONDS
         except BROKEN_INVARIANTS as error:

@@ -162,15 +162,13 @@ async def clear_alarms(
     )
 
 
-async def clear_stop(uow: Uow, *, network: str, at: datetime) -> int | None:
-    """Let the watcher follow again; the height at which its follower stands."""
-    result = await uow.execute(
+async def clear_stop(uow: Uow, *, network: str, at: datetime) -> None:
+    """Let the watcher follow again."""
+    await uow.execute(
         "UPDATE chain.cursors SET stopped_reason = NULL, updated_at = :at "
-        "WHERE network = :network RETURNING height",
+        "WHERE network = :network AND stopped_reason IS NOT NULL",
         {"network": network, "at": at},
     )
-    height = result.scalar_one_or_none()
-    return None if height is None else int(height)
 
 
 async def insert_grant(

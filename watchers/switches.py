@@ -18,6 +18,7 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 from config.ids import Ids
 from ledger import outbox
+from watchers import store as chain_store
 from watchers import switch_store as store
 
 REASON_LENGTH_MAX = 500  # characters
@@ -261,7 +262,8 @@ async def grant(
     """
     height = None
     if kind is GrantKind.REORG:
-        height = await store.clear_stop(uow, network=network, at=at)
+        cursor = await chain_store.cursor(uow, network)
+        height = None if cursor is None else cursor["height"]
         if height is None:
             raise ValueError(f"{network}: nobody follows it")
     else:

@@ -14,7 +14,7 @@ from tests.integration.watchers.conftest import AccountBench, UtxoBench
 from tests.support.clock import ManualClock
 from tests.support.simchain import SimUtxoReader, utxo_chain
 from tests.support.watching import Watch
-from watchers import fees, health
+from watchers import fees, health, switches
 from watchers.chain import Block, BlockRef, Chain, MempoolTx
 from watchers.errors import NodeUnavailable
 from watchers.loops import FeeLoop, FollowLoop, alarm_of, supervise
@@ -143,13 +143,30 @@ async def test_a_broken_invariant_stops_the_network_until_a_person_decides(
     assert found.stopped_reason is not None
     assert found.stopped_reason.startswith("IllegalTransition: ")
     assert "hunter2" not in found.stopped_reason
-    assert [row[:2] for row in await alarms(watch)] == [("invariant_broken", "btc")]
+    kinds = {("invariant_broken", "btc"), ("switch_stopped", "btc")}
+    assert {tuple(row[:2]) for row in await alarms(watch)} == kinds
 
     utxo.sim.mine(3)
     assert await loop_over(watch, watch.chain).run_once() is not None
     after = await status(watch)
     assert (after.height, after.is_healthy) == (None, False)
-    assert len(await alarms(watch)) == 1
+    assert len(await alarms(watch)) == 2
+
+    async with watch.as_api.unit_of_work() as uow:
+        await switches.close_breaker(
+            uow,
+            scope="network:btc",
+            action=switches.Action.ALL,
+            version=1,
+            reason="the release with the fix runs",
+            proposed_by="ada",
+            approved_by="grace",
+            ids=watch.ids,
+            at=watch.clock.now(),
+        )
+    await loop_over(watch, watch.chain).run_once()  # goes on by itself
+    after = await status(watch)
+    assert (after.height, after.is_healthy, after.stopped_reason) == (3, True, None)
 
 
 async def test_a_block_without_the_bytes_of_a_tx_that_pays_us_is_asked_for_again(
