@@ -22,14 +22,14 @@ from config.logs import configure_logs, get_logger
 from config.registry import Registry, load_registry
 from config.selfcheck import check_start
 from config.settings import Settings, load_settings
-from watchers import quorum
-from watchers.chain import Chain
+from watchers.agreed_chain import AgreedChain
 from watchers.errors import WrongNetwork
 from watchers.follower import Follower
 from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, supervise
 from watchers.metrics import Metrics
 from watchers.network import Network
-from watchers.registry import build_chain
+from watchers.registry import build_agreed_chain
+from watchers.searches import SearchLoop
 
 log = get_logger("watchers.main")
 
@@ -52,7 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
                 f"network {options.network} is not configured",
                 hint=f"known: {', '.join(sorted(registry.chains))}",
             )
-        quorum.require_reachable(options.network, registry.settings.networks[options.network])
         return uvloop.run(run(registry, options.network))
     except ConfigError as error:
         hint = f" ({error.hint})" if error.hint else ""
@@ -79,10 +78,11 @@ async def run(registry: Registry, name: str) -> int:
         application_name=f"cage-watch-{name}",
     )
     nodes = settings.networks[name]
-    chain = build_chain(
+    chain = build_agreed_chain(
         network.spec,
         [node.url_with_credentials() for node in nodes.nodes],
         registry.assets.values(),
+        quorum=nodes.quorum,
         clock=clock,
         timeout_seconds=nodes.request_timeout_seconds,
     )
@@ -106,7 +106,7 @@ async def run(registry: Registry, name: str) -> int:
 async def _loops(
     settings: Settings,
     network: Network,
-    chain: Chain,
+    chain: AgreedChain,
     database: Database,
     clock: SystemClock,
     metrics: Metrics,
@@ -127,15 +127,22 @@ async def _loops(
         database=database,
         clock=clock,
         waker=Waker(poll_seconds=spec.poll_seconds),
-        node_count=len(settings.networks[network.name].nodes),
         metrics=metrics,
+        pool=chain.pool,
     )
     fee = FeeLoop(chain=chain, network=network, database=database, clock=clock)
     keys = PoolLoop(chain=chain, network=network, settings=settings, database=database, clock=clock)
     probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
+    search = SearchLoop(chain=chain, network=network, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
     async with asyncio.TaskGroup() as tasks:
-        for name, loop in (("follow", follow), ("fees", fee), ("pool", keys), ("probes", probe)):
+        for name, loop in (
+            ("follow", follow),
+            ("fees", fee),
+            ("pool", keys),
+            ("probes", probe),
+            ("searches", search),
+        ):
             tasks.create_task(
                 supervise(name, loop.run, clock=clock, network=network.name, alarm=alarm)
             )
@@ -154,7 +161,7 @@ def _cancel_on_signals(task: "asyncio.Task[None]") -> None:
         loop.add_signal_handler(number, task.cancel)
 
 
-async def _close(chain: Chain, database: Database) -> None:
+async def _close(chain: AgreedChain, database: Database) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
             await chain.close()

@@ -14,7 +14,7 @@ from typing import Protocol
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import deposit_absence, effects, health, store, switches
+from watchers import deposit_absence, effects, health, store, switches, token_checks
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -296,6 +296,7 @@ class Follower:
         block = await self._chain.reader.block(ref.hash)
         if block.ref.hash != ref.hash or block.ref.parent_hash != ref.parent_hash:
             raise NodeUnavailable(f"block {ref.hash}: the node answered with another one")
+        seen = await token_checks.look(self._database, self._chain.reader, self._network, block)
         at = self._clock.now()
 
         async def work(uow: Uow) -> None:
@@ -310,7 +311,10 @@ class Follower:
                     time_seconds=below.time_seconds,
                 )
             await store.set_finalised(uow, network=self._network.name, height=finalised)
-            await effects.connect(uow, self._network, block, finalised_height=finalised, at=at)
+            await effects.connect(
+                uow, self._network, seen.block, finalised_height=finalised, at=at
+            )
+            await token_checks.record(uow, self._network, seen, at=at)
             self._crash("block.before_commit")
 
         await self._database.run(work)

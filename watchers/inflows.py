@@ -165,6 +165,49 @@ async def connect(
     )
 
 
+async def connect_difference(
+    uow: Uow,
+    *,
+    network: str,
+    code: str,
+    role: AddressRole,
+    brand: str | None,
+    asset: str,
+    amount_minor: int,
+    block_hash: str,
+    height: int,
+    book_at_height: int,
+    ids: Ids,
+    at: datetime,
+) -> None:
+    """Record what custody account `code` holds at a block and nothing explains (D47).
+
+    It has no tx and no single address: its txid is the block's hash, its address is empty.
+    """
+    await store.upsert_mined(
+        uow,
+        [
+            {
+                "id": ids.new_id(),
+                "network": network,
+                "txid": block_hash,
+                "position": f"balance:{code}",
+                "coinbase_hash": "",
+                "role": role.value,
+                "brand": brand,
+                "asset": asset,
+                "amount": amount_minor,
+                "address_id": None,
+                "address": "",
+                "block_hash": block_hash,
+                "height": height,
+                "book_at_height": book_at_height,
+                "at": at,
+            }
+        ],
+    )
+
+
 async def book_due(
     uow: Uow,
     *,

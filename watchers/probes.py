@@ -13,7 +13,7 @@ from uuid import UUID
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger, redact_text
-from watchers import reconcile_chain, store
+from watchers import reconcile_chain, searches, store
 from watchers.chain import Chain
 from watchers.errors import NodeError
 from watchers.network import Network
@@ -75,6 +75,7 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
     for row in rows:
         try:
             held = await reconcile_chain.holdings_at(database, chain, network, clock=clock)
+            await searches.book(database, network, held, at=clock.now())
             state, answer = ProbeState.ANSWERED, _answer(held)
         except NodeError as error:
             state, answer = ProbeState.FAILED, {"error": redact_text(str(error))}

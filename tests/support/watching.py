@@ -37,14 +37,20 @@ BRANDS = {"acme": 1, "zest": 2}
 POOL_ROWS = 12
 
 
-def registry_for(chain: Chain, network: Mapping[str, Any]) -> Registry:
-    """The configuration of one test network; `network` overrides its settings."""
+def registry_for(
+    chain: Chain,
+    network: Mapping[str, Any],
+    assets: Mapping[str, AssetSettings] | None = None,
+) -> Registry:
+    """The configuration of one test network; `network` and `assets` override its settings."""
     is_utxo = chain.family == "bitcoin"
     settings = Settings(
         networks={
             chain.network: NetworkSettings(**{"chain": "regtest" if is_utxo else "dev", **network})
         },
-        assets={} if is_utxo else {"eth:USDT": AssetSettings(contract=TOKEN_CONTRACT)},
+        assets=dict(assets)
+        if assets is not None
+        else ({} if is_utxo else {"eth:USDT": AssetSettings(contract=TOKEN_CONTRACT)}),
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
         pool=AddressPoolSettings(low=POOL_ROWS, high=POOL_ROWS),
     )
@@ -181,7 +187,13 @@ class Watch:
 
 @asynccontextmanager
 async def watching(
-    chain: Chain, database: TestDatabase, *, clock: Clock, ids: Ids, **network: Any
+    chain: Chain,
+    database: TestDatabase,
+    *,
+    clock: Clock,
+    ids: Ids,
+    assets: Mapping[str, AssetSettings] | None = None,
+    **network: Any,
 ) -> AsyncIterator[Watch]:
     """A watcher over `chain` with a filled pool; `network` overrides network settings."""
     roles: tuple[DatabaseRole, ...] = ("watchers", "gateway_api", "gateway_payouts")
@@ -190,7 +202,7 @@ async def watching(
     try:
         watch = Watch(
             chain=chain,
-            registry=registry_for(chain, network),
+            registry=registry_for(chain, network, assets),
             as_owner=opened[3],
             as_watcher=opened[0],
             as_api=opened[1],
