@@ -28,11 +28,11 @@ _NAME = re.compile(r"[a-z_][a-z_0-9]*(\.[a-z_][a-z_0-9]*)?")
 
 _POST = text(
     """
-    SELECT posting_id, is_new FROM ledger.post(
+    SELECT (p).posting_id, (p).is_new FROM (SELECT ledger.post(
         :id, :at, :reference, :kind, :reason, :reverses, :network, :block_hash, :height,
         CAST(:codes AS text[]), CAST(:kinds AS text[]), CAST(:assets AS text[]),
         CAST(:brands AS text[]), CAST(:players AS text[]), CAST(:wallets AS text[]),
-        CAST(:sides AS text[]), CAST(:amounts AS numeric[]), CAST(:tags AS text[]))
+        CAST(:sides AS text[]), CAST(:amounts AS numeric[]), CAST(:tags AS text[])) AS p) AS posted
     """
 )
 

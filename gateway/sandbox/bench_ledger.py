@@ -2,7 +2,7 @@
 
 pgbench is the client of both, eight connections on two threads, so that only the statements differ;
 they run in turns, so that a busy machine slows both. Ours is one prepared call of `ledger.post`
-per posting on 2,000 checked accounts, with the scheduler's fold beside it, as in production.
+per posting on 2,000 checked accounts, with the scheduler's fold beside it, at its pace.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from gateway.sandbox import bench_ledger_store
 from gateway.sandbox.bench import BenchResult, peak_rss_mb
 from gateway.sandbox.bench_ledger_store import Poster
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
+from gateway.scheduler import FOLD_ACCOUNTS
 
 ACCOUNTS = 2_000
 CLIENTS = 8
 PROCESSES = 2
 ROUNDS = 3
-ROUND_SECONDS = 5
-FOLD_EVERY_SECONDS = 1.0
-FOLD_LIMIT = 500
+ROUND_SECONDS = 11  # the fold runs twice in it
+FOLD_EVERY_SECONDS = 5.0
 OPENING_BALANCE = 1_000_000_000
 LINES_PER_FUNDING = 500
 BRAND = "bench"
@@ -103,11 +103,18 @@ async def _figure(pgbench: Path, url: str) -> float:
         with NamedTemporaryFile("w", suffix=".sql", encoding="ascii") as file:
             file.write(script)
             file.flush()
-            text = await _output(pgbench, "-n", "-M", "prepared", "-f", file.name, *_LOAD, url)
+            ids = bench_ledger_store.variables(start=_milliseconds(SystemClock()) << 20)
+            text = await _output(
+                pgbench, "-n", "-M", "prepared", "-f", file.name, *ids, *_LOAD, url
+            )
         return _tps(text)
     finally:
         folder.cancel()
         await asyncio.gather(folder, return_exceptions=True)
+
+
+def _milliseconds(clock: Clock) -> int:
+    return int(clock.now().timestamp() * 1000)
 
 
 def _tps(text: str) -> float:
@@ -122,7 +129,7 @@ async def _fold(url: str, clock: Clock) -> None:
     try:
         while True:
             await clock.sleep(FOLD_EVERY_SECONDS)
-            await poster.fold(FOLD_LIMIT)
+            await poster.fold(FOLD_ACCOUNTS)
     finally:
         await poster.close()
 
@@ -133,7 +140,7 @@ async def _fund(url: str) -> None:
     poster = await Poster.open(url)
     try:
         for start in range(0, ACCOUNTS, LINES_PER_FUNDING):
-            players = [f"p{start + index}" for index in range(LINES_PER_FUNDING)]
+            players = [f"{start + index}" for index in range(LINES_PER_FUNDING)]
             await poster.post(
                 posting_id=ids.new_id(),
                 at=clock.now(),

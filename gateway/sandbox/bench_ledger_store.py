@@ -9,7 +9,7 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 TIMEOUT_SECONDS = 30.0
 _POST = """
-SELECT posting_id, is_new FROM ledger.post(
+SELECT ledger.post(
     $1, $2, $3, $4, NULL, NULL, NULL, NULL, NULL, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
@@ -19,15 +19,25 @@ _SCRIPT = """
 \\set target (:source + :step) % {accounts}
 \\set amount random(1, 100)
 \\set number random(1, 9000000000000000000)
-SELECT posting_id FROM ledger.post(
-    lpad(to_hex(:number::bigint), 32, '0')::uuid, now(), 'bench' || :number::text, 'bench',
+\\set count :count + 1
+\\set id :start + :count * 64 + :client_id
+SELECT (p).posting_id, (p).is_new FROM (SELECT ledger.post(
+    rpad(to_hex(:id::bigint), 32, '0')::uuid, now(), 'bench' || :number, 'bench',
     NULL, NULL, NULL, NULL, NULL,
     ARRAY[{source}, {target}], ARRAY['provisional', 'provisional'], ARRAY[{asset}, {asset}],
-    ARRAY['{brand}', '{brand}'], ARRAY['p' || :source::text, 'p' || :target::text],
+    ARRAY['{brand}', '{brand}'], ARRAY[:source, :target],
     ARRAY[NULL, NULL]::text[], ARRAY['debit', 'credit'],
-    ARRAY[:amount::numeric, :amount::numeric], ARRAY[NULL, NULL]::text[]);
+    ARRAY[:amount::numeric, :amount::numeric], ARRAY[NULL, NULL]::text[]) AS p) AS posted;
 """
-"""A pgbench script: one posting between two of the players, each under its own reference."""
+"""A pgbench script: one posting between two of the players, each under its own reference.
+
+Ids rise with time, as those of the house do (RFC 9562, version 7), references do not, as those
+of deposits do not. Values are text, which is what a client sends."""
+
+
+def variables(*, start: int) -> tuple[str, ...]:
+    """The options of pgbench that the script needs; ids of a run begin at `start` (63 bits)."""
+    return ("-D", f"start={start}", "-D", "count=0")
 
 
 def script(*, accounts: int, brand: str, asset: str) -> str:
@@ -40,8 +50,8 @@ def script(*, accounts: int, brand: str, asset: str) -> str:
         return "U&'" + value.replace(":", "\\003A") + "'"
 
     def account(number: str) -> str:
-        before, after = literal(f"player:{brand}:p"), literal(f":provisional:{asset}")
-        return f"{before} || {number}::text || {after}"
+        before, after = literal(f"player:{brand}:"), literal(f":provisional:{asset}")
+        return f"{before} || {number} || {after}"
 
     return _SCRIPT.format(
         accounts=accounts,

@@ -123,9 +123,10 @@ $$;
 -- answers the first id and is_new = false; other content raises CG004. A checked account that
 -- would go below zero raises CG005 with its code in DETAIL.
 --
--- One statement reads the accounts and writes everything but the checked balances: on this path each
--- further statement or expression costs as much as the row it writes. It writes nothing when a line
--- does not fit or the reference is taken; ledger.post_unfit then says why or makes it fit.
+-- One statement reads the accounts and writes everything, the balance of the one checked account
+-- that most postings lower included: on this path each further statement or expression costs as
+-- much as the row it writes. It writes nothing when a line does not fit or the reference is taken;
+-- ledger.post_unfit then says why or makes it fit.
 CREATE FUNCTION ledger.post(
     p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
     p_network text, p_block_hash text, p_block_height bigint,
@@ -136,7 +137,8 @@ CREATE FUNCTION ledger.post(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 #variable_conflict use_column
 DECLARE
-    -- Lines that lower a checked account, in one order, so that two postings cannot deadlock. What
+    -- Lines that lower a checked account and are not done yet: there are several, which are taken in
+    -- one order so that two postings cannot deadlock, or the balance row alone was not enough. What
     -- the posting itself adds to such an account is pending by then, and take_folded counts it.
     take_ids bigint[];
     take_amounts numeric[];
@@ -148,6 +150,7 @@ BEGIN
         SELECT n, a.id, a.is_checked, p_assets[n] AS asset, p_sides[n] AS side,
             p_amounts[n] AS amount, p_tags[n] AS tag, p_sides[n] = a.normal_side AS is_raised,
             a.brand IS NOT DISTINCT FROM p_brands[n] AND p_amounts[n] = trunc(p_amounts[n])
+                AND num_nulls(p_network, p_block_hash, p_block_height) IN (0, 3)
                 AND a.id IS NOT NULL AS fits
         FROM generate_subscripts(p_codes, 1) AS n
         -- OFFSET 0: always by the code's index, whatever the plan was made from.
@@ -171,10 +174,18 @@ BEGIN
         INSERT INTO ledger.pending_credits
             SELECT l.id, CASE WHEN l.is_raised THEN l.amount ELSE -l.amount END
             FROM line l WHERE (l.is_raised OR NOT l.is_checked) AND EXISTS (SELECT 1 FROM key)
+    ), taken AS (
+        UPDATE ledger.balances b SET balance = b.balance - t.amount
+            FROM (SELECT max(l.id) AS id, max(l.amount) AS amount FROM line l
+                  WHERE l.is_checked AND NOT l.is_raised HAVING count(*) = 1) AS t
+            WHERE b.account_id = t.id AND b.balance >= t.amount AND EXISTS (SELECT 1 FROM key)
+            RETURNING true
     )
     SELECT k.posting_id,
-            ARRAY(SELECT l.id FROM line l WHERE l.is_checked AND NOT l.is_raised),
-            ARRAY(SELECT l.amount FROM line l WHERE l.is_checked AND NOT l.is_raised)
+            ARRAY(SELECT l.id FROM line l WHERE l.is_checked AND NOT l.is_raised
+                AND NOT EXISTS (SELECT 1 FROM taken)),
+            ARRAY(SELECT l.amount FROM line l WHERE l.is_checked AND NOT l.is_raised
+                AND NOT EXISTS (SELECT 1 FROM taken))
         INTO posting_id, take_ids, take_amounts FROM key k;
     IF NOT FOUND THEN
         SELECT u.posting_id, u.is_new INTO posting_id, is_new FROM ledger.post_unfit(p_id, p_at,
@@ -216,6 +227,10 @@ BEGIN
                      FROM unnest(p_amounts) AS l (amount)), false) THEN
         RAISE EXCEPTION 'posting %: an amount is not a whole number of minor units', p_reference
             USING ERRCODE = 'CG002';
+    END IF;
+    IF num_nulls(p_network, p_block_hash, p_block_height) NOT IN (0, 3) THEN
+        RAISE EXCEPTION 'posting %: network, hash and height of a block come together', p_reference
+            USING ERRCODE = 'check_violation';
     END IF;
     SELECT k.posting_id, k.fingerprint INTO posting_id, old_print
         FROM ledger.posting_keys k WHERE k.reference = p_reference;
