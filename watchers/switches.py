@@ -235,6 +235,15 @@ async def every(uow: Uow) -> list[Switch]:
     return [_switch(row) for row in await store.every(uow)]
 
 
+def names_of(every: Sequence[Switch], *, network: str) -> list[str]:
+    """What is stopped on a network, in short: `credit`, or `eth:USDT/credit` of one asset."""
+    found = [item for item in every if item.is_stopped and network_of(item.scope) == network]
+    return [
+        item.action.value if (asset := asset_of(item.scope)) is None else f"{asset}/{item.action}"
+        for item in found
+    ]
+
+
 async def history(
     uow: Uow, *, scope: str | None = None, action: Action | None = None, limit: int
 ) -> list[Change]:

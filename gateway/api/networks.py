@@ -6,7 +6,7 @@ from gateway.api.endpoint import Call, endpoint
 from gateway.api.wire_base import WireContext, optional_time
 from gateway.api.wire_query import Page, PageQuery
 from gateway.api.wire_resources import AssetOut, FeeClassOut, NetworkOut, TierOut
-from watchers import fees, health
+from watchers import fees, health, switches
 from watchers.chain import FeeQuote
 from watchers.health import NetworkStatus
 
@@ -21,11 +21,13 @@ from watchers.health import NetworkStatus
 async def list_networks(call: Call) -> Page[NetworkOut]:
     """Every configured network, watched or not yet."""
     statuses = {status.network: status for status in await health.network_status(call.uow)}
+    used = await switches.every(call.uow)
     items = []
     for name, spec in call.services.registry.chains.items():
         sample = await fees.latest(call.uow, network=name)
         quote = None if sample is None else sample.quote
-        items.append(_network(call, spec, statuses.get(name), quote))
+        off = switches.names_of(used, network=name)
+        items.append(_network(call, spec, statuses.get(name), quote, off))
     return Page[NetworkOut](items=items, next_cursor=None)
 
 
@@ -40,7 +42,11 @@ async def list_assets(call: Call) -> Page[AssetOut]:
 
 
 def _network(
-    call: Call, spec: ChainSpec, status: NetworkStatus | None, quote: FeeQuote | None
+    call: Call,
+    spec: ChainSpec,
+    status: NetworkStatus | None,
+    quote: FeeQuote | None,
+    off: list[str],
 ) -> NetworkOut:
     return NetworkOut(
         network=spec.network,
@@ -57,7 +63,7 @@ def _network(
         nodes_agreeing=status.nodes_agreeing if status else 0,
         is_healthy=status.is_healthy if status else False,
         stopped_reason=status.stopped_reason if status else None,
-        switches=["stopped"] if status and status.stopped_reason else [],
+        switches=off,
         fee_classes=_fee_classes(call, spec, quote),
         observed_at=optional_time(status.observed_at) if status else None,
     )

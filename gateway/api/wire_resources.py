@@ -43,7 +43,9 @@ class NetworkOut(Wire):
     nodes_agreeing: int
     is_healthy: bool
     stopped_reason: str | None
-    switches: list[str] = Field(description="What is switched off on this network.")
+    switches: list[str] = Field(
+        description="What is stopped now: an action, or `eth:USDT/action` of one asset."
+    )
     fee_classes: list[FeeClassOut]
     observed_at: Time | None
 

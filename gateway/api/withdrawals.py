@@ -25,18 +25,28 @@ from gateway.api.wire_query import (
 )
 from gateway.api.wire_resources import CancelIn, Timeline, WithdrawalIn
 from gateway.auth import PrincipalKind
-from gateway.errors import Conflict, Invalid, NotFound, RequestMismatch, TooLate, invalid_field
+from gateway.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    RequestMismatch,
+    TooLate,
+    Unavailable,
+    invalid_field,
+)
 from gateway.idempotency import canonical_json
 from gateway.payouts import void_store, withdrawals
 from gateway.payouts.withdrawals import BalanceMode, Order, State, withdrawal_snapshot
 from gateway.withdrawals_store import Filters, WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
-from watchers import addresses
+from watchers import addresses, switches
 from watchers.addresses import AddressRole
 from watchers.chain import Destination
 from watchers.errors import InvalidAddress
+from watchers.switches import Action
 
+STOPPED_RETRY_SECONDS = 60  # people start again; nobody gains by asking more often
 READ = frozenset({"withdrawals:read", "withdrawals:write"})
 WRITE = frozenset({"withdrawals:write"})
 # The signer's grammar too: what it would refuse is refused here, before the PAM is told yes.
@@ -91,6 +101,10 @@ async def create_withdrawal(call: Call) -> Answer:
     mode = await clients_store.balance_mode(call.uow, order.brand)
     if mode is None:
         raise NotFound
+    if await switches.is_stopped(
+        call.uow, network=order.network, asset=order.asset, action=Action.ACCEPT
+    ):
+        return await _not_accepting(call, order)
     try:
         row = await withdrawals.accept(
             call.uow,
@@ -213,6 +227,20 @@ async def _first_answer(call: Call, order: Order) -> Answer:
             "idempotency_mismatch", "This request_id stands for another withdrawal of the brand."
         )
     return Answer(body=_wire(call, row), is_replayed=True)
+
+
+async def _not_accepting(call: Call, order: Order) -> Answer:
+    """What stands is told also now. Anything new: nothing is stored, the request_id stays free."""
+    stands = await withdrawals_store.by_request_id(
+        call.uow, brand=order.brand, request_id=order.request_id
+    )
+    if stands is not None:
+        return await _first_answer(call, order)
+    raise Unavailable(
+        "accept_stopped",
+        f"New withdrawals of {order.asset} are stopped. Nothing was stored: send it again later.",
+        retry_after_seconds=STOPPED_RETRY_SECONDS,
+    )
 
 
 def _order(call: Call) -> Order:

@@ -30,13 +30,14 @@ class StaffClient:
             raise CliError(f"{url} is not a URL of an API", hint="https://host:port", code=USAGE)
         self.key_id = key_id
         self.clock: Clock = SystemClock()
+        self._ids = SystemIds(self.clock)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._client = ApiClient(
             url=self._base,
             key_id=key_id,
             key=load_key(key_file),
             clock=self.clock,
-            ids=SystemIds(self.clock),
+            ids=self._ids,
         )
 
     async def __aenter__(self) -> Self:
@@ -50,6 +51,10 @@ class StaffClient:
         trace: TracebackType | None,
     ) -> None:
         await self._client.__aexit__(kind, error, trace)
+
+    def new_key(self, noun: str) -> str:
+        """An idempotency key for one run of a command."""
+        return f"{noun}:{self._ids.new_id().hex}"
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One read. Raises ClientProblem for a problem, CliError when there is no answer."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import switches
 from gateway.cli.console import (
     USAGE,
     CliError,
@@ -143,4 +144,5 @@ def top_up(
 
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
+    switches.mount(treasury_app)
     app.add_typer(treasury_app, name="treasury")

@@ -299,3 +299,61 @@ async def test_an_alarm_that_holds_work_back_is_not_cleared_by_one_person(house:
     assert (cleared.status, cleared.json()["cleared_at"] is not None) == (200, True)
     left = (await house.call("GET", "/v1/alarms?state=open", key="ada-key")).json()["items"]
     assert [item["kind"] for item in left] == ["switch_stopped"]
+
+
+async def test_stopped_accept_stores_nothing_and_the_same_order_is_taken_later(
+    house: ApiHouse,
+) -> None:
+    await house.fund("acme", "btc:BTC", 100_000_000)
+    before = await house.withdraw(request_id="before")
+    await ask(house, "stopped", scope="asset:btc:BTC", action="accept")
+
+    refused = await house.withdraw(request_id="held", idempotency_key="held")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "60")
+    assert (problem(refused)["code"], problem(refused)["retryable"]) == ("accept_stopped", True)
+    assert len(await house.rows("SELECT 1 FROM gateway.withdrawals")) == 1
+    found = await house.call("GET", "/v1/withdrawals?request_id=held")
+    assert found.status == 404
+
+    again = await house.withdraw(request_id="before")  # what stands is told
+    assert (again.status, again.json()["id"]) == (202, before.json()["id"])
+    await ask(house, "running", scope="asset:btc:BTC", action="accept")
+    await ask(house, "running", scope="asset:btc:BTC", action="accept", key="grace-key")
+    taken = await house.withdraw(request_id="held", idempotency_key="held")
+    assert (taken.status, taken.json()["state"]) == (202, "queued")
+
+
+async def test_networks_show_what_is_stopped(house: ApiHouse) -> None:
+    await ask(house, "stopped", action="credit")
+    await ask(house, "stopped", scope="asset:eth:USDT", action="build")
+    items = (await house.call("GET", "/v1/networks")).json()["items"]
+    assert {item["network"]: item["switches"] for item in items} == {
+        "btc": ["credit"],
+        "ltc": [],
+        "eth": ["eth:USDT/build"],
+    }
+
+
+async def test_d05_two_people_allow_a_reorg_and_reversals_in_the_start_itself(
+    house: ApiHouse,
+) -> None:
+    await house.rows(
+        "INSERT INTO chain.cursors (network, height, hash, stopped_reason, updated_at)"
+        " VALUES ('btc', 500, 'aa', 'no common block', :at)",
+        at=house.clock.now(),
+    )
+    await ask(house, "stopped")
+    allowed = {"accept_reorg_depth": 200, "accept_reversals": 30}
+    await ask(house, "running", **allowed)
+    assert await house.rows("SELECT 1 FROM chain.switch_grants") == []
+    assert (await ask(house, "running", key="grace-key", **allowed)).status == 200
+    grants = await house.rows(
+        "SELECT kind, count, height, proposed_by, approved_by FROM chain.switch_grants"
+        " ORDER BY kind"
+    )
+    assert [tuple(row.values()) for row in grants] == [
+        ("reorg", 200, 500, "ada", "grace"),
+        ("reversals", 30, None, "ada", "grace"),
+    ]
+    [cursor] = await house.rows("SELECT stopped_reason FROM chain.cursors")
+    assert cursor["stopped_reason"] is None
