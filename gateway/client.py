@@ -142,6 +142,13 @@ class ApiClient:
         reply = await self.request("POST", path, body=body, idempotency_key=idempotency_key)
         return _accepted(reply)
 
+    async def put(
+        self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> Any:
+        """The JSON answer. Raises ClientProblem for an error answer."""
+        reply = await self.request("PUT", path, body=body, idempotency_key=idempotency_key)
+        return _accepted(reply)
+
     async def request(
         self,
         method: str,

@@ -45,6 +45,12 @@ async def latest(uow: Uow) -> PolicyVersion:
     return PolicyVersion(**{name: row[name] for name in PolicyVersion.__slots__})
 
 
+async def latest_locked(uow: Uow) -> PolicyVersion:
+    """The version in force, and nobody else decides about the next until the commit."""
+    await store.lock(uow)
+    return await latest(uow)
+
+
 async def current(uow: Uow, *, assets: AssetRegistry, reference: ReferenceSpec) -> CreditPolicy:
     """The version in force as rules; rules about assets that are not configured are left out."""
     found = await latest(uow)

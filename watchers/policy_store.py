@@ -24,6 +24,11 @@ async def latest(uow: Uow) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
+async def lock(uow: Uow) -> None:
+    """One decision about versions at a time, until the commit."""
+    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended('credit policy', 0))")
+
+
 async def insert(
     uow: Uow,
     *,

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from gateway.api import approvals_store as store
-from gateway.api import inflows, inflows_store, switches, two_people
+from gateway.api import inflows, inflows_store, policies, rates, switches, two_people
 from gateway.api.approvals_store import ApprovalRow
 from gateway.api.endpoint import Call, Idempotency, endpoint
 from gateway.api.wire_control import Approval, ApprovalIn
@@ -63,6 +63,12 @@ async def decide(call: Call) -> Approval:
         case "switch":
             switches.check_principal(call)
             decided = await (switches.approve if is_consent else two_people.decline)(call, row)
+        case "policy":
+            policies.check_principal(call)
+            decided = await (policies.approve if is_consent else two_people.decline)(call, row)
+        case "rate":
+            rates.check_principal(call)
+            decided = await (rates.approve if is_consent else two_people.decline)(call, row)
         case "inflow" if is_consent:
             decided = await _approve_inflow(call, row)
         case "inflow":

@@ -27,6 +27,8 @@ from gateway.api import (
     networks,
     openapi,
     players,
+    policies,
+    rates,
     reconciliations,
     switches,
     webhook_endpoints,
@@ -58,6 +60,8 @@ MODULES = (
     switches,
     approvals,
     alarms,
+    policies,
+    rates,
 )
 
 

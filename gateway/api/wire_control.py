@@ -74,8 +74,8 @@ class Approval(Wire):
     """A decision of two people about one subject."""
 
     id: str
-    kind: Literal["switch", "inflow"]
-    subject: str = Field(description="`network:btc/all`, or an inflow's id.")
+    kind: Literal["switch", "inflow", "policy", "rate"]
+    subject: str = Field(description="`network:btc/all`, an inflow's id, an asset.")
     content: dict[str, str | int | None] = Field(description="What is done once it is approved.")
     reason: str | None
     state: Literal["pending_approval", "done", "declined", "expired"]

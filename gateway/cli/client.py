@@ -74,6 +74,15 @@ class StaffClient:
                 error
             )
 
+    async def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One replacement. Errors as for `get`; a repeat is safe."""
+        try:
+            return _object(await self._client.put(path, body))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._no_answer(error, "; whether it was done is unknown: run it again") from (
+                error
+            )
+
     def _no_answer(self, error: Exception, consequence: str) -> CliError:
         return CliError(
             f"{self._base} did not answer ({type(error).__name__}){consequence}",

@@ -44,7 +44,7 @@ CLIENT_SCOPES = (
 STAFF_SCOPES = {
     "support": ("deposits:read", "withdrawals:read"),
     "finance": ("deposits:read", "withdrawals:read", "ledger:read", "treasury:read"),
-    "risk": ("deposits:read", "withdrawals:read", "withdrawals:approve"),
+    "risk": ("deposits:read", "withdrawals:read", "withdrawals:approve", "policies:write"),
     "compliance": ("deposits:read", "deposits:write", "withdrawals:read", "audit:read"),
     "treasury": ("ledger:read", "treasury:read", "treasury:write", "withdrawals:read"),
     "auditor": ("deposits:read", "withdrawals:read", "ledger:read", "treasury:read", "audit:read"),

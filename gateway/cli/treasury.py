@@ -18,12 +18,14 @@ from gateway.cli.console import (
     show_line,
     show_table,
 )
+from gateway.cli.rates import rates_app
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
 
 treasury_app = typer.Typer(no_args_is_help=True, help="Wallets and the operator's coins.")
+treasury_app.add_typer(rates_app, name="rates")
 
 
 @treasury_app.command("balances")

@@ -50,10 +50,16 @@ WATCHERS_SURFACE = {
     "nonces",
     "health",
     "deposit_commands",
+    "evidence",
     "inflows",
     "probes",
     "errors",
     "switches",
+    "rates",
+    "policies",
+    "player_flags",
+    "exposure",
+    "eta",
 }
 
 
