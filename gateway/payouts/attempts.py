@@ -28,10 +28,8 @@ ON_ITS_WAY: Final = (
     State.CONFIRMING,
     State.CANCELLING,
 )
-"""States in which an attempt holds coins, a nonce, or balance that no other payout may count on."""
-
-SIGN_ALONE = "sign_alone"
-"""Code of a queued withdrawal whose batch was refused: next time it rides alone."""
+"""States in which an attempt holds coins, a nonce, or balance that no other payout may count on.
+A row on hold that may be signed counts beside them (`store.committed`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

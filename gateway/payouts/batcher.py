@@ -5,24 +5,24 @@ bytes, the attempt and its members (write, then act). A withdrawal that cannot b
 that and never blocks the others (P27). It neither signs nor sends.
 """
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, funds, store, withdrawals
-from gateway.payouts.attempts import SIGN_ALONE
+from gateway.payouts import attempts, companions, funds, question, store, withdrawals
+from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.funds import AccountFunds, UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
-from signer.protocol import Purpose
+from signer.protocol import Authorisation, Purpose
 from watchers import addresses, coins, deposit_commands, nonces, outgoing
 from watchers.addresses import AddressRow
-from watchers.chain import AccountPlan, Pay, Unsigned, UtxoPlan
+from watchers.chain import AccountPlan, Coin, Pay, Unsigned, UtxoPlan
 from watchers.errors import CoinTaken, InvalidAddress
 from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
 
@@ -38,6 +38,7 @@ class Batcher:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._has_planned = False  # in this pass
 
     async def plan(self) -> int:
         """Plan what is due; returns how many attempts. Raises FeesUnknown, FeeAboveCap."""
@@ -45,8 +46,15 @@ class Batcher:
             queued = await store.in_state(
                 uow, network=self._lane.network, state=State.QUEUED, limit=QUEUE_MAX
             )
+        found = companions.groups(
+            queued,
+            is_account_based=self._lane.is_account_based,
+            settings=self._lane.registry.settings.payouts,
+            now=self._lane.now(),
+        )
         planned = 0
-        for ids in self._groups(queued)[:ATTEMPTS_MAX]:
+        for ids in found[:ATTEMPTS_MAX]:
+            self._has_planned = planned > 0
             try:
                 is_planned = await self._lane.run(partial(self._plan_group, ids=ids))
             except CoinTaken as error:  # another planner was quicker: select again next cycle
@@ -56,27 +64,6 @@ class Batcher:
             if is_planned:
                 self._lane.crash("payout.planned")
         return planned
-
-    def _groups(self, queued: Sequence[WithdrawalRow]) -> list[list[UUID]]:
-        """Who may share a tx: one each on account chains, the due classes together elsewhere."""
-        alone = [
-            [row.id] for row in queued if self._lane.is_account_based or row.code == SIGN_ALONE
-        ]
-        if self._lane.is_account_based:
-            return alone
-        settings = self._lane.registry.settings.payouts
-        now = self._lane.now()
-        together: list[UUID] = []
-        size = 1
-        for fee_class in ("urgent", "normal", "economy"):
-            rows = [r for r in queued if r.fee_class == fee_class and r.code != SIGN_ALONE]
-            batch = settings.batch(fee_class)
-            oldest = min((row.accepted_at for row in rows), default=now)
-            is_due = oldest + timedelta(seconds=batch.window_seconds) <= now
-            if rows and (is_due or len(rows) >= batch.max_payments):
-                together += [row.id for row in rows]
-                size = max(size, batch.max_payments)
-        return [together[i : i + size] for i in range(0, len(together), size)] + alone
 
     async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> bool:
         rows = [
@@ -127,20 +114,41 @@ class Batcher:
 
     async def _plan_utxo(self, uow: Uow, rows: Sequence[WithdrawalRow]) -> bool:
         lane = self._lane
-        account = await funds.load_utxo(lane, uow)
+        signed = await store.authorisations(uow, [row.id for row in rows])
+        draft = await self._draft(uow, question.within_orders(lane, rows, signed))
+        while draft is not None and not draft.fits(lane, signed):
+            # What does not ride now stays queued for the next attempt; the lightest coins for one.
+            if len(draft.members) > 1:
+                half = draft.members[: (len(draft.members) + 1) // 2]
+                draft = await self._draft(uow, half)
+            elif not draft.has_fewest_coins:
+                draft = await self._draft(uow, draft.members, has_fewest_coins=True)
+            else:
+                await self._hold(uow, draft.members[0])
+                return False
+        if draft is None:
+            return False
+        await coins.reserve(
+            uow, attempt_id=draft.id, outpoints=[coin.outpoint for coin in draft.coins]
+        )
+        await self._commit(uow, draft.outgoing(lane.network), draft.members, draft.unsigned)
+        return True
+
+    async def _draft(
+        self, uow: Uow, rows: Sequence[WithdrawalRow], *, has_fewest_coins: bool = False
+    ) -> "_UtxoDraft | None":
+        """Coins and bytes of a tx for what can be admitted; None when that is nothing."""
+        lane = self._lane
+        account = await funds.load_utxo(lane, uow, has_fewest_coins=has_fewest_coins)
         for row in rows:
             await self._admit(uow, account, row)
         selection, members = account.selection, account.rows
         if selection is None:
-            return False
+            return None
         chosen = sorted(selection.coins, key=lambda c: (c.outpoint.txid, c.outpoint.vout))
         change = None
         if selection.change_minor:
             change = await addresses.own_address(uow, network=lane.network, role="change")
-        attempt_id = lane.ids.new_id()
-        await coins.reserve(
-            uow, attempt_id=attempt_id, outpoints=[coin.outpoint for coin in chosen]
-        )
         unsigned = lane.chain.writer.build(
             UtxoPlan(
                 coins=tuple(chosen),
@@ -151,19 +159,21 @@ class Batcher:
         )
         if unsigned.fee_minor != selection.fee_minor:
             raise BrokenAttempt(f"built fee {unsigned.fee_minor}, planned {selection.fee_minor}")
-        draft = OutgoingDraft(
-            id=attempt_id,
-            network=lane.network,
-            purpose=Purpose.WITHDRAWAL.value,
-            family_id=attempt_id,
-            unsigned=unsigned.data,
-            payments=tuple(_planned(row) for row in members),
-            fee_cap_minor=unsigned.fee_minor,
-            inputs=tuple(coin.outpoint for coin in chosen),
-            change=_change(unsigned, change, selection.change_minor),
+        return _UtxoDraft(
+            id=lane.ids.new_id(),
+            coins=tuple(chosen),
+            members=tuple(members),
+            selection=selection,
+            change=change,
+            unsigned=unsigned,
+            has_fewest_coins=has_fewest_coins,
         )
-        await self._commit(uow, draft, members, unsigned)
-        return True
+
+    async def _hold(self, uow: Uow, row: WithdrawalRow) -> None:
+        """It fits into no question, whatever rides with it: a person's case, nobody else waits."""
+        await attempts.move(self._lane, uow, row, Trigger.HOLD, code=question.REQUEST_TOO_LARGE)
+        detail = f"{row.request_id}: order and coins are over the signer's frame; consolidate"
+        await attempts.alarm(self._lane, uow, question.REQUEST_TOO_LARGE, detail, object_id=row.id)
 
     async def _plan_account(self, uow: Uow, row: WithdrawalRow) -> bool:
         lane = self._lane
@@ -205,8 +215,8 @@ class Batcher:
         code = account.admit(row)
         if code is None:
             return True
-        if row.code == SIGN_ALONE:  # coins of this cycle went to its companions: next time
-            return False
+        if companions.at_most(row.code) is not None and self._has_planned:
+            return False  # coins of this cycle went to its companions: next time
         await attempts.move(self._lane, uow, row, Trigger.LIQUIDITY_SHORT, code=code)
         await attempts.alarm(
             self._lane, uow, f"{code}_short", f"{row.asset} payouts wait for {code}"
@@ -232,6 +242,54 @@ class Batcher:
             attempt_id=str(draft.id),
             members=len(rows),
             fee_cap_minor=str(draft.fee_cap_minor),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UtxoDraft:
+    """A tx that is built and not committed. `coins` in the order of its inputs."""
+
+    id: UUID
+    coins: tuple[Coin, ...]
+    members: tuple[WithdrawalRow, ...]
+    selection: Selection
+    change: AddressRow | None
+    unsigned: Unsigned
+    has_fewest_coins: bool
+
+    def fits(self, lane: Lane, signed: Mapping[UUID, Authorisation]) -> bool:
+        """Whether the signer can be asked for it; a row without a stored request is its case."""
+        if any(row.id not in signed for row in self.members):
+            return True
+        change = (
+            {}
+            if self.change is None
+            else {index: self.change.path for index in self.unsigned.change_outputs}
+        )
+        return question.fits(
+            question.build(
+                lane,
+                attempt_id=self.id,
+                unsigned=self.unsigned.data,
+                input_paths=[coin.path for coin in self.coins],
+                change_paths=change,
+                outputs=list(zip(self.members, self.unsigned.payment_outputs, strict=True)),
+                signed=signed,
+            )
+        )
+
+    def outgoing(self, network: str) -> OutgoingDraft:
+        """As it is recorded."""
+        return OutgoingDraft(
+            id=self.id,
+            network=network,
+            purpose=Purpose.WITHDRAWAL.value,
+            family_id=self.id,
+            unsigned=self.unsigned.data,
+            payments=tuple(_planned(row) for row in self.members),
+            fee_cap_minor=self.unsigned.fee_minor,
+            inputs=tuple(coin.outpoint for coin in self.coins),
+            change=_change(self.unsigned, self.change, self.selection.change_minor),
         )
 
 

@@ -15,6 +15,7 @@ from gateway.payouts import attempts, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
 from watchers import outgoing
@@ -26,7 +27,9 @@ SEND_TIMEOUT_SECONDS = 30.0  # CONTRACT 5: broadcasting 30 s -> uncertain
 RESEND_SECONDS = 10.0  # the same bytes, not faster than this
 LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are sent again)
 INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
-UNSENT = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
+NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
+IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
+FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
 
 log = get_logger(__name__)
 
@@ -37,14 +40,21 @@ class Broadcaster:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._looked_at_seconds: dict[UUID, float] = {}
+        self._round = AttemptRound(lane.network, IN_DOUBT)
 
     async def run(self) -> None:
-        """One pass over every attempt that is signed and not in a block, in order of nonces."""
+        """One pass over attempts that are signed and not in a block, in order of nonces."""
         async with self._lane.database.unit_of_work() as uow:
-            found = await store.open_attempts(uow, network=self._lane.network, states=UNSENT)
+            new = await store.open_attempts(
+                uow, network=self._lane.network, states=[State.SIGNED], limit=NEW_MAX
+            )
+            found = [*new, *(item for item in await self._round.page(uow) if item not in set(new))]
             known = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in found]
+        now = self._lane.clock.monotonic_seconds()
         self._looked_at_seconds = {
-            key: value for key, value in self._looked_at_seconds.items() if key in set(found)
+            key: value
+            for key, value in self._looked_at_seconds.items()
+            if now - value < FORGET_SECONDS
         }
         for attempt in sorted(known, key=lambda item: (item.tx.nonce or 0, item.id)):
             try:

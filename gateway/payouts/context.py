@@ -25,7 +25,8 @@ ACTOR = "payouts"  # who the state history names
 
 
 class Signer(Protocol):
-    """What the lane asks of the signer; every call may raise SignerUnavailable."""
+    """What the lane asks of the signer; every call may raise SignerUnavailable, and RequestTooLarge
+    for a message that was never sent."""
 
     async def head(self) -> Head: ...
 

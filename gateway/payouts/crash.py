@@ -21,6 +21,12 @@ POINTS = (
     "payout.recorded",
     "payout.settled",
 )
+POINTS_OF_REFUSALS = (
+    "payout.looked_up",  # the signer said what it remembers of a refused attempt
+    "payout.refused",  # a refusal was taken to the books
+    "payout.cut",  # a question over the frame was taken apart, or its one order put on hold
+)
+"""Points that only a payout reaches which does not go straight on."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -39,8 +45,9 @@ class ExitAt:
     """Ends the process at one point as abruptly as `kill -9`: no cleanup, no flush."""
 
     def __init__(self, point: str) -> None:
-        if point not in POINTS:
-            raise ValueError(f"crash_at: unknown point, one of {', '.join(POINTS)}")
+        known = (*POINTS, *POINTS_OF_REFUSALS)
+        if point not in known:
+            raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")
         self._point = point
 
     def __call__(self, point: str) -> None:

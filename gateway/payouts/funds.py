@@ -143,11 +143,17 @@ def target_blocks(lane: Lane, row: WithdrawalRow) -> int:
     return classes[row.fee_class].inclusion_blocks[lane.spec.family]
 
 
-async def load_utxo(lane: Lane, uow: Uow) -> UtxoFunds:
-    """The spendable coins, oldest first; raises FeesUnknown."""
+async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> UtxoFunds:
+    """The spendable coins, oldest first, or what is worth most per byte of its previous tx first
+    (fewest bytes for the signer); raises FeesUnknown."""
     quote = await _quote(lane, uow)
     rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
-    rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
+    if has_fewest_coins:
+        rows.sort(
+            key=lambda coin: (-(coin.amount_minor // len(coin.previous_tx)), coin.outpoint.txid)
+        )
+    else:
+        rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
     _, fee_left = await _committed_fees(lane, uow)
     return UtxoFunds(lane, coins=[row.coin() for row in rows], quote=quote, fee_left_minor=fee_left)
 

@@ -5,23 +5,27 @@ Owns `waiting_liquidity` -> `reserved`/`queued`, `on_hold` (`deposit_orphaned`) 
 takes the same funds as the planner, so nothing goes back and forth.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import attempts, funds, store, withdrawals
+from gateway.payouts.companions import split_code
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
+from gateway.payouts.refusals import SIGNER_CAP, cap_retry_is_due
+from gateway.payouts.rounds import RowRound
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from watchers import deposit_commands
 
-ROWS_MAX = 200  # rows of one state looked at per cycle
+ROWS_MAX = 200  # rows of one kind looked at per cycle; the next cycle goes on behind them
 CLEARING = "clearing"  # code: the brand's clearing is short, nothing is reserved yet
 ORPHANED = "deposit_orphaned"
+CAP_RETRY_CODE = split_code(32)  # 16 together
 MAY_EXPIRE = (
     State.RESERVED,
     State.SCREENING,
@@ -39,6 +43,10 @@ class LiquidityStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        network = lane.network
+        self._held = RowRound(network, State.ON_HOLD, size=ROWS_MAX, code=ORPHANED)
+        self._clearing = RowRound(network, State.WAITING_LIQUIDITY, size=ROWS_MAX, code=CLEARING)
+        self._short = RowRound(network, State.WAITING_LIQUIDITY, size=ROWS_MAX, but_code=CLEARING)
 
     async def run(self) -> None:
         """One pass: expire, resume after a deposit came back, reserve, enqueue."""
@@ -47,24 +55,24 @@ class LiquidityStep:
             overdue = await store.overdue(
                 uow, network=lane.network, states=MAY_EXPIRE, at=lane.now(), limit=ROWS_MAX
             )
-            held = await self._rows(uow, State.ON_HOLD)
-            waiting = await self._rows(uow, State.WAITING_LIQUIDITY)
+            held = await self._held.page(uow)
+            clearing = await self._clearing.page(uow)
+            short = [row for row in await self._short.page(uow) if self._may_go(row)]
         for row in overdue:
             await self._each(partial(self._expire, withdrawal_id=row.id))
         for row in held:
-            if row.code == ORPHANED:
-                await self._each(partial(self._resume, withdrawal_id=row.id))
-        for row in waiting:
-            if row.code == CLEARING:
-                await self._each(partial(self._reserve, withdrawal_id=row.id))
-        if any(row.code != CLEARING for row in waiting):
+            await self._each(partial(self._resume, withdrawal_id=row.id))
+        for row in clearing:
+            await self._each(partial(self._reserve, withdrawal_id=row.id))
+        if short:
             try:
-                await self._each(self._enqueue)
+                await self._each(partial(self._enqueue, ids=[row.id for row in short]))
             except (FeesUnknown, FeeAboveCap) as error:
                 log.info("payout.fees_wait", network=lane.network, detail=str(error))
 
-    async def _rows(self, uow: Uow, state: State) -> list[WithdrawalRow]:
-        return await store.in_state(uow, network=self._lane.network, state=state, limit=ROWS_MAX)
+    def _may_go(self, row: WithdrawalRow) -> bool:
+        """What waits for the signer's caps is not asked about in each pass."""
+        return row.code != SIGNER_CAP or cap_retry_is_due(row, now=self._lane.now())
 
     async def _each(self, work: Callable[[Uow], Awaitable[None]]) -> None:
         try:
@@ -103,23 +111,30 @@ class LiquidityStep:
         if row.state == State.WAITING_LIQUIDITY and row.code == CLEARING:
             await withdrawals.reserve(uow, row, ids=self._lane.ids, at=self._lane.now())
 
-    async def _enqueue(self, uow: Uow) -> None:
+    async def _enqueue(self, uow: Uow, *, ids: Sequence[UUID]) -> None:
         """Queue what fits beside everything that is queued already."""
         lane = self._lane
         account = await funds.load(lane, uow)
-        for row in await self._rows(uow, State.QUEUED):
+        for row in await store.in_state(
+            uow, network=lane.network, state=State.QUEUED, limit=ROWS_MAX
+        ):
             account.admit(row)
-        waiting = [row.id for row in await self._rows(uow, State.WAITING_LIQUIDITY)]
-        rows = await store.by_ids(uow, waiting, lock=True)
+        rows = await store.by_ids(uow, ids, lock=True)
         still_short: set[str] = set()
         for row in sorted(rows, key=lambda row: (row.promise_at, row.id)):
-            if row.state != State.WAITING_LIQUIDITY or row.code == CLEARING:
+            is_waiting = row.state == State.WAITING_LIQUIDITY and row.code != CLEARING
+            if not is_waiting or not self._may_go(row):
                 continue
             code = account.admit(row)
             if code is None:
-                await attempts.move(lane, uow, row, Trigger.LIQUIDITY_BACK, code=None)
+                # After a cap it rides with few, so that a refusal stops nobody else's batch.
+                apart = row.code == SIGNER_CAP and not lane.is_account_based
+                again = CAP_RETRY_CODE if apart else None
+                await attempts.move(lane, uow, row, Trigger.LIQUIDITY_BACK, code=again)
             else:
                 still_short.add(code)
+        if not self._short.is_whole:  # somebody on another page may still be short
+            return
         for code in {funds.HOT_WALLET, funds.FEE_CAPITAL, funds.FEE_ABOVE_MAXIMUM} - still_short:
             await store.clear_alarm(
                 uow, kind=f"{code}_short", network=lane.network, object_id=None, at=lane.now()

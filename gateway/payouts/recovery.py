@@ -13,12 +13,13 @@ from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.withdrawals import State
 
 OPEN_STATES = (State.PLANNED, State.SIGNED, State.BROADCASTING, State.UNCERTAIN)
+REPORTED_MAX = 200  # attempts in the start report; the steps themselves go round all of them
 
 log = get_logger(__name__)
 
 
 async def report(lane: Lane) -> int:
-    """Log every attempt that was interrupted; returns how many there are."""
+    """Log the attempts that were interrupted, oldest first; returns how many were logged."""
     try:
         head = await lane.signer.head()
         log.info(
@@ -31,7 +32,9 @@ async def report(lane: Lane) -> int:
     except SignerUnavailable as error:
         log.warning("payout.signer_unavailable", network=lane.network, detail=str(error))
     async with lane.database.unit_of_work() as uow:
-        ids = await store.open_attempts(uow, network=lane.network, states=OPEN_STATES)
+        ids = await store.open_attempts(
+            uow, network=lane.network, states=OPEN_STATES, limit=REPORTED_MAX
+        )
         found = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in ids]
     for attempt in found:
         rows = attempt.rows()

@@ -15,10 +15,11 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, store
+from gateway.payouts import attempts
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, holds, journal
@@ -46,15 +47,14 @@ class Settlement:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._round = AttemptRound(
+            lane.network, [State.UNCERTAIN, State.SENT, State.CONFIRMING], size=TXS_MAX
+        )
 
     async def run(self) -> None:
         """One pass over attempts whose tx and withdrawals may disagree."""
         async with self._lane.database.unit_of_work() as uow:
-            found = await store.open_attempts(
-                uow,
-                network=self._lane.network,
-                states=[State.UNCERTAIN, State.SENT, State.CONFIRMING],
-            )
+            found = await self._round.page(uow)
             # A completed one whose block was orphaned, even if another block has it by now.
             elsewhere = await outgoing.settled_elsewhere(
                 uow, network=self._lane.network, limit=TXS_MAX

@@ -2,7 +2,7 @@
 
 Owns framing and typed failure; holds no key and decides nothing. Whatever goes wrong on the way is
 `SignerUnavailable`: the signer may have signed, so callers ask again with the same bytes, and never
-plan anew (S21).
+plan anew (S21). What fails before the way, a message over the frame, is `RequestTooLarge`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
 from signer import protocol
 from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest, Voided, VoidRequest
 
@@ -34,7 +34,7 @@ class SignerClient:
         return head
 
     async def sign(self, request: SignRequest) -> SignedTx | Refusal:
-        """The signature, or the refusal; raises SignerUnavailable."""
+        """The signature, or the refusal; raises SignerUnavailable, RequestTooLarge."""
         answer = _decoded(
             protocol.decode_sign_answer, await self._ask(protocol.encode_sign_request(request))
         )
@@ -66,10 +66,14 @@ class SignerClient:
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
+            data = protocol.frame(message)
+        except protocol.ProtocolError as error:  # ours, and the same for ever: no outage
+            raise RequestTooLarge(str(error)) from error
+        try:
             async with asyncio.timeout(self._timeout_seconds):
                 reader, writer = await asyncio.open_unix_connection(str(self._socket))
                 try:
-                    writer.write(protocol.frame(message))
+                    writer.write(data)
                     await writer.drain()
                     answer = await protocol.read_frame(reader)
                 finally:

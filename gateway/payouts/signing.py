@@ -5,38 +5,60 @@ nothing is cancelled, and recovery asks again with the same bytes; before it eve
 stop. No unit of work is open while the signer is asked.
 """
 
+from enum import Enum, auto
 from functools import partial
 from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
 from gateway.leases import LeaseLost
-from gateway.payouts import attempts, store, withdrawals
-from gateway.payouts.attempts import SIGN_ALONE, Attempt
+from gateway.payouts import attempts, question, refusals, store, withdrawals
+from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt, SignerUnavailable
-from gateway.payouts.suspects import suspects
+from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
+from gateway.payouts.refusals import (
+    KNOWS_MORE,
+    NOT_ABOUT_THE_TX,
+    SIGNER_CAP,
+    SIGNER_KNOWS_MORE,
+)
+from gateway.payouts.rounds import AttemptRound
+from gateway.payouts.same_tx import is_signature_of
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
 from ledger.errors import StaleState
-from signer.protocol import Payment, Purpose, Refusal, SignedTx, SignRequest
-from watchers import addresses, deposit_commands, nonces, outgoing
+from signer.protocol import Refusal, SignedTx, SignRequest
+from watchers import deposit_commands, nonces, outgoing
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
 
-NOT_ABOUT_THE_TX = frozenset({"store_unwritable", "unknown_peer", "unknown_network"})
-"""Refusals by a signer that cannot work; nothing was decided, so payouts wait (S21)."""
-
-KNOWS_MORE = frozenset({"already_paid", "attempt_mismatch", "nonce_used", "not_exclusive"})
-"""Refusals by a signer that signed what these books do not know: lost commits, a restore."""
-
-SIGNER_KNOWS_MORE = "signer_knows_more"
-"""Code of a withdrawal that may be paid already, and the alarm that stops planning and signing."""
-
 BUILT_MAX = 200  # unsigned attempts looked at in one pass
+LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused one
+ASK_AGAIN_SECONDS = 30.0  # an attempt that a living signer does not answer costs a time-out each
+UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends
+
+UNANSWERED = "sign_unanswered"
+"""Alarm: a signer that answers others does not answer for this attempt."""
+
+__all__ = ["NOT_ABOUT_THE_TX", "SIGNER_KNOWS_MORE", "SigningStep", "is_stopped"]
 
 log = get_logger(__name__)
+
+
+class _Gate(Enum):
+    """How an attempt left the gate."""
+
+    OPEN = auto()
+    """`sign_requested_at` is committed: ask."""
+    SHUT = auto()
+    """Not now, or dropped."""
+    TOO_LARGE = auto()
+    """Taken apart: the signer could not be asked."""
+
+
+class _Unanswered(SignerUnavailable):
+    """No answer for one attempt; whether the signer is down is another question."""
 
 
 class SigningStep:
@@ -44,13 +66,13 @@ class SigningStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._round = AttemptRound(lane.network, [State.PLANNED], size=BUILT_MAX)
+        self._again_at_seconds: dict[UUID, float] = {}  # paces; losing it is harmless
 
     async def run(self) -> None:
         """One pass. Raises SignerUnavailable: then the rest waits too."""
         async with self._lane.database.unit_of_work() as uow:
-            found = await store.open_attempts(
-                uow, network=self._lane.network, states=[State.PLANNED]
-            )
+            found = await self._round.page(uow)
             built = await outgoing.in_states(
                 uow, network=self._lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
             )
@@ -58,13 +80,21 @@ class SigningStep:
             await self._lane.run(partial(self._abandon, attempt_id=attempt_id))
         # Account chains in the order of their nonces; ids of one millisecond are in no order.
         by_nonce = {row.id: row.nonce for row in built if row.nonce is not None}
+        unanswered = 0
         for attempt_id in sorted(found, key=lambda item: (by_nonce.get(item, 0), item)):
-            if await is_stopped(self._lane):
+            if await is_stopped(self._lane) or unanswered == UNANSWERED_MAX:
                 return
+            if self._is_waiting(attempt_id):
+                continue
             try:
                 await self._one(attempt_id)
             except StaleState as error:  # a cancel won the race: the next pass reads anew
                 log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+            unanswered += self._is_waiting(attempt_id)
+
+    def _is_waiting(self, attempt_id: UUID) -> bool:
+        again_at = self._again_at_seconds.get(attempt_id)
+        return again_at is not None and self._lane.clock.monotonic_seconds() < again_at
 
     async def _abandon(self, uow: Uow, *, attempt_id: UUID) -> None:
         """Every member ended before signing was asked for: coins and nonce are free again."""
@@ -76,30 +106,110 @@ class SigningStep:
         log.info("payout.abandoned", attempt_id=str(attempt_id), members=len(rows))
 
     async def _one(self, attempt_id: UUID) -> None:
-        if not await self._lane.run(partial(self._gate, attempt_id=attempt_id)):
-            return
-        self._lane.crash("payout.sign_requested")
-        async with self._lane.database.unit_of_work() as uow:
-            request = await self._request(uow, attempt_id)
-        answer = await self._lane.signer.sign(request)
-        self._lane.crash("payout.signer_answered")
-        if isinstance(answer, SignedTx):
-            await self._lane.run(partial(self._store, attempt_id=attempt_id, answer=answer))
-            self._lane.crash("payout.signed")
-            return
+        lane = self._lane
+        match await lane.run(partial(self._gate, attempt_id=attempt_id)):
+            case _Gate.SHUT:
+                return
+            case _Gate.TOO_LARGE:
+                lane.crash("payout.cut")
+                return
+            case _Gate.OPEN:
+                lane.crash("payout.sign_requested")
+        async with lane.database.unit_of_work() as uow:
+            attempt = await attempts.load(uow, attempt_id, lock=False)
+            request = await question.of_attempt(lane, uow, attempt)
+        try:
+            answer = await self._ask(attempt, request)
+            lane.crash("payout.signer_answered")
+            if answer is None:  # never sent, never answered: the frame was too small for it
+                await lane.run(partial(self._cut, attempt_id=attempt_id))
+                lane.crash("payout.cut")
+            elif isinstance(answer, SignedTx):
+                await self._take(attempt_id, answer)
+            else:
+                await self._no(attempt, answer)
+        except _Unanswered as error:
+            await self._only_this_one(attempt_id, error)
+
+    async def _ask(self, attempt: Attempt, request: SignRequest) -> SignedTx | Refusal | None:
+        """The signer's answer; None when this can be asked in no frame and it remembers nothing."""
+        try:
+            return await self._lane.signer.sign(request)
+        except RequestTooLarge as error:
+            log.warning("payout.too_large", attempt_id=request.attempt_id, detail=str(error))
+        except SignerUnavailable as error:
+            raise _Unanswered(str(error)) from error
+        found = await self._look_up(attempt.id)
+        if isinstance(found, SignedTx) and not _is_ours(attempt, found):
+            return Refusal(code="attempt_mismatch", reason="the attempt was signed as another tx")
+        return found
+
+    async def _look_up(self, attempt_id: UUID) -> SignedTx | Refusal | None:
+        try:
+            return await self._lane.signer.lookup(str(attempt_id))
+        except SignerUnavailable as error:
+            raise _Unanswered(str(error)) from error
+
+    async def _take(self, attempt_id: UUID, answer: SignedTx) -> None:
+        await self._lane.run(partial(self._store, attempt_id=attempt_id, answer=answer))
+        self._lane.crash("payout.signed")
+
+    async def _no(self, attempt: Attempt, answer: Refusal) -> None:
+        lane, known = self._lane, ""
         if answer.code == "stale_epoch":
             # Our fence holds in the database, yet the signer saw a newer one: a restored database,
             # or a second house on this signer. Nothing is signed until people have looked.
-            await self._lane.run(
-                lambda uow: attempts.alarm(self._lane, uow, "signer_stale_epoch", answer.reason)
+            await lane.run(
+                lambda uow: attempts.alarm(lane, uow, "signer_stale_epoch", answer.reason)
             )
-            raise LeaseLost(f"{self._lane.network}: the signer knows a newer worker (S23)")
+            raise LeaseLost(f"{lane.network}: the signer knows a newer worker (S23)")
         if answer.code in NOT_ABOUT_THE_TX:
             raise SignerUnavailable(f"{answer.code}: {answer.reason}")
-        await self._lane.run(partial(self._refused, attempt_id=attempt_id, refusal=answer))
+        if answer.code in KNOWS_MORE:
+            found = await self._remembered(attempt)
+            lane.crash("payout.looked_up")
+            own = found.get(attempt.id)
+            if own is not None and _is_ours(attempt, own):  # this very tx, asked in other words
+                await self._take(attempt.id, own)
+                return
+            known = "; ".join(f"attempt {key} was signed as {tx.txid}" for key, tx in found.items())
+        await lane.run(
+            partial(
+                self._refused,
+                attempt_id=attempt.id,
+                refusal=answer,
+                known=known or "the signer remembers no signature by these attempts",
+            )
+        )
+        lane.crash("payout.refused")
 
-    async def _gate(self, uow: Uow, *, attempt_id: UUID) -> bool:
-        """Commit `sign_requested_at` on all members, or drop the attempt and say False."""
+    async def _remembered(self, attempt: Attempt) -> dict[UUID, SignedTx]:
+        """What the signer signed for this attempt and for earlier ones of its members."""
+        async with self._lane.database.unit_of_work() as uow:
+            ids = await store.earlier_attempts(
+                uow, [row.id for row in attempt.rows()], limit=LOOKED_UP_MAX
+            )
+        found: dict[UUID, SignedTx] = {}
+        for attempt_id in dict.fromkeys([attempt.id, *ids]):
+            answer = await self._look_up(attempt_id)
+            if isinstance(answer, SignedTx):
+                found[attempt_id] = answer
+        return found
+
+    async def _only_this_one(self, attempt_id: UUID, error: SignerUnavailable) -> None:
+        """Raises when the signer is down; else this attempt alone waits, and a person is called."""
+        lane = self._lane
+        await lane.signer.head()
+        now = lane.clock.monotonic_seconds()
+        self._again_at_seconds[attempt_id] = now + ASK_AGAIN_SECONDS
+        log.warning("payout.unanswered", attempt_id=str(attempt_id), detail=str(error))
+        await lane.run(
+            lambda uow: attempts.alarm(lane, uow, UNANSWERED, str(error), object_id=attempt_id)
+        )
+
+    async def _gate(self, uow: Uow, *, attempt_id: UUID) -> "_Gate":
+        """Commit `sign_requested_at` on all members, or drop the attempt; nothing is asked for that
+        the signer could not be asked."""
         lane = self._lane
         players = {
             (member.withdrawal.brand, member.withdrawal.player_id)
@@ -109,23 +219,27 @@ class SigningStep:
         attempt = await attempts.load(uow, attempt_id, lock=True)
         rows = attempt.rows()
         if rows and all(row.sign_requested_at is not None for row in rows):
-            return all(row.state == State.PLANNED for row in rows)
+            is_open = all(row.state == State.PLANNED for row in rows)
+            return _Gate.OPEN if is_open else _Gate.SHUT
         failing = [row for row in rows if not await self._may_sign(uow, row)]
         limit = lane.registry.policy.limits.planned_seconds
         is_late = any((lane.now() - row.state_at).total_seconds() > limit for row in rows)
         count = await store.member_count(uow, attempt_id)
         below = await nonces.below(uow, attempt_id=attempt_id)
         if below is Below.UNSIGNED and not failing and not is_late:
-            return False  # account chains are signed in the order of their nonces
+            return _Gate.SHUT  # account chains are signed in the order of their nonces
         is_complete = len(rows) == count and below is not Below.FREE
         if not failing and not is_late and is_complete:
+            if not question.fits(await question.of_attempt(lane, uow, attempt)):
+                await refusals.cut(lane, uow, attempt)
+                return _Gate.TOO_LARGE
             await store.request_signature(uow, [row.id for row in rows], at=lane.now())
-            return True
+            return _Gate.OPEN
         for row in await attempts.unplan(lane, uow, attempt):
             if row.id in {other.id for other in failing}:
                 await self._stop(uow, row)
         log.info("payout.unplanned", attempt_id=str(attempt_id), failing=len(failing))
-        return False
+        return _Gate.SHUT
 
     async def _may_sign(self, uow: Uow, row: WithdrawalRow) -> bool:
         if row.state != State.PLANNED or row.valid_until <= self._lane.now():
@@ -142,39 +256,6 @@ class SigningStep:
         else:
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
 
-    async def _request(self, uow: Uow, attempt_id: UUID) -> SignRequest:
-        """The question, from committed rows only: the same after every crash."""
-        lane = self._lane
-        attempt = await attempts.load(uow, attempt_id, lock=False)
-        signed = await store.authorisations(uow, [row.id for row in attempt.rows()])
-        if len(signed) != len(attempt.members):
-            raise BrokenAttempt(f"attempt {attempt_id}: a member has no stored request")
-        if attempt.tx.sender_key is None:
-            input_paths, change_paths = await outgoing.signing_paths(uow, attempt_id)
-        else:
-            sender = await addresses.by_text(uow, network=lane.network, key=attempt.tx.sender_key)
-            if sender is None:
-                raise BrokenAttempt(f"attempt {attempt_id}: the sender is no address of ours")
-            input_paths, change_paths = (sender.path,), {}
-        return SignRequest(
-            attempt_id=str(attempt_id),
-            purpose=Purpose.WITHDRAWAL,
-            network=lane.network,
-            worker_epoch=lane.lease.fence,
-            unsigned=attempt.tx.unsigned,
-            input_paths=input_paths,
-            change_paths=change_paths,
-            payments=tuple(
-                Payment(
-                    brand=member.withdrawal.brand,
-                    request_id=member.withdrawal.request_id,
-                    output_index=member.output_index,
-                    authorisation=signed[member.withdrawal.id],
-                )
-                for member in sorted(attempt.members, key=lambda member: member.output_index)
-            ),
-        )
-
     async def _store(self, uow: Uow, *, attempt_id: UUID, answer: SignedTx) -> None:
         """Signed bytes and txid, before anything is sent; reserved -> in flight."""
         lane = self._lane
@@ -187,6 +268,8 @@ class SigningStep:
                 uow, hold_id=row.id, reference=f"withdrawal:{row.id}:capture", at=lane.now()
             )
             await attempts.move(lane, uow, row, Trigger.SIGN, txid=answer.txid)
+        await self._answered(uow, attempt_id)
+        await store.clear_waiting_alarm(uow, kind=SIGNER_CAP, network=lane.network, at=lane.now())
         log.info(
             "payout.signed",
             network=lane.network,
@@ -195,63 +278,33 @@ class SigningStep:
             log_sequence=answer.log_sequence,
         )
 
-    async def _refused(self, uow: Uow, *, attempt_id: UUID, refusal: Refusal) -> None:
-        """One member: held for a person. A batch: the suspects ride alone next, so the guilty one
-        shows and blocks nobody (P27). Coins and nonce are free again."""
-        lane = self._lane
+    async def _refused(
+        self, uow: Uow, *, attempt_id: UUID, refusal: Refusal, known: str = ""
+    ) -> None:
         attempt = await attempts.load(uow, attempt_id, lock=True)
-        log.warning(
-            "payout.signer_refused",
-            network=lane.network,
-            attempt_id=str(attempt_id),
-            code=refusal.code,
-            reason=refusal.reason,
-            members=len(attempt.members),
-        )
-        if refusal.code in KNOWS_MORE:
-            await self._keep(uow, attempt, refusal)
-            return
-        if len(attempt.members) == 1:
-            await self._hold(uow, attempt, refusal)
-            return
-        rows = attempt.rows()
-        alone = suspects(
-            rows,
-            await store.authorisations(uow, [row.id for row in rows]),
-            refusal,
-            codec=lane.chain.codec,
-            decimals=lane.registry.assets[lane.spec.native_asset].decimals,
-        )
-        await attempts.unplan(lane, uow, attempt, codes=dict.fromkeys(alone, SIGN_ALONE))
+        await self._answered(uow, attempt_id)
+        await refusals.apply(self._lane, uow, attempt, refusal, known=known)
 
-    async def _keep(self, uow: Uow, attempt: Attempt, refusal: Refusal) -> None:
-        """It may be paid already: request mark, hold, coins and nonce stay until a person acts."""
-        lane = self._lane
-        for row in attempt.rows(State.PLANNED):
-            await attempts.move(lane, uow, row, Trigger.SIGNER_REFUSED, code=SIGNER_KNOWS_MORE)
-        detail = f"attempt {attempt.id}: {refusal.code}: {refusal.reason}"
-        await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, detail)
+    async def _cut(self, uow: Uow, *, attempt_id: UUID) -> None:
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        await self._answered(uow, attempt_id)
+        await refusals.cut(self._lane, uow, attempt)
 
-    async def _hold(self, uow: Uow, attempt: Attempt, refusal: Refusal) -> None:
-        lane = self._lane
-        await outgoing.drop_unsigned(uow, attempt_id=attempt.id, at=lane.now())
-        for row in attempt.rows(State.PLANNED):
-            await attempts.move(
-                lane,
-                uow,
-                row,
-                Trigger.SIGNER_REFUSED,
-                code="signer_refused",
-                attempt_id=None,
-                sign_requested_at=None,
-            )
-            await attempts.alarm(
-                lane,
-                uow,
-                "signer_refused",
-                f"{refusal.code}: {refusal.reason}",
-                object_id=row.id,
-            )
+    async def _answered(self, uow: Uow, attempt_id: UUID) -> None:
+        """The signer has answered: whoever was called because it did not may go."""
+        self._again_at_seconds.pop(attempt_id, None)
+        await store.clear_alarm(
+            uow,
+            kind=UNANSWERED,
+            network=self._lane.network,
+            object_id=attempt_id,
+            at=self._lane.now(),
+        )
+
+
+def _is_ours(attempt: Attempt, found: SignedTx) -> bool:
+    """Whether what the signer remembers of an attempt is the very tx of these books."""
+    return is_signature_of(attempt.tx.unsigned, raw=found.raw, txid=found.txid)
 
 
 async def is_stopped(lane: Lane) -> bool:

@@ -33,15 +33,40 @@ async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[Withdrawa
     return [from_mapping(row) for row in result.mappings()]
 
 
-async def in_state(uow: Uow, *, network: str, state: str, limit: int) -> list[WithdrawalRow]:
-    """Rows of one state of a network, oldest promise first."""
+async def in_state(
+    uow: Uow,
+    *,
+    network: str,
+    state: str,
+    limit: int,
+    code: str | None = None,
+    but_code: str | None = None,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[WithdrawalRow]:
+    """Rows of one state of a network, oldest promise first, at most `limit` behind `after`.
+
+    `code`: only these; `but_code`: all but these.
+    """
+    promise_at, withdrawal_id = after if after is not None else (None, None)
     result = await uow.execute(
         """
         SELECT w.* FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = :state
+            AND (CAST(:code AS text) IS NULL OR w.code = :code)
+            AND (CAST(:but_code AS text) IS NULL OR w.code IS DISTINCT FROM :but_code)
+            AND (CAST(:promise_at AS timestamptz) IS NULL
+                 OR (w.promise_at, w.id) > (:promise_at, CAST(:withdrawal_id AS uuid)))
         ORDER BY w.promise_at, w.id LIMIT :limit
         """,
-        {"network": network, "state": state, "limit": limit},
+        {
+            "network": network,
+            "state": state,
+            "code": code,
+            "but_code": but_code,
+            "promise_at": promise_at,
+            "withdrawal_id": withdrawal_id,
+            "limit": limit,
+        },
     )
     return [from_mapping(row) for row in result.mappings()]
 
@@ -61,11 +86,15 @@ async def has_any(uow: Uow, *, network: str, states: Sequence[str]) -> bool:
 async def overdue(
     uow: Uow, *, network: str, states: Sequence[str], at: datetime, limit: int
 ) -> list[WithdrawalRow]:
-    """Rows of these states whose `valid_until` has passed."""
+    """Rows of these states whose `valid_until` has passed, and which the signer was not asked for.
+
+    Each leaves by expiring, so the first page is always the next one.
+    """
     result = await uow.execute(
         """
         SELECT w.* FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = ANY(:states) AND w.valid_until < :at
+            AND w.sign_requested_at IS NULL AND w.txid IS NULL
         ORDER BY w.valid_until, w.id LIMIT :limit
         """,
         {"network": network, "states": list(states), "at": at, "limit": limit},
@@ -74,11 +103,15 @@ async def overdue(
 
 
 async def committed(uow: Uow, *, network: str, states: Sequence[str]) -> dict[str, int]:
-    """Sum of amounts by asset of the rows in these states."""
+    """Sum of amounts by asset of the rows in these states, and of those on hold that may be paid
+    already: the signer was asked, and nobody has ruled a payment out."""
     result = await uow.execute(
         """
         SELECT w.asset, sum(w.amount) AS amount FROM gateway.withdrawals w
-        WHERE w.network = :network AND w.state = ANY(:states) GROUP BY w.asset
+        WHERE w.network = :network
+            AND (w.state = ANY(:states)
+                 OR (w.state = 'on_hold' AND w.sign_requested_at IS NOT NULL))
+        GROUP BY w.asset
         """,
         {"network": network, "states": list(states)},
     )
@@ -106,15 +139,31 @@ async def member_count(uow: Uow, attempt_id: UUID) -> int:
     return int(result.scalar_one())
 
 
-async def open_attempts(uow: Uow, *, network: str, states: Sequence[str]) -> list[UUID]:
-    """Attempts with a member in one of these states, oldest first (ids are UUIDv7)."""
+async def open_attempts(
+    uow: Uow, *, network: str, states: Sequence[str], limit: int, after: UUID | None = None
+) -> list[UUID]:
+    """Attempts with a member in one of these states, oldest first (ids are UUIDv7), at most
+    `limit` behind `after`."""
     result = await uow.execute(
         """
         SELECT DISTINCT w.attempt_id FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = ANY(:states) AND w.attempt_id IS NOT NULL
-        ORDER BY w.attempt_id
+            AND (CAST(:after AS uuid) IS NULL OR w.attempt_id > CAST(:after AS uuid))
+        ORDER BY w.attempt_id LIMIT :limit
         """,
-        {"network": network, "states": list(states)},
+        {"network": network, "states": list(states), "after": after, "limit": limit},
+    )
+    return [row.attempt_id for row in result]
+
+
+async def earlier_attempts(uow: Uow, ids: Sequence[UUID], *, limit: int) -> list[UUID]:
+    """Every attempt that was built for one of these withdrawals, newest first."""
+    result = await uow.execute(
+        """
+        SELECT DISTINCT m.attempt_id FROM gateway.attempt_members m
+        WHERE m.withdrawal_id = ANY(:ids) ORDER BY m.attempt_id DESC LIMIT :limit
+        """,
+        {"ids": list(ids), "limit": limit},
     )
     return [row.attempt_id for row in result]
 
@@ -233,4 +282,18 @@ async def clear_alarm(
             AND object_id IS NOT DISTINCT FROM CAST(:object_id AS uuid)
         """,
         {"kind": kind, "network": network, "object_id": object_id, "at": at},
+    )
+
+
+async def clear_waiting_alarm(uow: Uow, *, kind: str, network: str, at: datetime) -> None:
+    """Close a network's alarm that is named after a code, once nobody waits with that code."""
+    await uow.execute(
+        """
+        UPDATE gateway.alarms SET cleared_at = :at
+        WHERE kind = :kind AND network = :network AND cleared_at IS NULL AND object_id IS NULL
+            AND NOT EXISTS (SELECT 1 FROM gateway.withdrawals w
+                            WHERE w.network = :network AND w.state = 'waiting_liquidity'
+                                AND w.code = :kind)
+        """,
+        {"kind": kind, "network": network, "at": at},
     )

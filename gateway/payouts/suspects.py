@@ -26,18 +26,18 @@ def suspects(
 ) -> set[UUID]:
     """Members named in the refusal, and those whose row is not what the client signed; all of
     them when that shows nobody."""
-    named = _named(refusal.reason)
+    guilty = named(refusal.reason)
     found = {
         row.id
         for row in rows
-        if row.request_id in named
+        if row.request_id in guilty
         or row.id not in signed
         or not _says_the_same(row, signed[row.id].body, codec=codec, decimals=decimals)
     }
     return found or {row.id for row in rows}
 
 
-def _named(reason: str) -> frozenset[str]:
+def named(reason: str) -> frozenset[str]:
     """What may be a request_id in the signer's two forms: `ID: why`, and `why for ID`.
 
     Exact: `r-1` is no part of `r-12`. A request_id has no spaces.

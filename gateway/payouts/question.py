@@ -1,0 +1,134 @@
+"""The question to the signer, and whether it fits into one message.
+
+Owns the one way from rows to a SignRequest, so that what is measured at planning and at the gate
+is what is sent. The orders' bodies and the coins' previous transactions are what makes it large;
+the frame is the signer's limit (`signer.protocol.MAX_FRAME_BYTES`). It asks nobody.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from config.database import Uow
+from gateway.payouts import store
+from gateway.payouts.attempts import Attempt
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import (
+    MAX_FRAME_BYTES,
+    Authorisation,
+    Payment,
+    ProtocolError,
+    Purpose,
+    SignRequest,
+    encode_sign_request,
+    frame,
+)
+from watchers import addresses, outgoing
+
+EPOCH_ROOM_BYTES = 32  # the lane's epoch may be longer when the same question is asked again
+ORDERS_MAX_BYTES = MAX_FRAME_BYTES * 3 // 4  # of one plan; the rest is for the coins
+
+REQUEST_TOO_LARGE: Final = "sign_request_too_large"
+"""Code of a withdrawal that fits into no message to the signer, and the alarm about it."""
+
+
+async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
+    """The question about an attempt, from committed rows only: the same after every crash."""
+    signed = await store.authorisations(uow, [row.id for row in attempt.rows()])
+    if len(signed) != len(attempt.members):
+        raise BrokenAttempt(f"attempt {attempt.id}: a member has no stored request")
+    if attempt.tx.sender_key is None:
+        input_paths, change_paths = await outgoing.signing_paths(uow, attempt.id)
+    else:
+        sender = await addresses.by_text(uow, network=lane.network, key=attempt.tx.sender_key)
+        if sender is None:
+            raise BrokenAttempt(f"attempt {attempt.id}: the sender is no address of ours")
+        input_paths, change_paths = (sender.path,), {}
+    return build(
+        lane,
+        attempt_id=attempt.id,
+        unsigned=attempt.tx.unsigned,
+        input_paths=input_paths,
+        change_paths=change_paths,
+        outputs=[(member.withdrawal, member.output_index) for member in attempt.members],
+        signed=signed,
+    )
+
+
+def build(
+    lane: Lane,
+    *,
+    attempt_id: UUID,
+    unsigned: bytes,
+    input_paths: Sequence[str],
+    change_paths: Mapping[int, str],
+    outputs: Sequence[tuple[WithdrawalRow, int]],
+    signed: Mapping[UUID, Authorisation],
+) -> SignRequest:
+    """The question; `outputs` says which withdrawal is paid at which output."""
+    return SignRequest(
+        attempt_id=str(attempt_id),
+        purpose=Purpose.WITHDRAWAL,
+        network=lane.network,
+        worker_epoch=lane.lease.fence,
+        unsigned=unsigned,
+        input_paths=tuple(input_paths),
+        change_paths=change_paths,
+        payments=tuple(
+            _payment(row, index, signed) for row, index in sorted(outputs, key=lambda item: item[1])
+        ),
+    )
+
+
+def fits(request: SignRequest) -> bool:
+    """Whether the signer can be asked this in one frame, whatever the epoch of the asking."""
+    size = frame_bytes(request)
+    return size is not None and size <= MAX_FRAME_BYTES - EPOCH_ROOM_BYTES
+
+
+def frame_bytes(request: SignRequest) -> int | None:
+    """The size of the frame, or None past the protocol's limit."""
+    try:
+        return len(frame(encode_sign_request(request)))
+    except ProtocolError:  # the one thing that frame() refuses
+        return None
+
+
+def within_orders(
+    lane: Lane, rows: Sequence[WithdrawalRow], signed: Mapping[UUID, Authorisation]
+) -> list[WithdrawalRow]:
+    """As many of the rows, in order and at least one, as leave room for the coins."""
+    taken: list[WithdrawalRow] = []
+    used = 0
+    for row in rows:
+        size = _order_bytes(lane, row, signed) if row.id in signed else 0
+        if taken and used + size > ORDERS_MAX_BYTES:
+            break
+        taken.append(row)
+        used += size
+    return taken
+
+
+def _order_bytes(lane: Lane, row: WithdrawalRow, signed: Mapping[UUID, Authorisation]) -> int:
+    """What one order adds to a frame, rounded up by the frame's own few hundred bytes."""
+    alone = build(
+        lane,
+        attempt_id=row.id,
+        unsigned=b"",
+        input_paths=(),
+        change_paths={},
+        outputs=[(row, 0)],
+        signed=signed,
+    )
+    return frame_bytes(alone) or MAX_FRAME_BYTES
+
+
+def _payment(row: WithdrawalRow, index: int, signed: Mapping[UUID, Authorisation]) -> Payment:
+    return Payment(
+        brand=row.brand,
+        request_id=row.request_id,
+        output_index=index,
+        authorisation=signed[row.id],
+    )

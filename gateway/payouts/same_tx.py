@@ -1,0 +1,54 @@
+"""Whether signed bytes are the signature of exactly these unsigned bytes.
+
+Pure. For what the signer remembers of an attempt: it is taken over only when it is this very tx.
+UTXO: the txid commits to inputs and outputs and not to witnesses (BIP 141), and all our inputs are
+native segwit. EVM: the signed list is the unsigned one with three fields behind it (EIP-1559).
+"""
+
+import hashlib
+
+_PSBT_MAGIC = b"psbt\xff"  # BIP 174
+_UNSIGNED_TX = b"\x01\x00"  # key of length 1, type 0x00: the first of the global map
+_TYPE_1559 = b"\x02"
+_SIGNATURE_BYTES_MAX = 1 + 33 + 33  # y parity, r, s, each with its length
+
+
+def is_signature_of(unsigned: bytes, *, raw: bytes, txid: str) -> bool:
+    """True when `raw` (whose txid is `txid`) signs `unsigned`; False for anything unreadable."""
+    try:
+        if unsigned.startswith(_PSBT_MAGIC):
+            tx = _unsigned_tx(unsigned)
+            return hashlib.sha256(hashlib.sha256(tx).digest()).digest()[::-1].hex() == txid
+        if unsigned.startswith(_TYPE_1559) and raw.startswith(_TYPE_1559):
+            fields, signed = _list_body(unsigned[1:]), _list_body(raw[1:])
+            rest = len(signed) - len(fields)
+            return signed.startswith(fields) and 0 < rest <= _SIGNATURE_BYTES_MAX
+    except (IndexError, ValueError):
+        return False
+    return False
+
+
+def _unsigned_tx(psbt: bytes) -> bytes:
+    at = len(_PSBT_MAGIC)
+    if psbt[at : at + 2] != _UNSIGNED_TX:
+        raise ValueError("the first global entry is not the unsigned tx")
+    first, at = psbt[at + 2], at + 3
+    width = {0xFD: 2, 0xFE: 4, 0xFF: 8}.get(first, 0)
+    size = int.from_bytes(psbt[at : at + width], "little") if width else first
+    tx = psbt[at + width : at + width + size]
+    if len(tx) != size:
+        raise ValueError("cut short")
+    return tx
+
+
+def _list_body(data: bytes) -> bytes:
+    """The items of one RLP list that is all of `data`."""
+    first = data[0]
+    if first < 0xC0:
+        raise ValueError("not a list")
+    width = 0 if first <= 0xF7 else first - 0xF7
+    size = int.from_bytes(data[1 : 1 + width], "big") if width else first - 0xC0
+    body = data[1 + width :]
+    if len(body) != size:
+        raise ValueError("not one list")
+    return body

@@ -1,0 +1,77 @@
+"""Who rides together, and that every cut ends with single payments."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from config.settings import BatchSettings, PayoutSettings
+from gateway.payouts.companions import SIGN_ALONE, at_most, groups, split_code
+from gateway.payouts.refusals import cap_retry_is_due
+from gateway.withdrawals_store import WithdrawalRow
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+AT_ONCE = BatchSettings(window_seconds=0)
+SETTINGS = PayoutSettings(urgent=AT_ONCE, normal=AT_ONCE, economy=AT_ONCE)
+
+
+def row(number: int, *, code: str | None = None, brand: str = "acme") -> WithdrawalRow:
+    return WithdrawalRow(
+        id=UUID(int=number), brand=brand, request_id=f"r-{number}", kind="withdrawal",
+        player_id="p", network="btc", asset="btc:BTC", address="a", address_key="k",
+        amount_minor=1, pam_balance_minor=0, fee_class="normal", fee_mode="brand", metadata={},
+        state="queued", code=code, is_reserved=True, version=1, attempt_id=None, txid=None,
+        valid_until=AT, promise_at=AT, sign_requested_at=None, accepted_at=AT, state_at=AT,
+    )  # fmt: skip
+
+
+def grouped(*rows: WithdrawalRow, is_account_based: bool = False) -> list[list[int]]:
+    found = groups(rows, is_account_based=is_account_based, settings=SETTINGS, now=AT)
+    return [[item.int for item in group] for group in found]
+
+
+@pytest.mark.parametrize("count", range(2, 501))
+def test_every_cut_is_to_fewer_and_ends_alone(count: int) -> None:
+    few = at_most(split_code(count))
+    assert few is not None
+    assert few < count <= 2 * few
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_cut_is_a_payment_alone(count: int) -> None:
+    assert split_code(count) == SIGN_ALONE
+
+
+def test_other_codes_say_nothing_about_company() -> None:
+    assert at_most(None) is None
+    assert at_most("signer_cap") is None
+    assert at_most("split_3") is None
+
+
+def test_what_was_cut_rides_with_few_of_its_own_brand() -> None:
+    two = split_code(3)
+    rows = [
+        row(1), row(2, code=two), row(3, code=two, brand="bravo"), row(4, code=two),
+        row(5, code=two), row(6), row(7, code=SIGN_ALONE), row(8, code=SIGN_ALONE),
+    ]  # fmt: skip
+
+    assert grouped(*rows) == [[1, 6], [2, 4], [5], [3], [7], [8]]
+
+
+def test_on_account_chains_everybody_rides_alone() -> None:
+    assert grouped(row(1), row(2, code="split_2"), is_account_based=True) == [[1], [2]]
+
+
+def test_each_wait_for_a_cap_is_about_twice_the_one_before() -> None:
+    waits = []
+    moment = AT + timedelta(seconds=5)
+    for _ in range(8):
+        item = replace(row(1, code="signer_cap"), state_at=moment)
+        seconds = next(
+            n for n in range(1, 2_000) if cap_retry_is_due(item, now=moment + timedelta(seconds=n))
+        )
+        waits.append(seconds)
+        moment += timedelta(seconds=seconds)
+
+    assert waits == [60, 65, 130, 260, 520, 900, 900, 900]

@@ -1,0 +1,45 @@
+"""Whether signed bytes sign these unsigned bytes, on the signer's own signatures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.payouts.same_tx import is_signature_of
+from signer.protocol import SignedTx, SignRequest
+from tests.support.vault import evm_payload, evm_request, trusted_kit, utxo_request
+
+
+@pytest.fixture(params=["btc", "eth"])
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[SignRequest, SignedTx, bytes]:
+    """A question, its answer, and the unsigned bytes of another tx."""
+    kit = trusted_kit(tmp_path)
+    if request.param == "btc":
+        asked, other = utxo_request(kit), utxo_request(kit, fee=2_000).unsigned
+    else:
+        asked, other = evm_request(), evm_payload(nonce=1)
+    answer = kit.signed(asked)
+    kit.store.close()
+    return asked, answer, other
+
+
+def test_a_signature_belongs_to_its_own_bytes_only(
+    pair: tuple[SignRequest, SignedTx, bytes],
+) -> None:
+    asked, answer, other = pair
+
+    assert is_signature_of(asked.unsigned, raw=answer.raw, txid=answer.txid)
+    assert not is_signature_of(other, raw=answer.raw, txid=answer.txid)
+
+
+def test_unreadable_bytes_are_no_signature(pair: tuple[SignRequest, SignedTx, bytes]) -> None:
+    asked, answer, _ = pair
+    broken = replace(answer, raw=answer.raw[:-40], txid="00" * 32)
+
+    assert not is_signature_of(asked.unsigned, raw=broken.raw, txid=broken.txid)
+    assert not is_signature_of(asked.unsigned, raw=b"", txid="")
+    for cut in range(0, len(asked.unsigned) - 1, 7):
+        data = asked.unsigned[:cut]
+        is_whole_tx = data.startswith(b"psbt\xff") and cut >= 8 + 113  # only the tx counts
+        assert is_whole_tx or not is_signature_of(data, raw=answer.raw, txid=answer.txid)
+    assert not is_signature_of(b"psbt\xff\x01\x02", raw=answer.raw, txid=answer.txid)
