@@ -1,8 +1,9 @@
-"""`GET /v1/deposits`, one, and its timeline."""
+"""`GET /v1/deposits`, one, its timeline and its proof."""
 
-from gateway.api import wire_objects
+from gateway.api import deposit_proofs, wire_objects
 from gateway.api.endpoint import Call, endpoint
 from gateway.api.timeline import timeline
+from gateway.api.wire_deposit_proof import DepositProof
 from gateway.api.wire_objects import Deposit
 from gateway.api.wire_query import (
     FilterQuery,
@@ -67,6 +68,18 @@ async def get_deposit_timeline(call: Call) -> Timeline:
     """Oldest first."""
     row = await _visible(call)
     return await timeline(call, "deposit", row.id)
+
+
+@endpoint(
+    "GET",
+    "/v1/deposits/{id}/proof",
+    "What proves one deposit, checked offline by `cage deposits verify`.",
+    answers=DepositProof,
+    scopes=READ,
+)
+async def get_deposit_proof(call: Call) -> DepositProof:
+    """409 while it is in no block, or where nothing was kept that proves it."""
+    return await deposit_proofs.build(call, await _visible(call))
 
 
 async def _visible(call: Call) -> DepositRow:

@@ -1,0 +1,132 @@
+"""The evidence of deposits: stored when a block connects, read when someone asks for proof (D13).
+
+`store` runs in the follower's unit of work and calls no node: a verified block proves its own txs
+(`watchers.chain.BlockEvidence`). One row per tx, whatever it pays. Headers are kept from the block
+of a deposit up to the deepest full tier of its network. docs/integration/deposit-proofs.md is the
+format of the bundle that the API makes of it, and says what is kept costs per year.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from config.database import Uow
+from watchers import evidence_store
+from watchers.chain import Block, BlockEvidence
+from watchers.coins import COINBASE_MATURITY_BLOCKS
+from watchers.network import Network
+
+__all__ = ["StoredProof", "Unproven", "proof_of", "span", "store"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProof:
+    """What proves one tx: its inclusion, as in `watchers.chain.TxProof`, and the headers from its
+    block on, as far as they were kept and are canonical now."""
+
+    block_hash: str
+    height: int
+    index: int
+    raw_tx: bytes
+    branch: tuple[bytes, ...]
+    companion: bytes
+    companion_branch: tuple[bytes, ...]
+    headers: tuple[bytes, ...]
+    finalised_height: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unproven:
+    """The tx is in a verified chain of hashes, but its block has a shape that proves nothing."""
+
+    reason: str
+
+
+def span(network: Network, *, is_coinbase: bool) -> int:
+    """How many headers a proof may hold, its own block's included: the deepest full tier."""
+    assets = [item for item in network.assets.values() if item.network == network.name]
+    depths = [tier.full_depth for asset in assets for tier in asset.tiers]
+    floor = COINBASE_MATURITY_BLOCKS if is_coinbase else 1
+    return max([*depths, network.spec.full_depth, floor])
+
+
+async def store(
+    uow: Uow, network: Network, block: Block, txids: Collection[str], *, at: datetime
+) -> None:
+    """Keep the proofs of these txs of a block that connects, and its header where one needs it.
+
+    Safe to repeat. A block without evidence (no reader verified it) leaves none.
+    """
+    evidence = block.evidence
+    if evidence is None:
+        return
+    if txids:
+        await evidence_store.upsert(
+            uow, [_row(network, block, evidence, txid, at=at) for txid in sorted(set(txids))]
+        )
+    if evidence.header:
+        await evidence_store.insert_header(
+            uow,
+            network=network.name,
+            block_hash=block.ref.hash,
+            height=block.ref.height,
+            raw=evidence.header,
+        )
+
+
+async def proof_of(
+    uow: Uow, *, network: str, txid: str, block_hash: str
+) -> StoredProof | Unproven | None:
+    """The proof of a tx in this block; None when none was kept of it."""
+    row = await evidence_store.of_tx(uow, network=network, txid=txid)
+    if row is None or row["block_hash"] != block_hash:
+        return None
+    if row["unproven"] is not None:
+        return Unproven(reason=row["unproven"])
+    headers = await _headers(uow, network, low=row["height"], high=row["until_height"])
+    if not headers or headers[0][0] != block_hash:
+        return None  # its block is not on our chain now
+    return StoredProof(
+        block_hash=block_hash,
+        height=row["height"],
+        index=row["tx_index"],
+        raw_tx=bytes(row["raw_tx"]),
+        branch=tuple(bytes(item) for item in row["branch"]),
+        companion=bytes(row["companion"]),
+        companion_branch=tuple(bytes(item) for item in row["companion_branch"]),
+        headers=tuple(raw for _, raw in headers),
+        finalised_height=await evidence_store.finalised_height(uow, network=network),
+    )
+
+
+async def _headers(uow: Uow, network: str, *, low: int, high: int) -> list[tuple[str, bytes]]:
+    """(hash, header) from `low` on, up to the first that is missing."""
+    found: list[tuple[str, bytes]] = []
+    for row in await evidence_store.headers(uow, network=network, low=low, high=high):
+        if row["raw"] is None or row["height"] != low + len(found):
+            break
+        found.append((row["hash"], bytes(row["raw"])))
+    return found
+
+
+def _row(
+    network: Network, block: Block, evidence: BlockEvidence, txid: str, *, at: datetime
+) -> dict[str, Any]:
+    is_coinbase = any(item.is_coinbase for item in block.transfers if item.txid == txid)
+    proof = evidence.prove(txid)
+    unproven = evidence.unproven or "the block's evidence does not hold the tx"
+    return {
+        "network": network.name,
+        "txid": txid,
+        "block_hash": block.ref.hash,
+        "height": block.ref.height,
+        "until_height": block.ref.height + span(network, is_coinbase=is_coinbase) - 1,
+        "tx_index": None if proof is None else proof.index,
+        "raw_tx": None if proof is None else proof.raw_tx,
+        "branch": None if proof is None else list(proof.branch),
+        "companion": None if proof is None else proof.companion,
+        "companion_branch": None if proof is None else list(proof.companion_branch),
+        "unproven": unproven if proof is None else None,
+        "at": at,
+    }
