@@ -75,6 +75,12 @@ class ChainSpec:
     xpub_versions: tuple[str, ...]
     evm_chain_id: int | None
     traces: Traces = Traces.AUTO
+    lag_blocks: int = 5
+    """A node this far behind its peers is lagging (N01)."""
+    stall_seconds: int = 0
+    """No block for this long is a halt (N25); 0: blocks come only when somebody makes them."""
+    min_node_version: str | None = None
+    """Nodes below it are not asked (N24)."""
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -89,6 +95,8 @@ _GENERIC_EVM: dict[str, Any] = {
     "family": "evm",
     "block_seconds": 12,
     "poll_seconds": 3.0,
+    "lag_blocks": 5,
+    "stall_seconds": 600,
     "reorg_limit_blocks": 128,
     "dropped_blocks": 300,
     "absence_blocks": 7200,
@@ -191,4 +199,7 @@ def _spec(name: str, chain: str, facts: Mapping[str, Any]) -> ChainSpec:
         xpub_versions=tuple(facts.get("xpub_versions", ())),
         evm_chain_id=evm_chain_id,
         traces=Traces(facts.get("traces", Traces.AUTO)),
+        lag_blocks=facts["lag_blocks"],
+        stall_seconds=facts["stall_seconds"],
+        min_node_version=facts.get("min_node_version"),
     )

@@ -1,20 +1,24 @@
 """Health of each network: height, lag, agreement of nodes, the last error.
 
-Owns `chain.node_health` and the events `network.degraded` and `network.recovered`. It decides
-nothing about money; others pause by what it says.
+Owns `chain.node_health`, `chain.nodes`, the alarms about nodes, and the events `network.degraded`
+and `network.recovered`. It decides nothing about money; others pause by what it says.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from config.database import Uow
 from config.ids import Ids
 from config.logs import redact_text
 from ledger import outbox
-from watchers import store
+from watchers import node_store, store
+from watchers.judge import Anchor, NodeRecord, NodeState
 
 ERROR_LENGTH_MAX = 300  # characters; a node's page of HTML is no news
+NODE_ALARMS = tuple(f"node_{state}" for state in NodeState if state is not NodeState.HEALTHY)
+DISAGREEMENT, HALT = "node_disagreement", "chain_halted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,145 @@ async def observe(uow: Uow, seen: Observation, *, ids: Ids, at: datetime) -> boo
             at=at,
         )
     return is_healthy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """One node as the house sees it; `label` is its host and port."""
+
+    network: str
+    label: str
+    state: NodeState
+    reason: str
+    since: datetime
+    height: int | None
+    hash: str | None
+    version: str
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesSeen:
+    """What is to be written down of a network's nodes after a round.
+
+    `disagreement` names nodes that contradict each other; `is_halted`: no node sees new blocks.
+    """
+
+    network: str
+    records: Sequence[NodeRecord]
+    disagreement: str | None
+    is_halted: bool
+
+
+async def node_status(uow: Uow) -> list[NodeStatus]:
+    """Every node of every network in order of preference."""
+    return [
+        NodeStatus(
+            network=row["network"],
+            label=row["label"],
+            state=NodeState(row["state"]),
+            reason=row["reason"],
+            since=row["since"],
+            height=row["height"],
+            hash=row["hash"],
+            version=row["version"],
+            observed_at=row["observed_at"],
+        )
+        for row in await node_store.rows(uow)
+    ]
+
+
+async def stored_nodes(uow: Uow, network: str) -> list[NodeRecord]:
+    """What the last holder of the lease knew: serious states and anchors outlive a process."""
+    return [
+        NodeRecord(
+            label=row["label"],
+            state=NodeState(row["state"]),
+            reason=row["reason"],
+            since=row["since"],
+            height=row["height"],
+            hash=row["hash"],
+            top_height=row["top_height"],
+            anchor=None
+            if row["anchor_height"] is None
+            else Anchor(height=row["anchor_height"], hash=row["anchor_hash"]),
+            cause=row["cause"],
+            version=row["version"],
+        )
+        for row in await node_store.rows(uow, network=network)
+    ]
+
+
+async def keep_nodes(uow: Uow, seen: NodesSeen, *, fence: int, ids: Ids, at: datetime) -> bool:
+    """Write nodes and their alarms down; False: the lease is another's, nothing was written."""
+    if not await node_store.holds_fence(uow, network=seen.network, fence=fence):
+        return False
+    before = {row["label"]: row for row in await node_store.rows(uow, network=seen.network)}
+    known = [record for record in seen.records if record.is_known]
+    for record in known:
+        row = before.get(record.label)
+        if row is None or row["state"] != record.state:
+            await _tell_node(uow, seen.network, record, ids=ids, at=at)
+    order = [record.label for record in seen.records]
+    if known:
+        await node_store.put(uow, [_row(seen.network, item, order, at=at) for item in known])
+    await node_store.forget_others(uow, network=seen.network, labels=order)
+    halt = "no node sees a new block" if seen.is_halted else None
+    for kind, detail in ((DISAGREEMENT, seen.disagreement), (HALT, halt)):
+        if detail is None:
+            await node_store.clear_alarms(
+                uow, network=seen.network, object_id=None, kinds=[kind], at=at
+            )
+        else:
+            await node_store.raise_alarm(
+                uow,
+                alarm_id=ids.new_id(),
+                kind=kind,
+                network=seen.network,
+                object_id=None,
+                detail=redact_text(detail)[:ERROR_LENGTH_MAX],
+                at=at,
+            )
+    return True
+
+
+async def _tell_node(uow: Uow, network: str, record: NodeRecord, *, ids: Ids, at: datetime) -> None:
+    """One alarm per node: that of its state; none once it is healthy."""
+    node = uuid5(NAMESPACE_URL, f"{network}/{record.label}")
+    kind = f"node_{record.state}"
+    others = [item for item in NODE_ALARMS if item != kind]
+    await node_store.clear_alarms(uow, network=network, object_id=node, kinds=others, at=at)
+    if not record.is_healthy:
+        await node_store.raise_alarm(
+            uow,
+            alarm_id=ids.new_id(),
+            kind=kind,
+            network=network,
+            object_id=node,
+            detail=redact_text(f"node {record.label}: {record.reason}")[:ERROR_LENGTH_MAX],
+            at=at,
+        )
+
+
+def _row(
+    network: str, record: NodeRecord, order: Sequence[str], *, at: datetime
+) -> dict[str, object]:
+    return {
+        "network": network,
+        "label": record.label,
+        "preference": order.index(record.label),
+        "state": record.state.value,
+        "reason": redact_text(record.reason)[:ERROR_LENGTH_MAX],
+        "since": record.since or at,
+        "height": record.height,
+        "hash": record.hash,
+        "top_height": record.top_height,
+        "anchor_height": None if record.anchor is None else record.anchor.height,
+        "anchor_hash": None if record.anchor is None else record.anchor.hash,
+        "cause": redact_text(record.cause)[:ERROR_LENGTH_MAX],
+        "version": redact_text(record.version),
+        "observed_at": at,
+    }
 
 
 async def append_network_event(

@@ -31,6 +31,7 @@ from watchers.errors import (
     LeaseLost,
     NetworkStopped,
     NodeError,
+    NodesDisagree,
     ReorgTooDeep,
     UnknownAttempt,
     UnsupportedOperation,
@@ -38,6 +39,7 @@ from watchers.errors import (
 from watchers.follower import Connected, Disconnected, Follower, Position, Step
 from watchers.metrics import Metrics
 from watchers.network import Network
+from watchers.nodes import NodePool
 
 log = get_logger("watchers.loops")
 
@@ -127,8 +129,8 @@ class FollowLoop:
         database: Database,
         clock: Clock,
         waker: Waker,
-        node_count: int,
         metrics: Metrics,
+        pool: NodePool | None = None,
     ) -> None:
         self._follower = follower
         self._chain = chain
@@ -136,7 +138,8 @@ class FollowLoop:
         self._database = database
         self._clock = clock
         self._waker = waker
-        self._node_count = node_count
+        self._pool = pool
+        self._fence: int | None = None
         self._metrics = metrics
         self._is_identified = False
 
@@ -167,7 +170,9 @@ class FollowLoop:
         try:
             position = await self._follower.take_lease()
             if position is None:
+                self._fence = None
                 return None  # another instance follows: stand by
+            await self._take_over(position)
             return await self._round(position)
         except LeaseLost as error:
             log.warning("lease.lost", network=self._network.name, detail=str(error))
@@ -202,6 +207,16 @@ class FollowLoop:
             await self._follower.reverse_absent(position)
         await self._tell_health(height=_height_after(position, steps))
         return 0.0 if steps else None
+
+    async def _take_over(self, position: Position) -> None:
+        """At a new fence: what the last holder of the lease knew of the nodes."""
+        if self._fence == position.fence:
+            return
+        if self._pool is not None:
+            async with self._database.unit_of_work() as uow:
+                known = await health.stored_nodes(uow, self._network.name)
+            self._pool.restore(known)
+        self._fence = position.fence
 
     async def _start_nonces(self) -> None:
         """Accounts that were used before this database begin at their mined count."""
@@ -249,21 +264,46 @@ class FollowLoop:
         self, *, height: int | None = None, error: Exception | None = None
     ) -> None:
         tip = None if error is not None else await self._chain.reader.tip()
+        pool = self._pool
+        agreeing = 1 if pool is None else pool.agreeing()
         seen = health.Observation(
             network=self._network.name,
             tip_height=None if tip is None else tip.height,
             tip_hash=None if tip is None else tip.hash,
             height=height,
-            nodes_total=self._node_count,
-            # One node set answers as one in this version; agreement is counted by `quorum`.
-            nodes_agreeing=0 if error is not None else 1,
+            nodes_total=1 if pool is None else len(pool.nodes),
+            nodes_agreeing=agreeing if error is None or pool is not None else 0,
             error=None if error is None else _told(error),
         )
+        at = self._clock.now()
         async with self._database.unit_of_work() as uow:
-            await health.observe(uow, seen, ids=self._network.ids, at=self._clock.now())
+            await health.observe(uow, seen, ids=self._network.ids, at=at)
+            if pool is not None and self._fence is not None:
+                await health.keep_nodes(
+                    uow,
+                    self._nodes_seen(pool, error),
+                    fence=self._fence,
+                    ids=self._network.ids,
+                    at=at,
+                )
         self._metrics.healthy(is_healthy=error is None)
+        if pool is not None:
+            self._metrics.nodes(pool.records, agreeing=agreeing)
         if error is not None:
             log.warning("network.degraded", network=self._network.name, error=seen.error)
+
+    def _nodes_seen(self, pool: NodePool, error: Exception | None) -> health.NodesSeen:
+        """A chain split heals by itself and is told after a block's time; two accounts of one
+        block never are alike by chance."""
+        disagreement = pool.disagreement(after_seconds=self._network.spec.block_seconds)
+        if disagreement is None and isinstance(error, NodesDisagree) and pool.split is None:
+            disagreement = str(error)
+        return health.NodesSeen(
+            network=self._network.name,
+            records=pool.records,
+            disagreement=disagreement,
+            is_halted=pool.halted(),
+        )
 
     async def _give_up(self) -> None:
         """A lease that cannot be dropped runs out by itself."""

@@ -1,6 +1,10 @@
 """Figures of one watcher for Prometheus. Owns names and labels; decides nothing."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from watchers.judge import NodeRecord, NodeState
 
 
 class Metrics:
@@ -21,6 +25,19 @@ class Metrics:
         disconnected = Counter(
             "cage_watch_blocks_disconnected", "Blocks orphaned", labels, registry=self.registry
         )
+        self._network = network
+        self._node_state = Gauge(
+            "cage_watch_node_state",
+            "1 for the state that a node is in",
+            ("network", "node", "state"),
+            registry=self.registry,
+        )
+        self._node_height = Gauge(
+            "cage_watch_node_height", "Tip of a node", ("network", "node"), registry=self.registry
+        )
+        self._agreeing = Gauge(
+            "cage_watch_nodes_agreeing", "Nodes on the agreed tip", labels, registry=self.registry
+        ).labels(network)
         self._height = height.labels(network)
         self._is_healthy = is_healthy.labels(network)
         self._connected = connected.labels(network)
@@ -38,3 +55,13 @@ class Metrics:
     def healthy(self, *, is_healthy: bool) -> None:
         """What the last look at the nodes gave."""
         self._is_healthy.set(1 if is_healthy else 0)
+
+    def nodes(self, records: Sequence[NodeRecord], *, agreeing: int) -> None:
+        """What each node is; labels are host and port (N20)."""
+        self._agreeing.set(agreeing)
+        for record in records:
+            for state in NodeState:
+                self._node_state.labels(self._network, record.label, state.value).set(
+                    int(state is record.state)
+                )
+            self._node_height.labels(self._network, record.label).set(record.height or 0)

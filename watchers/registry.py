@@ -9,18 +9,26 @@ from typing import assert_never
 from config.assets import AssetSpec
 from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
+from watchers.agreed_chain import AgreedChain
 from watchers.chain import AddressCodec, Chain
 from watchers.chains.bitcoin import BitcoinChain, BitcoinParams
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.params import PowAlgorithm
 from watchers.chains.evm import EvmChain, EvmParams
 from watchers.chains.evm.address import EvmAddressCodec
+from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
+from watchers.judge import Rules, parse_version
+from watchers.nodes import DescribedChain, Node, NodePool
 
 REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
 URI_SCHEMES = {"btc": "bitcoin", "ltc": "litecoin"}  # BIP 21 and its Litecoin counterpart
 
-Factory = Callable[[ChainSpec, Sequence[str], Sequence[AssetSpec], HttpTransport, Clock], Chain]
+LOOK_SECONDS_MIN = 1.0  # nodes are judged at the pace of polling, dev chains no faster than this
+
+Factory = Callable[
+    [ChainSpec, Sequence[str], Sequence[AssetSpec], HttpTransport, Clock], DescribedChain
+]
 
 
 def build_chain(
@@ -40,6 +48,54 @@ def build_chain(
     transport = HttpTransport(timeout_seconds=timeout_seconds)
     factory = FACTORIES[spec.family]
     return factory(spec, node_urls, listed, transport, clock or SystemClock())
+
+
+def build_agreed_chain(
+    spec: ChainSpec,
+    node_urls: Sequence[str],
+    assets: Iterable[AssetSpec],
+    *,
+    quorum: int,
+    clock: Clock | None = None,
+    timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+) -> AgreedChain:
+    """The chain of one network as `quorum` of its nodes agree on it; each has its own connections.
+
+    Raises ValueError as `build_chain` does, and for a quorum that can never be reached.
+    """
+    clock = clock or SystemClock()
+    listed = [asset for asset in assets if asset.network == spec.network]
+    factory = FACTORIES[spec.family]
+    nodes = []
+    for label, url in _labelled(node_urls):
+        transport = HttpTransport(timeout_seconds=timeout_seconds)
+        chain = factory(spec, [url], listed, transport, clock)
+        nodes.append(Node(label=label, chain=chain, describer=chain.describer))
+    least = spec.min_node_version
+    pool = NodePool(
+        nodes,
+        quorum=quorum,
+        rules=Rules(
+            lag_blocks=spec.lag_blocks,
+            stall_seconds=float(spec.stall_seconds),
+            min_version=None if least is None else parse_version(least),
+        ),
+        anchor_depth=spec.reorg_limit_blocks,
+        clock=clock,
+        look_seconds=max(spec.poll_seconds, LOOK_SECONDS_MIN),
+        timeout_seconds=timeout_seconds,
+    )
+    return AgreedChain(pool, reorg_limit_blocks=spec.reorg_limit_blocks)
+
+
+def _labelled(urls: Sequence[str]) -> list[tuple[str, str]]:
+    """Host and port name a node (N20); two behind one host are told apart by a number."""
+    found: list[tuple[str, str]] = []
+    for url in urls:
+        label = endpoint(url).label
+        same = sum(1 for known, _ in found if known.partition("#")[0] == label)
+        found.append((f"{label}#{same + 1}" if same else label, url))
+    return found
 
 
 def build_codec(spec: ChainSpec, assets: Iterable[AssetSpec]) -> AddressCodec:
@@ -109,7 +165,7 @@ def _bitcoin(
     _assets: Sequence[AssetSpec],
     transport: HttpTransport,
     clock: Clock,
-) -> Chain:
+) -> DescribedChain:
     params = bitcoin_params(spec)
     return BitcoinChain(params, node_urls, post=transport, clock=clock, close=transport.close)
 
@@ -120,7 +176,7 @@ def _evm(
     assets: Sequence[AssetSpec],
     transport: HttpTransport,
     clock: Clock,
-) -> Chain:
+) -> DescribedChain:
     params = evm_params(spec, assets)
     return EvmChain(params, node_urls, post=transport, clock=clock, close=transport.close)
 

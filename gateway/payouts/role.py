@@ -27,7 +27,7 @@ from gateway.payouts.signer_client import SignerClient
 from gateway.payouts.voids import VoidDelivery
 from gateway.webhooks.listen_store import Listener
 from watchers.chain import Chain
-from watchers.registry import build_chain
+from watchers.registry import build_agreed_chain
 
 RESTART_SECONDS = 5.0  # a network that failed is tried again after this
 STOP_TIMEOUT_SECONDS = 5.0  # for giving the lease back; it runs out by itself anyway
@@ -162,10 +162,11 @@ class PayoutRole:
 
     async def _lane(self, network: str, waker: Waker) -> None:
         node_settings = self._registry.settings.networks[network]
-        chain = build_chain(
+        chain = build_agreed_chain(
             self._registry.chains[network],
             [node.url_with_credentials() for node in node_settings.nodes],
             self._registry.assets.values(),
+            quorum=node_settings.quorum,
             clock=self._clock,
             timeout_seconds=node_settings.request_timeout_seconds,
         )

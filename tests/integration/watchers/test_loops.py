@@ -45,7 +45,6 @@ def loop_over(watch: Watch, chain: Chain) -> FollowLoop:
         database=watch.as_watcher,
         clock=watch.clock,
         waker=Waker(poll_seconds=0.1),
-        node_count=1,
         metrics=Metrics(watch.network.name),
     )
 

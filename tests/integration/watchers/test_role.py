@@ -144,13 +144,14 @@ async def ask(database: Database, clock: SystemClock) -> UUID:
 async def test_a_quorum_that_cannot_be_kept_is_refused_with_the_right_key(
     test_database: TestDatabase, tmp_path: Path
 ) -> None:
-    config = write_config(tmp_path, test_database, "http://127.0.0.1:1", quorum=2)
+    config = write_config(tmp_path, test_database, "http://127.0.0.1:1", quorum=3)
     async with watcher(config) as process:
         assert process.stderr is not None
         async with asyncio.timeout(DEADLINE_SECONDS):
             assert await process.wait() == 2
             told = (await process.stderr.read()).decode()
-    assert "networks.btc.quorum" in told
+    assert "networks.btc" in told
+    assert "quorum 3 of 2 nodes can never agree" in told
 
 
 async def test_an_unknown_network_is_a_usage_error(

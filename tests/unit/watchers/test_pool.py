@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigError
-from config.settings import NetworkSettings, Settings
+from config.settings import Settings
 from tests.support.clock import SequentialIds
 from tests.support.simchain import sim_account, sim_utxo
 from tests.support.watching import account_xpubs, registry_for
-from watchers import pool, quorum
+from watchers import pool
 from watchers.network import Network
 
 KEYS = {0: "operator", 1: "acme", 2: "zest"}
@@ -75,12 +75,3 @@ def test_a_file_without_keys_of_the_network_is_refused(tmp_path: Path, text: str
 def test_the_accounts_of_the_public_vector_differ() -> None:
     _, chain = sim_utxo()
     assert len(set(account_xpubs(chain).values())) == 3
-
-
-def test_a_quorum_of_more_than_one_is_refused_until_it_can_be_kept() -> None:
-    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
-    quorum.require_reachable("btc", NetworkSettings.model_validate({"nodes": urls}))
-    with pytest.raises(ConfigError, match="quorum"):
-        quorum.require_reachable(
-            "btc", NetworkSettings.model_validate({"nodes": urls, "quorum": 2})
-        )

@@ -1,0 +1,132 @@
+"""One network over several nodes as a `watchers.chain.Chain`: reads agree, sends go to all.
+
+Owns broadcasting and the choice of a node for fee quotes; agreement is `watchers.quorum`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from watchers.agreement import Answers, collect
+from watchers.chain import (
+    AccountPlan,
+    AddressCodec,
+    ChainReader,
+    ChainWriter,
+    FeeQuote,
+    SendOutcome,
+    SendResult,
+    Unsigned,
+    UtxoPlan,
+)
+from watchers.errors import NodeError, NodeUnavailable
+from watchers.nodes import NodePool
+from watchers.quorum import AgreeingReader
+
+SEND_GRACE_SECONDS = 2.0  # after the first acceptance the other nodes get this long to take it
+
+# Of several answers the one that says most about what may happen: a tx that one node took is out;
+# one that may have arrived is out as far as we know; then what must be looked at on the chain.
+BY_WEIGHT = (
+    SendOutcome.ACCEPTED,
+    SendOutcome.ALREADY_MINED,
+    SendOutcome.UNCLEAR,
+    SendOutcome.CONFLICT,
+    SendOutcome.FEE_TOO_LOW,
+    SendOutcome.INVALID,
+)
+
+
+class AgreeingWriter:
+    """Builds with the family's own builder, which asks no node; sends to every healthy node."""
+
+    def __init__(self, pool: NodePool) -> None:
+        self._pool = pool
+        self._builder: ChainWriter = pool.nodes[0].chain.writer
+
+    async def fee_quote(self) -> FeeQuote:
+        """The quote of the first healthy node that has one."""
+        problem: NodeError = NodeUnavailable("no node has a fee quote")
+        for node in await self._pool.healthy():
+            try:
+                async with asyncio.timeout(self._pool.timeout_seconds):
+                    return await node.chain.writer.fee_quote()
+            except NodeError as error:
+                problem = error
+                self._pool.note_error(node.label, error)
+            except TimeoutError:
+                problem = NodeUnavailable(f"node {node.label}: no fee quote in time")
+        raise problem
+
+    def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
+        return self._builder.estimate_size_vb(inputs=inputs, outputs=outputs)
+
+    def gas_limit(self, asset: str) -> int:
+        return self._builder.gas_limit(asset)
+
+    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+        return self._builder.build(plan)
+
+    async def send(self, raw: bytes) -> SendResult:
+        """Broadcast the same bytes to every healthy node, once each (P04); the weightiest answer.
+
+        A node that is late still passes a tx on, so it is used when no healthy one is left.
+        """
+        try:
+            await self._pool.healthy()
+        except NodeUnavailable:
+            pass  # fewer than k: a broadcast needs one node, not an agreement
+        nodes = self._pool.usable()
+        if not nodes:
+            return SendResult(outcome=SendOutcome.UNCLEAR, detail="not sent: no node is usable")
+        answers: Answers[SendResult] = await collect(
+            {node.label: partial(node.chain.writer.send, raw) for node in nodes},
+            enough=lambda found: found.pending == 0,
+            acceptable=lambda found: any(
+                item.outcome is SendOutcome.ACCEPTED for item in found.values.values()
+            ),
+            timeout_seconds=self._pool.timeout_seconds,
+            grace_seconds=SEND_GRACE_SECONDS,
+        )
+        results = list(answers.values.values()) + [
+            SendResult(outcome=SendOutcome.UNCLEAR, detail=str(error))
+            for error in answers.errors.values()
+        ]
+        return min(results, key=lambda item: BY_WEIGHT.index(item.outcome))
+
+
+class AgreedChain:
+    """A network as its nodes agree on it."""
+
+    def __init__(self, pool: NodePool, *, reorg_limit_blocks: int) -> None:
+        first = pool.nodes[0].chain
+        self.pool = pool
+        self._network = first.network
+        self._family = first.family
+        self._codec = first.codec
+        self._reader = AgreeingReader(pool, reorg_limit_blocks=reorg_limit_blocks)
+        self._writer = AgreeingWriter(pool)
+
+    @property
+    def network(self) -> str:
+        return self._network
+
+    @property
+    def family(self) -> str:
+        return self._family
+
+    @property
+    def codec(self) -> AddressCodec:
+        return self._codec
+
+    @property
+    def reader(self) -> ChainReader:
+        return self._reader
+
+    @property
+    def writer(self) -> ChainWriter:
+        return self._writer
+
+    async def close(self) -> None:
+        """End looks and connections."""
+        await self.pool.close()

@@ -1,0 +1,99 @@
+"""SQL of the nodes of each network and of the alarms about them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+_NODE = (
+    "network, label, preference, state, reason, since, height, hash, top_height, anchor_height, "
+    "anchor_hash, cause, version, observed_at"
+)
+
+
+async def holds_fence(uow: Uow, *, network: str, fence: int) -> bool:
+    """Whether this watcher still holds the lease; the row is held until the commit."""
+    result = await uow.execute(
+        "SELECT 1 FROM chain.cursors WHERE network = :network AND fence = :fence FOR SHARE",
+        {"network": network, "fence": fence},
+    )
+    return result.scalar_one_or_none() is not None
+
+
+async def rows(uow: Uow, *, network: str | None = None) -> Sequence[RowMapping]:
+    """The nodes of one network, or of all, in order of preference."""
+    result = await uow.execute(
+        f"SELECT {_NODE} FROM chain.nodes WHERE CAST(:network AS text) IS NULL "
+        "OR network = :network ORDER BY network, preference, label",
+        {"network": network},
+    )
+    return result.mappings().all()
+
+
+async def put(uow: Uow, values: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what the nodes are now."""
+    await uow.execute(
+        f"INSERT INTO chain.nodes ({_NODE}) VALUES (:network, :label, :preference, :state, "
+        ":reason, :since, :height, :hash, :top_height, :anchor_height, :anchor_hash, :cause, "
+        ":version, :observed_at) ON CONFLICT (network, label) DO UPDATE SET "
+        "preference = excluded.preference, state = excluded.state, reason = excluded.reason, "
+        "since = excluded.since, height = excluded.height, hash = excluded.hash, "
+        "top_height = excluded.top_height, anchor_height = excluded.anchor_height, "
+        "anchor_hash = excluded.anchor_hash, cause = excluded.cause, "
+        "version = excluded.version, observed_at = excluded.observed_at",
+        list(values),
+    )
+
+
+async def forget_others(uow: Uow, *, network: str, labels: Sequence[str]) -> None:
+    """Nodes that left the configuration."""
+    await uow.execute(
+        "DELETE FROM chain.nodes WHERE network = :network AND NOT label = ANY(:labels)",
+        {"network": network, "labels": list(labels)},
+    )
+
+
+async def raise_alarm(
+    uow: Uow,
+    *,
+    alarm_id: UUID,
+    kind: str,
+    network: str,
+    object_id: UUID | None,
+    detail: str,
+    at: datetime,
+) -> None:
+    """One open alarm per kind and node; it keeps the detail of its beginning."""
+    await uow.execute(
+        "INSERT INTO gateway.alarms (id, kind, network, object_id, detail, raised_at) VALUES "
+        "(:id, :kind, :network, :object, :detail, :at) ON CONFLICT DO NOTHING",
+        {
+            "id": alarm_id,
+            "kind": kind,
+            "network": network,
+            "object": object_id,
+            "detail": detail,
+            "at": at,
+        },
+    )
+
+
+async def clear_alarms(
+    uow: Uow,
+    *,
+    network: str,
+    object_id: UUID | None,
+    kinds: Sequence[str],
+    at: datetime,
+) -> None:
+    """Close the open alarms of these kinds about a node, or about the network itself."""
+    await uow.execute(
+        "UPDATE gateway.alarms SET cleared_at = :at WHERE network = :network AND kind = "
+        "ANY(:kinds) AND object_id IS NOT DISTINCT FROM CAST(:object AS uuid) "
+        "AND cleared_at IS NULL",
+        {"network": network, "kinds": list(kinds), "object": object_id, "at": at},
+    )
