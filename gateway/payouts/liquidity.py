@@ -41,12 +41,12 @@ log = get_logger(__name__)
 class LiquidityStep:
     """The waiting room of one lane."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, *, rows_max: int = ROWS_MAX) -> None:
         self._lane = lane
-        network = lane.network
-        self._held = RowRound(network, State.ON_HOLD, size=ROWS_MAX, code=ORPHANED)
-        self._clearing = RowRound(network, State.WAITING_LIQUIDITY, size=ROWS_MAX, code=CLEARING)
-        self._short = RowRound(network, State.WAITING_LIQUIDITY, size=ROWS_MAX, but_code=CLEARING)
+        network, waiting = lane.network, State.WAITING_LIQUIDITY
+        self._held = RowRound(network, State.ON_HOLD, size=rows_max, code=ORPHANED)
+        self._clearing = RowRound(network, waiting, size=rows_max, code=CLEARING)
+        self._short = RowRound(network, waiting, size=rows_max, but_code=CLEARING)
 
     async def run(self) -> None:
         """One pass: expire, resume after a deposit came back, reserve, enqueue."""

@@ -9,6 +9,7 @@ from gateway.payouts import store
 from gateway.payouts.batcher import Batcher
 from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.lane import PayoutLane
+from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.rounds import AttemptRound, RowRound
 from gateway.payouts.signing import UNANSWERED, UNANSWERED_MAX
 from gateway.payouts.withdrawals import State
@@ -98,6 +99,25 @@ async def test_what_may_be_signed_takes_no_place_among_the_overdue(btc: Payouts)
         )
 
     assert [row.id for row in found] == [overdue.id]
+
+
+async def test_a_brand_that_stays_short_takes_no_turn_from_another(btc: Payouts) -> None:
+    """Two older payouts of acme wait for clearing that never comes, in pages of one row."""
+    await btc.fund(btc.native, "1")
+    stuck = [await btc.request("0.1", player_id=f"p-{number}") for number in range(2)]
+    btc.clock.advance(1)
+    other = await btc.request("0.2", brand="bravo", player_id="v")
+    assert await btc.states(other) == ["waiting_liquidity"]
+    await btc.fund(btc.native, "1", into="bravo")
+    lane = btc.lane()
+    await btc.expire_lease()
+    await hold(btc.role, lane.lease)
+    step = LiquidityStep(lane, rows_max=1)
+
+    for _ in range(3):
+        await step.run()
+
+    assert await btc.states(*stuck, other) == ["waiting_liquidity"] * 2 + ["queued"]
 
 
 async def test_s21_an_attempt_that_a_living_signer_does_not_answer_stops_no_other(
