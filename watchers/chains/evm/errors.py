@@ -9,6 +9,7 @@ from watchers.chains.errors import NotSent, RpcError
 from watchers.errors import NodeUnavailable
 
 METHOD_NOT_FOUND = -32601
+METHOD_NOT_SUPPORTED = -32004
 INVALID_PARAMS = -32602
 REVERT_CODES = frozenset({3, -32015})  # geth, anvil; Nethermind, Parity
 UNKNOWN_BLOCK_TAG = -39001  # geth: "finalized block not found"
@@ -68,6 +69,14 @@ MEANINGS: tuple[tuple[SendOutcome, tuple[str, ...]], ...] = (
         ),
     ),
 )
+
+
+def is_unknown_method(error: RpcError) -> bool:
+    """Whether the node has no such method (EIP-1474: -32004 too) or no such tracer (geth)."""
+    if error.code in (METHOD_NOT_FOUND, METHOD_NOT_SUPPORTED):
+        return True
+    text = error.message.lower()
+    return "tracer not found" in text or "calltracer is not defined" in text
 
 
 def is_pruned(error: RpcError) -> bool:

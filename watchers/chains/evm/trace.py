@@ -18,7 +18,7 @@ from watchers.chain import Block, Transfer
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.decode import address_key, hash_text, is_success, mapping, quantity
 from watchers.chains.evm.decode import sequence as list_of
-from watchers.chains.evm.errors import INVALID_PARAMS, METHOD_NOT_FOUND, is_pruned
+from watchers.chains.evm.errors import is_pruned, is_unknown_method
 from watchers.chains.evm.node import EvmNode
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
@@ -97,7 +97,7 @@ class Tracer:
             try:
                 answer = await self._ask(method, block)
             except RpcError as error:
-                if error.code not in (METHOD_NOT_FOUND, INVALID_PARAMS):
+                if not is_unknown_method(error):
                     raise
                 answer = None
             if answer is not None:
@@ -107,19 +107,19 @@ class Tracer:
         return None
 
     async def _ask(self, method: Method, block: Block) -> list[object] | None:
-        """A flat list of frames; None when the answer has another shape than the method's."""
+        """A flat list of frames; None from a node that takes the tracer for another one."""
         if method is Method.TRACE_BLOCK:
             answer = await self._node.rpc.call(method.value, hex(block.ref.height))
-            return answer if isinstance(answer, list) else None
+            return list(list_of(answer, method.value))
         answer = await self._node.rpc.call(
             method.value, block.ref.hash, {"tracer": "flatCallTracer"}
         )
         found: list[object] = []
         for item in list_of(answer, method.value):
             part = mapping(item, method.value).get("result")
-            if not isinstance(part, list):
-                return None
-            found.extend(part)
+            if isinstance(part, Mapping):
+                return None  # anvil answers {}, a nested tracer one frame
+            found.extend(list_of(part, method.value))
         return found
 
 

@@ -236,6 +236,38 @@ def test_d60_unusual_txs_are_read_by_rule() -> None:
     assert len(block.transfers) == 1
 
 
+@pytest.mark.parametrize("kind", ["0x7e", "0x64", "0x65", "0x66", "0x68", "0x69", "0x6a", "0xff"])
+def test_d60_a_tx_of_any_type_counts_by_its_receipt_alone(kind: str) -> None:
+    """OP-stack deposits and Arbitrum's own types have no signature, gas price or nonce rules."""
+    tx = _tx(type=kind, r=None, s=None, v=None, sourceHash="0x" + "05" * 32, gasPrice="0x0")
+    assert [item.position for item in _decode(tx, _receipt()).transfers] == ["value"]
+    assert _decode(tx, _receipt(status="0x0")).transfers == ()
+    assert _decode(tx, _receipt(_log(), effectiveGasPrice="0x0")).sends[0].fee_minor == 0
+
+
+def test_d49_a_log_that_says_removed_is_nothing() -> None:
+    """No log is ever pushed to us: blocks are read by hash, and a flag of a lost one is refused."""
+    assert _decode(_tx(value="0x0"), _receipt(_log(removed=True))).transfers == ()
+    [kept] = _decode(_tx(value="0x0"), _receipt(_log(removed=True), _log(7))).transfers
+    assert (kept.position, kept.amount_minor) == ("log:1", 7)
+
+
+def test_d47_beacon_withdrawals_are_gifts_in_wei() -> None:
+    rows = [
+        {"index": "0x9", "validatorIndex": "0x1", "address": US.upper().replace("0X", "0x"),
+         "amount": "0x3"},
+        {"index": "0xa", "validatorIndex": "0x1", "address": US, "amount": "0x0"},
+    ]  # fmt: skip
+    raw = _block(_tx(value="0x0")) | {"withdrawals": rows}
+    block = decode.block(raw, [_receipt()], block_hash=BLOCK, params=PARAMS)
+    assert block.transfers == ()
+    [gift] = block.gifts
+    assert (gift.txid, gift.position, gift.to_key) == (BLOCK, "withdrawal:9", US)
+    assert gift.amount_minor == 3 * 10**9
+    with pytest.raises(NodeUnavailable):
+        decode.block(raw | {"withdrawals": [{}]}, [_receipt()], block_hash=BLOCK, params=PARAMS)
+
+
 GARBAGE: list[Any] = [
     None, True, False, 0, 1, -1, 10**80, "", "0x", "0x0", "0x00", "0x1", "0X1", "0xzz", "1", " 0x1",
     "0x" + "f" * 64, "0x" + "f" * 65, "\u0661", "\x00", [], [[]], [None], {}, {"0x": "0x"},
