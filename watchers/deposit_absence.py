@@ -1,7 +1,7 @@
 """Reversal by absence: an orphaned deposit that no block and no mempool has had for T blocks.
 
-Owns which deposits are asked about and the breaker over their number; the step itself is
-`deposit_blocks.apply`. It calls no node: the follower does, between the two functions here.
+Owns which deposits are asked about; the step and the limit of their number are
+`deposit_due.reverse_within_limit`. It calls no node: the follower does, between the two functions.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -9,9 +9,9 @@ from datetime import datetime
 from uuid import UUID
 
 from config.database import Database, Uow
-from watchers import deposit_blocks
+from watchers import deposit_due
 from watchers import deposit_store as store
-from watchers.deposits import DepositRow, DepositState, DepositTrigger, from_row
+from watchers.deposits import DepositRow, DepositState, from_row
 from watchers.network import Network
 
 PAGE_ROWS = 200  # deposits read per unit of work; no limit of what is reached
@@ -41,15 +41,10 @@ async def reverse(
     """
     absent = [
         deposit
-        for deposit in await deposit_blocks.locked(uow, deposits)
+        for deposit in await deposit_due.locked(uow, deposits)
         if deposit.state is DepositState.ORPHANED
         and deposit.block_hash is None
         and deposit.absent_at_height is not None
         and deposit.absent_at_height <= height
     ]
-    if len(absent) > network.reversed_per_step_max:
-        await deposit_blocks.tell_over_limit(uow, network, len(absent), at=at)
-        return 0
-    for deposit in absent:
-        await deposit_blocks.apply(uow, network, deposit, DepositTrigger.REVERSE, at=at)
-    return len(absent)
+    return await deposit_due.reverse_within_limit(uow, network, absent, at=at)

@@ -1,10 +1,13 @@
 """The postings of deposits (CONTRACT 4): which accounts a step moves, and under which reference.
 
 Owns no state. A posting with an `effect` belongs to a block; a reversal carries the block of the
-credit that it takes back, so that both leave the books at any height together (HOUSE 7).
+credit that it takes back, so that both leave the books at any height together (HOUSE 7). Many
+deposits are booked together, in a fixed number of statements.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 
 from config.chains import Family
 from config.database import Uow
@@ -17,84 +20,116 @@ from watchers.deposits import DepositRow
 from watchers.inflows import custody_account
 
 
-async def book(
-    uow: Uow, deposit: DepositRow, *, stage: str, family: Family, ids: Ids, at: datetime
+class Booking(StrEnum):
+    """What a step books; the value ends its reference."""
+
+    PROVISIONAL = "provisional"
+    """Dr custody / Cr player provisional, with the block."""
+    CLEARING = "clearing"
+    """Dr custody / Cr brand clearing, with the block."""
+    UNALLOCATED = "unallocated"
+    """Dr custody / Cr unallocated, with the block."""
+    FINAL = "final"
+    """Dr player provisional / Cr brand clearing."""
+    REVERSED = "reversed"
+    """Dr what stands / Cr custody, with the block of the standing credit."""
+
+
+Booked = tuple[DepositRow, Booking]
+
+_TO_CLEARING = (Booking.CLEARING, Booking.FINAL)
+
+
+async def book_many(
+    uow: Uow, wanted: Sequence[Booked], *, family: Family, ids: Ids, at: datetime
 ) -> None:
-    """Dr custody / Cr player provisional, brand clearing or unallocated; the block's effect."""
-    entries = (
-        debit(_custody(deposit, family), deposit.amount_minor),
-        *await _credits(uow, deposit, stage),
+    """Book each; credits first, so that a reversal finds in clearing what they bring there.
+
+    What a brand owes is repaid before its clearing is credited; what is reversed of final money
+    comes out of clearing as far as it is free, the rest becomes the receivable (CONTRACT 4).
+    """
+    credits = [item for item in wanted if item[1] is not Booking.REVERSED]
+    reversals = [item for item in wanted if item[1] is Booking.REVERSED]
+    if credits:
+        await _post(uow, credits, await _credits(uow, credits, family), ids=ids, at=at)
+    standing = [item for item in reversals if item[0].credited_stage is not None]
+    if standing:
+        await _post(uow, standing, await _debits(uow, standing, family), ids=ids, at=at)
+
+
+async def _credits(uow: Uow, wanted: Sequence[Booked], family: Family) -> list[tuple[Entry, ...]]:
+    shares = iter(
+        await journal.clearing_credits_many(
+            uow,
+            [
+                (deposit.brand, deposit.asset, deposit.amount_minor)
+                for deposit, booking in wanted
+                if booking in _TO_CLEARING
+            ],
+        )
     )
-    await _post(uow, deposit, stage, entries, ids=ids, at=at, effect=_block(deposit))
+    lines: list[tuple[Entry, ...]] = []
+    for deposit, booking in wanted:
+        amount = deposit.amount_minor
+        is_final = booking is Booking.FINAL
+        source = _provisional(deposit) if is_final else _custody(deposit, family)
+        into: tuple[Entry, ...]
+        if booking in _TO_CLEARING:
+            into = next(shares)
+        elif booking is Booking.PROVISIONAL:
+            into = (credit(_provisional(deposit), amount),)
+        else:
+            into = (credit(unallocated(deposit.asset), amount),)
+        lines.append((debit(source, amount), *into))
+    return lines
 
 
-async def finalise(uow: Uow, deposit: DepositRow, *, ids: Ids, at: datetime) -> None:
-    """Dr player provisional / Cr brand clearing; a receivable of the brand is repaid first."""
-    entries = (
-        debit(_provisional(deposit), deposit.amount_minor),
-        *await _credits(uow, deposit, "clearing"),
+async def _debits(uow: Uow, wanted: Sequence[Booked], family: Family) -> list[tuple[Entry, ...]]:
+    shares = iter(
+        await journal.clearing_debits_many(
+            uow,
+            [
+                (deposit.brand, deposit.asset, deposit.amount_minor)
+                for deposit, _ in wanted
+                if deposit.credited_stage == "clearing"
+            ],
+        )
     )
-    await _post(uow, deposit, "final", entries, ids=ids, at=at, effect=None)
-
-
-async def reverse(uow: Uow, deposit: DepositRow, *, family: Family, ids: Ids, at: datetime) -> None:
-    """Take back what stands: whole from provisional or unallocated; of clearing as far as it is
-    free, the rest becomes the brand's receivable (CONTRACT 4)."""
-    if deposit.credited_stage is None:
-        return
-    entries = (
-        *await _debits(uow, deposit),
-        credit(_custody(deposit, family), deposit.amount_minor),
-    )
-    if deposit.custody_block_hash is None or deposit.custody_height is None:
-        raise ValueError(f"deposit {deposit.id}: credited without the block of its custody entry")
-    effect = ChainEffect(
-        network=deposit.network,
-        block_hash=deposit.custody_block_hash,
-        height=deposit.custody_height,
-    )
-    await _post(uow, deposit, "reversed", entries, ids=ids, at=at, effect=effect)
-
-
-async def _credits(uow: Uow, deposit: DepositRow, stage: str) -> tuple[Entry, ...]:
-    amount = deposit.amount_minor
-    if stage == "provisional":
-        return (credit(_provisional(deposit), amount),)
-    if stage == "unallocated":
-        return (credit(unallocated(deposit.asset), amount),)
-    return await journal.clearing_credits(
-        uow, brand=deposit.brand, asset=deposit.asset, amount=amount
-    )
-
-
-async def _debits(uow: Uow, deposit: DepositRow) -> tuple[Entry, ...]:
-    amount = deposit.amount_minor
-    if deposit.credited_stage == "provisional":
-        return (debit(_provisional(deposit), amount),)
-    if deposit.credited_stage == "unallocated":
-        return (debit(unallocated(deposit.asset), amount),)
-    return await journal.clearing_debits(
-        uow, brand=deposit.brand, asset=deposit.asset, amount=amount
-    )
+    lines: list[tuple[Entry, ...]] = []
+    for deposit, _ in wanted:
+        amount = deposit.amount_minor
+        taken: tuple[Entry, ...]
+        if deposit.credited_stage == "clearing":
+            taken = next(shares)
+        elif deposit.credited_stage == "provisional":
+            taken = (debit(_provisional(deposit), amount),)
+        else:
+            taken = (debit(unallocated(deposit.asset), amount),)
+        lines.append((*taken, credit(_custody(deposit, family), amount)))
+    return lines
 
 
 async def _post(
     uow: Uow,
-    deposit: DepositRow,
-    step: str,
-    entries: tuple[Entry, ...],
+    wanted: Sequence[Booked],
+    lines: Sequence[tuple[Entry, ...]],
     *,
     ids: Ids,
     at: datetime,
-    effect: ChainEffect | None,
 ) -> None:
-    posting = Posting(
-        reference=reference(deposit, step),
-        kind=f"deposit_{step}",
-        entries=entries,
-        effect=effect,
-    )
-    await journal.post(uow, posting, posting_id=ids.new_id(), at=at)
+    postings = [
+        (
+            ids.new_id(),
+            Posting(
+                reference=reference(deposit, booking),
+                kind=f"deposit_{booking}",
+                entries=entries,
+                effect=_effect(deposit, booking),
+            ),
+        )
+        for (deposit, booking), entries in zip(wanted, lines, strict=True)
+    ]
+    await journal.post_many(uow, postings, at=at)
 
 
 def reference(deposit: DepositRow, step: str) -> str:
@@ -122,9 +157,12 @@ def _provisional(deposit: DepositRow) -> Account:
     return player(deposit.brand, deposit.player_id, Stage.PROVISIONAL, deposit.asset)
 
 
-def _block(deposit: DepositRow) -> ChainEffect:
-    if deposit.block_hash is None or deposit.height is None:
-        raise ValueError(f"deposit {deposit.id}: a credit needs the block of its tx")
-    return ChainEffect(
-        network=deposit.network, block_hash=deposit.block_hash, height=deposit.height
-    )
+def _effect(deposit: DepositRow, booking: Booking) -> ChainEffect | None:
+    if booking is Booking.FINAL:
+        return None
+    is_reversal = booking is Booking.REVERSED
+    block_hash = deposit.custody_block_hash if is_reversal else deposit.block_hash
+    height = deposit.custody_height if is_reversal else deposit.height
+    if block_hash is None or height is None:
+        raise ValueError(f"deposit {deposit.id}: {booking} without the block of its custody entry")
+    return ChainEffect(network=deposit.network, block_hash=block_hash, height=height)

@@ -1,7 +1,7 @@
 """SQL of deposits. State changes go through `ledger.lifecycle`; everything else is here."""
 
+import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ _NAMES = (
     "is_coinbase", "block_hash", "height", "min_depth", "full_depth", "provisional_at_height",
     "final_at_height", "orphaned_at_height", "absent_at_height", "conflict_txid",
     "conflict_final_at_height", "credited_stage", "custody_block_hash", "custody_height",
-    "version", "first_seen_at", "state_at",
+    "version", "first_seen_at", "state_at", "policy_version",
 )  # fmt: skip
 _COLUMNS = ", ".join(f"d.{name}" for name in _NAMES)
 
@@ -40,26 +40,45 @@ async def known(
     return result.mappings().all()
 
 
-async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
-    """New deposits with their keys; a key that exists makes the whole unit of work fail."""
-    await uow.execute(
-        "INSERT INTO chain.deposits (id, brand, player_id, network, txid, position, asset, amount, "
-        "address_id, address, state, is_internal, is_coinbase, block_hash, height, min_depth, "
-        "full_depth, provisional_at_height, final_at_height, sender_key, sender_nonce, "
-        "first_seen_at, state_at) VALUES (:id, :brand, :player_id, :network, :txid, :position, "
-        ":asset, :amount, :address_id, :address, :state, :is_internal, :is_coinbase, :block_hash, "
-        ":height, :min_depth, :full_depth, :provisional_at_height, :final_at_height, "
-        ":sender_key, :sender_nonce, :at, :at)",
-        [{name: value for name, value in row.items() if name != "coinbase_hash"} for row in rows],
+_INSERTED = (
+    "id", "brand", "player_id", "network", "txid", "position", "asset", "amount", "address_id",
+    "address", "state", "is_internal", "is_coinbase", "block_hash", "height", "min_depth",
+    "full_depth", "provisional_at_height", "final_at_height", "absent_at_height", "sender_key",
+    "sender_nonce", "first_seen_at", "state_at", "policy_version",
+)  # fmt: skip
+_INSERT = f"""
+WITH added AS (
+    INSERT INTO chain.deposits AS d ({", ".join(_INSERTED)})
+    SELECT {", ".join(_INSERTED)}
+    FROM jsonb_populate_recordset(CAST(NULL AS chain.deposits), CAST(:rows AS jsonb))
+    RETURNING {_COLUMNS}
+), keyed AS (
+    INSERT INTO chain.deposit_keys (network, txid, position, coinbase_hash, deposit_id)
+    SELECT a.network, a.txid, a.position, k.hash, a.id FROM added a
+    JOIN unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[])) AS k (id, hash) ON k.id = a.id
+)
+SELECT * FROM added ORDER BY id
+"""
+
+
+async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> Sequence[RowMapping]:
+    """New deposits with their keys, by id; a key that exists fails the whole unit of work.
+
+    Amounts are given as text, so that JSON keeps every digit.
+    """
+    result = await uow.execute(
+        _INSERT,
+        {
+            "rows": _json([{name: row[name] for name in _INSERTED} for row in rows]),
+            "ids": [row["id"] for row in rows],
+            "hashes": [row["coinbase_hash"] for row in rows],
+        },
     )
-    await uow.execute(
-        "INSERT INTO chain.deposit_keys (network, txid, position, coinbase_hash, deposit_id) "
-        "VALUES (:network, :txid, :position, :coinbase_hash, :id)",
-        [
-            {name: row[name] for name in ("network", "txid", "position", "coinbase_hash", "id")}
-            for row in rows
-        ],
-    )
+    return result.mappings().all()
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(rows, separators=(",", ":"), default=str)
 
 
 async def insert_inputs(uow: Uow, *, network: str, inputs: Sequence[tuple[str, int, str]]) -> None:
@@ -77,25 +96,17 @@ async def insert_inputs(uow: Uow, *, network: str, inputs: Sequence[tuple[str, i
     )
 
 
-async def set_sender(
-    uow: Uow, *, deposit_ids: Sequence[UUID], sender_key: str, sender_nonce: int
-) -> None:
-    """Who sent a deposit's tx, at which nonce (account chains)."""
+async def include_orphaned(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Orphaned deposits are in a block again: locked until their tier, so the state stays."""
     await uow.execute(
-        "UPDATE chain.deposits SET sender_key = :key, sender_nonce = :nonce "
-        "WHERE id = ANY(CAST(:ids AS uuid[]))",
-        {"ids": list(deposit_ids), "key": sender_key, "nonce": sender_nonce},
-    )
-
-
-async def include_orphaned(
-    uow: Uow, *, deposit_id: UUID, changes: Mapping[str, Any], at: datetime
-) -> None:
-    """An orphaned deposit is in a block again: locked until its tier, so the state stays."""
-    assignments = ", ".join(f"{name} = :{name}" for name in changes)
-    await uow.execute(
-        f"UPDATE chain.deposits SET {assignments} WHERE id = :id AND state = 'orphaned'",
-        {**changes, "id": deposit_id},
+        "UPDATE chain.deposits d SET block_hash = r.block_hash, height = r.height, "
+        "min_depth = r.min_depth, full_depth = r.full_depth, policy_version = r.policy_version, "
+        "provisional_at_height = r.provisional_at_height, final_at_height = r.final_at_height, "
+        "sender_key = coalesce(r.sender_key, d.sender_key), "
+        "sender_nonce = coalesce(r.sender_nonce, d.sender_nonce), absent_at_height = NULL "
+        "FROM jsonb_populate_recordset(CAST(NULL AS chain.deposits), CAST(:rows AS jsonb)) AS r "
+        "WHERE d.id = r.id AND d.state = 'orphaned'",
+        {"rows": _json(rows)},
     )
 
 
@@ -123,27 +134,84 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
 
 
 # Each branch runs on its partial index; `final`, also of a conflict, needs the chain's own finality
-# where it exists. The conflict's block is full_depth - 1 below its threshold.
+# where it exists. The conflict's block is full_depth - 1 below its threshold. Who waits for room
+# under a cap is asked for apart (`capped`) until it is final.
 _DUE = f"""
 SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
-    SELECT id FROM chain.deposits WHERE network = :network
+    (SELECT id FROM chain.deposits WHERE network = :network
         AND state IN ('pending', 'orphaned') AND provisional_at_height <= :height
+        AND substatus IS DISTINCT FROM 'exposure_cap'
+        AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
     UNION
-    SELECT id FROM chain.deposits WHERE network = :network
+    (SELECT id FROM chain.deposits WHERE network = :network
         AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum')
         AND final_at_height <= :height AND height <= :final_below
-    UNION
-    SELECT id FROM chain.deposits WHERE network = :network
-        AND conflict_final_at_height <= :height AND state = 'orphaned' AND block_hash IS NULL
-        AND conflict_final_at_height - full_depth + 1 <= :final_below
-) ORDER BY d.id
+        AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
+) ORDER BY d.id LIMIT :limit
 """
 
 
-async def due(uow: Uow, *, network: str, height: int, final_below: int) -> Sequence[RowMapping]:
-    """Deposits with a threshold at or below `height`: one statement, whatever is open."""
+async def due(
+    uow: Uow,
+    *,
+    network: str,
+    height: int,
+    final_below: int,
+    stopped: Sequence[str],
+    after: UUID,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """Deposits with a threshold of their tier at or below `height`, by id after `after`, but for
+    the assets of `stopped`: one statement, whatever is open."""
     result = await uow.execute(
-        _DUE, {"network": network, "height": height, "final_below": final_below}
+        _DUE,
+        {
+            "network": network,
+            "height": height,
+            "final_below": final_below,
+            "stopped": list(stopped),
+            "after": after,
+            "limit": limit,
+        },
+    )
+    return result.mappings().all()
+
+
+_CAPPED = f"""
+SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
+    SELECT c.id FROM (
+        SELECT id, row_number() OVER (PARTITION BY brand, asset ORDER BY first_seen_at, id) AS n
+        FROM chain.deposits WHERE network = :network AND state = 'pending'
+            AND substatus = 'exposure_cap' AND provisional_at_height <= :height
+            AND asset <> ALL(CAST(:stopped AS text[]))
+    ) c ORDER BY c.n, c.id LIMIT :limit
+)
+"""
+
+
+async def capped(
+    uow: Uow, *, network: str, height: int, stopped: Sequence[str], limit: int
+) -> Sequence[RowMapping]:
+    """Deposits that wait for room under a cap, the oldest of every (brand, asset) first, so that
+    one full cap hides nobody else's turn."""
+    result = await uow.execute(
+        _CAPPED,
+        {"network": network, "height": height, "stopped": list(stopped), "limit": limit},
+    )
+    return result.mappings().all()
+
+
+_DEAD = f"""
+SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network
+    AND d.conflict_final_at_height <= :height AND d.state = 'orphaned' AND d.block_hash IS NULL
+    AND d.conflict_final_at_height - d.full_depth + 1 <= :final_below ORDER BY d.id
+"""
+
+
+async def dead(uow: Uow, *, network: str, height: int, final_below: int) -> Sequence[RowMapping]:
+    """Orphaned deposits whose conflict is final. All: they are counted before any is reversed."""
+    result = await uow.execute(
+        _DEAD, {"network": network, "height": height, "final_below": final_below}
     )
     return result.mappings().all()
 
@@ -171,14 +239,12 @@ async def lock(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def mark_booked(
-    uow: Uow, *, deposit_id: UUID, stage: str, block_hash: str, height: int
-) -> None:
-    """Its custody entry stands, with the effect of this block."""
+async def mark_booked(uow: Uow, *, deposit_ids: Sequence[UUID], stage: str) -> None:
+    """Their custody entries stand, each with the effect of its block."""
     await uow.execute(
-        "UPDATE chain.deposits SET credited_stage = :stage, custody_block_hash = :hash, "
-        "custody_height = :height, final_at_height = NULL WHERE id = :id",
-        {"id": deposit_id, "stage": stage, "hash": block_hash, "height": height},
+        "UPDATE chain.deposits SET credited_stage = :stage, custody_block_hash = block_hash, "
+        "custody_height = height, final_at_height = NULL WHERE id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(deposit_ids), "stage": stage},
     )
 
 

@@ -1,12 +1,12 @@
-"""The deposit lifecycle: its table, and one step of one deposit.
+"""The deposit lifecycle: its table, and one step of many deposits.
 
-Owns the states of CONTRACT 4 and what a step does: state row + posting + event, in the caller's
-unit of work. It must not look at blocks (`deposit_blocks.py`) nor at nodes; all amounts are minor
-units. Every step that changes provisional or orphaned value needs the player's lock, which the
-caller took (CONTRACT 1, lock rule).
+Owns the states of CONTRACT 4 and what a step does: state rows with their history and events, in
+the caller's unit of work, a fixed number of statements however many deposits move. It must not
+look at blocks (`deposit_blocks.py`) nor at nodes; all amounts are minor units. Every step that
+changes provisional or orphaned value needs the players' locks, which the caller took (CONTRACT 1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +18,7 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 from config.ids import Ids
 from ledger import lifecycle, outbox
-from ledger.lifecycle import Lifecycle
+from ledger.lifecycle import Lifecycle, Move
 
 
 class DepositState(StrEnum):
@@ -191,48 +191,66 @@ class DepositRow:
     version: int
     first_seen_at: datetime
     state_at: datetime
+    policy_version: int = 0
 
 
-async def step(
-    uow: Uow,
-    deposit: DepositRow,
-    trigger: DepositTrigger,
-    changes: Mapping[str, Any],
-    *,
-    ids: Ids,
-    at: datetime,
-) -> DepositRow:
-    """Compare-and-set to the next state, history row by trigger, event in the outbox.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One deposit's step: by `trigger`, with the columns that change with it."""
 
-    Raises IllegalTransition for a pair that is not in the table, StaleState when it moved.
+    deposit: DepositRow
+    trigger: DepositTrigger
+    changes: Mapping[str, Any]
+
+
+async def step_many(uow: Uow, steps: Sequence[Step], *, ids: Ids, at: datetime) -> list[DepositRow]:
+    """Compare-and-set each to its next state, history rows by trigger, events in the outbox.
+
+    Raises IllegalTransition for a pair that is not in the table, StaleState when one moved.
     """
-    row = await lifecycle.advance(
+    if not steps:
+        return []
+    rows = await lifecycle.advance_many(
         uow,
         DEPOSITS,
-        object_id=deposit.id,
-        current=deposit.state,
-        event=trigger,
-        set=changes,
+        [
+            Move(
+                object_id=step.deposit.id,
+                current=step.deposit.state,
+                event=step.trigger,
+                set=step.changes,
+            )
+            for step in steps
+        ],
         at=at,
     )
-    after = from_row(row)
-    await tell(uow, after, trigger=trigger, previous=deposit.state, ids=ids, at=at)
+    after = [from_row(row) for row in rows]
+    await outbox.append_many(
+        uow,
+        [
+            _event(now, trigger=step.trigger, previous=step.deposit.state, ids=ids)
+            for step, now in zip(steps, after, strict=True)
+        ],
+        at=at,
+    )
     return after
 
 
-async def tell(
-    uow: Uow,
+async def tell_new(uow: Uow, deposits: Sequence[DepositRow], *, ids: Ids, at: datetime) -> None:
+    """Append the events of the first sight of deposits."""
+    events = [_event(item, trigger=None, previous=None, ids=ids) for item in deposits]
+    await outbox.append_many(uow, events, at=at)
+
+
+def _event(
     deposit: DepositRow,
     *,
     trigger: DepositTrigger | None,
     previous: DepositState | None,
     ids: Ids,
-    at: datetime,
-) -> None:
-    """Append the event of a step; `trigger` None is the first sight."""
+) -> outbox.Event:
     default = f"deposit.{deposit.state.value}"
-    await outbox.append(
-        uow,
+    return outbox.Event(
         event_id=ids.new_id(),
         brand=deposit.brand,
         type=default if trigger is None else _EVENT_TYPES.get(trigger, default),
@@ -241,7 +259,6 @@ async def tell(
         object_version=deposit.version,
         previous_state=None if previous is None else previous.value,
         snapshot=snapshot(deposit),
-        at=at,
     )
 
 
@@ -276,15 +293,14 @@ def snapshot(deposit: DepositRow) -> dict[str, Any]:
     }
 
 
+_FIELDS = tuple(name for name in DepositRow.__dataclass_fields__ if name != "amount_minor")
+
+
 def from_row(row: RowMapping) -> DepositRow:
     """A database row as a value; columns that are no field of it are left out."""
-    values = {name: row[name] for name in DepositRow.__dataclass_fields__ if name in row}
-    prior = row["prior_state"]
-    return DepositRow(
-        **{
-            **values,
-            "amount_minor": int(row["amount"]),
-            "state": DepositState(row["state"]),
-            "prior_state": None if prior is None else DepositState(prior),
-        }
-    )
+    values = {name: row[name] for name in _FIELDS}
+    prior = values["prior_state"]
+    values["amount_minor"] = int(row["amount"])
+    values["state"] = DepositState(values["state"])
+    values["prior_state"] = None if prior is None else DepositState(prior)
+    return DepositRow(**values)

@@ -16,6 +16,7 @@ from watchers import (
     addresses,
     coin_store,
     deposit_blocks,
+    deposit_due,
     deposit_store,
     inflows,
     outgoing_blocks,
@@ -23,6 +24,7 @@ from watchers import (
 )
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
+from watchers.deposit_due import Tip
 from watchers.errors import NodeUnavailable
 from watchers.matches import Match, TxDepths
 from watchers.network import Depths, Network
@@ -68,12 +70,15 @@ async def connect(
 async def settle_due(
     uow: Uow, network: Network, *, height: int, finalised_height: int | None, at: datetime
 ) -> None:
-    """Every threshold that tip `height` reaches; own transactions first, as in `connect`."""
+    """Thresholds that tip `height` reaches; own transactions first, as in `connect`.
+
+    Of deposits it is one page: the follower does what is left (`deposit_due.settle_page`).
+    """
     final_below = network.final_below(height=height, finalised_height=finalised_height)
     await outgoing_blocks.settle_due(uow, network, height=height, final_below=final_below, at=at)
-    await deposit_blocks.settle_due(
-        uow, network, height=height, finalised_height=finalised_height, at=at
-    )
+    tip = Tip(height=height, final_below=final_below)
+    await deposit_due.reverse_dead(uow, network, tip, at=at)
+    await deposit_due.settle_page(uow, network, tip, at=at)
     await inflows.book_due(
         uow,
         family=network.family,

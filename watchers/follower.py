@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+from uuid import UUID
 
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import deposit_absence, effects, health, store, switches, token_checks
+from watchers import deposit_absence, deposit_due, effects, health, store, switches, token_checks
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -138,6 +139,7 @@ class Follower:
         if not steps and finalised != self._finalised:
             await self._settle(position, finalised)
         self._finalised = finalised
+        await self._settle_rest(position, finalised)
         return steps
 
     async def _settle(self, position: Position, finalised: int | None) -> None:
@@ -152,6 +154,26 @@ class Follower:
             )
 
         await self._database.run(work)
+
+    async def _settle_rest(self, position: Position, finalised: int | None) -> None:
+        """Pages that a block left, and what a start, a grant or free room makes due (D28)."""
+        at = self._clock.now()
+        after: UUID | None = deposit_due.FIRST
+        while after is not None:
+            page = after
+
+            async def work(uow: Uow, page: UUID = page) -> UUID | None:
+                height = await self._hold(uow, position)
+                final_below = self._network.final_below(height=height, finalised_height=finalised)
+                tip = deposit_due.Tip(height=height, final_below=final_below)
+                following = await deposit_due.settle_rest(
+                    uow, self._network, tip, after=page, at=at
+                )
+                self._crash("settle.before_commit")
+                return following
+
+            after = await self._database.run(work)
+            self._crash("settle.after_commit")
 
     async def observe_mempool(self, position: Position) -> int:
         """Record what the node's mempool pays to players; returns how many deposits are new."""
@@ -311,9 +333,7 @@ class Follower:
                     time_seconds=below.time_seconds,
                 )
             await store.set_finalised(uow, network=self._network.name, height=finalised)
-            await effects.connect(
-                uow, self._network, seen.block, finalised_height=finalised, at=at
-            )
+            await effects.connect(uow, self._network, seen.block, finalised_height=finalised, at=at)
             await token_checks.record(uow, self._network, seen, at=at)
             self._crash("block.before_commit")
 

@@ -181,7 +181,7 @@ async def test_a_watcher_that_dies_everywhere_ends_with_the_books_of_a_straight_
         await bench.follow_through(crash)
     assert set(crash.visits) == {
         f"{loop}.{moment}"
-        for loop in ("block", "reorg", "mempool")
+        for loop in ("block", "reorg", "settle", "mempool")
         for moment in ("before_commit", "after_commit")
     }
     states = Counter(item.state.value for item in await bench.watch.deposits())

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.integration.watchers.conftest import UtxoBench
+from watchers import switches
 
 pytestmark = pytest.mark.postgres
 
@@ -26,7 +27,8 @@ async def states(utxo: UtxoBench) -> set[str]:
 
 async def alarms(utxo: UtxoBench) -> list[str]:
     async with utxo.watch.as_watcher.unit_of_work() as uow:
-        return list((await uow.execute("SELECT kind FROM gateway.alarms")).scalars().all())
+        found = await uow.execute("SELECT kind FROM gateway.alarms ORDER BY kind")
+        return list(found.scalars())
 
 
 async def test_more_absent_deposits_than_allowed_in_one_step_wait_for_people(
@@ -39,7 +41,35 @@ async def test_more_absent_deposits_than_allowed_in_one_step_wait_for_people(
     for _ in range(3):
         await utxo.watch.follow()
         assert await states(utxo) == {"orphaned"}
-    assert await alarms(utxo) == ["reversals_over_limit"]
+    assert await alarms(utxo) == ["reversals_over_limit", "switch_stopped"]
+    async with utxo.watch.as_watcher.unit_of_work() as uow:
+        assert await switches.is_stopped(
+            uow, network="btc", asset="btc:BTC", action=switches.Action.BUILD
+        )
+    await utxo.watch.audit()
+
+
+async def test_what_two_people_granted_is_reversed_once(utxo: UtxoBench) -> None:
+    """A grant of too few is not used; one that covers them is, without a further block."""
+    for txid in await pay_and_lose(utxo, LIMIT + 1):
+        utxo.sim.drop(txid)
+    utxo.sim.mine(12)
+    await utxo.watch.follow()
+    for count, expected in ((LIMIT, "orphaned"), (LIMIT + 1, "reversed")):
+        async with utxo.watch.as_api.unit_of_work() as uow:
+            await switches.grant(
+                uow,
+                network="btc",
+                kind=switches.GrantKind.REVERSALS,
+                count=count,
+                proposed_by="ann",
+                approved_by="bob",
+                ids=utxo.watch.ids,
+                at=utxo.watch.clock.now(),
+            )
+        await utxo.watch.follow()
+        assert await states(utxo) == {expected}
+    assert await utxo.watch.books() == {}
     await utxo.watch.audit()
 
 

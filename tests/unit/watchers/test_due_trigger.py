@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.clock import START
-from watchers.deposit_blocks import due_trigger
+from watchers.deposit_due import due_trigger
 from watchers.deposits import DepositRow, DepositState, DepositTrigger
 
 ZERO = UUID(int=0)
