@@ -10,7 +10,14 @@ from config.chains import ChainRegistry, load_chains
 from config.settings import AssetSettings, NetworkSettings, Settings
 from gateway.sandbox.nodes import Anvil, UtxoNode
 from tests.support import evm
-from tests.support.simchain import TOKEN_CONTRACT, sim_account, sim_utxo
+from tests.support.pools import agreed_over
+from tests.support.simchain import (
+    TOKEN_CONTRACT,
+    SimAccountReader,
+    SimUtxoReader,
+    sim_account,
+    sim_utxo,
+)
 from tests.support.worlds import (
     AnvilWorld,
     SimAccountWorld,
@@ -20,7 +27,7 @@ from tests.support.worlds import (
     World,
 )
 from watchers.chain import Chain
-from watchers.registry import build_chain
+from watchers.registry import build_agreed_chain, build_chain
 
 SETTINGS = Settings(
     networks={
@@ -33,16 +40,20 @@ SETTINGS = Settings(
 NETWORKS = {"bitcoind": "btc", "litecoind": "ltc", "anvil": "eth"}
 REAL_BACKENDS = {"bitcoind": "bitcoin", "litecoind": "bitcoin", "anvil": "evm"}
 SIM_BACKENDS = {"sim-utxo": "bitcoin", "sim-account": "evm"}
+# The same program behind two URLs, both of which must agree: what several nodes say is a chain too.
+AGREED_BACKENDS = {
+    f"agreed-{name}": family for name, family in (SIM_BACKENDS | REAL_BACKENDS).items()
+}
 TOKENS_MINTED = 10**12
 
 
 def _backend(name: str) -> object:
-    marks = [pytest.mark.node] if name in REAL_BACKENDS else []
+    marks = [pytest.mark.node] if name.removeprefix("agreed-") in REAL_BACKENDS else []
     return pytest.param(name, marks=marks, id=name)
 
 
-ALL = [_backend(name) for name in (*SIM_BACKENDS, *REAL_BACKENDS)]
-FAMILIES = SIM_BACKENDS | REAL_BACKENDS
+FAMILIES = SIM_BACKENDS | REAL_BACKENDS | AGREED_BACKENDS
+ALL = [_backend(name) for name in FAMILIES]
 UTXO = [_backend(name) for name, family in FAMILIES.items() if family == "bitcoin"]
 ACCOUNT = [_backend(name) for name, family in FAMILIES.items() if family == "evm"]
 
@@ -52,28 +63,44 @@ def registry() -> ChainRegistry:
     return load_chains(SETTINGS)
 
 
-def chain_of(network: str, url: str, *, token: str = TOKEN_CONTRACT) -> Chain:
-    """The chain under test, built as in production, with `token` listed as eth:USDT."""
+def chain_of(
+    network: str, url: str, *, token: str = TOKEN_CONTRACT, is_agreed: bool = False
+) -> Chain:
+    """The chain under test, built as in production, with `token` listed as eth:USDT.
+
+    `is_agreed`: over two connections to the node, both of which must give the same answer.
+    """
     settings = SETTINGS.model_copy(update={"assets": {"eth:USDT": AssetSettings(contract=token)}})
     chains = registry()
     assets = load_assets(settings, chains).values()
+    if is_agreed:
+        return build_agreed_chain(
+            chains[network], [url, url], assets, quorum=2, timeout_seconds=10.0
+        )
     return build_chain(chains[network], [url], assets, timeout_seconds=10.0)
 
 
 @asynccontextmanager
 async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A backend with funds outside; the real ones are the session's nodes."""
+    is_agreed = name in AGREED_BACKENDS
+    name = name.removeprefix("agreed-")
     if name == "sim-utxo":
         sim, chain = sim_utxo()
-        yield SimUtxoWorld(sim, chain)
+        readers = [SimUtxoReader(sim) for _ in range(2)]
+        yield SimUtxoWorld(sim, agreed_over(chain, readers) if is_agreed else chain)
     elif name == "sim-account":
         account_sim, account_chain = sim_account()
-        yield SimAccountWorld(account_sim, account_chain)
+        account_readers = [SimAccountReader(account_sim) for _ in range(2)]
+        yield SimAccountWorld(
+            account_sim,
+            agreed_over(account_chain, account_readers) if is_agreed else account_chain,
+        )
     elif name == "anvil":
         anvil_process: Anvil = request.getfixturevalue("anvil_process")
         async with anvil_process.connected() as anvil:
             snapshot = await anvil.snapshot()
-            async with _anvil(anvil) as world:
+            async with _anvil(anvil, is_agreed) as world:
                 yield world
             await anvil.rpc("anvil_dropAllTransactions")  # a revert keeps the pool
             await anvil.revert(snapshot)
@@ -81,15 +108,15 @@ async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator
         utxo_process: UtxoNode = request.getfixturevalue(f"{name}_process")
         async with (
             utxo_process.connected() as node,
-            _utxo(node, NETWORKS[name]) as world,
+            _utxo(node, NETWORKS[name], is_agreed) as world,
         ):
             yield world
             await world.mine()  # leaves no tx waiting for the next test
 
 
 @asynccontextmanager
-async def _utxo(node: UtxoNode, network: str) -> AsyncIterator[World]:
-    chain = chain_of(network, node.url)
+async def _utxo(node: UtxoNode, network: str, is_agreed: bool) -> AsyncIterator[World]:
+    chain = chain_of(network, node.url, is_agreed=is_agreed)
     spec = registry()[network]
     try:
         yield UtxoNodeWorld(node, chain, native=spec.native_asset, can_replace=spec.can_replace)
@@ -98,11 +125,11 @@ async def _utxo(node: UtxoNode, network: str) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def _anvil(node: Anvil) -> AsyncIterator[World]:
+async def _anvil(node: Anvil, is_agreed: bool) -> AsyncIterator[World]:
     contract = await evm.deploy(node, "UsdtLike")
     owner = (await node.accounts())[0]
     await evm.mint(node, contract, owner, TOKENS_MINTED)
-    chain = chain_of("eth", node.url, token=contract)
+    chain = chain_of("eth", node.url, token=contract, is_agreed=is_agreed)
     try:
         yield AnvilWorld(node, chain, native="eth:ETH", token="eth:USDT", contract=contract)
     finally:

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from config.clock import Clock
+from config.clock import Clock, SystemClock
 from tests.support.simchain import SimUtxo, SimUtxoReader, utxo_chain
 from watchers.agreed_chain import AgreedChain
-from watchers.chain import Block, BlockRef, ChainReader, NodeInfo, TxPlace, TxStatus
-from watchers.chains.bitcoin.errors import METHOD_NOT_FOUND
+from watchers.chain import Block, BlockRef, Chain, ChainReader, NodeInfo, TxPlace, TxStatus
 from watchers.errors import NodeLied, NodeUnavailable, WrongNetwork
 from watchers.judge import NodeRecord, NodeState, Rules
 from watchers.nodes import Node, NodePool
@@ -17,7 +16,6 @@ RULES = Rules(lag_blocks=2, stall_seconds=3600.0, min_version=(21, 5, 4))
 ANCHOR_DEPTH = 10
 TIMEOUT_SECONDS = 5.0
 LOOK_SECONDS = 1.0
-NO_SUCH_METHOD = METHOD_NOT_FOUND
 
 
 class View(SimUtxoReader):
@@ -127,6 +125,46 @@ def agreed(
         rules=rules,
         anchor_depth=ANCHOR_DEPTH,
         clock=clock,
+        look_seconds=LOOK_SECONDS,
+        timeout_seconds=TIMEOUT_SECONDS,
+    )
+    return AgreedChain(pool, reorg_limit_blocks=ANCHOR_DEPTH)
+
+
+class Honest:
+    """A node that says of itself only good things."""
+
+    async def describe(self) -> NodeInfo:
+        return NodeInfo(version=(29, 0, 0), version_text="/Sim:29.0/", is_syncing=False)
+
+
+class OverReader:
+    """A simulated chain with another reader of the same world."""
+
+    def __init__(self, chain: Chain, reader: ChainReader) -> None:
+        self._chain = chain
+        self.reader = reader
+        self.network = chain.network
+        self.family = chain.family
+        self.codec = chain.codec
+        self.writer = chain.writer
+
+    async def close(self) -> None:
+        await self._chain.close()
+
+
+def agreed_over(chain: Chain, readers: Sequence[ChainReader]) -> AgreedChain:
+    """All of these readers, which must agree, in front of an honest world."""
+    nodes = [
+        Node(label=f"{n}", chain=OverReader(chain, reader), describer=Honest())
+        for n, reader in enumerate(readers)
+    ]
+    pool = NodePool(
+        nodes,
+        quorum=len(nodes),
+        rules=RULES,
+        anchor_depth=ANCHOR_DEPTH,
+        clock=SystemClock(),
         look_seconds=LOOK_SECONDS,
         timeout_seconds=TIMEOUT_SECONDS,
     )

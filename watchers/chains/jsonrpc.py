@@ -7,6 +7,7 @@ may be repeated; `send_once` never is. Nothing here ever shows the credentials o
 
 import asyncio
 import base64
+import hashlib
 import itertools
 import json
 import re
@@ -35,6 +36,8 @@ STRING = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 BUSY_CODES = frozenset({-28, -32005})  # warming up; limit exceeded (N08, N13)
 BUSY_STATUSES = frozenset({403, 429, 502, 503, 504})
+BUDGET_STATUSES = frozenset({403, 429})  # the node counts our calls: not even a retry is made (N08)
+BUDGET_PAUSE_SECONDS = 1.0  # doubles with each refusal in a row, when the node names no time
 
 Params = Sequence[object]
 Call = tuple[str, Params]
@@ -156,17 +159,24 @@ def _by_id(answers: object, *, expected: frozenset[int]) -> Mapping[int, Mapping
 
 
 class _Busy(NodeUnavailable):
-    """The node asks for a pause."""
+    """The node asks for a pause. `is_budget`: it counts calls, so none is made until then."""
 
-    def __init__(self, message: str, *, pause_seconds: float) -> None:
+    def __init__(self, message: str, *, pause_seconds: float, is_budget: bool) -> None:
         super().__init__(message)
         self.pause_seconds = pause_seconds
+        self.is_budget = is_budget
+
+
+class _OverBudget(NodeUnavailable):
+    """Every node asked for a pause that is not over; nothing was sent."""
 
 
 def _is_worth_another_try(error: BaseException) -> bool:
     """Transport trouble is; an error object is an answer, unless it says busy."""
     if isinstance(error, RpcError):
         return error.code in BUSY_CODES
+    if isinstance(error, _OverBudget):
+        return False
     return isinstance(error, NodeUnavailable)
 
 
@@ -177,6 +187,8 @@ class _NodeState:
     endpoint: Endpoint
     resting_until_seconds: float = 0.0
     verified_at_seconds: float | None = None
+    closed_until_seconds: float = 0.0
+    refusals: int = 0
 
 
 class JsonRpc:
@@ -283,8 +295,13 @@ class JsonRpc:
         problem: NodeUnavailable | WrongNetwork | None = None
         for node in self._ordered():
             try:
+                self._require_budget(node)
                 await self._verify(node)
-                return await ask(node.endpoint)
+                answer = await ask(node.endpoint)
+                node.refusals = 0
+                return answer
+            except _OverBudget as error:
+                problem = problem or error
             except RpcError as error:
                 if error.code not in BUSY_CODES:
                     raise
@@ -293,6 +310,7 @@ class JsonRpc:
             except _Busy as error:
                 problem = error
                 self._rest(node, max(COOL_DOWN_SECONDS, error.pause_seconds))
+                self._close_for(node, error)
             except (NodeUnavailable, WrongNetwork) as error:
                 problem = error
                 self._rest(node, COOL_DOWN_SECONDS)
@@ -343,7 +361,11 @@ class JsonRpc:
             raise NodeUnavailable(f"node {node.label}: credentials refused")
         if answer.status in BUSY_STATUSES:
             pause = min(answer.retry_after_seconds, RETRY_AFTER_SECONDS_MAX)
-            raise _Busy(f"node {node.label}: HTTP {answer.status}", pause_seconds=pause)
+            raise _Busy(
+                f"node {node.label}: HTTP {answer.status}",
+                pause_seconds=pause,
+                is_budget=answer.status in BUDGET_STATUSES or pause > 0,
+            )
         try:
             return await _parse(answer.body)
         except NodeUnavailable as error:
@@ -352,6 +374,25 @@ class JsonRpc:
     def _ordered(self) -> list[_NodeState]:
         now = self._clock.monotonic_seconds()
         return sorted(self._nodes, key=lambda node: node.resting_until_seconds > now)
+
+    def _require_budget(self, node: _NodeState) -> None:
+        left_seconds = node.closed_until_seconds - self._clock.monotonic_seconds()
+        if left_seconds > 0:
+            raise _OverBudget(f"node {node.endpoint.label}: asks for {left_seconds:.0f} s of rest")
+
+    def _close_for(self, node: _NodeState, busy: _Busy) -> None:
+        """Keep away from a node that counts calls: as long as it says, or ever longer.
+
+        The jitter is a hash of the node and its refusals, so that processes do not return at once.
+        """
+        if not busy.is_budget:
+            return
+        node.refusals += 1
+        seed = f"{node.endpoint.label}:{id(self)}:{node.refusals}".encode()
+        jitter_seconds = hashlib.sha256(seed).digest()[0] / 1024  # up to a quarter more
+        wait_seconds = busy.pause_seconds or BUDGET_PAUSE_SECONDS * 2 ** min(node.refusals - 1, 8)
+        closed_seconds = min(wait_seconds, RETRY_AFTER_SECONDS_MAX) * (1 + jitter_seconds)
+        node.closed_until_seconds = self._clock.monotonic_seconds() + closed_seconds
 
     def _rest(self, node: _NodeState, pause_seconds: float) -> None:
         node.verified_at_seconds = None

@@ -189,6 +189,31 @@ async def test_n08_a_busy_node_is_left_alone_for_as_long_as_it_asks(status: int)
     assert [label for label, _ in post.asked] == ["first:1", "second:2", "second:2"]
 
 
+@pytest.mark.parametrize(("status", "pause_seconds"), [(429, 120.0), (403, 0.0), (503, 30.0)])
+async def test_n08_the_only_node_is_not_asked_before_its_pause_is_over(
+    status: int, pause_seconds: float
+) -> None:
+    """Not even by a retry: every call counts against the budget that the node keeps for us."""
+    steps = [raw(b"", status=status, retry_after_seconds=pause_seconds), result(7)]
+    rpc, post, clock = _rpc(steps)
+    for _ in range(3):
+        with pytest.raises(NodeUnavailable):
+            await rpc.call("m")
+    assert len(post.asked) == 1
+    clock.elapsed_seconds += 1.25 * max(pause_seconds, 1.0)
+    assert await rpc.call("m") == 7
+
+
+async def test_n08_pauses_grow_while_the_node_refuses() -> None:
+    rpc, post, clock = _rpc([raw(b"", status=429)] * 4 + [result(7)])
+    for asked in range(1, 5):
+        with pytest.raises(NodeUnavailable):
+            await rpc.call("m")
+        assert len(post.asked) == asked
+        clock.elapsed_seconds += 1.25 * 2 ** (asked - 1)
+    assert await rpc.call("m") == 7
+
+
 async def test_n08_a_node_that_warms_up_is_asked_again() -> None:
     rpc, _, _ = _rpc([error(-28, "Loading block index"), result(1)])
     assert await rpc.call("m") == 1
