@@ -27,6 +27,7 @@ from watchers.errors import (
     NodeError,
     NodesDisagree,
     NodeUnavailable,
+    StateUnavailable,
     TipMoved,
     WrongNetwork,
 )
@@ -264,7 +265,7 @@ class AgreeingReader:
         if (best := answers.best()) is not None and best[1] >= self._pool.quorum:
             return best[0]
         for error in answers.errors.values():
-            if isinstance(error, TipMoved):
+            if isinstance(error, TipMoved | StateUnavailable):
                 raise error
         told = self._need(answers)
         raise NodesDisagree(f"{what}: {_who_said(told)} answer differently")

@@ -254,10 +254,12 @@ def _finding(
 
 
 def _shares(transfers: Sequence[Transfer], arrived: int) -> list[_Cut]:
-    """What arrived, shared by amount and rounded down; the first takes the rest. One owner."""
+    """What arrived, less than claimed, shared by amount: rounded down, the rest unit by unit from
+    the first on, so that no part is above its claim. One owner has them all."""
     total = sum(item.amount_minor for item in transfers)
     parts = [item.amount_minor * arrived // total for item in transfers]
-    parts[0] += arrived - sum(parts)
+    rest = arrived - sum(parts)  # fewer units than parts, and each part is below its claim
+    parts = [part + (number < rest) for number, part in enumerate(parts)]
     return [
         (item, replace(item, amount_minor=part) if part else None)
         for item, part in zip(transfers, parts, strict=True)
