@@ -20,11 +20,12 @@ from gateway.payouts.funds import AccountFunds, UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation, Purpose
-from watchers import addresses, coins, deposit_commands, nonces, outgoing
+from watchers import addresses, coins, deposit_commands, nonces, outgoing, switches
 from watchers.addresses import AddressRow
 from watchers.chain import AccountPlan, Coin, Pay, Unsigned, UtxoPlan
 from watchers.errors import CoinTaken, InvalidAddress
 from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
+from watchers.switches import Action
 
 QUEUE_MAX = 500  # withdrawals looked at per cycle
 ATTEMPTS_MAX = 50  # attempts planned per cycle: the rest waits for the next one
@@ -66,10 +67,16 @@ class Batcher:
         return planned
 
     async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> bool:
+        # What may not be signed is not built either: it would come back every minute.
+        network = self._lane.network
+        no_build = await switches.stopped(uow, network=network, action=Action.BUILD)
+        no_sign = await switches.stopped(uow, network=network, action=Action.SIGN)
         rows = [
             row
             for row in await store.by_ids(uow, ids, lock=True)
-            if row.state == State.QUEUED and await self._may_ride(uow, row)
+            if row.state == State.QUEUED
+            and not (no_build.covers(row.asset) or no_sign.covers(row.asset))
+            and await self._may_ride(uow, row)
         ]
         rows.sort(key=lambda row: (row.promise_at, row.id))
         if not rows:

@@ -18,10 +18,11 @@ from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
-from watchers import outgoing
+from watchers import outgoing, switches
 from watchers.chain import SendOutcome, SendResult, TxPlace
 from watchers.errors import NodeUnavailable
 from watchers.outgoing import OutgoingState
+from watchers.switches import Action
 
 SEND_TIMEOUT_SECONDS = 30.0  # CONTRACT 5: broadcasting 30 s -> uncertain
 RESEND_SECONDS = 10.0  # the same bytes, not faster than this
@@ -69,9 +70,9 @@ class Broadcaster:
         elif attempt.tx.state is OutgoingState.REPLACED:
             await self._lane.run(partial(self._conflict, attempt_id=attempt_id))
         elif attempt.rows(State.SIGNED):
-            await self._lane.run(partial(self._begin, attempt_id=attempt_id))
-            self._lane.crash("payout.broadcasting")
-            await self._send(attempt)
+            if await self._lane.run(partial(self._begin, attempt_id=attempt_id)):
+                self._lane.crash("payout.broadcasting")
+                await self._send(attempt)
         elif self._is_due(attempt):
             is_new_to_us = attempt_id not in self._looked_at_seconds  # after a crash: in doubt
             if not await self._look(attempt):
@@ -79,7 +80,8 @@ class Broadcaster:
                 await self._lane.run(
                     partial(self._lost, attempt_id=attempt_id, in_doubt=is_new_to_us)
                 )
-                await self._send(attempt)
+                if not await self._lane.run(partial(self._is_stopped, attempt=attempt)):
+                    await self._send(attempt)
 
     def _is_due(self, attempt: Attempt) -> bool:
         """Whether to look for it now; a fresh process looks at once."""
@@ -87,12 +89,22 @@ class Broadcaster:
         pace = RESEND_SECONDS if attempt.rows(State.BROADCASTING, State.UNCERTAIN) else LOOK_SECONDS
         return last is None or self._lane.clock.monotonic_seconds() - last >= pace
 
-    async def _begin(self, uow: Uow, *, attempt_id: UUID) -> None:
-        """Committed before the first send."""
+    async def _is_stopped(self, uow: Uow, *, attempt: Attempt) -> bool:
+        """Whether people stopped sending; what was sent is still looked for and settled."""
+        asset = attempt.rows()[0].asset
+        return await switches.is_stopped(
+            uow, network=self._lane.network, asset=asset, action=Action.BROADCAST
+        )
+
+    async def _begin(self, uow: Uow, *, attempt_id: UUID) -> bool:
+        """Committed before the first send; False while sending is stopped."""
         attempt = await attempts.load(uow, attempt_id, lock=True)
+        if await self._is_stopped(uow, attempt=attempt):
+            return False
         await outgoing.mark_broadcast(uow, attempt_id=attempt_id, at=self._lane.now())
         for row in attempt.rows(State.SIGNED):
             await attempts.move(self._lane, uow, row, Trigger.BROADCAST)
+        return True
 
     async def _send(self, attempt: Attempt) -> None:
         """Send the stored bytes once, and judge by what the chain shows afterwards."""

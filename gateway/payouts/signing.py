@@ -29,9 +29,10 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
 from ledger.errors import StaleState
 from signer.protocol import Refusal, SignedTx, SignRequest
-from watchers import deposit_commands, nonces, outgoing
+from watchers import deposit_commands, nonces, outgoing, switches
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
+from watchers.switches import Action
 
 BUILT_MAX = 200  # unsigned attempts looked at in one pass
 LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused one
@@ -218,15 +219,18 @@ class SigningStep:
         await balances.lock_players(uow, sorted(players))
         attempt = await attempts.load(uow, attempt_id, lock=True)
         rows = attempt.rows()
+        is_held = bool(rows) and await switches.is_stopped(
+            uow, network=lane.network, asset=rows[0].asset, action=Action.SIGN
+        )
         if rows and all(row.sign_requested_at is not None for row in rows):
-            is_open = all(row.state == State.PLANNED for row in rows)
+            is_open = not is_held and all(row.state == State.PLANNED for row in rows)
             return _Gate.OPEN if is_open else _Gate.SHUT
         failing = [row for row in rows if not await self._may_sign(uow, row)]
         limit = lane.registry.policy.limits.planned_seconds
         is_late = any((lane.now() - row.state_at).total_seconds() > limit for row in rows)
         count = await store.member_count(uow, attempt_id)
         below = await nonces.below(uow, attempt_id=attempt_id)
-        if below is Below.UNSIGNED and not failing and not is_late:
+        if (is_held or below is Below.UNSIGNED) and not failing and not is_late:
             return _Gate.SHUT  # account chains are signed in the order of their nonces
         is_complete = len(rows) == count and below is not Below.FREE
         if not failing and not is_late and is_complete:
