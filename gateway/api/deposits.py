@@ -4,7 +4,7 @@ from gateway.api import deposit_proofs, wire_objects
 from gateway.api.endpoint import Call, endpoint
 from gateway.api.timeline import timeline
 from gateway.api.wire_deposit_proof import DepositProof
-from gateway.api.wire_objects import Deposit
+from gateway.api.wire_objects import Deposit, DepositDetail, DepositEtaOut, EtaOut
 from gateway.api.wire_query import (
     FilterQuery,
     Page,
@@ -15,7 +15,7 @@ from gateway.api.wire_query import (
 )
 from gateway.api.wire_resources import Timeline
 from gateway.errors import NotFound, invalid_field
-from watchers import deposit_commands
+from watchers import deposit_commands, eta
 from watchers.deposit_commands import DepositFilters, DepositRow, DepositState
 
 READ = frozenset({"deposits:read"})
@@ -51,10 +51,21 @@ async def list_deposits(call: Call) -> Page[Deposit]:
     return Page[Deposit](items=items, next_cursor=cursor)
 
 
-@endpoint("GET", "/v1/deposits/{id}", "One deposit.", answers=Deposit, scopes=READ)
-async def get_deposit(call: Call) -> Deposit:
-    """By id."""
-    return _wire(call, await _visible(call))
+@endpoint("GET", "/v1/deposits/{id}", "One deposit.", answers=DepositDetail, scopes=READ)
+async def get_deposit(call: Call) -> DepositDetail:
+    """By id, with its ETA (R10)."""
+    row = await _visible(call)
+    spec = call.services.registry.chains.get(row.network)
+    found = None if spec is None else await eta.of_deposit(call.uow, spec, row)
+    return DepositDetail(
+        **_wire(call, row).model_dump(),
+        min_confirmations=row.min_depth,
+        full_confirmations=row.full_depth,
+        policy_version=row.policy_version,
+        eta=None
+        if found is None
+        else DepositEtaOut(provisional=_eta(found.provisional), final=_eta(found.final)),
+    )
 
 
 @endpoint(
@@ -96,6 +107,12 @@ def _state(text: str | None) -> DepositState | None:
         return DepositState(text)
     except ValueError as error:
         raise invalid_field("state", "invalid", "This is not a state of deposits.") from error
+
+
+def _eta(found: eta.Eta | None) -> EtaOut | None:
+    if found is None:
+        return None
+    return EtaOut(blocks=found.blocks, p50_seconds=found.p50_seconds, p90_seconds=found.p90_seconds)
 
 
 def _wire(call: Call, row: DepositRow) -> Deposit:

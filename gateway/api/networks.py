@@ -6,8 +6,9 @@ from gateway.api.endpoint import Call, endpoint
 from gateway.api.wire_base import WireContext, optional_time
 from gateway.api.wire_query import Page, PageQuery
 from gateway.api.wire_resources import AssetOut, FeeClassOut, NetworkOut, TierOut
-from watchers import fees, health, switches
+from watchers import eta, fees, health, switches
 from watchers.chain import FeeQuote
+from watchers.eta import Pace
 from watchers.health import NetworkStatus
 
 
@@ -27,7 +28,8 @@ async def list_networks(call: Call) -> Page[NetworkOut]:
         sample = await fees.latest(call.uow, network=name)
         quote = None if sample is None else sample.quote
         off = switches.names_of(used, network=name)
-        items.append(_network(call, spec, statuses.get(name), quote, off))
+        pace = await eta.pace(call.uow, spec)
+        items.append(_network(call, spec, statuses.get(name), quote, off, pace))
     return Page[NetworkOut](items=items, next_cursor=None)
 
 
@@ -47,6 +49,7 @@ def _network(
     status: NetworkStatus | None,
     quote: FeeQuote | None,
     off: list[str],
+    pace: Pace,
 ) -> NetworkOut:
     return NetworkOut(
         network=spec.network,
@@ -64,21 +67,27 @@ def _network(
         is_healthy=status.is_healthy if status else False,
         stopped_reason=status.stopped_reason if status else None,
         switches=off,
-        fee_classes=_fee_classes(call, spec, quote),
+        fee_classes=_fee_classes(call, spec, quote, pace),
+        block_interval_ms=pace.mean_ms,
         observed_at=optional_time(status.observed_at) if status else None,
     )
 
 
-def _fee_classes(call: Call, spec: ChainSpec, quote: FeeQuote | None) -> list[FeeClassOut]:
+def _fee_classes(
+    call: Call, spec: ChainSpec, quote: FeeQuote | None, pace: Pace
+) -> list[FeeClassOut]:
     found = []
     for name, policy in call.services.registry.policy.classes.items():
         target = policy.inclusion_blocks[spec.family]
+        times = eta.time_of(pace, eta.within(target))
         found.append(
             FeeClassOut(
                 fee_class=name,
                 promise_seconds=policy.promise_seconds,
                 target_blocks=target,
                 eta_seconds=target * spec.block_seconds,
+                eta_p50_seconds=times.p50_seconds,
+                eta_p90_seconds=times.p90_seconds,
                 rate=None if quote is None else _rate(quote, target),
             )
         )

@@ -41,6 +41,30 @@ class Deposit(Stated):
     updated_at: Time
 
 
+class EtaOut(Wire):
+    """How long a step will take: a guess from the network's own block history."""
+
+    blocks: int = Field(description="Blocks that are missing.")
+    p50_seconds: int = Field(description="As likely earlier as later.")
+    p90_seconds: int = Field(description="Nine of ten are earlier.")
+
+
+class DepositEtaOut(Wire):
+    """Null: done, or it does not come by itself (under a full cap only `final` does)."""
+
+    provisional: EtaOut | None
+    final: EtaOut | None
+
+
+class DepositDetail(Deposit):
+    """One deposit with what cannot be said in an event."""
+
+    min_confirmations: int = Field(description="Until `provisional`.")
+    full_confirmations: int = Field(description="Until `final`.")
+    policy_version: int = Field(description="The policy that it was judged by; 0: configuration.")
+    eta: DepositEtaOut | None = Field(description="Null before the network was ever followed.")
+
+
 class Withdrawal(Stated):
     """One payout (CONTRACT 5)."""
 

@@ -23,6 +23,8 @@ class FeeClassOut(Wire):
     promise_seconds: int
     target_blocks: int
     eta_seconds: int = Field(description="Time to inclusion at the network's block rate.")
+    eta_p50_seconds: int = Field(description="At the observed rate: as likely earlier as later.")
+    eta_p90_seconds: int = Field(description="At the observed rate: nine of ten are earlier.")
     rate: str | None = Field(description="Node's estimate: sat per kvB, or wei per gas.")
 
 
@@ -47,6 +49,7 @@ class NetworkOut(Wire):
         description="What is stopped now: an action, or `eth:USDT/action` of one asset."
     )
     fee_classes: list[FeeClassOut]
+    block_interval_ms: int = Field(description="Mean of our own last blocks, in milliseconds.")
     observed_at: Time | None
 
 
