@@ -13,6 +13,12 @@ _COLUMNS = (
     "changed_at"
 )
 
+_VERSION = (
+    "coalesce((SELECT version FROM chain.switches WHERE scope = 'network:' || :network "
+    "AND action = 'all'), 0)"
+)
+"""What a grant of :network was given at, and must still be at."""
+
 
 async def stop(
     uow: Uow,
@@ -186,9 +192,9 @@ async def insert_grant(
 ) -> None:
     """What two people allowed once."""
     await uow.execute(
-        "INSERT INTO chain.switch_grants (id, network, kind, count, height, proposed_by, "
-        "approved_by, created_at, expires_at) VALUES (:id, :network, :kind, :count, :height, "
-        ":proposed_by, :approved_by, :at, :expires_at)",
+        "INSERT INTO chain.switch_grants (id, network, kind, count, height, switch_version, "
+        "proposed_by, approved_by, created_at, expires_at) VALUES (:id, :network, :kind, :count, "
+        f":height, {_VERSION}, :proposed_by, :approved_by, :at, :expires_at)",
         {
             "id": grant_id,
             "network": network,
@@ -208,7 +214,8 @@ async def take_grant(uow: Uow, *, network: str, kind: str, count: int, at: datet
     result = await uow.execute(
         "UPDATE chain.switch_grants SET taken_at = :at, taken_count = :count WHERE id = ("
         "SELECT id FROM chain.switch_grants WHERE network = :network AND kind = :kind "
-        "AND taken_at IS NULL AND expires_at > :at AND count >= :count "
+        f"AND taken_at IS NULL AND expires_at > :at AND switch_version = {_VERSION} "
+        "AND count >= :count "
         "ORDER BY count, id LIMIT 1 FOR UPDATE)",
         {"network": network, "kind": kind, "count": count, "at": at},
     )
@@ -219,7 +226,8 @@ async def reorg_floor(uow: Uow, *, network: str, at: datetime) -> int | None:
     """The lowest height that an open grant lets a reorg reach, or None."""
     result = await uow.execute(
         "SELECT min(height - count) FROM chain.switch_grants WHERE network = :network "
-        "AND kind = 'reorg' AND taken_at IS NULL AND expires_at > :at",
+        "AND kind = 'reorg' AND taken_at IS NULL AND expires_at > :at "
+        f"AND switch_version = {_VERSION}",
         {"network": network, "at": at},
     )
     floor = result.scalar_one()

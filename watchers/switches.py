@@ -25,9 +25,9 @@ REASON_LENGTH_MAX = 500  # characters
 CAUSES_MAX = 20  # told of one stop; a stop needs no more reasons than that
 GRANT_SECONDS = 24 * 3600  # after this two people look again
 ALARM = "switch_stopped"
-STOPPED_ALARMS = ("reorg_too_deep", "invariant_broken")
-"""Alarms of a network's stopped cursor; they end with the stop."""
 REVERSALS_ALARM = "reversals_over_limit"
+STOPPED_ALARMS = ("reorg_too_deep", "invariant_broken", REVERSALS_ALARM)
+"""Why the house stops a whole network; they end with the stop, and come again with the cause."""
 
 _SCOPE = re.compile(
     r"network:([a-z][a-z0-9]{1,15})|asset:(([a-z][a-z0-9]{1,15}):[A-Za-z0-9]{2,64})", re.ASCII
@@ -267,6 +267,7 @@ async def grant(
 ) -> None:
     """Allow once: `count` reversals in one step, or a reorg `count` blocks below the follower.
 
+    The next stop of the whole network ends it: who allowed it did not know that cause.
     Raises ValueError for a reorg of a network that nobody follows yet.
     """
     height = None

@@ -65,6 +65,8 @@ CREATE TABLE chain.switch_grants (
     kind text NOT NULL CHECK (kind IN ('reversals', 'reorg')),
     count bigint NOT NULL CHECK (count > 0),           -- reversals at most, or blocks below `height`
     height bigint CHECK (height >= 0),                 -- where the follower stood when it was given
+    -- Of the network's `all` when it was given, 0 without one: the next stop ends it for good.
+    switch_version integer NOT NULL,
     proposed_by text NOT NULL,
     approved_by text NOT NULL CHECK (approved_by <> proposed_by),
     created_at timestamptz NOT NULL,

@@ -152,6 +152,25 @@ async def test_d09_what_was_allowed_counts_no_more_after_a_day(
     assert await is_stopped(utxo)
 
 
+async def test_d09_a_fork_older_than_the_headers_we_keep_is_never_walked(utxo: UtxoBench) -> None:
+    """The first run begins at the tip and keeps 100 headers; the fork is older than those."""
+    utxo.sim.mine(DEEP + 5)
+    utxo.watch.start_height = None
+    utxo.watch.follower = utxo.watch.new_follower("first")
+    await utxo.watch.follow()
+    before = await utxo.watch.position()
+    utxo.sim.rewind(DEEP)
+    for _ in range(DEEP + 1):
+        utxo.sim.mine_exactly([])
+    await stop(utxo)
+    await start(utxo, depth=10 * DEEP)
+    await stop(utxo)
+    assert await is_stopped(utxo)
+    await start(utxo, depth=None)
+    after = await utxo.watch.position()
+    assert (after.height, after.hash) == (before.height, before.hash)
+
+
 class Killed(Exception):
     """The process died here."""
 

@@ -236,3 +236,17 @@ async def test_d05_a_watcher_grants_itself_nothing(watcher: Board) -> None:
 async def test_d09_no_reorg_is_granted_where_nobody_follows(api: Board) -> None:
     with pytest.raises(ValueError, match="nobody follows"):
         await api.grant(GrantKind.REORG, 200)
+
+
+async def test_d05_a_grant_ends_with_the_next_stop_even_after_another_start(
+    watcher: Board, api: Board
+) -> None:
+    await watcher.stop()
+    await api.start(version=1)
+    await api.grant(GrantKind.REVERSALS, 25)
+    await watcher.stop(reason="another cause")
+    assert not await watcher.take(25)
+    await api.start(version=3)
+    assert not await watcher.take(25)
+    await api.grant(GrantKind.REVERSALS, 25)
+    assert await watcher.take(25)
