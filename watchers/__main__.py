@@ -71,6 +71,7 @@ async def run(registry: Registry, name: str) -> int:
         assets=registry.assets,
         ids=SystemIds(clock),
         reversed_per_step_max=registry.policy.limits.deposits_reversed_per_step_max,
+        reference=registry.policy.reference,
     )
     database = Database(
         async_url(settings.role_url("watchers")),
