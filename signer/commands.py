@@ -59,7 +59,7 @@ def keys_init(arguments: Namespace, randomness: Randomness) -> str:
 
 
 def keys_export_xpubs(arguments: Namespace, _randomness: Randomness) -> str:
-    """Account-level public keys of accounts 0 to N, per network."""
+    """Account-level public keys of accounts 0 to N, per network, and the key that attests."""
     settings = settings_of(arguments)
     keyring = unlocked(arguments, settings)
     accounts = range(arguments.accounts + 1)
@@ -67,7 +67,17 @@ def keys_export_xpubs(arguments: Namespace, _randomness: Randomness) -> str:
         name: {str(n): keyring.account_xpub(network, n) for n in accounts}
         for name, network in settings.networks.items()
     }
-    text = json.dumps({"fingerprint": keyring.fingerprint, "networks": networks}, indent=1)
+    attestation = {
+        "key_id": keyring.attestation_key_id,
+        "algorithm": "ed25519",
+        "public_key": base64.b64encode(keyring.attestation_public_key).decode(),
+    }
+    exported = {
+        "fingerprint": keyring.fingerprint,
+        "attestation": attestation,
+        "networks": networks,
+    }
+    text = json.dumps(exported, indent=1)
     if arguments.out is None:
         return text
     Path(arguments.out).write_text(text + "\n", "utf-8")

@@ -1,12 +1,15 @@
 """The keys: one encrypted file, opened once, derived in memory.
 
 The file is a versioned JSON envelope: argon2id stretches the passphrase, AES-256-GCM seals the
-BIP-39 entropy, and the header is authenticated. It must never print, log or return a secret, and
-it signs only digests that a scheme has computed from bytes it decoded itself.
+BIP-39 entropy, and the header is authenticated. It must never print, log or return a secret. Coins
+move only by digests that a scheme has computed from bytes it decoded itself; statements about
+addresses are signed with a key of their own, which owns nothing.
 """
 
 import base64
 import binascii
+import hashlib
+import hmac
 import json
 import os
 import stat
@@ -16,7 +19,10 @@ from typing import Any
 from argon2.low_level import Type, hash_secret_raw
 from coincurve import PrivateKey, PublicKey
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from embit import bip32, bip39, hashes
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -36,6 +42,8 @@ TEST_MEMORY_KIB = 8_192  # test networks only: the suite opens hundreds of key f
 PARALLELISM = 1  # more lanes would let more cores shorten the 0.5 s
 MEMORY_KIB_LIMIT = 4_194_304  # an altered header must not exhaust the machine
 ENTROPY_BYTES = 32  # 24 words
+ATTESTATION_INFO = b"cage-attestation/1"  # RFC 5869 info: a key of its own below the seed
+PATH_TAG_INFO = b"cage-path-tag/1"
 XPUB_VERSION = bytes.fromhex("0488b21e")
 TPUB_VERSION = bytes.fromhex("043587cf")
 
@@ -48,6 +56,10 @@ class Keyring:
         self._root = bip32.HDKey.from_seed(seed)
         self._branches: dict[str, Any] = {}
         self.fingerprint: str = self._root.my_fingerprint.hex()
+        self._attestation = Ed25519PrivateKey.from_private_bytes(_subkey(seed, ATTESTATION_INFO))
+        self._tagging = _subkey(seed, PATH_TAG_INFO)
+        self.attestation_public_key: bytes = self._attestation.public_key().public_bytes_raw()
+        self.attestation_key_id: str = attestation_key_id(self.attestation_public_key)
 
     def __repr__(self) -> str:
         return f"Keyring(fingerprint={self.fingerprint})"
@@ -106,11 +118,30 @@ class Keyring:
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
         return signature[64], r, s
 
+    def sign_attestation(self, statement: bytes) -> bytes:
+        """Ed25519 (RFC 8032) over a statement about an address."""
+        return self._attestation.sign(statement)
+
+    def path_tag(self, network: str, path: OwnPath) -> str:
+        """16 hex digits that tell paths of a network (CAIP-2) apart and do not tell the index."""
+        text = f"{network}\n{path.text}".encode()
+        return hmac.new(self._tagging, text, hashlib.sha256).hexdigest()[:16]
+
     def _node(self, path: OwnPath) -> Any:
         branch = path.text.rpartition("/")[0]
         if branch not in self._branches:
             self._branches[branch] = self._root.derive(branch)
         return self._branches[branch].child(path.index)
+
+
+def attestation_key_id(public_key: bytes) -> str:
+    """How an attestation names its key: the start of the SHA-256 of its 32 bytes."""
+    return "att_" + hashlib.sha256(public_key).hexdigest()[:16]
+
+
+def _subkey(seed: bytes, info: bytes) -> bytes:
+    """32 bytes of a purpose of its own (HKDF, RFC 5869): no BIP-32 key tells anything of it."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(seed)
 
 
 def hash160(data: bytes) -> bytes:

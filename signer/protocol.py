@@ -3,8 +3,8 @@
 One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, one request and one
 answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
 written as strings. This module owns the message shapes and their (de)serialisation, and
-`signer.protocol_fields` the reading of a field; neither contains policy. Unknown fields, duplicate
-keys and JSON numbers for amounts are refused.
+`signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`. None of
+them contains policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
 """
 
 import asyncio
@@ -14,8 +14,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from signer.protocol_attest import MAX_ATTEST_ITEMS as MAX_ATTEST_ITEMS
+from signer.protocol_attest import Attestations as Attestations
+from signer.protocol_attest import Attested as Attested
+from signer.protocol_attest import AttestItem as AttestItem
+from signer.protocol_attest import AttestRequest as AttestRequest
+from signer.protocol_attest import Statement as Statement
+from signer.protocol_attest import decode_attest_answer as decode_attest_answer
+from signer.protocol_attest import decode_attest_request as decode_attest_request
+from signer.protocol_attest import encode_attest_answer as encode_attest_answer
+from signer.protocol_attest import encode_attest_request as encode_attest_request
+from signer.protocol_attest import parse_statement as parse_statement
 from signer.protocol_fields import ProtocolError as ProtocolError
+from signer.protocol_fields import Refusal as Refusal
 from signer.protocol_fields import b64, exact, integer, text, unb64
+from signer.protocol_fields import decode_refusal as decode_refusal
+from signer.protocol_fields import encode_refusal as encode_refusal
 from signer.protocol_fields import strict_loads as strict_loads
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
@@ -47,6 +61,8 @@ class Operation(StrEnum):
     """The stored answer of an earlier SIGN by attempt id, or none."""
     VOID = "void"
     """Never sign an order for the first time any more (S25)."""
+    ATTEST = "attest"
+    """Bind deposit paths to their players for ever and sign a statement of each (FEATURES N20)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,14 +128,6 @@ class SignedTx:
     raw: bytes
     txid: str
     log_sequence: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """The signer said no. `code` is stable and typed, `reason` is for people."""
-
-    code: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,17 +333,6 @@ def operation_of(raw: dict[str, Any]) -> Operation:
         return Operation(text(raw.get("op"), "op"))
     except ValueError as error:
         raise ProtocolError("op: unknown operation") from error
-
-
-def encode_refusal(value: Refusal) -> dict[str, Any]:
-    """To the negative answer of any operation."""
-    return {"ok": False, "code": value.code, "reason": value.reason}
-
-
-def decode_refusal(raw: dict[str, Any]) -> Refusal:
-    """From the negative answer of any operation; raises ProtocolError."""
-    raw = exact(raw, {"ok", "code", "reason"}, "refusal")
-    return Refusal(code=text(raw["code"], "code"), reason=text(raw["reason"], "reason"))
 
 
 def encode_head_request() -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """How the fields of the wire contract are read: strict JSON, base64, exact objects.
 
-It owns the grammar that every message shares; which messages there are is said in
-`signer.protocol`. Standard library only.
+It owns the grammar that every message shares, and the refusal that may answer each; which
+messages there are is said in `signer.protocol`. Standard library only.
 """
 
 import base64
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 32  # no message or signed body nests deeper
@@ -16,6 +17,25 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 
 class ProtocolError(ValueError):
     """A frame that is not a message of this protocol; names the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The signer said no. `code` is stable and typed, `reason` is for people."""
+
+    code: str
+    reason: str
+
+
+def encode_refusal(value: Refusal) -> dict[str, Any]:
+    """To the negative answer of any operation."""
+    return {"ok": False, "code": value.code, "reason": value.reason}
+
+
+def decode_refusal(raw: dict[str, Any]) -> Refusal:
+    """From the negative answer of any operation; raises ProtocolError."""
+    raw = exact(raw, {"ok", "code", "reason"}, "refusal")
+    return Refusal(code=text(raw["code"], "code"), reason=text(raw["reason"], "reason"))
 
 
 def strict_loads(data: bytes) -> dict[str, Any]:

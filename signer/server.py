@@ -22,10 +22,12 @@ from signer.protocol import (
     Operation,
     ProtocolError,
     Refusal,
+    decode_attest_request,
     decode_lookup_request,
     decode_sign_request,
     decode_verify_request,
     decode_void_request,
+    encode_attest_answer,
     encode_head_answer,
     encode_lookup_answer,
     encode_refusal,
@@ -151,6 +153,9 @@ class SignerServer:
             if operation is Operation.VOID:
                 void = decode_void_request(raw)
                 return encode_void_answer(await asyncio.to_thread(self._vault.void, void))
+            if operation is Operation.ATTEST:
+                paths = decode_attest_request(raw)
+                return encode_attest_answer(await asyncio.to_thread(self._vault.attest, paths))
             request = decode_sign_request(raw)
             return encode_sign_answer(await asyncio.to_thread(self._vault.sign, request))
 

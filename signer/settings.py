@@ -8,7 +8,7 @@ a database: the signer has neither.
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from signer.errors import ConfigurationError
 SETTINGS_FILE = "signer.toml"
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
+_CAIP2 = re.compile(r"bip122:[0-9a-f]{32}", re.ASCII)  # CAIP-4: half of the genesis hash
+ATTEST_HOUR_MAX = 20_000  # first statements about addresses; repeated ones are free
 _CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
@@ -48,13 +50,15 @@ class NetworkSettings:
 
     `fee_rate_max` is sat per virtual byte (UTXO) or wei per gas (EVM). UTXO only: `hrp`,
     `p2pkh_versions`, `p2sh_versions`. EVM only: `chain_id`, `gas_limit_max` and the gas top-up
-    caps (per tx, and per address and day).
+    caps (per tx, and per address and day). `caip2` names the chain to everybody; without it no
+    address of a UTXO network is attested.
     """
 
     name: str
     family: Family
     coin_type: int
     is_test: bool
+    caip2: str
     assets: Mapping[str, AssetSettings]
     fee_max_minor: int
     fee_day_max_minor: int
@@ -88,6 +92,8 @@ class Settings:
     admin_uids: tuple[int, ...]
     authorities: tuple[str, ...]
     networks: Mapping[str, NetworkSettings]
+    brands: Mapping[str, int]  # account index of each; what no caller can say (FEATURES N20)
+    attest_hour_max: int
 
     @property
     def is_test(self) -> bool:
@@ -107,6 +113,7 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
     top = _Table(raw, str(path))
     signer = top.table("signer")
     networks = top.table("networks")
+    brands = top.table("brands", {})
     top.end()
     result = Settings(
         directory=directory,
@@ -120,8 +127,11 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         admin_uids=signer.integers("admin_uids", (own_uid,)),
         authorities=signer.texts("authorities"),
         networks={name: _network(name, networks.table(name)) for name in networks.keys()},
+        brands={name: brands.integer(name) for name in brands.keys()},
+        attest_hour_max=signer.integer("attest_hour_max", ATTEST_HOUR_MAX),
     )
     signer.end()
+    _check_brands(result)
     if result.anchor.parent.resolve() == result.store.parent.resolve():
         raise ConfigurationError("signer.anchor: must lie in another directory than the store")
     if not result.networks or not result.authorities:
@@ -132,6 +142,18 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
     if not result.is_test and len(set(coins)) != len(coins):  # test networks all have coin type 1
         raise ConfigurationError("networks: two UTXO networks share a coin type, and so their keys")
     return result
+
+
+def _check_brands(settings: Settings) -> None:
+    accounts = list(settings.brands.values())
+    for name, account in settings.brands.items():
+        if not _NAME.fullmatch(name) or account < 1:
+            raise ConfigurationError(f"brands.{name}: a brand's name and its account from 1")
+    if len(set(accounts)) != len(accounts):
+        raise ConfigurationError("brands: two brands share an account")
+    chains = [network.caip2 for network in settings.networks.values() if network.caip2]
+    if len(set(chains)) != len(chains):
+        raise ConfigurationError("networks: two networks are the same chain (caip2)")
 
 
 def _network(name: str, raw: "_Table") -> NetworkSettings:
@@ -149,6 +171,7 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         family=family,
         coin_type=raw.integer("coin_type"),
         is_test=raw.boolean("test"),
+        caip2=_caip2(name, raw.text("caip2", "")) if is_utxo else "",
         assets={item.asset: item for item in parsed},
         fee_max_minor=raw.integer("fee_max_minor"),
         fee_day_max_minor=raw.integer("fee_day_max_minor"),
@@ -164,10 +187,18 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         ),
     )
     raw.end()
+    if not is_utxo:
+        result = replace(result, caip2=f"eip155:{result.chain_id}")
     natives = [item for item in parsed if item.contract is None]
     if len(natives) != 1:
         raise ConfigurationError(f"networks.{name}.assets: exactly one native asset is required")
     return result
+
+
+def _caip2(network: str, text: str) -> str:
+    if text and not _CAIP2.fullmatch(text):
+        raise ConfigurationError(f"networks.{network}.caip2: bip122: and 32 hex digits")
+    return text
 
 
 def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSettings:
@@ -200,8 +231,8 @@ class _Table:
         if self._raw:
             raise ConfigurationError(f"{self.where}: unknown key {sorted(self._raw)[0]!r}")
 
-    def table(self, key: str) -> "_Table":
-        value = self._take(key, None)
+    def table(self, key: str, default: dict[str, Any] | None = None) -> "_Table":
+        value = self._take(key, default)
         if not isinstance(value, dict):
             raise ConfigurationError(f"{self.where}.{key}: a table is required")
         return _Table(value, f"{self.where}.{key}")
@@ -218,8 +249,8 @@ class _Table:
             raise ConfigurationError(f"{self.where}.{key}: true or false is required")
         return value
 
-    def integer(self, key: str) -> int:
-        return self._integer(self._take(key, None), key)
+    def integer(self, key: str, default: int | None = None) -> int:
+        return self._integer(self._take(key, default), key)
 
     def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         value = self._take(key, None if default is None else list(default))

@@ -21,7 +21,7 @@ from signer.errors import StoreError
 from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
 _LOG_IN_ORDER = "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
@@ -35,7 +35,16 @@ BEGIN SELECT RAISE(ABORT, 'void is for ever'); END;
 CREATE TRIGGER void_is_kept BEFORE DELETE ON voids
 BEGIN SELECT RAISE(ABORT, 'void is for ever'); END;
 """
-_UPGRADES = {1: _VOIDS}  # what a store of this version lacks to be of the next one
+_BINDINGS = """
+CREATE TABLE bindings (
+    network TEXT NOT NULL, path TEXT NOT NULL, brand TEXT NOT NULL, player TEXT NOT NULL,
+    sequence INTEGER NOT NULL, PRIMARY KEY (network, path)) WITHOUT ROWID;
+CREATE TRIGGER binding_is_for_ever BEFORE UPDATE ON bindings
+BEGIN SELECT RAISE(ABORT, 'bound is for ever'); END;
+CREATE TRIGGER binding_is_kept BEFORE DELETE ON bindings
+BEGIN SELECT RAISE(ABORT, 'bound is for ever'); END;
+"""
+_UPGRADES = {1: _VOIDS, 2: _BINDINGS}  # what a store of this version lacks to be of the next one
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
 CREATE TABLE log (
@@ -110,7 +119,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
-        connection.executescript(_SCHEMA + _VOIDS)
+        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)

@@ -1,4 +1,4 @@
-"""The vault's answers: head, look-up, void and signature.
+"""The vault's answers: head, look-up, void, attestation and signature.
 
 It owns the order of things: remember durably, anchor, then release. A signature that was released
 is always in the store; one that cannot be remembered is never released. Refusals are typed, logged
@@ -9,6 +9,7 @@ import hashlib
 import json
 
 from signer import attempts_store as rows
+from signer.attestations import Attester
 from signer.errors import RefusalCode, Refused, StoreError
 from signer.keyring import Keyring
 from signer.logs import Log
@@ -16,6 +17,8 @@ from signer.policy import Decision, Policy
 from signer.ports import Clock
 from signer.protocol import (
     PROTOCOL_VERSION,
+    Attestations,
+    AttestRequest,
     Head,
     Refusal,
     SignedTx,
@@ -51,6 +54,9 @@ class Vault:
         self._log = log
         self._policy = Policy(store=store, settings=settings, keyring=keyring)
         self._voids = Voids(store=store, settings=settings, clock=clock, log=log)
+        self._attester = Attester(
+            store=store, settings=settings, keyring=keyring, clock=clock, log=log
+        )
 
     def head(self) -> Head:
         """Where the log stands."""
@@ -70,6 +76,10 @@ class Vault:
     def void(self, request: VoidRequest) -> Voided | Refusal:
         """No first signature for this order any more, for ever."""
         return self._voids.apply(request)
+
+    def attest(self, request: AttestRequest) -> Attestations | Refusal:
+        """Whose addresses these are, signed; each path is bound to its first player for ever."""
+        return self._attester.attest(request)
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:
         """Decode, check, sign, remember, answer. Same request and bytes: same answer."""

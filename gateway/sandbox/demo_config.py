@@ -4,7 +4,7 @@ Owns the demo's numbers (confirmations, bands, caps). Everything here is a test 
 development keys; it must not be used as a template for live mode.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +37,13 @@ class DemoPorts:
 
 def cage_toml(
     *,
-    nodes: Mapping[str, str],
+    nodes: Mapping[str, Sequence[str]],
     usdt_contract: str | None,
     ports: DemoPorts,
     pool_low: int,
     pool_high: int,
 ) -> str:
-    """`cage.toml` for these nodes (network -> URL with credentials) of the sandbox."""
+    """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree."""
     lines = [
         "# Written by the sandbox: test networks only, public development keys.",
         "livemode = false",
@@ -70,9 +70,10 @@ def cage_toml(
     ]
     for name, index in BRANDS.items():
         lines += ["", f"[brands.{name}]", f"account_index = {index}"]
-    for network, url in nodes.items():
+    for network, urls in nodes.items():
         lines += ["", f"[networks.{network}]", f'chain = "{CHAIN_VARIANTS[network]}"']
-        lines += [f'nodes = ["{url}"]', "poll_seconds = 0.3"]
+        listed = ", ".join(f'"{url}"' for url in urls)
+        lines += [f"nodes = [{listed}]", f"quorum = {len(urls) // 2 + 1}", "poll_seconds = 0.3"]
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']
@@ -91,6 +92,9 @@ def signer_toml(
         "[signer]",
         f'anchor = "{anchor}"',
         f'authorities = ["{authority}"]',
+        "",
+        "[brands]",
+        *(f"{name} = {index}" for name, index in BRANDS.items()),
     ]
     for chain in chains.values():
         lines += ["", f"[networks.{chain.network}]", *_network_lines(chain)]
@@ -121,6 +125,7 @@ def _network_lines(chain: ChainSpec) -> list[str]:
         ]
     return [
         *lines,
+        f'caip2 = "{chain.caip2}"',
         f'hrp = "{chain.bech32_hrp}"',
         f"p2pkh_versions = {_versions(chain.p2pkh_versions)}",
         f"p2sh_versions = {_versions(chain.p2sh_versions)}",

@@ -150,15 +150,16 @@ def test_the_gateway_sees_only_the_protocol_of_the_signer() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize(
-    "path", ["signer/__init__.py", "signer/protocol.py", "signer/protocol_fields.py"]
-)
+WIRE_CONTRACT = ("protocol", "protocol_fields", "protocol_attest")
+
+
+@pytest.mark.parametrize("path", [f"signer/{name}.py" for name in ("__init__", *WIRE_CONTRACT)])
 def test_the_wire_contract_drags_nothing_along(path: str) -> None:
     module = next(module for module in modules() if module.path == path)
     outside = [
         name
         for name, _ in imported_names(module)
         if name.partition(".")[0] not in sys.stdlib_module_names
-        and name.split(".")[:2] not in (["signer", "protocol"], ["signer", "protocol_fields"])
+        and name.split(".")[:2] not in [["signer", part] for part in WIRE_CONTRACT]
     ]
     assert outside == []

@@ -57,8 +57,13 @@ SIGNER_TOML = f"""
 anchor = "../anchor/anchor.json"
 authorities = ["{AUTHORITY}"]
 
+[brands]
+acme = 1
+bravo = 2
+
 [networks.btc]
 family = "bitcoin"
+caip2 = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328"
 test = true
 coin_type = 1
 hrp = "bcrt"
@@ -76,6 +81,7 @@ cap_day_minor = 1000000000
 
 [networks.ltc]
 family = "bitcoin"
+caip2 = "bip122:530827f38f93b43ed12af0b3ad25a288"
 test = true
 coin_type = 1
 hrp = "rltc"

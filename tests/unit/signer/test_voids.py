@@ -294,12 +294,13 @@ def test_s25_store_of_the_version_before_learns_voids_and_keeps_its_memory(kit: 
     kit.store.close()
     with sqlite3.connect(kit.settings.store) as connection:
         connection.execute("DROP TABLE voids")
+        connection.execute("DROP TABLE bindings")
         connection.execute("UPDATE meta SET version = 1")
     connection.close()
     again = open_kit(kit.folder, kit.clock)
     assert again.signed(utxo_request(again)) == first
     voided(again, void_of(None, request_id="r-2"))
-    assert again.store.rows("SELECT version FROM meta") == [(2,)]
+    assert again.store.rows("SELECT version FROM meta") == [(3,)]
     again.store.close()
 
 
