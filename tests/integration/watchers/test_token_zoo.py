@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from eth_utils.address import to_checksum_address
 from sqlalchemy import text
 
 from config.assets import load_assets
 from config.chains import load_chains
+from config.clock import SystemClock
 from config.settings import AssetSettings, NetworkSettings, Settings, TierSettings
 from gateway.sandbox.nodes import Anvil
 from tests.support import evm
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.watching import Watch, watching
+from tests.support.worlds import Wallet
 from watchers import reconcile_chain, searches, switches, token_checks, token_store
 from watchers.addresses import AddressRow
+from watchers.chain import AccountPlan, Pay
 from watchers.registry import build_chain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
@@ -565,3 +569,76 @@ async def test_d58_a_deposit_smaller_than_the_gas_to_sweep_it_is_credited_and_le
         count = await uow.execute(text("SELECT count(*) FROM chain.outgoing"))
         assert count.scalar_one() == 0
     await zoo.watch.audit()
+
+
+async def test_d39_what_the_account_sent_itself_in_the_block_is_left_out(
+    zoo: Zoo, anna: AddressRow
+) -> None:
+    """It receives five tokens and sends two of them on: five were claimed and five arrived."""
+    await zoo.pay("eth:ISS", anna.address, 2 * ONE)
+    await zoo.mine(1)
+    await zoo.node.rpc("anvil_setBalance", anna.address, hex(ETHER))
+    await zoo.pay("eth:ISS", anna.address, 5 * ONE)
+    plan = AccountPlan(
+        sender=anna.derived(),
+        nonce=0,
+        payment=Pay(asset="eth:ISS", address=to_checksum_address(zoo.world), amount_minor=2 * ONE),
+        gas_limit=100_000,
+        max_fee_per_gas=10**11,
+        max_priority_fee_per_gas=10**9,
+    )
+    chain = zoo.watch.chain
+    raw = Wallet.of(chain).sign(chain.writer.build(plan))
+    await zoo.node.rpc("eth_sendRawTransaction", "0x" + raw.hex())
+    await zoo.mine()
+    assert [item[2] for item in await _amounts(zoo)] == [2 * ONE, 5 * ONE]
+    assert await zoo.searches() == []
+
+
+@pytest.mark.parametrize("network_settings", [{"traces": "off"}], indirect=True)
+async def test_d47_two_watchers_that_compare_one_block_book_it_once(
+    zoo: Zoo, anna: AddressRow
+) -> None:
+    """And a comparison that the follower has overtaken books nothing."""
+    router = await evm.deploy(zoo.node, "Router")
+    signature = "multisend(address[],uint256[])"
+    await zoo.call(router, signature, [anna.address], [ETHER], wei=ETHER)
+    await zoo.mine(1)
+    watch = zoo.watch
+    held = await reconcile_chain.holdings_at(watch.as_watcher, watch.chain, watch.network)
+    at = watch.clock.now()
+    assert held.breaks == {_custody("eth:ETH"): ETHER}
+    await zoo.mine(1)
+    assert await searches.book(watch.as_watcher, watch.network, held, at=at) == 0
+    held = await reconcile_chain.holdings_at(watch.as_watcher, watch.chain, watch.network)
+    both = [await searches.book(watch.as_watcher, watch.network, held, at=at) for _ in range(2)]
+    assert both == [1, 0]
+    await zoo.mine()
+    assert (await watch.books())["suspense:eth:ETH"] == ETHER
+    await watch.audit()
+
+
+@pytest.mark.parametrize("network_settings", [{"traces": "off"}], indirect=True)
+async def test_d47_the_loop_finds_it_in_one_cycle_and_a_reorg_takes_it_back(
+    zoo: Zoo, anna: AddressRow
+) -> None:
+    router = await evm.deploy(zoo.node, "Router")
+    await zoo.mine(2)
+    signature = "multisend(address[],uint256[])"
+    await zoo.call(router, signature, [anna.address], [ETHER], wei=ETHER)
+    await zoo.mine(1)
+    watch = zoo.watch
+    loop = searches.SearchLoop(
+        chain=watch.chain,
+        network=watch.network,
+        database=watch.as_watcher,
+        clock=SystemClock(),
+    )
+    assert await loop.look()
+    await zoo.mine(2)
+    assert (await watch.books())["suspense:eth:ETH"] == ETHER
+    await zoo.node.reorg(3)
+    await zoo.mine(1)
+    assert await watch.books() == {}
+    assert await zoo.reconcile() == 0
+    await watch.audit()
