@@ -1,6 +1,7 @@
 """SQL of the address pool. Contains no rule beyond what a statement needs to be atomic."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -66,6 +67,49 @@ async def by_id(uow: Uow, address_id: UUID) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
+async def by_ids(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """The addresses among `ids`."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def next_version(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """Count one change of each address."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET version = version + 1 "
+        f"WHERE id = ANY(CAST(:ids AS uuid[])) RETURNING {_COLUMNS}",
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def withdraw(uow: Uow, address_id: UUID, *, at: datetime) -> RowMapping | None:
+    """Retire an address whoever has it; None when it is retired already, or nobody's."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET retired_at = :at, version = version + 1 WHERE id = :id "
+        f"AND player_id IS NOT NULL AND retired_at IS NULL RETURNING {_COLUMNS}",
+        {"id": address_id, "at": at},
+    )
+    return result.mappings().one_or_none()
+
+
+async def reserves(
+    uow: Uow, *, network: str, brands: Sequence[str], limit: int
+) -> dict[str, int]:
+    """Verified free deposit addresses by brand, each counted up to `limit`."""
+    result = await uow.execute(
+        "SELECT b.brand, (SELECT count(*) FROM (SELECT 1 FROM chain.addresses a "
+        "WHERE a.network = :network AND a.role = 'deposit' AND a.brand = b.brand "
+        "AND a.issued_at IS NULL AND a.is_verified LIMIT :limit) f) AS free "
+        "FROM unnest(CAST(:brands AS text[])) AS b (brand)",
+        {"network": network, "brands": list(brands), "limit": limit},
+    )
+    return {row.brand: int(row.free) for row in result}
+
+
 async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> Sequence[RowMapping]:
     """The own addresses among `keys`: one indexed statement however many keys a block has."""
     result = await uow.execute(
@@ -74,6 +118,38 @@ async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> Sequence[Ro
         {"network": network, "keys": list(keys)},
     )
     return result.mappings().all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tails:
+    """A page of key ends. `total` counts at least all addresses; `anchor` is the address that
+    the page comes after, as it stands now."""
+
+    count: int
+    total: int
+    anchor: UUID | None
+    last: int
+    last_id: UUID | None
+    tails: bytes
+
+
+async def tails(uow: Uow, *, network: str, after: int, digits: int, limit: int) -> Tails:
+    """The last hex digits of the keys numbered after `after`, 8 bytes each, unsigned, in network
+    byte order: in the order of commits (0010_deposits.sql)."""
+    result = await uow.execute(
+        "SELECT count(*) AS count, coalesce(max(p.number), 0) AS last, "
+        "(array_agg(p.id ORDER BY p.number DESC))[1] AS last_id, "
+        "coalesce(string_agg(int8send(p.tail), ''), '') AS tails, "
+        "(SELECT coalesce(max(number), 0) FROM chain.addresses WHERE network = :network) "
+        "AS total, (SELECT id FROM chain.addresses WHERE network = :network "
+        "AND number = :after) AS anchor FROM ("
+        "SELECT number, id, CAST(CAST('x' || right(repeat('0', :digits) || key, :digits) "
+        "AS bit(64)) AS bigint) AS tail FROM chain.addresses "
+        "WHERE network = :network AND number > :after ORDER BY number LIMIT :limit) AS p",
+        {"network": network, "after": after, "digits": digits, "limit": limit},
+    )
+    row = result.mappings().one()
+    return Tails(**row)
 
 
 async def unverified(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:

@@ -25,6 +25,7 @@ from watchers.deposits import (
     step_many,
     tell_new,
 )
+from watchers.lineage import needed_inputs, spends_by_tx
 from watchers.matches import Match
 from watchers.network import Depths, Network
 
@@ -260,8 +261,8 @@ async def _mark_conflicts(uow: Uow, network: Network, block: Block) -> None:
 async def _insert_inputs(
     uow: Uow, network: Network, found: Sequence[Found], spends: Sequence[Spend]
 ) -> None:
-    txids = {transfer.txid for transfer, _, _ in found}
-    inputs = _triples([spend for spend in spends if spend.txid in txids])
+    """What the txs that pay players need, as far as this block or mempool tells (D13)."""
+    inputs = needed_inputs({item[0].txid for item in found}, spends_by_tx(spends))
     if inputs:
         await store.insert_inputs(uow, network=network.name, inputs=inputs)
 

@@ -81,17 +81,26 @@ def _json(rows: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(rows, separators=(",", ":"), default=str)
 
 
-async def insert_inputs(uow: Uow, *, network: str, inputs: Sequence[tuple[str, int, str]]) -> None:
-    """Inputs of txs that pay players: (outpoint txid, vout, txid)."""
+async def insert_inputs(
+    uow: Uow, *, network: str, inputs: Sequence[tuple[str, int, str, str]]
+) -> None:
+    """Outpoints that txs which pay players need: (outpoint txid, vout, the tx, its spender there).
+
+    The spender is the tx itself, or an unconfirmed ancestor of it (D13).
+    """
     await uow.execute(
-        "INSERT INTO chain.deposit_inputs (network, outpoint_txid, outpoint_vout, txid) "
-        "SELECT :network, s.* FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
-        "CAST(:spenders AS text[])) AS s ON CONFLICT DO NOTHING",
+        "INSERT INTO chain.deposit_inputs (network, outpoint_txid, outpoint_vout, txid, spender) "
+        "SELECT :network, s.* FROM unnest(CAST(:outpoints AS text[]), "
+        "CAST(:vouts AS integer[]), CAST(:txids AS text[]), CAST(:spenders AS text[])) AS s "
+        "ON CONFLICT (network, outpoint_txid, outpoint_vout, txid) "
+        "DO UPDATE SET spender = excluded.spender "
+        "WHERE chain.deposit_inputs.spender <> excluded.spender",
         {
             "network": network,
-            "txids": [item[0] for item in inputs],
+            "outpoints": [item[0] for item in inputs],
             "vouts": [item[1] for item in inputs],
-            "spenders": [item[2] for item in inputs],
+            "txids": [item[2] for item in inputs],
+            "spenders": [item[3] for item in inputs],
         },
     )
 
@@ -263,7 +272,7 @@ async def mark_conflicts_by_input(
         "FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
         "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
         "JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
-        "AND i.outpoint_vout = s.vout AND i.txid <> s.spender "
+        "AND i.outpoint_vout = s.vout AND i.spender <> s.spender "
         "WHERE d.txid = i.txid AND d.network = :network AND d.conflict_hash IS NULL",
         {
             "network": network,

@@ -18,10 +18,13 @@ from watchers import (
     deposit_blocks,
     deposit_due,
     deposit_store,
+    evidence,
     inflows,
     outgoing_blocks,
+    policies,
     store,
 )
+from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
 from watchers.deposit_due import Tip
@@ -31,7 +34,13 @@ from watchers.network import Depths, Network
 
 
 async def connect(
-    uow: Uow, network: Network, block: Block, *, finalised_height: int | None, at: datetime
+    uow: Uow,
+    network: Network,
+    known: AddressFilter,
+    block: Block,
+    *,
+    finalised_height: int | None,
+    at: datetime,
 ) -> None:
     """Apply a block whose parent is the cursor's block."""
     ref = block.ref
@@ -44,7 +53,7 @@ async def connect(
         time_seconds=ref.time_seconds,
     )
     keys = {item.to_key for item in block.transfers} | {item.sender_key for item in block.sends}
-    own = await addresses.by_keys(uow, network=network.name, keys=sorted(keys))
+    own = await _own(uow, network, known, keys)
     ours = await outgoing_blocks.own_txids(uow, network, block.txids)
     matches = _matches(network, block.transfers, own)
     # Own transactions first: payouts too lock theirs before coins, players and accounts.
@@ -64,6 +73,8 @@ async def connect(
         ids=network.ids,
         at=at,
     )
+    proven_txids = {item[0].txid for item in (*_of_players(matches), *found)}
+    await evidence.store(uow, network, block, proven_txids, at=at)
     await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
 
 
@@ -114,19 +125,30 @@ async def disconnect(
 
 
 async def observe_mempool(
-    uow: Uow, network: Network, txs: Sequence[MempoolTx], *, at: datetime
+    uow: Uow,
+    network: Network,
+    known: AddressFilter,
+    txs: Sequence[MempoolTx],
+    *,
+    at: datetime,
 ) -> int:
     """Record deposits seen unconfirmed; returns how many are new. Nothing is credited."""
     transfers = [transfer for tx in txs for transfer in tx.transfers]
-    own = await addresses.by_keys(
-        uow, network=network.name, keys=sorted({item.to_key for item in transfers})
-    )
+    own = await _own(uow, network, known, {item.to_key for item in transfers})
     txids = [tx.txid for tx in txs]
     ours = await outgoing_blocks.own_txids(uow, network, txids)
     if ours:
         await outgoing_blocks.see(uow, network, sorted(ours), at=at)
     found = _of_players(_matches(network, transfers, own))
     return await deposit_blocks.detect(uow, network, txs, found, internal_txids=ours, at=at)
+
+
+async def _own(
+    uow: Uow, network: Network, known: AddressFilter, keys: AbstractSet[str]
+) -> dict[str, AddressRow]:
+    """The own addresses among `keys`, up to those committed just before."""
+    await known.extend(uow)
+    return await addresses.by_keys(uow, network=network.name, keys=known.candidates(keys))
 
 
 def _matches(
@@ -164,7 +186,7 @@ async def _connect_coins(
     matches: Sequence[Match],
     ours: frozenset[str],
 ) -> None:
-    depths = TxDepths(network, matches)
+    depths = await policies.tx_depths(uow, network, matches)
     rows = [
         _coin(network, block, match, depths.of(match), is_ours=match[0].txid in ours)
         for match in matches
@@ -196,7 +218,7 @@ async def _remember_inputs(
 ) -> None:
     """What the txs of inflows spend, as deposits remember it: a later rival is then known."""
     inputs = [
-        (spend.outpoint.txid, spend.outpoint.vout, spend.txid)
+        (spend.outpoint.txid, spend.outpoint.vout, spend.txid, spend.txid)
         for spend in block.spends
         if spend.txid in txids
     ]

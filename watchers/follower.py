@@ -16,6 +16,7 @@ from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
 from watchers import deposit_absence, deposit_due, effects, health, store, switches, token_checks
+from watchers.address_filter import AddressFilter
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -86,6 +87,7 @@ class Follower:
         self._start_height = start_height
         self._crash = crash
         self._finalised: int | None = None
+        self._known = AddressFilter(network.name)
 
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
@@ -118,6 +120,7 @@ class Follower:
         Raises NodeUnavailable (try again), LeaseLost, ReorgTooDeep (stop the network).
         """
         reader = self._chain.reader
+        await self._known.load(self._database)
         tip = await reader.tip()
         finalised = await reader.finalised_height()
         steps: list[Step] = []
@@ -184,7 +187,7 @@ class Follower:
 
         async def work(uow: Uow) -> int:
             await self._hold(uow, position)
-            count = await effects.observe_mempool(uow, self._network, txs, at=at)
+            count = await effects.observe_mempool(uow, self._network, self._known, txs, at=at)
             self._crash("mempool.before_commit")
             return count
 
@@ -333,7 +336,9 @@ class Follower:
                     time_seconds=below.time_seconds,
                 )
             await store.set_finalised(uow, network=self._network.name, height=finalised)
-            await effects.connect(uow, self._network, seen.block, finalised_height=finalised, at=at)
+            await effects.connect(
+                uow, self._network, self._known, seen.block, finalised_height=finalised, at=at
+            )
             await token_checks.record(uow, self._network, seen, at=at)
             self._crash("block.before_commit")
 

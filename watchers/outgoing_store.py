@@ -174,7 +174,7 @@ WITH RECURSIVE spends (txid, vout, spender) AS (
 ), dead (txid, spender) AS (
     (SELECT i.txid, s.spender FROM spends s
     JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
-        AND i.outpoint_vout = s.vout AND i.txid <> s.spender
+        AND i.outpoint_vout = s.vout AND i.spender <> s.spender
     UNION
     SELECT o.txid, s.spender FROM spends s
     JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
