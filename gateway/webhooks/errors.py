@@ -4,6 +4,7 @@ WebhookError
 +- TargetRefused         expected: the URL or the address behind it may not be called (A34)
 +- SecretUnreadable      invariant: a sealed secret or its key file is not what it should be
 +- DeliveryFailed        expected: one try did not end in 2xx; it is tried again
++- SourceFailed          expected: the source of rates gave no usable answer; asked again later
 """
 
 
@@ -25,3 +26,7 @@ class DeliveryFailed(WebhookError):
     def __init__(self, reason: str, *, status: int | None = None) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class SourceFailed(WebhookError):
+    """The source of rates gave no usable answer; the message holds nothing that it wrote."""

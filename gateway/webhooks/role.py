@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from config.clock import Clock, SystemClock, Waker
 from config.database import Database, async_url
@@ -16,6 +17,7 @@ from gateway.api.wire import WireContext
 from gateway.webhooks.connector import WebhookClient
 from gateway.webhooks.delivery import Schedule
 from gateway.webhooks.listen_store import Listener
+from gateway.webhooks.rate_source import RateLoop, SourceClient
 from gateway.webhooks.relay import Relay
 from gateway.webhooks.secrets import load_key
 from gateway.webhooks.sequencer import Sequencer
@@ -87,9 +89,26 @@ async def _work(registry: Registry, database: Database, clock: Clock) -> None:
         )
         log.info("webhooks.started")
         async with asyncio.TaskGroup() as group:
+            if registry.policy.rate_source.url:
+                group.create_task(
+                    run_always("rates", partial(_read_rates, registry, database, clock), clock)
+                )
             group.create_task(run_always("listener", listener.run, clock))
             group.create_task(run_always("sequencer", sequencer.run, clock))
             group.create_task(run_always("relay", relay.run, clock))
+
+
+async def _read_rates(registry: Registry, database: Database, clock: Clock) -> None:
+    source = registry.policy.rate_source
+    async with SourceClient(timeout_seconds=source.timeout_seconds) as fetcher:
+        await RateLoop(
+            source=source,
+            reference=registry.policy.reference,
+            fetcher=fetcher,
+            database=database,
+            clock=clock,
+            ids=SystemIds(clock),
+        ).run()
 
 
 async def run_always(name: str, loop: Callable[[], Awaitable[None]], clock: Clock) -> None:

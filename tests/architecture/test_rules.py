@@ -32,6 +32,7 @@ RANDOM_PORTS = {"config/ids.py", "signer/ports.py"}
 HTTP_PORTS = {
     "watchers/chains/node.py": "the client of every node",
     "gateway/webhooks/connector.py": "the deliverer of webhooks",
+    "gateway/webhooks/rate_source.py": "the reader of reference rates, guarded like webhooks",
     "gateway/client.py": "the signing client of the API, for staff commands, demo and tests",
     "gateway/cli/client.py": "staff commands are a client of the API",
     "gateway/sandbox/rpc.py": "the outside world's own client of its nodes",
