@@ -27,7 +27,7 @@ from ledger.accounts import Stage
 from ledger.errors import StaleState
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
-from watchers import outgoing
+from watchers import outgoing, switches
 from watchers.outgoing import OutgoingRow, OutgoingState
 
 TXS_MAX = 1_000  # own txs looked at per cycle
@@ -175,6 +175,15 @@ class Settlement:
             )
             await holds.reopen(uow, hold_id=row.id)
             await attempts.move(lane, uow, row, Trigger.REOPEN)
+            await switches.open_breaker(  # CONTRACT 5: what was final was not
+                uow,
+                scope=switches.network_scope(lane.network),
+                action=switches.Action.ALL,
+                reason="a completed payout lost its block",
+                actor="payouts",
+                ids=lane.ids,
+                at=lane.now(),
+            )
         for row in attempt.rows(State.FAILED):
             detail = f"{attempt.tx.txid} was reverted and left the chain; it could still be paid"
             await attempts.alarm(lane, uow, "failed_reopened", detail, object_id=row.id)

@@ -199,3 +199,27 @@ async def test_i16_a_stopped_token_leaves_the_coin_of_its_network_running(eth: P
     assert await eth.states(token, coin) == ["completed", "completed"]
     assert (eth.paid(token), eth.paid(coin)) == (1, 1)
     await eth.assert_at_rest()
+
+
+async def test_d05_a_completed_payout_that_loses_its_block_stops_its_network(btc: Payouts) -> None:
+    """What was final was not: the bytes are not sent again, nothing new is built (CONTRACT 5)."""
+    await funded(btc)
+    first = await btc.request("0.25")
+    await run_to_rest(btc)
+    assert await btc.states(first) == ["completed"]
+    second = await btc.request("0.125")
+    btc.sim.rewind(7)
+    btc.sim.pool.clear()
+    for _ in range(8):
+        btc.sim.mine_exactly([])
+    await btc.follow()
+    await btc.cycle(times=3)
+    assert (await btc.states(first))[0] in ("sent", "uncertain")
+    assert await btc.states(second) == ["queued"]
+    assert {"switch_stopped", "withdrawal_reopened"} <= set(await btc.alarms())
+
+    await start(btc, Action.ALL)
+    await run_to_rest(btc)
+    assert await btc.states(first, second) == ["completed", "completed"]
+    assert (btc.paid(first), btc.paid(second)) == (1, 1)
+    await btc.assert_at_rest()
