@@ -241,6 +241,7 @@ class NodePool:
     async def _look(self, node: Node, record: NodeRecord) -> Look:
         try:
             async with asyncio.timeout(self.timeout_seconds):
+                await node.chain.reader.check_identity()  # never an old answer (D62)
                 info = await node.describer.describe()
                 tip = await node.chain.reader.tip()
                 return await self._compare(node, record, info, tip)

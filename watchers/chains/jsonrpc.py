@@ -270,8 +270,12 @@ class JsonRpc:
         for node in self._nodes:
             node.verified_at_seconds = None
             try:
+                self._require_budget(node)
                 await self._verify(node)
                 reached += 1
+            except _Busy as error:
+                problem = error
+                self._close_for(node, error)
             except NodeUnavailable as error:
                 problem = error
         if not reached:
