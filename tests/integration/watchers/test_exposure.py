@@ -254,3 +254,28 @@ async def test_room_that_many_race_for_is_given_once(desk: CapDesk) -> None:
         credited = [row.id for row in await desk.rows(found) if row.state == "provisional"]
         assert credited == [expected]
         first = expected
+
+
+async def test_the_worked_example_of_the_guide(desk: CapDesk) -> None:
+    """docs/integration/credit-policy.md, row by row."""
+    desk.clock.advance(3_600)
+    await desk.rate("64250.5")
+    await desk.caps({"brand": "acme", "per_player": "5000.00", "per_brand": "12000.00"})
+    first = await desk.deposit(5_000_000)
+    assert await desk.credit(first) == {first}
+    assert await desk.used("brand") == (321_253, 1)
+    second = await desk.deposit(3_000_000)
+    assert await desk.credit(second) == set()
+    bert = await desk.deposit(7_000_000, player="bert")
+    assert await desk.credit(bert) == {bert}
+    assert await desk.used("brand") == (771_007, 2)
+    carl = await desk.deposit(7_700_000, player="carl")
+    dora = await desk.deposit(1_000_000, player="dora")
+    assert await desk.credit(carl) == set()
+    assert await desk.credit(dora) == set()
+    await desk.move("final", first)
+    assert await desk.used("brand") == (449_754, 1)
+    assert await desk.credit(second, carl, dora) == {second, carl}
+    assert await desk.used("brand") == (1_137_235, 3)
+    assert await desk.substatus(dora) == "exposure_cap"
+    assert await desk.differences() == []
