@@ -293,7 +293,7 @@ class ApiHouse:
         self.clock.advance(seconds)
 
 
-def house_settings(folder: Path, *, port: int = 0) -> Settings:
+def house_settings(folder: Path, *, port: int = 0, token: str = TOKEN) -> Settings:
     """Three test networks, two brands; a free port unless one is given."""
     return Settings(
         state_dir=folder,
@@ -303,7 +303,7 @@ def house_settings(folder: Path, *, port: int = 0) -> Settings:
             "ltc": NetworkSettings(chain="regtest"),
             "eth": NetworkSettings(chain="dev"),
         },
-        assets={"eth:USDT": AssetSettings(contract=TOKEN)},
+        assets={"eth:USDT": AssetSettings(contract=token)},
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
         wallets={"btc:BTC": BandSettings(min="0.5", target="1", max="2")},
     )
@@ -318,12 +318,13 @@ async def api_house(
     ids: SequentialIds,
     port: int = 0,
     is_furnished: bool = False,
+    token: str = TOKEN,
 ) -> AsyncIterator[ApiHouse]:
     """The API under its own database role, with keys, brands and a verified address pool.
 
     `is_furnished`: another process on a database that has them.
     """
-    settings = house_settings(folder, port=port)
+    settings = house_settings(folder, port=port, token=token)
     registry = load_registry(settings)
     owner = Database(async_url(test_database.owner_url), pool_size=4)
     database = Database(async_url(test_database.role_url("gateway_api")), pool_size=8)

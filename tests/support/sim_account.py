@@ -14,10 +14,12 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from tests.support.sim_base import SimNetwork, SimReaderBase
+from tests.support.sim_evidence import hashed
 from watchers.chain import (
     AccountPlan,
     AccountSend,
     Block,
+    BlockEvidence,
     BlockRef,
     DerivedAddress,
     FeeQuote,
@@ -145,6 +147,12 @@ class SimAccount(SimNetwork[State]):
             raw_txs={},
         )
         return after, effects, {send.txid: send.is_success for send in sends}
+
+    def seal(
+        self, effects: Block, txs: Sequence[tuple[str, bytes]], is_success: Mapping[str, bool]
+    ) -> tuple[str, BlockEvidence]:
+        contracts = {asset: contract for contract, asset in self.params.tokens.items()}
+        return hashed(effects, [raw for _, raw in txs], is_success, contracts)
 
     def _run(self, state: State, tx: SimTx) -> list[Transfer]:
         """Move what the tx moves, or nothing when it reverts."""

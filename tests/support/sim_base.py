@@ -8,10 +8,10 @@ hashes.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from watchers.chain import Block, BlockRef, MempoolTx, SendResult, TxPlace, TxStatus
+from watchers.chain import Block, BlockEvidence, BlockRef, MempoolTx, SendResult, TxPlace, TxStatus
 from watchers.errors import NodeUnavailable
 
 State = TypeVar("State")
@@ -52,6 +52,12 @@ class SimNetwork(ABC, Generic[State]):
         self, state: State, ref: BlockRef, txs: Sequence[tuple[str, bytes]]
     ) -> tuple[State, Block, Mapping[str, bool]]:
         """A copy of `state` after the txs, their effects, and which of them succeeded."""
+
+    @abstractmethod
+    def seal(
+        self, effects: Block, txs: Sequence[tuple[str, bytes]], is_success: Mapping[str, bool]
+    ) -> tuple[str, BlockEvidence]:
+        """The hash that the block's real header gives it, and what it proves."""
 
     @abstractmethod
     def judge(self, raw: bytes) -> tuple[str, SendResult]:
@@ -151,6 +157,10 @@ class SimNetwork(ABC, Generic[State]):
         )
         before = self.genesis_state() if parent is None else parent.state
         state, effects, is_success = self.run_block(before, ref, txs)
+        if keep:
+            block_hash, evidence = self.seal(effects, txs, is_success)
+            ref = replace(ref, hash=block_hash)
+            effects = replace(effects, ref=ref, evidence=evidence)
         block = SimBlock(ref, effects, tuple(txs), state, is_success)
         if keep:
             self.blocks[ref.hash] = block

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from embit import ec, hashes, script, transaction
 
 from tests.support.sim_base import SimNetwork, SimReaderBase
+from tests.support.sim_evidence import height_push, mined
 from watchers.chain import (
     AccountPlan,
     Block,
+    BlockEvidence,
     BlockRef,
     FeeQuote,
     MempoolTx,
@@ -97,7 +99,8 @@ class SimUtxo(SimNetwork[State]):
         self, state: State, ref: BlockRef, txs: Sequence[tuple[str, bytes]]
     ) -> tuple[State, Block, Mapping[str, bool]]:
         after = dict(state)
-        base = _serialise([NO_OUTPOINT], [(WORLD_SCRIPT, SUBSIDY_MINOR)], tag=ref.hash)
+        tag = height_push(ref.height).hex() + ref.hash
+        base = _serialise([NO_OUTPOINT], [(WORLD_SCRIPT, SUBSIDY_MINOR)], tag=tag)
         transfers: list[Transfer] = []
         spends: list[Spend] = []
         raw_txs: dict[str, bytes] = {}
@@ -120,6 +123,11 @@ class SimUtxo(SimNetwork[State]):
             raw_txs=raw_txs,
         )
         return after, effects, {}
+
+    def seal(
+        self, effects: Block, txs: Sequence[tuple[str, bytes]], is_success: Mapping[str, bool]
+    ) -> tuple[str, BlockEvidence]:
+        return mined(effects)
 
     def is_minable(self, state: State, raw: bytes) -> bool:
         height = self.tip.ref.height + 1

@@ -97,10 +97,11 @@ def _tries(block: Block, raw: Raw, receipts: Sequence[Raw], header: bytes) -> Tr
     items = [decode.mapping(item, "tx") for item in decode.sequence(raw["transactions"], "txs")]
     kinds = [encode.kind(item) for item in items]
     txs = tuple(encode.tx(item) for item in items)
+    signed = [encode.signed(item) for item in items]
     for txid, tx in zip(block.txids, txs, strict=True):
         if _hex(keccak(tx)) != txid:
             raise NodeLied(f"{where}: tx {txid} differs from its hash")
-    _check_senders(items, where)
+    _check_senders(items, signed, where)
     tx_trie = trie.ordered(txs)
     if _hex(tx_trie.root) != decode.hash_text(raw.get("transactionsRoot"), "transactionsRoot"):
         raise NodeLied(f"{where}: its txs do not give the transactions root")
@@ -125,10 +126,9 @@ def _tries(block: Block, raw: Raw, receipts: Sequence[Raw], header: bytes) -> Tr
     )
 
 
-def _check_senders(txs: Sequence[Raw], where: str) -> None:
+def _check_senders(txs: Sequence[Raw], signed: Sequence[tuple[bytes, bytes]], where: str) -> None:
     """`from` is no part of a tx's bytes; its signature gives it (EIP-155, 2718)."""
-    for tx in txs:
-        message, signature = encode.signed(tx)
+    for tx, (message, signature) in zip(txs, signed, strict=True):
         try:
             public = PublicKey.from_signature_and_message(signature, keccak(message), hasher=None)
         except ValueError as error:
