@@ -26,6 +26,24 @@ class Registry:
         return tuple(sorted(found, key=lambda asset: (not asset.is_native, asset.id)))
 
 
+def cautions(settings: Settings) -> list[str]:
+    """What is allowed and unwise, in words for the operator."""
+    found = []
+    for name, network in settings.enabled_networks().items():
+        count, quorum = len(network.nodes), network.quorum
+        if settings.livemode and quorum == 1:
+            found.append(
+                f"networks.{name}.quorum is 1: one node alone decides what was paid; "
+                "name three nodes and set quorum = 2"
+            )
+        elif quorum > 1 and 2 * quorum <= count:
+            found.append(
+                f"networks.{name}.quorum: {quorum} of {count} nodes is no majority; two halves "
+                "could agree on different chains, and then nothing would move"
+            )
+    return found
+
+
 def load_registry(settings: Settings) -> Registry:
     """Validate the whole configuration. Raises ConfigError naming the key that is wrong."""
     chains = load_chains(settings)

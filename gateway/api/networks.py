@@ -3,13 +3,13 @@
 from config.assets import AssetSpec
 from config.chains import ChainSpec
 from gateway.api.endpoint import Call, endpoint
-from gateway.api.wire_base import WireContext, optional_time
+from gateway.api.wire_base import WireContext, optional_time, rfc3339
 from gateway.api.wire_query import Page, PageQuery
-from gateway.api.wire_resources import AssetOut, FeeClassOut, NetworkOut, TierOut
+from gateway.api.wire_resources import AssetOut, FeeClassOut, NetworkOut, NodeOut, TierOut
 from watchers import eta, fees, health, switches
 from watchers.chain import FeeQuote
 from watchers.eta import Pace
-from watchers.health import NetworkStatus
+from watchers.health import NetworkStatus, NodeStatus
 
 
 @endpoint(
@@ -22,6 +22,9 @@ from watchers.health import NetworkStatus
 async def list_networks(call: Call) -> Page[NetworkOut]:
     """Every configured network, watched or not yet."""
     statuses = {status.network: status for status in await health.network_status(call.uow)}
+    nodes: dict[str, list[NodeStatus]] = {}
+    for node in await health.node_status(call.uow):
+        nodes.setdefault(node.network, []).append(node)
     used = await switches.every(call.uow)
     items = []
     for name, spec in call.services.registry.chains.items():
@@ -29,7 +32,8 @@ async def list_networks(call: Call) -> Page[NetworkOut]:
         quote = None if sample is None else sample.quote
         off = switches.names_of(used, network=name)
         pace = await eta.pace(call.uow, spec)
-        items.append(_network(call, spec, statuses.get(name), quote, off, pace))
+        told = [_node(call, number, node) for number, node in enumerate(nodes.get(name, ()), 1)]
+        items.append(_network(call, spec, statuses.get(name), quote, off, pace, told))
     return Page[NetworkOut](items=items, next_cursor=None)
 
 
@@ -50,6 +54,7 @@ def _network(
     quote: FeeQuote | None,
     off: list[str],
     pace: Pace,
+    nodes: list[NodeOut],
 ) -> NetworkOut:
     return NetworkOut(
         network=spec.network,
@@ -64,12 +69,28 @@ def _network(
         lag_blocks=status.lag_blocks if status else None,
         nodes_total=status.nodes_total if status else 0,
         nodes_agreeing=status.nodes_agreeing if status else 0,
+        quorum=call.services.registry.settings.networks[spec.network].quorum,
+        nodes=nodes,
         is_healthy=status.is_healthy if status else False,
         stopped_reason=status.stopped_reason if status else None,
         switches=off,
         fee_classes=_fee_classes(call, spec, quote, pace),
         block_interval_ms=pace.mean_ms,
         observed_at=optional_time(status.observed_at) if status else None,
+    )
+
+
+def _node(call: Call, number: int, node: NodeStatus) -> NodeOut:
+    """One node; a caller of one brand learns its state, not where it stands in our house."""
+    is_ours = call.principal.brand is None
+    return NodeOut(
+        node=node.label if is_ours else f"node-{number}",
+        state=node.state.value,
+        reason=(node.reason or None) if is_ours else None,
+        since=rfc3339(node.since),
+        height=node.height,
+        version=(node.version or None) if is_ours else None,
+        observed_at=rfc3339(node.observed_at),
     )
 
 

@@ -28,6 +28,21 @@ class FeeClassOut(Wire):
     rate: str | None = Field(description="Node's estimate: sat per kvB, or wei per gas.")
 
 
+class NodeOut(Wire):
+    """One node of a network, as it was judged."""
+
+    node: str = Field(description="Host and port; never credentials.")
+    state: str = Field(
+        description="`healthy lagging stalled forked lying wrong_chain syncing unreachable "
+        "quarantined`; only healthy ones count."
+    )
+    reason: str | None = Field(description="Why it is not healthy, and how it comes back.")
+    since: Time
+    height: int | None
+    version: str | None
+    observed_at: Time
+
+
 class NetworkOut(Wire):
     """One network as the house sees it."""
 
@@ -43,6 +58,8 @@ class NetworkOut(Wire):
     lag_blocks: int | None
     nodes_total: int
     nodes_agreeing: int
+    quorum: int = Field(description="How many nodes must agree before anything counts.")
+    nodes: list[NodeOut] = Field(description="Every node, in order of preference.")
     is_healthy: bool
     stopped_reason: str | None
     switches: list[str] = Field(

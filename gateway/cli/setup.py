@@ -67,10 +67,12 @@ ScopesOption = Annotated[str, typer.Option("--scopes", help="Separated by commas
 @config_app.command("check")
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Validate the configuration; names the wrong key and the right one."""
-    from config.registry import load_registry
+    from config.registry import cautions, load_registry
 
     registry = load_registry(settings_of(config))
     settings = registry.settings
+    for caution in cautions(settings):
+        note(f"warning: {caution}")
     summary = {
         "livemode": settings.livemode,
         "networks": list(registry.chains),

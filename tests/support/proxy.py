@@ -76,7 +76,7 @@ class _Proxy:
             await self.closing.wait()
         if node.body is not None or node.status != 200:
             return web.Response(status=node.status, body=node.body or b"", headers=node.headers)
-        answers = []
+        answers: list[dict[str, Any]] = []
         for call in calls:
             if node.cut_after is not None and node.cut_after <= len(answers):
                 if request.transport is not None:

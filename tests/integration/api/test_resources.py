@@ -212,6 +212,26 @@ async def test_a_reconciliation_checks_the_books_and_asks_every_watcher(house: A
     assert (first["asset"], first["difference"]) == ("btc:BTC", "-0.00000005")
 
 
+async def test_n20_nodes_are_told_to_the_house_and_without_their_place_to_a_brand(
+    house: ApiHouse,
+) -> None:
+    await house.rows(
+        "INSERT INTO chain.nodes (network, label, preference, state, reason, since, height, hash,"
+        " top_height, cause, version, observed_at) VALUES ('btc', '10.0.0.7:8332', 0, 'lagging',"
+        " '3 blocks behind', :at, 9, 'ab', 9, '', '/Satoshi:29.0.0/', :at)",
+        at=house.clock.now(),
+    )
+    told = {}
+    for key in ("acme-key", "ada-key"):
+        networks = (await house.call("GET", "/v1/networks", key=key)).json()["items"]
+        [told[key]] = networks[0]["nodes"]
+        assert (networks[0]["quorum"], networks[1]["nodes"]) == (1, [])
+    ours, brands = told["ada-key"], told["acme-key"]
+    assert (ours["node"], ours["reason"]) == ("10.0.0.7:8332", "3 blocks behind")
+    assert (brands["node"], brands["reason"], brands["version"]) == ("node-1", None, None)
+    assert (brands["state"], brands["height"]) == ("lagging", 9)
+
+
 async def test_readiness_follows_every_network(house: ApiHouse) -> None:
     async with house.client() as client:
         before = await client.request("GET", "/health/ready")

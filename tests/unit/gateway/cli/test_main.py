@@ -70,6 +70,41 @@ def test_config_check_answers_json(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["brands"] == ["acme"]
 
 
+@pytest.mark.parametrize(
+    ("livemode", "count", "quorum", "warning"),
+    [
+        (True, 1, 1, "networks.btc.quorum is 1"),
+        (False, 1, 1, None),
+        (True, 3, 2, None),
+        (False, 4, 2, "2 of 4 nodes is no majority"),
+    ],
+)
+def test_config_check_warns_of_a_quorum_that_is_unwise(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    livemode: bool,
+    count: int,
+    quorum: int,
+    warning: str | None,
+) -> None:
+    nodes = ", ".join(f'"http://127.0.0.1:{n + 1}"' for n in range(count))
+    chain = "main" if livemode else "regtest"
+    network = f'[networks.btc]\nchain = "{chain}"\nnodes = [{nodes}]\nquorum = {quorum}\n'
+    path = config_file(tmp_path, f"livemode = {str(livemode).lower()}\n{network}")
+    assert main(["config", "check", "--config", path, "--json"]) == 0
+    told = capsys.readouterr().err
+    assert ("warning: " in told) == (warning is not None)
+    assert warning is None or warning in told
+
+
+def test_config_check_refuses_more_agreeing_nodes_than_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '[networks.btc]\nchain = "regtest"\nnodes = ["http://127.0.0.1:1"]\nquorum = 2\n'
+    assert main(["config", "check", "--config", config_file(tmp_path, text)]) == USAGE
+    assert "quorum 2 of 1 nodes can never agree" in capsys.readouterr().err
+
+
 def test_network_that_is_not_configured_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
