@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.api.two_people import VALID_SECONDS
 from gateway.client import Reply
-from tests.support.api import STAFF_SCOPES, ApiHouse, problem
+from tests.support.api import STAFF_SCOPES, ApiHouse, api_house, problem
+from tests.support.clock import SequentialIds
+from tests.support.databases import TestDatabase
 from watchers import switches
 from watchers.switches import Action
 
@@ -343,7 +346,7 @@ async def test_d05_two_people_allow_a_reorg_and_reversals_in_the_start_itself(
         at=house.clock.now(),
     )
     await ask(house, "stopped")
-    allowed = {"accept_reorg_depth": 200, "accept_reversals": 30}
+    allowed: dict[str, Any] = {"accept_reorg_depth": 200, "accept_reversals": 30}
     await ask(house, "running", **allowed)
     assert await house.rows("SELECT 1 FROM chain.switch_grants") == []
     assert (await ask(house, "running", key="grace-key", **allowed)).status == 200
@@ -357,3 +360,44 @@ async def test_d05_two_people_allow_a_reorg_and_reversals_in_the_start_itself(
     ]
     [cursor] = await house.rows("SELECT stopped_reason FROM chain.cursors")
     assert cursor["stopped_reason"] is None
+
+
+async def test_a_stop_and_a_first_persons_word_outlive_the_process(
+    house: ApiHouse, test_database: TestDatabase, tmp_path: Path
+) -> None:
+    await ask(house, "stopped")
+    first = (await ask(house, "running")).json()["approval"]["id"]
+    await house.server.stop()
+    ids = SequentialIds(house.clock, seed=1)
+    async with api_house(
+        test_database, tmp_path, clock=house.clock, ids=ids, is_furnished=True
+    ) as other:
+        assert await is_stopped(other)
+        done = await ask(other, "running", key="grace-key")
+        assert (done.status, done.json()["approval"]["id"]) == (200, first)
+        assert not await is_stopped(other)
+
+
+async def test_starts_and_stops_at_once_end_as_the_history_says(house: ApiHouse) -> None:
+    """Whatever the order: each change is one version, and each start has two people."""
+    await ask(house, "stopped")
+    calls = [
+        ask(
+            house,
+            "stopped" if n % 3 == 0 else "running",
+            key=("ada-key", "grace-key")[n % 2],
+            reason=f"reason {n}",
+            idempotency_key=f"m{n}",
+        )
+        for n in range(45)
+    ]
+    replies = await asyncio.gather(*calls)
+    assert {reply.status for reply in replies} <= {200, 202, 409}
+    rows = await house.rows(
+        "SELECT version, state, changed_by, approved_by FROM chain.switch_history ORDER BY version"
+    )
+    assert [row["version"] for row in rows] == list(range(1, len(rows) + 1))
+    started = [row for row in rows if row["state"] == "running"]
+    assert all({row["changed_by"], row["approved_by"]} == {"ada", "grace"} for row in started)
+    assert await versions(house) == [(row["version"], row["state"]) for row in rows]
+    assert await is_stopped(house) == (rows[-1]["state"] == "stopped")
