@@ -56,10 +56,13 @@ class Waker:
         """Ask the loop to run now; safe to call many times."""
         self._event.set()
 
-    async def wait(self) -> None:
-        """Return at the next hint, or after the poll interval."""
+    async def wait(self, at_most_seconds: float | None = None) -> None:
+        """Return at the next hint, or after the poll interval (or `at_most_seconds`, if less)."""
+        wait_seconds = self._poll_seconds
+        if at_most_seconds is not None:
+            wait_seconds = min(wait_seconds, at_most_seconds)
         try:
-            async with asyncio.timeout(self._poll_seconds):
+            async with asyncio.timeout(wait_seconds):
                 await self._event.wait()
         except TimeoutError:
             pass  # the poll is due: not an error

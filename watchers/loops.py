@@ -40,6 +40,7 @@ from watchers.follower import Connected, Disconnected, Follower, Position, Step
 from watchers.metrics import Metrics
 from watchers.network import Network
 from watchers.nodes import NodePool
+from watchers.polling import PollPace
 
 log = get_logger("watchers.loops")
 
@@ -140,6 +141,7 @@ class FollowLoop:
         self._waker = waker
         self._pool = pool
         self._fence: int | None = None
+        self._pace = PollPace(poll_seconds=network.spec.poll_seconds)
         self._metrics = metrics
         self._is_identified = False
 
@@ -149,7 +151,7 @@ class FollowLoop:
             while True:
                 delay = await self.run_once()
                 if delay is None:
-                    await self._waker.wait()
+                    await self._waker.wait(self._pace.wait_seconds)
                 elif delay > 0:
                     await self._clock.sleep(delay)
         finally:
@@ -200,6 +202,8 @@ class FollowLoop:
             self._is_identified = True
         steps = await self._follower.follow(position)
         self._count(steps)
+        if steps:
+            self._pace.blocks_came(len(steps), at_seconds=self._clock.monotonic_seconds())
         if any(isinstance(step, Disconnected) for step in steps):
             await self._tell_reorg(steps)
         if not steps:  # catch up before looking at anything else
