@@ -26,7 +26,7 @@ from tests.support.auditor import audit
 from tests.support.databases import TestDatabase
 from tests.support.simchain import TOKEN_CONTRACT
 from tests.support.worlds import Wallet
-from watchers import addresses, deposit_commands, pool, reconcile_chain
+from watchers import addresses, deposit_commands, exposure, pool, reconcile_chain
 from watchers.addresses import AddressRow
 from watchers.chain import Chain
 from watchers.deposits import DepositRow
@@ -178,8 +178,11 @@ class Watch:
             raise AssertionError(f"the auditor found: {violations}")
         async with self.as_watcher.unit_of_work() as uow:
             contradictions = await reconcile.check_books(uow)
+            uncounted = await exposure.check(uow)
         if contradictions:
             raise AssertionError(f"the books contradict themselves: {contradictions}")
+        if uncounted:
+            raise AssertionError(f"exposures are not those of the deposits: {uncounted}")
         held = await reconcile_chain.holdings_at(self.as_watcher, self.chain, self.network)
         if held.breaks:
             raise AssertionError(f"books and chain differ: {held}")

@@ -147,3 +147,14 @@ def test_key_that_is_not_registered_is_told_nothing_but_a_hint(desk: Desk) -> No
     assert code == FAILED
     assert "unauthenticated" in error
     assert "cage staff add" in error
+
+
+def test_a_first_rate_waits_for_a_second_person_and_is_not_everybodys_to_set(desk: Desk) -> None:
+    code, out, _ = desk.runs("treasury", "rates", "set", "btc:BTC", "64250.5", *desk.treasurer)
+    assert (code, "a second person now runs the same command" in out) == (0, True)
+    code, out, _ = desk.runs("treasury", "rates", "list", "--json", *desk.treasurer)
+    assert (code, json.loads(out)) == (0, {"items": []})
+    code, _, err = desk.runs("treasury", "rates", "set", "btc:BTC", "1", *desk.supporter)
+    assert (code, "missing_scope" in err) == (REFUSED, True)
+    code, _, err = desk.runs("treasury", "rates", "set", "btc:BTC", "1e5", *desk.treasurer)
+    assert (code, "invalid_request" in err) == (REFUSED, True)

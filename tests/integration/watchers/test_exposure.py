@@ -279,3 +279,36 @@ async def test_the_worked_example_of_the_guide(desk: CapDesk) -> None:
     assert await desk.used("brand") == (1_137_235, 3)
     assert await desk.substatus(dora) == "exposure_cap"
     assert await desk.differences() == []
+
+
+async def test_watchers_of_two_networks_share_the_room_of_a_brand(desk: CapDesk) -> None:
+    """Both credit and release at once, two brands each; neither waits for ever."""
+    other = CapDesk(
+        registry=desk.registry,
+        network="ltc",
+        as_owner=desk.as_owner,
+        as_watcher=desk.as_watcher,
+        clock=desk.clock,
+        ids=desk.ids,
+    )
+    await other.rate("100")
+    await desk.caps({"per_brand": "1000.00"})
+    for _ in range(3):
+        rounds = [
+            (bench, await bench.deposit(COIN, brand=brand, player=f"p{n}"))
+            for n in range(8)
+            for brand in ("acme", "zest")
+            for bench in (desk, other)
+        ]
+        ids = {bench: [item for owner, item in rounds if owner is bench] for bench in (desk, other)}
+        async with asyncio.TaskGroup() as group:
+            for bench, found in ids.items():
+                for start in range(0, len(found), 4):
+                    group.create_task(bench.credit(*found[start : start + 4]))
+        assert await desk.used("brand") == (100_000, 10)
+        assert await desk.used("brand", brand="zest") == (100_000, 10)
+        async with asyncio.TaskGroup() as group:
+            for bench, found in ids.items():
+                group.create_task(bench.move("final", *found))
+        assert await desk.used("brand") == (0, 0)
+    assert await desk.differences() == []
