@@ -19,11 +19,13 @@ from config.database import Uow
 from config.logs import get_logger
 from watchers import exposure_store as store
 from watchers import policies, rates
+from watchers import store as chain_store
 from watchers.deposits import DepositRow, DepositState
 from watchers.network import Network
 from watchers.rates import Rate
 
 SUBSTATUS = "exposure_cap"
+STALE_ALARM = "rate_stale"
 WAITING_MAX = 1_000  # older ones of the network that a younger one may not overtake
 
 log = get_logger("watchers.exposure")
@@ -182,6 +184,9 @@ async def admit(
     await store.set_capped(uow, refused=refused, admitted=sorted(taken))
     if refused:
         log.info("exposure.capped", network=network.name, count=len(refused))
+    if policy.caps:
+        without = {item.asset for item in asking.values() if item.id not in taken} - set(fresh)
+        await _tell_stale(uow, network, sorted(without), at=at)
     return frozenset(taken | known)
 
 
@@ -246,6 +251,21 @@ async def _others_waiting(
         for row in rows
         if row["id"] not in ids and row["brand"] in brands
     ]
+
+
+async def _tell_stale(uow: Uow, network: Network, assets: Sequence[str], *, at: datetime) -> None:
+    """An open alarm while somebody waits for want of a fresh rate; asked again with each step."""
+    if not assets:
+        await store.clear_alarm(uow, kind=STALE_ALARM, network=network.name, at=at)
+        return
+    await chain_store.raise_alarm(
+        uow,
+        alarm_id=network.ids.new_id(),
+        kind=STALE_ALARM,
+        network=network.name,
+        detail=f"no fresh rate of {', '.join(assets)}: caps are full, deposits wait for final",
+        at=at,
+    )
 
 
 async def _fresh_rates(

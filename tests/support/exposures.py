@@ -179,6 +179,12 @@ class CapDesk:
             row = result.mappings().one_or_none()
         return (0, 0) if row is None else (int(row["value"]), int(row["deposits"]))
 
+    async def alarms(self) -> list[str]:
+        """Kinds of the alarms that are open."""
+        async with self.as_watcher.unit_of_work() as uow:
+            result = await uow.execute("SELECT kind FROM gateway.alarms WHERE cleared_at IS NULL")
+            return list(result.scalars())
+
     async def differences(self) -> list[exposure.Difference]:
         """What the check finds."""
         async with self.as_watcher.unit_of_work() as uow:

@@ -128,9 +128,11 @@ async def test_a_rate_older_than_an_hour_means_that_the_cap_is_full(desk: CapDes
     late = await desk.deposit(COIN)
     assert await desk.credit(late) == set()
     assert await desk.substatus(late) == "exposure_cap"
+    assert await desk.alarms() == ["rate_stale"]
     await desk.rate("100")
     assert await desk.credit(late) == {late}
     assert await desk.substatus(late) is None
+    assert await desk.alarms() == []
 
 
 async def test_what_counts_without_a_value_fills_every_cap_until_it_is_gone(
