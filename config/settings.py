@@ -263,8 +263,8 @@ class BandSettings(Section):
 class AddressPoolSettings(Section):
     """How many verified addresses to keep ready per brand and network."""
 
-    low: int = Field(default=1000, ge=1)  # CONTRACT 8: what still serves with the signer down
-    high: int = Field(default=1400, ge=1)
+    low: int = Field(default=1500, ge=1)  # refilled from here; the alarm is at 1,000 (CONTRACT 8)
+    high: int = Field(default=2500, ge=1)
 
 
 class LogSettings(Section):

@@ -96,9 +96,7 @@ async def withdraw(uow: Uow, address_id: UUID, *, at: datetime) -> RowMapping | 
     return result.mappings().one_or_none()
 
 
-async def reserves(
-    uow: Uow, *, network: str, brands: Sequence[str], limit: int
-) -> dict[str, int]:
+async def reserves(uow: Uow, *, network: str, brands: Sequence[str], limit: int) -> dict[str, int]:
     """Verified free deposit addresses by brand, each counted up to `limit`."""
     result = await uow.execute(
         "SELECT b.brand, (SELECT count(*) FROM (SELECT 1 FROM chain.addresses a "
@@ -152,12 +150,16 @@ async def tails(uow: Uow, *, network: str, after: int, digits: int, limit: int) 
     return Tails(**row)
 
 
-async def unverified(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
-    """Rows that the signer has not re-derived yet, in derivation order."""
+async def unverified(
+    uow: Uow, *, network: str, after: tuple[int, int, int], limit: int
+) -> Sequence[RowMapping]:
+    """Rows that the signer has not re-derived yet, in derivation order, after one of them."""
+    account, branch, index = after
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND NOT is_verified "
+        "AND (account, branch, address_index) > (:account, :branch, :index) "
         "ORDER BY account, branch, address_index LIMIT :limit",
-        {"network": network, "limit": limit},
+        {"network": network, "account": account, "branch": branch, "index": index, "limit": limit},
     )
     return result.mappings().all()
 

@@ -121,6 +121,32 @@ async def by_id(uow: Uow, address_id: UUID) -> AddressRow | None:
     return None if row is None else _row(row)
 
 
+async def by_ids(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, AddressRow]:
+    """The addresses among `ids`, by id."""
+    if not ids:
+        return {}
+    return {row["id"]: _row(row) for row in await store.by_ids(uow, ids)}
+
+
+async def next_version(uow: Uow, ids: Sequence[UUID]) -> list[AddressRow]:
+    """Count a change that the gateway makes to what it shows of these addresses."""
+    return [_row(row) for row in await store.next_version(uow, ids)] if ids else []
+
+
+async def withdraw(uow: Uow, address_id: UUID, *, at: datetime) -> AddressRow | None:
+    """Take a player's address out of hand-out; it stays watched. None when it was retired before.
+
+    The player gets the next one at the next call.
+    """
+    row = await store.withdraw(uow, address_id, at=at)
+    return None if row is None else _row(row)
+
+
+async def reserves(uow: Uow, *, network: str, brands: Sequence[str], limit: int) -> dict[str, int]:
+    """How many verified addresses each brand has left to hand out, counted up to `limit`."""
+    return await store.reserves(uow, network=network, brands=brands, limit=limit)
+
+
 async def by_text(uow: Uow, *, network: str, key: str) -> AddressRow | None:
     """One address by its match key; the caller's codec turned text into the key (D27)."""
     rows = await store.by_keys(uow, network=network, keys=[key])
@@ -142,9 +168,13 @@ async def by_role(
     return tuple(_row(row) for row in rows)
 
 
-async def unverified(uow: Uow, *, network: str, limit: int) -> list[AddressRow]:
-    """Rows to ask the signer about (CONTRACT 8, address pool)."""
-    return [_row(row) for row in await store.unverified(uow, network=network, limit=limit)]
+async def unverified(
+    uow: Uow, *, network: str, limit: int, after: AddressRow | None = None
+) -> list[AddressRow]:
+    """Rows to ask the signer about (CONTRACT 8, address pool), in derivation order."""
+    start = (-1, 0, 0) if after is None else (after.account, after.branch, after.address_index)
+    rows = await store.unverified(uow, network=network, after=start, limit=limit)
+    return [_row(row) for row in rows]
 
 
 async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:

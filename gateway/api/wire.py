@@ -25,6 +25,8 @@ def render_object(
             return wire_objects.deposit(snapshot, context=context).model_dump()
         case "withdrawal":
             return wire_objects.withdrawal(snapshot, context=context).model_dump()
+        case "address":
+            return wire_objects.address(snapshot, context=context).model_dump()
         case "inflow":
             return wire_objects.inflow(snapshot, context=context).model_dump()
         case "switch":

@@ -106,6 +106,29 @@ class Inflow(Stated):
     updated_at: Time
 
 
+class AttestationOut(Wire):
+    """The signer's own word for whose an address is (docs/integration/address-attestation.md)."""
+
+    statement: str = Field(description="The canonical text `cage-address/1`.")
+    signature: str = Field(description="Base64, over the UTF-8 bytes of `statement`.")
+    key_id: str = Field(description="Names the public key that you pinned.")
+    algorithm: str = Field(description="`ed25519`.")
+
+
+class Address(Stated):
+    """A player's deposit address, as events show it."""
+
+    player_id: str
+    network: str
+    address: str
+    scheme: str
+    attestation: AttestationOut | None = Field(
+        description="The signer's statement; null until `address.attested`."
+    )
+    created_at: Time
+    retired_at: Time | None
+
+
 class Event(Wire):
     """One numbered fact (CONTRACT 6); `object` is the full snapshot at that version."""
 
@@ -171,6 +194,24 @@ def withdrawal(snapshot: Mapping[str, Any], *, context: WireContext) -> Withdraw
         promise_at=rfc3339(snapshot["promise_at"]),
         created_at=rfc3339(snapshot["accepted_at"]),
         updated_at=rfc3339(snapshot["state_at"]),
+    )
+
+
+def address(snapshot: Mapping[str, Any], *, context: WireContext) -> Address:
+    """A handed-out address from its neutral fields."""
+    found = snapshot["attestation"]
+    return Address(
+        id=context.id("address", snapshot["id"]),
+        version=snapshot["version"],
+        brand=snapshot["brand"],
+        livemode=context.livemode,
+        player_id=snapshot["player_id"],
+        network=snapshot["network"],
+        address=snapshot["address"],
+        scheme=snapshot["scheme"],
+        attestation=None if found is None else AttestationOut(**found),
+        created_at=rfc3339(snapshot["issued_at"]),
+        retired_at=optional_time(snapshot["retired_at"]),
     )
 
 

@@ -14,6 +14,7 @@ from gateway.api.wire_base import (
     Time,
     Wire,
 )
+from gateway.api.wire_objects import Address
 
 
 class FeeClassOut(Wire):
@@ -98,18 +99,11 @@ class AddressIn(Body):
     network: NetworkName
 
 
-class AddressOut(Stated):
+class AddressOut(Address):
     """A player's deposit address. It stays watched after a rotation."""
 
-    player_id: str
-    network: str
-    address: str
-    scheme: str
     uri: str = Field(description="BIP-21 on UTXO chains, else the address itself.")
     qr_svg: str = Field(description="The uri as a QR code.")
-    attestation: str | None = Field(description="The signer's statement, once there is one.")
-    created_at: Time
-    retired_at: Time | None
 
 
 class StageFunds(Wire):

@@ -1,4 +1,5 @@
-"""Wiring of the payout role: a lane and a pool verifier per network, one delivery of voids.
+"""Wiring of the payout role: per network a lane, a pool verifier and a fetcher of statements about
+addresses; one delivery of voids.
 
 Owns construction and shutdown. A network whose lane fails is started again alone; the others do
 not notice. SIGTERM cancels the tasks: every step is committed, or continued by the next process.
@@ -19,10 +20,11 @@ from config.logs import get_logger
 from config.registry import Registry, load_registry
 from config.settings import Settings
 from gateway.leases import Lease
+from gateway.payouts.attestations import AttestationFetch
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, crash_from, no_crash
 from gateway.payouts.lane import PayoutLane
-from gateway.payouts.pool_verifier import PoolVerifier
+from gateway.payouts.pool_verifier import RESERVE_ROWS, PoolVerifier
 from gateway.payouts.signer_client import SignerClient
 from gateway.payouts.voids import VoidDelivery
 from gateway.webhooks.listen_store import Listener
@@ -121,13 +123,14 @@ class PayoutRole:
 
         async with asyncio.TaskGroup() as group:
             for network in self._registry.chains:
-                lane_waker, pool_waker = (
-                    Waker(poll_seconds=settings.payouts.poll_seconds) for _ in range(2)
+                lane_waker, pool_waker, attest_waker = (
+                    Waker(poll_seconds=settings.payouts.poll_seconds) for _ in range(3)
                 )
                 wakers.append(lane_waker)  # the pool only polls: no event speaks of it
                 for runner in (
                     partial(self._lane, network, lane_waker),
                     partial(self._verifier, network, pool_waker),
+                    partial(self._attestations, network, attest_waker),
                 ):
                     group.create_task(self._supervise(network, runner), name=f"payouts {network}")
             void_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
@@ -157,8 +160,22 @@ class PayoutRole:
             signer=self._signer,
             clock=self._clock,
             ids=self._ids,
+            brands=tuple(self._registry.settings.brands),
+            # A small deployment keeps a small pool; the watcher fills it well before the alarm.
+            reserve=min(RESERVE_ROWS, self._registry.settings.pool.low * 2 // 3),
         )
         await verifier.run(waker)
+
+    async def _attestations(self, network: str, waker: Waker) -> None:
+        fetch = AttestationFetch(
+            network,
+            caip2=self._registry.chains[network].caip2,
+            database=self._database,
+            signer=self._signer,
+            clock=self._clock,
+            ids=self._ids,
+        )
+        await fetch.run(waker)
 
     async def _lane(self, network: str, waker: Waker) -> None:
         node_settings = self._registry.settings.networks[network]

@@ -13,7 +13,17 @@ from typing import Any, TypeVar
 
 from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
 from signer import protocol
-from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest, Voided, VoidRequest
+from signer.protocol import (
+    Attestations,
+    AttestRequest,
+    Head,
+    PoolRow,
+    Refusal,
+    SignedTx,
+    SignRequest,
+    Voided,
+    VoidRequest,
+)
 
 T = TypeVar("T")
 
@@ -51,6 +61,16 @@ class SignerClient:
         """Forbid a first signature for ever, or the refusal; raises SignerUnavailable."""
         answer = await self._ask(protocol.encode_void_request(request))
         return _decoded(protocol.decode_void_answer, answer)
+
+    async def attest(self, request: AttestRequest) -> Attestations | Refusal:
+        """Whose addresses these are, signed; raises SignerUnavailable."""
+        answer = _decoded(
+            protocol.decode_attest_answer,
+            await self._ask(protocol.encode_attest_request(request)),
+        )
+        if isinstance(answer, Attestations) and len(answer.items) != len(request.items):
+            raise SignerUnavailable("attest answered another number of items")
+        return answer
 
     async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
         """Which pool rows the signer derives to the same address, in order."""

@@ -16,7 +16,17 @@ from gateway.payouts.crash import Crash
 from gateway.payouts.errors import SignerUnavailable
 from signer import protocol
 from signer.pool import PoolVerifier as SecondDerivation
-from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest, Voided, VoidRequest
+from signer.protocol import (
+    Attestations,
+    AttestRequest,
+    Head,
+    PoolRow,
+    Refusal,
+    SignedTx,
+    SignRequest,
+    Voided,
+    VoidRequest,
+)
 from tests.support.simchain import (
     TOKEN_CONTRACT,
     UTXO_PARAMS,
@@ -81,6 +91,13 @@ class VaultSigner:
         decoded = protocol.decode_void_request(protocol.encode_void_request(request))
         return protocol.decode_void_answer(
             protocol.encode_void_answer(self.kit.vault.void(decoded))
+        )
+
+    async def attest(self, request: AttestRequest) -> Attestations | Refusal:
+        self._check()
+        decoded = protocol.decode_attest_request(protocol.encode_attest_request(request))
+        return protocol.decode_attest_answer(
+            protocol.encode_attest_answer(self.kit.vault.attest(decoded))
         )
 
     async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:
