@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from config.database import Database, async_url
+from config.migrate import MIGRATIONS_FOLDER
 from config.registry import load_registry
 from config.settings import BrandSettings, NetworkSettings, Settings
 from tests.support.clock import ManualClock, SequentialIds
@@ -314,3 +315,35 @@ async def test_watchers_of_two_networks_share_the_room_of_a_brand(desk: CapDesk)
                 group.create_task(bench.move("final", *found))
         assert await desk.used("brand") == (0, 0)
     assert await desk.differences() == []
+
+
+async def test_what_counted_before_the_upgrade_counts_after_it_without_a_value(
+    desk: CapDesk,
+) -> None:
+    """The statements of the migration over deposits that nobody counted."""
+    rows = [("provisional", None), ("orphaned", "final"), ("orphaned", "on_hold"), ("final", None)]
+    found = [await desk.deposit(COIN) for _ in rows]
+    script = (MIGRATIONS_FOLDER / "sql" / "0009_exposure.sql").read_text(encoding="utf-8")
+    backfill = [
+        statement
+        for statement in script.split(";")
+        if "INSERT INTO chain.exposures (" in statement
+        or "INSERT INTO chain.exposure_usage (" in statement
+    ]
+    assert len(backfill) == 2
+    async with desk.as_owner.unit_of_work() as uow:
+        for deposit_id, (state, prior) in zip(found, rows, strict=True):
+            await uow.execute(
+                "UPDATE chain.deposits SET state = :state, prior_state = :prior,"
+                " version = version + 1 WHERE id = :id",
+                {"id": deposit_id, "state": state, "prior": prior},
+            )
+        for statement in backfill:
+            await uow.execute(statement[statement.index("INSERT") :])
+    assert await desk.differences() == []
+    assert await desk.used("brand") == (0, 2)
+    await desk.caps({"per_brand": "1000.00"})
+    later = await desk.deposit(COIN)
+    assert await desk.credit(later) == set()
+    await desk.move("final", *found[:2])
+    assert await desk.credit(later) == {later}
