@@ -108,6 +108,16 @@ contract LyingToken is PlainToken {
         held[to] += value;
     }
 
+    /// Pays as many tokens as the number of its block: mined again, the same tx pays another sum,
+    /// and at an odd height it pays nothing at all when `isFickle` is set.
+    function drift(address to, bool isFickle) external {
+        if (isFickle && block.number % 2 == 1) return;
+        uint256 value = block.number * 10 ** 6;
+        totalSupply += value;
+        held[to] += value;
+        emit Transfer(address(0), to, value);
+    }
+
     function nft(address from, address to, uint256 id) external {
         bytes32 topic = keccak256("Transfer(address,address,uint256)");
         assembly {

@@ -15,7 +15,16 @@ from uuid import UUID
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import deposit_absence, deposit_due, effects, health, store, switches, token_checks
+from watchers import (
+    changed_effects,
+    deposit_absence,
+    deposit_due,
+    effects,
+    health,
+    store,
+    switches,
+    token_checks,
+)
 from watchers.address_filter import AddressFilter
 from watchers.chain import BlockRef, Chain, TxPlace
 from watchers.deposits import DepositRow
@@ -336,8 +345,9 @@ class Follower:
                     time_seconds=below.time_seconds,
                 )
             await store.set_finalised(uow, network=self._network.name, height=finalised)
+            settled = await changed_effects.settle(uow, self._network, seen.block, at=at)
             await effects.connect(
-                uow, self._network, self._known, seen.block, finalised_height=finalised, at=at
+                uow, self._network, self._known, settled, finalised_height=finalised, at=at
             )
             await token_checks.record(uow, self._network, seen, at=at)
             self._crash("block.before_commit")

@@ -15,6 +15,13 @@ _COLUMNS = (
     "assigned_to, assigned_brand, version, first_seen_at, state_at"
 )
 
+# Mined again, a tx of an account chain may pay another sum to somebody else. A standing posting
+# keeps its own.
+_EFFECT = ", ".join(
+    f"{name} = CASE WHEN i.posting_reference IS NULL THEN excluded.{name} ELSE i.{name} END"
+    for name in ("asset", "amount", "role", "brand", "address_id", "address")
+)
+
 
 async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inflows of a block: new ones, or known ones that are in a block again.
@@ -27,7 +34,7 @@ async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
         "first_seen_at, state_at) VALUES (:id, :network, :txid, :position, :coinbase_hash, :role, "
         ":brand, :asset, :amount, :address_id, :address, 'seen', :block_hash, :height, "
         ":book_at_height, :at, :at) ON CONFLICT (network, txid, position, coinbase_hash) "
-        "DO UPDATE SET block_hash = excluded.block_hash, height = excluded.height, "
+        f"DO UPDATE SET {_EFFECT}, block_hash = excluded.block_hash, height = excluded.height, "
         "book_at_height = excluded.book_at_height, state_at = excluded.state_at, "
         "version = i.version + 1, state = CASE WHEN i.state <> 'orphaned' THEN i.state "
         "WHEN i.posting_reference IS NULL THEN 'seen' "

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import RowMapping
 
@@ -67,6 +68,38 @@ async def with_code(uow: Uow, *, network: str, keys: Sequence[str]) -> frozenset
         {"network": network, "keys": list(keys)},
     )
     return frozenset(result.scalars().all())
+
+
+async def deposits_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequence[RowMapping]:
+    """The deposits that txs of a block made before, with the key that each was to."""
+    result = await uow.execute(
+        "SELECT d.id, d.txid, d.position, d.asset, d.amount, d.state, d.brand, d.player_id, a.key "
+        "FROM chain.deposits d JOIN chain.addresses a ON a.id = d.address_id "
+        "WHERE d.network = :network AND d.txid = ANY(CAST(:txids AS text[])) ORDER BY d.id",
+        {"network": network, "txids": list(txids)},
+    )
+    return result.mappings().all()
+
+
+async def take_amount(uow: Uow, *, deposit_id: UUID, amount: int) -> None:
+    """Another sum for a deposit that has no posting; the step of its inclusion tells it."""
+    await uow.execute(
+        "UPDATE chain.deposits SET amount = :amount WHERE id = :id AND credited_stage IS NULL "
+        "AND state IN ('detected', 'dropped', 'replaced', 'reversed')",
+        {"id": deposit_id, "amount": amount},
+    )
+
+
+async def mark_changed(
+    uow: Uow, *, deposit_ids: Sequence[UUID], block_hash: str, height: int
+) -> None:
+    """The deposits' own tx excludes them: in this block it does something else."""
+    await uow.execute(
+        "UPDATE chain.deposits SET conflict_txid = txid, conflict_hash = :hash, "
+        "conflict_final_at_height = :height + full_depth - 1 "
+        "WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'orphaned' AND conflict_hash IS NULL",
+        {"ids": list(deposit_ids), "hash": block_hash, "height": height},
+    )
 
 
 async def holds_cursor(uow: Uow, *, network: str, block_hash: str) -> bool:

@@ -12,9 +12,10 @@ CREATE TABLE chain.searches (
     id uuid PRIMARY KEY,
     network text NOT NULL,
     kind text NOT NULL CHECK (kind IN (
-        'short', 'impossible', 'decimals', 'surplus', 'unchecked', 'unexplained', 'shortfall')),
+        'short', 'impossible', 'decimals', 'surplus', 'unchecked', 'unexplained', 'shortfall',
+        'changed')),
     asset text NOT NULL,
-    subject text NOT NULL,                 -- an own address, or a custody account of the ledger
+    subject text NOT NULL,                 -- an own address, a custody account, or a deposit's id
     brand text,                            -- whose address it is, NULL for a wallet
     player_id text,
     block_hash text NOT NULL,              -- where it showed
