@@ -16,7 +16,7 @@ from tests.support.watching import Watch, watching
 from watchers import health
 from watchers.agreed_chain import AgreedChain
 from watchers.judge import PROBATION_LOOKS
-from watchers.loops import FollowLoop
+from watchers.loops import FeeLoop, FollowLoop
 from watchers.metrics import Metrics
 
 pytestmark = pytest.mark.postgres
@@ -212,6 +212,13 @@ async def test_n01_all_stale_is_degraded_and_told_by_kind_and_label(
         await nodes.round(2)
         assert await nodes.nodes() == [("a:1", "lagging"), ("b:2", "healthy")]
         assert not (await nodes.status()).is_healthy
+        fees = FeeLoop(
+            chain=nodes.chain,
+            network=nodes.watch.network,
+            database=nodes.watch.as_watcher,
+            clock=clock,
+        )
+        assert not await fees.sample()  # without a fresh quote payouts plan nothing (N26)
         assert await nodes.alarms() == [
             ("node_lagging", "node a:1: 3 blocks behind its peers, at block 5")
         ]
