@@ -25,7 +25,7 @@ STATES = frozenset({"pending_approval", "done", "declined", "expired"})
 )
 async def list_approvals(call: Call) -> Page[Approval]:
     """A page, for the operator."""
-    _check_operator(call)
+    switches.check_operator(call)
     query: FilterQuery = call.query
     if query.state is not None and query.state not in STATES:
         raise invalid_field("state", "invalid", "This is not a state of approvals.")
@@ -50,7 +50,7 @@ async def list_approvals(call: Call) -> Page[Approval]:
 )
 async def decide(call: Call) -> Approval:
     """409 for one that is decided, has expired, or no longer fits what it is about."""
-    _check_operator(call)
+    switches.check_operator(call)
     row = await store.get(call.uow, call.object_id("approval"))
     if row is None:
         raise NotFound
@@ -91,8 +91,3 @@ async def _approve_inflow(call: Call, row: ApprovalRow) -> ApprovalRow:
     if decided is None:
         raise RuntimeError("a decision that was just taken is not there")
     return decided
-
-
-def _check_operator(call: Call) -> None:
-    if call.principal.brand is not None:
-        raise Forbidden("operator_only", "Decisions of the operator are not a brand's.")

@@ -36,6 +36,7 @@ READ = WRITE | {"treasury:read", "audit:read"}
 )
 async def list_switches(call: Call) -> Page[SwitchOut]:
     """They are few: one page."""
+    check_operator(call)
     items = [_wire(call, switch) for switch in await switches.every(call.uow)]
     return Page[SwitchOut](items=items, next_cursor=None)
 
@@ -51,6 +52,7 @@ async def list_switches(call: Call) -> Page[SwitchOut]:
 )
 async def list_changes(call: Call) -> Page[SwitchChange]:
     """At most `limit` of them."""
+    check_operator(call)
     context = call.services.wire
     found = await switches.history(call.uow, limit=limit_of(call.query.limit))
     items = [
@@ -119,9 +121,16 @@ async def approve(call: Call, row: ApprovalRow) -> ApprovalRow:
     return decision
 
 
+def check_operator(call: Call) -> None:
+    """Control is the operator's: a person of one brand neither sees nor touches it."""
+    if call.principal.brand is not None:
+        raise Forbidden("operator_only", "This is the operator's, not a brand's.")
+
+
 def check_principal(call: Call) -> None:
-    """Switches are the operator's, and money's: a person of one brand may not touch them."""
-    if call.principal.brand is not None or not call.principal.roles & ROLES:
+    """A switch moves money for everybody: the person needs one of its roles."""
+    check_operator(call)
+    if not call.principal.roles & ROLES:
         raise Forbidden("missing_role", f"One of these roles: {', '.join(sorted(ROLES))}.")
 
 

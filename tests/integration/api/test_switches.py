@@ -401,3 +401,19 @@ async def test_starts_and_stops_at_once_end_as_the_history_says(house: ApiHouse)
     assert all({row["changed_by"], row["approved_by"]} == {"ada", "grace"} for row in started)
     assert await versions(house) == [(row["version"], row["state"]) for row in rows]
     assert await is_stopped(house) == (rows[-1]["state"] == "stopped")
+
+
+@pytest.mark.parametrize("path", ["switches", "switches/history", "approvals", "alarms"])
+async def test_a29_control_is_shown_to_no_person_of_one_brand(house: ApiHouse, path: str) -> None:
+    await ask(house, "stopped")
+    await house.add_key(
+        "bob-key",
+        kind="staff",
+        brand="acme",
+        person="bob",
+        scopes=STAFF_SCOPES,
+        roles=("treasury",),
+    )
+    refused = await house.call("GET", f"/v1/{path}", key="bob-key")
+    assert (refused.status, problem(refused)["code"]) == (403, "operator_only")
+    assert (await house.call("GET", f"/v1/{path}", key="ada-key")).status == 200
