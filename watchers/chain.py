@@ -131,11 +131,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MempoolTx:
-    """An unconfirmed tx, reduced like a block's. EVM: native value only, position `value`."""
+    """An unconfirmed tx, reduced like a block's. EVM: native value only, position `value`, and
+    whose it is at which nonce: two txs of one sender and nonce exclude each other."""
 
     txid: str
     transfers: tuple[Transfer, ...]
     spends: tuple[Spend, ...]
+    sender_key: str | None = None
+    nonce: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from watchers.deposits import (
     step_many,
     tell_new,
 )
-from watchers.lineage import needed_inputs, spends_by_tx
+from watchers.lineage import SpendsByTx, needed_inputs, spends_by_tx
 from watchers.matches import Match
 from watchers.network import Depths, Network
 
@@ -57,8 +57,9 @@ class _Place:
     """Where a transfer was seen: in `block`, or in a mempool (None)."""
 
     block: Block | None
-    send: AccountSend | None
+    sender: tuple[str, int] | None  # account chains: who sent it, at which nonce
     is_internal: bool
+    check_at: int | None = None  # the height at which an unconfirmed tx is looked for
 
 
 async def detect(
@@ -67,28 +68,45 @@ async def detect(
     txs: Sequence[MempoolTx],
     found: Sequence[Found],
     *,
+    spends: SpendsByTx,
     internal_txids: frozenset[str],
+    check_at: int,
     at: datetime,
 ) -> int:
-    """Record what the mempool pays to players as `detected`; returns how many are new."""
+    """Record what the mempool pays to players as `detected`; returns how many are new.
+
+    `spends` tells what the mempool's txs spend, those of earlier looks included.
+    """
     known = await _known(uow, network, [_key(item, None) for item in found])
+    inputs = needed_inputs({item[0].txid for item in found}, spends)
+    if inputs:
+        await store.insert_inputs(uow, network=network.name, inputs=inputs)
     fresh = [item for item in found if _key(item, None) not in known]
     if not fresh:
         return 0
+    senders = {
+        tx.txid: (tx.sender_key, tx.nonce)
+        for tx in txs
+        if tx.sender_key is not None and tx.nonce is not None
+    }
     depths = await policies.tx_depths(uow, network, found)
     rows = [
         _new_row(
             network,
             item,
             depths.of(item),
-            _Place(block=None, send=None, is_internal=item[0].txid in internal_txids),
+            _Place(
+                block=None,
+                sender=senders.get(item[0].txid),
+                is_internal=item[0].txid in internal_txids,
+                check_at=check_at,
+            ),
             at=at,
         )
         for item in fresh
     ]
     new = [from_row(row) for row in await store.insert(uow, rows)]
     await tell_new(uow, new, ids=network.ids, at=at)
-    await _insert_inputs(uow, network, fresh, [spend for tx in txs for spend in tx.spends])
     for deposit in new:
         log.info("deposit.detected", deposit_id=str(deposit.id), network=network.name)
     return len(new)
@@ -125,7 +143,7 @@ async def connect(
             depths.of(item),
             _Place(
                 block=block,
-                send=sends.get(item[0].txid),
+                sender=_sender(sends.get(item[0].txid)),
                 is_internal=item[0].txid in internal_txids,
             ),
             at=at,
@@ -138,6 +156,7 @@ async def connect(
     await _underpay(uow, network, [*included, *new], at=at)
     await _insert_inputs(uow, network, found, block.spends)
     await _mark_conflicts(uow, network, block)
+    await _replace(uow, network, block, at=at)
 
 
 async def disconnect(
@@ -170,7 +189,8 @@ async def disconnect(
 
 def _left(deposit: DepositRow, *, height: int, absent_at: int) -> dict[str, Any]:
     if deposit.state is DepositState.PENDING:
-        return {**_LEFT_BLOCK, "substatus": None}  # it asks for room again when it is back
+        # It asks for room again when it is back; whether somebody has its tx is looked at soon.
+        return {**_LEFT_BLOCK, "substatus": None, "check_at_height": height}
     return {
         **_LEFT_BLOCK,
         "prior_state": deposit.state.value,
@@ -258,6 +278,15 @@ async def _mark_conflicts(uow: Uow, network: Network, block: Block) -> None:
         )
 
 
+async def _replace(uow: Uow, network: Network, block: Block, *, at: datetime) -> None:
+    """What the block makes impossible and was in no block yet is `replaced` (D03, D14, D51)."""
+    rows = await store.conflicted(uow, network=network.name, block_hash=block.ref.hash)
+    steps = [
+        Step(deposit=from_row(row), trigger=DepositTrigger.REPLACE, changes={}) for row in rows
+    ]
+    await step_many(uow, steps, ids=network.ids, at=at)
+
+
 async def _insert_inputs(
     uow: Uow, network: Network, found: Sequence[Found], spends: Sequence[Spend]
 ) -> None:
@@ -269,6 +298,10 @@ async def _insert_inputs(
 
 def _triples(spends: Sequence[Spend]) -> list[tuple[str, int, str]]:
     return [(spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in spends]
+
+
+def _sender(send: AccountSend | None) -> tuple[str, int] | None:
+    return None if send is None else (send.sender_key, send.nonce)
 
 
 def _key(match: Match, block: Block | None) -> _Key:
@@ -292,7 +325,8 @@ def _new_row(
     network: Network, match: Match, depths: Depths, place: _Place, *, at: datetime
 ) -> dict[str, Any]:
     transfer, address, _ = match
-    block, send = place.block, place.send
+    block = place.block
+    sender_key, sender_nonce = place.sender or (None, None)
     height = None if block is None else block.ref.height
     return {
         "id": network.ids.new_id(),
@@ -317,8 +351,9 @@ def _new_row(
         "provisional_at_height": None if height is None else height + depths.min_depth - 1,
         "final_at_height": None if height is None else height + depths.full_depth - 1,
         "absent_at_height": None,
-        "sender_key": None if send is None else send.sender_key,
-        "sender_nonce": None if send is None else send.nonce,
+        "check_at_height": place.check_at,
+        "sender_key": sender_key,
+        "sender_nonce": sender_nonce,
         "first_seen_at": at,
         "state_at": at,
     }

@@ -17,7 +17,7 @@ _NAMES = (
     "conflict_final_at_height", "credited_stage", "custody_block_hash", "custody_height",
     "version", "first_seen_at", "state_at", "policy_version",
 )  # fmt: skip
-_COLUMNS = ", ".join(f"d.{name}" for name in _NAMES)
+COLUMNS = ", ".join(f"d.{name}" for name in _NAMES)
 
 
 async def known(
@@ -25,7 +25,7 @@ async def known(
 ) -> Sequence[RowMapping]:
     """Deposits by (txid, position, coinbase hash), locked."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS}, k.coinbase_hash FROM chain.deposit_keys k "
+        f"SELECT {COLUMNS}, k.coinbase_hash FROM chain.deposit_keys k "
         "JOIN chain.deposits d ON d.id = k.deposit_id "
         "WHERE k.network = :network AND (k.txid, k.position, k.coinbase_hash) IN "
         "(SELECT * FROM unnest(CAST(:txids AS text[]), CAST(:positions AS text[]), "
@@ -43,7 +43,8 @@ async def known(
 _INSERTED = (
     "id", "brand", "player_id", "network", "txid", "position", "asset", "amount", "address_id",
     "address", "state", "is_internal", "is_coinbase", "block_hash", "height", "min_depth",
-    "full_depth", "provisional_at_height", "final_at_height", "absent_at_height", "sender_key",
+    "full_depth", "provisional_at_height", "final_at_height", "absent_at_height",
+    "check_at_height", "sender_key",
     "sender_nonce", "first_seen_at", "state_at", "policy_version",
 )  # fmt: skip
 _INSERT = f"""
@@ -51,7 +52,7 @@ WITH added AS (
     INSERT INTO chain.deposits AS d ({", ".join(_INSERTED)})
     SELECT {", ".join(_INSERTED)}
     FROM jsonb_populate_recordset(CAST(NULL AS chain.deposits), CAST(:rows AS jsonb))
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 ), keyed AS (
     INSERT INTO chain.deposit_keys (network, txid, position, coinbase_hash, deposit_id)
     SELECT a.network, a.txid, a.position, k.hash, a.id FROM added a
@@ -135,7 +136,7 @@ async def leave_block_orphaned(
 async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
     """Deposits of a block."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
         "AND d.block_hash = :hash ORDER BY d.id",
         {"network": network, "hash": block_hash},
     )
@@ -146,7 +147,7 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
 # where it exists. The conflict's block is full_depth - 1 below its threshold. Who waits for room
 # under a cap is asked for apart (`capped`) until it is final.
 _DUE = f"""
-SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
+SELECT {COLUMNS} FROM chain.deposits d WHERE d.id IN (
     (SELECT id FROM chain.deposits WHERE network = :network
         AND state IN ('pending', 'orphaned') AND provisional_at_height <= :height
         AND substatus IS DISTINCT FROM 'exposure_cap'
@@ -187,7 +188,7 @@ async def due(
 
 
 _CAPPED = f"""
-SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id IN (
+SELECT {COLUMNS} FROM chain.deposits d WHERE d.id IN (
     SELECT c.id FROM (
         SELECT id, row_number() OVER (PARTITION BY brand, asset ORDER BY first_seen_at, id) AS n
         FROM chain.deposits WHERE network = :network AND state = 'pending'
@@ -211,7 +212,7 @@ async def capped(
 
 
 _DEAD = f"""
-SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network
+SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network
     AND d.conflict_final_at_height <= :height AND d.state = 'orphaned' AND d.block_hash IS NULL
     AND d.conflict_final_at_height - d.full_depth + 1 <= :final_below ORDER BY d.id
 """
@@ -230,7 +231,7 @@ async def absent_due(
 ) -> Sequence[RowMapping]:
     """Orphaned deposits that no block had for T blocks, by id; `after` ended the last page."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
         "AND d.state = 'orphaned' AND d.block_hash IS NULL AND d.absent_at_height <= :height "
         "AND (CAST(:after AS uuid) IS NULL OR d.id > :after) ORDER BY d.id LIMIT :limit",
         {"network": network, "height": height, "after": after, "limit": limit},
@@ -241,7 +242,7 @@ async def absent_due(
 async def lock(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
     """Re-read under row locks, after the players' locks were taken."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id = ANY(CAST(:ids AS uuid[])) "
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.id = ANY(CAST(:ids AS uuid[])) "
         "ORDER BY d.id FOR UPDATE",
         {"ids": list(ids)},
     )
@@ -313,6 +314,16 @@ async def mark_conflicts_by_nonce(
     )
 
 
+async def conflicted(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
+    """Detected deposits that a block made impossible."""
+    result = await uow.execute(
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        "AND d.conflict_hash = :hash AND d.state = 'detected' ORDER BY d.id FOR UPDATE",
+        {"network": network, "hash": block_hash},
+    )
+    return result.mappings().all()
+
+
 async def clear_conflicts(uow: Uow, *, network: str, block_hash: str) -> None:
     """The block with the conflicting tx left the chain."""
     await uow.execute(
@@ -325,7 +336,7 @@ async def clear_conflicts(uow: Uow, *, network: str, block_hash: str) -> None:
 async def get(uow: Uow, deposit_id: UUID) -> RowMapping | None:
     """One deposit, as far as row-level security shows it."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.id = :id", {"id": deposit_id}
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.id = :id", {"id": deposit_id}
     )
     return result.mappings().one_or_none()
 
@@ -342,7 +353,7 @@ async def find(
     if before is not None:
         clauses.append("d.id < :before")
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE {' AND '.join(clauses)} "
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE {' AND '.join(clauses)} "
         "ORDER BY d.id DESC LIMIT :limit",
         {**filters, "limit": limit} | ({} if before is None else {"before": before}),
     )
@@ -403,7 +414,7 @@ async def has_lost_anew(
 async def unposted(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
     """Mined up to a height, with no custody effect of that block in the ledger (HOUSE 7)."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.deposits d WHERE d.network = :network "
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
         "AND d.height <= :height AND d.custody_block_hash IS DISTINCT FROM d.block_hash "
         "ORDER BY d.id",
         {"network": network, "height": height},

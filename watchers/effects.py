@@ -17,6 +17,7 @@ from watchers import (
     coin_store,
     deposit_blocks,
     deposit_due,
+    deposit_mempool,
     deposit_store,
     evidence,
     inflows,
@@ -29,6 +30,7 @@ from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
 from watchers.deposit_due import Tip
 from watchers.errors import NodeUnavailable
+from watchers.lineage import SpendsByTx
 from watchers.matches import Match, TxDepths
 from watchers.network import Depths, Network
 
@@ -130,9 +132,15 @@ async def observe_mempool(
     known: AddressFilter,
     txs: Sequence[MempoolTx],
     *,
+    spends: SpendsByTx,
+    height: int,
     at: datetime,
 ) -> int:
-    """Record deposits seen unconfirmed; returns how many are new. Nothing is credited."""
+    """Record deposits seen unconfirmed, and which ones they replace; returns how many are new.
+
+    Nothing is credited. `spends`: of what the mempool showed before, too.
+    """
+    await deposit_mempool.replace(uow, network, txs, at=at)
     transfers = [transfer for tx in txs for transfer in tx.transfers]
     own = await _own(uow, network, known, {item.to_key for item in transfers})
     txids = [tx.txid for tx in txs]
@@ -140,7 +148,16 @@ async def observe_mempool(
     if ours:
         await outgoing_blocks.see(uow, network, sorted(ours), at=at)
     found = _of_players(_matches(network, transfers, own))
-    return await deposit_blocks.detect(uow, network, txs, found, internal_txids=ours, at=at)
+    return await deposit_blocks.detect(
+        uow,
+        network,
+        txs,
+        found,
+        spends=spends,
+        internal_txids=ours,
+        check_at=height + deposit_mempool.check_interval(network),
+        at=at,
+    )
 
 
 async def _own(

@@ -19,6 +19,7 @@ from watchers import (
     changed_effects,
     deposit_absence,
     deposit_due,
+    deposit_mempool,
     effects,
     health,
     store,
@@ -27,6 +28,7 @@ from watchers import (
 )
 from watchers.address_filter import AddressFilter
 from watchers.chain import BlockRef, Chain, TxPlace
+from watchers.deposit_mempool import MempoolMemory
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
 from watchers.network import Network
@@ -97,6 +99,7 @@ class Follower:
         self._crash = crash
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
+        self._mempool = MempoolMemory()
 
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
@@ -126,8 +129,17 @@ class Follower:
     async def follow(self, position: Position) -> list[Step]:
         """Move towards the node's tip, at most BLOCKS_PER_ROUND blocks; returns what was done.
 
-        Raises NodeUnavailable (try again), LeaseLost, ReorgTooDeep (stop the network).
+        Raises NodeUnavailable (try again; absence does not count meanwhile), LeaseLost,
+        ReorgTooDeep (stop the network).
         """
+        try:
+            return await self._follow(position)
+        except NodeUnavailable:
+            async with self._database.unit_of_work() as uow:
+                await store.set_degraded(uow, network=self._network.name, fence=position.fence)
+            raise
+
+    async def _follow(self, position: Position) -> list[Step]:
         reader = self._chain.reader
         await self._known.load(self._database)
         tip = await reader.tip()
@@ -188,24 +200,38 @@ class Follower:
             self._crash("settle.after_commit")
 
     async def observe_mempool(self, position: Position) -> int:
-        """Record what the node's mempool pays to players; returns how many deposits are new."""
-        txs = await self._chain.reader.mempool()
+        """Record what the node's mempool pays to players; returns how many deposits are new.
+
+        A flood is worked off over several looks; blocks come first in between (D29).
+        """
+        self._mempool.add(await self._chain.reader.mempool())
+        txs = self._mempool.batch()
         if not txs:
             return 0
         at = self._clock.now()
 
         async def work(uow: Uow) -> int:
-            await self._hold(uow, position)
-            count = await effects.observe_mempool(uow, self._network, self._known, txs, at=at)
+            height = await self._hold(uow, position)
+            count = await effects.observe_mempool(
+                uow,
+                self._network,
+                self._known,
+                txs,
+                spends=self._mempool.spends,
+                height=height,
+                at=at,
+            )
             self._crash("mempool.before_commit")
             return count
 
         count = await self._database.run(work)
+        self._mempool.done(len(txs))
         self._crash("mempool.after_commit")
         return count
 
     async def reverse_absent(self, position: Position) -> int:
-        """Reverse orphaned deposits that neither chain nor mempool had for T blocks."""
+        """Drop and reverse deposits that neither chain nor mempool had for T blocks."""
+        await self._look_for_unconfirmed(position)
         absent = [] if position.height is None else await self._absent(position.height)
         if not absent:
             return 0
@@ -220,6 +246,31 @@ class Follower:
         count = await self._database.run(work)
         self._crash("absence.after_commit")
         return count
+
+    async def _look_for_unconfirmed(self, position: Position) -> None:
+        """Ask for the txs of detected deposits, a few at a look; drop what is gone for T."""
+        if position.height is None:
+            return
+        at = self._clock.now()
+        async with self._database.unit_of_work() as uow:
+            cursor = await store.cursor(uow, self._network.name)
+            txids = await deposit_mempool.to_check(uow, self._network, height=position.height)
+        degraded_at = None if cursor is None else cursor["degraded_at_height"]
+        places = {txid: (await self._chain.reader.tx_status(txid)).place for txid in txids}
+        if not places and degraded_at is None:
+            return
+
+        async def work(uow: Uow) -> None:
+            height = await self._hold(uow, position)
+            if degraded_at is not None:
+                await deposit_mempool.resume_count(
+                    uow, self._network, height=height, degraded_at=degraded_at
+                )
+            await deposit_mempool.note_places(uow, self._network, places, height=height, at=at)
+            self._crash("absence.before_commit")
+
+        await self._database.run(work)
+        self._crash("absence.after_commit")
 
     async def _absent(self, height: int) -> list[DepositRow]:
         """Of every due deposit those that the node does not know: all are counted before any
@@ -330,7 +381,9 @@ class Follower:
         block = await self._chain.reader.block(ref.hash)
         if block.ref.hash != ref.hash or block.ref.parent_hash != ref.parent_hash:
             raise NodeUnavailable(f"block {ref.hash}: the node answered with another one")
-        seen = await token_checks.look(self._database, self._chain.reader, self._network, block)
+        seen = await token_checks.look(
+            self._database, self._chain.reader, self._network, self._known, block
+        )
         at = self._clock.now()
 
         async def work(uow: Uow) -> None:

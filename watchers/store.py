@@ -12,7 +12,7 @@ from config.database import Uow
 
 _CURSOR = (
     "network, height, hash, finalised_height, lease_holder, lease_expires_at, fence, "
-    "stopped_reason, updated_at"
+    "stopped_reason, degraded_at_height, updated_at"
 )
 
 
@@ -93,6 +93,23 @@ async def set_finalised(uow: Uow, *, network: str, height: int | None) -> None:
         "UPDATE chain.cursors SET finalised_height = :height WHERE network = :network "
         "AND coalesce(finalised_height, -1) < :height",
         {"network": network, "height": height},
+    )
+
+
+async def set_degraded(uow: Uow, *, network: str, fence: int) -> None:
+    """The count of absence stands still from here on, if it did not already."""
+    await uow.execute(
+        "UPDATE chain.cursors SET degraded_at_height = height "
+        "WHERE network = :network AND fence = :fence AND degraded_at_height IS NULL",
+        {"network": network, "fence": fence},
+    )
+
+
+async def end_degraded(uow: Uow, *, network: str) -> None:
+    """The count goes on; the caller has shifted what it counts."""
+    await uow.execute(
+        "UPDATE chain.cursors SET degraded_at_height = NULL WHERE network = :network",
+        {"network": network},
     )
 
 

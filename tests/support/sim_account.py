@@ -95,14 +95,27 @@ class SimAccount(SimNetwork[State]):
         """Pay from outside into the pool; the txid."""
         key = WORLD_ADDRESS.lower()
         waiting = sum(decode(raw).sender == key for raw in self.pool.values())
+        nonce = self.tip.state.nonces.get(key, 0) + waiting
+        return self._pool_world_tx(asset, address, amount_minor, nonce=nonce, bumps=1)
+
+    def conflict(self, txid: str) -> str:
+        """Replace a tx of the outside world by one to itself at its nonce; the new txid."""
+        nonce = decode(self.pool.pop(txid)).nonce
+        asset = self.params.native_asset
+        return self._pool_world_tx(asset, WORLD_ADDRESS, 1, nonce=nonce, bumps=2)
+
+    def _pool_world_tx(
+        self, asset: str, address: str, amount_minor: int, *, nonce: int, bumps: int
+    ) -> str:
+        key = WORLD_ADDRESS.lower()
         unsigned = build.build(
             AccountPlan(
                 sender=DerivedAddress(address=WORLD_ADDRESS, key=key, path="m", scheme="eoa"),
-                nonce=self.tip.state.nonces.get(key, 0) + waiting,
+                nonce=nonce,
                 payment=Pay(asset=asset, address=address, amount_minor=amount_minor),
                 gas_limit=build.gas_limit(asset, params=self.params),
-                max_fee_per_gas=2 * BASE_FEE_WEI + PRIORITY_WEI,
-                max_priority_fee_per_gas=PRIORITY_WEI,
+                max_fee_per_gas=2 * BASE_FEE_WEI + bumps * PRIORITY_WEI,
+                max_priority_fee_per_gas=bumps * PRIORITY_WEI,
             ),
             codec=self.codec,
             params=self.params,
@@ -198,7 +211,7 @@ class SimAccount(SimNetwork[State]):
     def pooled(self, txid: str, raw: bytes) -> MempoolTx:
         tx = decode(raw)
         if tx.to in self.params.tokens or tx.value == 0:
-            return MempoolTx(txid=txid, transfers=(), spends=())
+            return self._pooled(txid, tx, ())
         native = Transfer(
             txid=txid,
             position="value",
@@ -206,7 +219,12 @@ class SimAccount(SimNetwork[State]):
             to_key=tx.to,
             amount_minor=tx.value,
         )
-        return MempoolTx(txid=txid, transfers=(native,), spends=())
+        return self._pooled(txid, tx, (native,))
+
+    def _pooled(self, txid: str, tx: SimTx, transfers: tuple[Transfer, ...]) -> MempoolTx:
+        return MempoolTx(
+            txid=txid, transfers=transfers, spends=(), sender_key=tx.sender, nonce=tx.nonce
+        )
 
     def _is_funded(self, state: State, tx: SimTx) -> bool:
         held = state.balances.get((self.params.native_asset, tx.sender), 0)

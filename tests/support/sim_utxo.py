@@ -79,10 +79,34 @@ class SimUtxo(SimNetwork[State]):
         spent = next(outpoint for outpoint, _ in _inputs(self.pool.pop(txid)))
         return self._pool_world_tx(spent, [], fee_minor=10 * WORLD_FEE_MINOR)
 
+    def replace(self, txid: str, payments: Sequence[tuple[str, int]]) -> str:
+        """Replace a tx of the outside world by one that pays these; the new txid (BIP 125)."""
+        spent = next(outpoint for outpoint, _ in _inputs(self.pool.pop(txid)))
+        keys = [(self.codec.parse(address).key, amount) for address, amount in payments]
+        return self._pool_world_tx(spent, keys, fee_minor=10 * WORLD_FEE_MINOR)
+
+    def spend(self, outpoint: Outpoint, payments: Sequence[tuple[str, int]]) -> str:
+        """Pay from an output of the outside world that is still in the pool; the txid."""
+        held = _outputs(self.pool[outpoint.txid])[outpoint.vout][1]
+        keys = [(self.codec.parse(address).key, amount) for address, amount in payments]
+        return self._pool_world_tx(outpoint, keys, fee_minor=WORLD_FEE_MINOR, held=held)
+
+    def flood(self, count: int) -> None:
+        """Txs of strangers in the pool, which no block takes."""
+        for number in range(count):
+            outpoint = Outpoint(txid=self.fingerprint("flood", number), vout=0)
+            raw = _serialise([outpoint], [(WORLD_SCRIPT, 1)])
+            self.pool[rawtx.reduce(raw).txid] = raw
+
     def _pool_world_tx(
-        self, outpoint: Outpoint, keys: Sequence[tuple[str, int]], *, fee_minor: int
+        self,
+        outpoint: Outpoint,
+        keys: Sequence[tuple[str, int]],
+        *,
+        fee_minor: int,
+        held: int = WORLD_COIN_MINOR,
     ) -> str:
-        change = WORLD_COIN_MINOR - sum(amount for _, amount in keys) - fee_minor
+        change = held - sum(amount for _, amount in keys) - fee_minor
         raw = _serialise([outpoint], [*keys, (WORLD_SCRIPT, change)])
         txid = rawtx.reduce(raw).txid
         self.pool[txid] = raw

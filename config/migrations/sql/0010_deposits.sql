@@ -20,9 +20,11 @@ ALTER TABLE chain.deposit_inputs ADD COLUMN spender text;
 UPDATE chain.deposit_inputs SET spender = txid;
 ALTER TABLE chain.deposit_inputs ALTER COLUMN spender SET NOT NULL;
 
--- `absent_at_height` of a detected deposit: it may be called `dropped` from here on, unless a mempool
--- shows it again. `degraded_at_height`: the count of absence stands still since then.
-CREATE INDEX deposits_dropped_due ON chain.deposits (network, absent_at_height)
-    WHERE state = 'detected' AND absent_at_height IS NOT NULL;
-CREATE INDEX deposits_detected ON chain.deposits (network, txid) WHERE state = 'detected';
+-- `absent_at_height` of a detected deposit: nobody has had its tx since some block; if that stays,
+-- it is `dropped` here. `degraded_at_height`: the count of absence stands still since then.
 ALTER TABLE chain.cursors ADD COLUMN degraded_at_height bigint;
+-- When a detected deposit's tx is looked for next; what was detected before this version is due.
+ALTER TABLE chain.deposits ADD COLUMN check_at_height bigint;
+UPDATE chain.deposits SET check_at_height = 0 WHERE state = 'detected';
+CREATE INDEX deposits_check_due ON chain.deposits (network, check_at_height)
+    WHERE state = 'detected';

@@ -325,4 +325,10 @@ def mempool_tx(value: object, *, params: EvmParams) -> MempoolTx:
     tx = mapping(value, "tx")
     txid = hash_text(tx.get("hash"), "tx.hash")
     native = native_transfer(tx, txid=txid, asset=params.native_asset)
-    return MempoolTx(txid=txid, transfers=() if native is None else (native,), spends=())
+    return MempoolTx(
+        txid=txid,
+        transfers=() if native is None else (native,),
+        spends=(),
+        sender_key=address_key(tx.get("from"), "tx.from"),
+        nonce=quantity(tx.get("nonce"), "tx.nonce"),
+    )
