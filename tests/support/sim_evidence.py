@@ -11,7 +11,7 @@ from rlp.codec import encode_raw  # type: ignore[import-untyped]
 
 from watchers.chain import Block, Transfer
 from watchers.chains.bitcoin import rawtx
-from watchers.chains.bitcoin.proof import MerkleEvidence
+from watchers.chains.bitcoin.proof import MerkleEvidence, evidence_of
 from watchers.chains.evm import trie
 from watchers.chains.evm.decode import TRANSFER_TOPIC
 from watchers.chains.evm.proof import TrieEvidence
@@ -47,7 +47,7 @@ def mined(effects: Block) -> tuple[str, MerkleEvidence]:
         header = start + nonce.to_bytes(4, "little")
         work = rawtx.double_sha256(header)
         if work[-1] < 0x7F:
-            return work[::-1].hex(), MerkleEvidence(header=header, raw_txs=effects.raw_txs)
+            return work[::-1].hex(), evidence_of(header, effects.raw_txs)
         nonce += 1
 
 

@@ -8,7 +8,7 @@ node's business: docs/integration/deposit-proofs.md says what that leaves open.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchers.chain import Block, TxProof
@@ -24,30 +24,41 @@ INT32_SPAN = 1 << 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerkleEvidence:
-    """The header of a verified block and the leaves of its tree (`watchers.chain.BlockEvidence`).
+    """The header of a verified block and its tree (`watchers.chain.BlockEvidence`).
 
-    `raw_txs` holds the bytes of every tx by txid, in the order of the block.
+    `raw_txs` holds the bytes of every tx by txid, in the order of the block. The tree is built
+    once: a block may hold thousands of deposits.
     """
 
     header: bytes
     raw_txs: Mapping[str, bytes]
+    levels: Sequence[Sequence[bytes]]
+    places: Mapping[str, int]
     unproven: str | None = None
 
     def prove(self, txid: str) -> TxProof | None:
         """Branches of the tx and of the coinbase; None when the block does not hold it."""
-        if txid not in self.raw_txs:
+        index = self.places.get(txid)
+        if index is None:
             return None
-        txids = list(self.raw_txs)
-        levels = rawtx.merkle_levels(txids)
-        index = txids.index(txid)
         return TxProof(
             txid=txid,
             index=index,
             raw_tx=self.raw_txs[txid],
-            branch=rawtx.merkle_branch(levels, index),
-            companion=self.raw_txs[txids[0]],
-            companion_branch=rawtx.merkle_branch(levels, 0),
+            branch=rawtx.merkle_branch(self.levels, index),
+            companion=next(iter(self.raw_txs.values())),
+            companion_branch=rawtx.merkle_branch(self.levels, 0),
         )
+
+
+def evidence_of(header: bytes, raw_txs: Mapping[str, bytes]) -> MerkleEvidence:
+    """The evidence of a verified block whose txs are these, in order."""
+    return MerkleEvidence(
+        header=header,
+        raw_txs=raw_txs,
+        levels=rawtx.merkle_levels(list(raw_txs)),
+        places={txid: index for index, txid in enumerate(raw_txs)},
+    )
 
 
 def proven_block(value: object, *, block_hash: str, params: BitcoinParams) -> Block:
@@ -58,8 +69,7 @@ def proven_block(value: object, *, block_hash: str, params: BitcoinParams) -> Bl
     block = decode.block(value, block_hash=block_hash, asset=params.asset)
     header = header_bytes(decode.mapping(value, "block"))
     check_header(header, block_hash=block_hash, params=params)
-    evidence = MerkleEvidence(header=header, raw_txs=block.raw_txs)
-    return replace(block, evidence=evidence)
+    return replace(block, evidence=evidence_of(header, block.raw_txs))
 
 
 def header_bytes(raw: Mapping[str, object]) -> bytes:

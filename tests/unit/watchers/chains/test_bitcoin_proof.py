@@ -163,7 +163,7 @@ def test_branches_of_a_real_block_lead_to_its_root() -> None:
 
 
 def test_evidence_proves_its_txs_and_no_others() -> None:
-    evidence = proof.MerkleEvidence(header=b"", raw_txs={txid: b"" for txid in TXIDS_100000})
+    evidence = proof.evidence_of(b"", {txid: b"" for txid in TXIDS_100000})
     found = evidence.prove(TXIDS_100000[2])
     assert found is not None
     assert (found.index, len(found.branch), len(found.companion_branch)) == (2, 2, 2)
