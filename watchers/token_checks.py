@@ -17,6 +17,7 @@ from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
 from watchers import addresses, inflows, store, switches, token_store
+from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRow
 from watchers.chain import Block, ChainReader, TokenFacts, Transfer
 from watchers.errors import StateUnavailable
@@ -86,7 +87,13 @@ class _Claim:
     facts: TokenFacts | None
 
 
-async def look(database: Database, reader: ChainReader, network: Network, block: Block) -> Look:
+async def look(
+    database: Database,
+    reader: ChainReader,
+    network: Network,
+    known: AddressFilter,
+    block: Block,
+) -> Look:
     """Compare a block's claims with balances at it and at its parent, by hash.
 
     Asks only about own accounts that the block names. Raises NodeUnavailable, TipMoved.
@@ -96,7 +103,8 @@ async def look(database: Database, reader: ChainReader, network: Network, block:
     keys = {item.to_key for item in (*block.transfers, *block.gifts)}
     keys |= {item.sender_key for item in block.sends}
     async with database.unit_of_work() as uow:
-        own = await addresses.by_keys(uow, network=network.name, keys=sorted(keys))
+        await known.extend(uow)
+        own = await addresses.by_keys(uow, network=network.name, keys=known.candidates(keys))
     if not own:
         return Look(block=block)
     claims = await _claims(reader, network, block, own)
