@@ -1,6 +1,7 @@
 """The real process on real sockets: `python -m signer`, as operations and payouts use it."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -391,3 +393,30 @@ def test_verify_names_the_first_bad_record_and_exits_1(host: Host) -> None:
 def test_call_to_no_signer_says_so(host: Host) -> None:
     with pytest.raises(SignerError, match="is it running"):
         host.ask(protocol.encode_head_request())
+
+
+def test_whose_an_address_is_survives_kill_9_byte_for_byte(host: Host) -> None:
+    """Bound before it is answered: after kill -9 another player is refused (FEATURES N20)."""
+    host.start()
+    first = protocol.AttestItem(brand="acme", player="player-1", path="m/44h/60h/1h/0/0")
+    other = protocol.AttestItem(brand="acme", player="player-2", path="m/44h/60h/1h/0/0")
+
+    def ask(*items: protocol.AttestItem) -> protocol.Attestations:
+        message = protocol.encode_attest_request(protocol.AttestRequest(network="eth", items=items))
+        answer = protocol.decode_attest_answer(host.ask(message))
+        assert isinstance(answer, protocol.Attestations), answer
+        return answer
+
+    answer = ask(first)
+    assert host.stop(signal.SIGKILL) == -signal.SIGKILL
+    host.start()
+    assert ask(first) == answer
+    [refusal] = ask(other).items
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "bound"
+    exported = json.loads(host.command("keys-export-xpubs", "--accounts=1"))["attestation"]
+    assert (exported["key_id"], exported["algorithm"]) == (answer.key_id, "ed25519")
+    [attested] = answer.items
+    assert isinstance(attested, protocol.Attested)
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(exported["public_key"]))
+    key.verify(attested.signature, attested.statement.encode())
