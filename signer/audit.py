@@ -6,7 +6,7 @@ live in the store; the head is anchored outside it, so that a cut tail is seen.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from signer.errors import StoreError
@@ -65,11 +65,16 @@ def verify_chain(rows: Iterable[tuple[int, str, str]]) -> Verdict:
 def check_contains(rows: Iterable[tuple[int, str, str]], sequence: int, anchored_hash: str) -> None:
     """Verify the chain and that it holds the anchored entry; raises StoreError."""
     seen = {0: GENESIS_HASH}
-    kept = list(rows)
-    verdict = verify_chain(kept)
+
+    def watched() -> Iterator[tuple[int, str, str]]:
+        for row in rows:  # a log of years is read, not held
+            if row[0] == sequence:
+                seen[sequence] = row[2]
+            yield row
+
+    verdict = verify_chain(watched())
     if verdict.first_bad is not None:
         raise StoreError(f"the log is broken at {verdict.first_bad}: {verdict.reason}")
-    seen.update((row[0], row[2]) for row in kept)
     if sequence not in seen:
         raise StoreError("the store is older than its anchor")
     if seen[sequence] != anchored_hash:
