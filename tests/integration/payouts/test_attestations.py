@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import attestation_store
+from gateway.api.wire import WireContext, render_object
 from gateway.payouts.attestations import (
     MISMATCH,
     PAGE,
@@ -153,7 +154,11 @@ async def test_handed_out_address_is_attested_told_and_verified_by_the_casinos_s
     assert kind == "address.attested"
     assert (body["address"], body["version"]) == (row.address, row.version + 1)
     assert body["attestation"]["key_id"] == made.signer.kit.keyring.attestation_key_id
-    shown = {"address": row.address, "attestation": body["attestation"]}
+    context = WireContext(assets=made.registry.assets, livemode=False)
+    wire = render_object("address", body, context=context)
+    assert wire["id"] == f"addr_test_{row.id.hex}"
+    assert (wire["player_id"], wire["retired_at"]) == ("player-1", None)
+    shown = {"address": wire["address"], "attestation": wire["attestation"]}
     assert await run_sample(made, tmp_path, shown, "player-1") == 0
     assert await run_sample(made, tmp_path, shown, "player-2") == 1
     other = await hand_out(made, "player-2")
