@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from config.migrate import MIGRATIONS_FOLDER
 from gateway import attestation_store
 from gateway.api.wire import WireContext, render_object
 from gateway.payouts.attestations import (
@@ -291,3 +292,15 @@ async def test_page_is_bounded(btc: Payouts) -> None:
     process = fetch(btc)
     assert [await process.fetch_page() for _ in range(3)] == [PAGE, 5, 0]
     assert await states(btc) == [("attested", None, 0)] * (PAGE + 5)
+
+
+async def test_upgrade_asks_about_what_was_handed_out_before_it(btc: Payouts) -> None:
+    """The last statement of the migration, on a database as an older release left it."""
+    migration = (MIGRATIONS_FOLDER / "sql" / "0013_attestations.sql").read_text("utf-8")
+    table = "INSERT INTO gateway.attestations"
+    await hand_out(btc, "player-1")
+    await rows(btc, "DELETE FROM gateway.attestations")
+    await rows(btc, table + migration.rpartition(table)[2])
+    await rows(btc, "UPDATE gateway.attestations SET next_attempt_at = :at", at=btc.clock.now())
+    assert await fetch(btc).fetch_page() == 1
+    assert await states(btc) == [("attested", None, 0)]
