@@ -24,6 +24,8 @@ BENCHES: dict[str, str] = {
     "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
     "webhooks.deliver": "gateway.sandbox.bench_webhooks:bench_deliver",
     "watch.block": "gateway.sandbox.bench_watch:bench_block",
+    "watch.match": "gateway.sandbox.bench_watch_blocks:bench_match",
+    "deposits.credit": "gateway.sandbox.bench_watch_blocks:bench_credit",
 }
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
-from gateway.sandbox import story
+from gateway.sandbox import doubts, story
 from gateway.sandbox.demo_store import forge_address
 from gateway.sandbox.deployment import Deployment, DeploymentFailed
 from gateway.sandbox.narration import Narration, print_summary
@@ -111,6 +111,8 @@ async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
     await story.two_players_one_tx(tale)
     await story.reorged_out_and_back(tale)
     await story.double_spent_away(tale)
+    doubted = await doubts.lying_node_caught(tale)
+    await doubts.proof_convinces(tale, doubted, stage.folder / "stranger")
     await story.batched_withdrawals(tale)
     await story.repeated_request(tale)
     await story.native_withdrawal(tale)

@@ -4,7 +4,7 @@ Owns the demo's numbers (confirmations, bands, caps). Everything here is a test 
 development keys; it must not be used as a template for live mode.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +37,13 @@ class DemoPorts:
 
 def cage_toml(
     *,
-    nodes: Mapping[str, str],
+    nodes: Mapping[str, Sequence[str]],
     usdt_contract: str | None,
     ports: DemoPorts,
     pool_low: int,
     pool_high: int,
 ) -> str:
-    """`cage.toml` for these nodes (network -> URL with credentials) of the sandbox."""
+    """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree."""
     lines = [
         "# Written by the sandbox: test networks only, public development keys.",
         "livemode = false",
@@ -70,9 +70,10 @@ def cage_toml(
     ]
     for name, index in BRANDS.items():
         lines += ["", f"[brands.{name}]", f"account_index = {index}"]
-    for network, url in nodes.items():
+    for network, urls in nodes.items():
         lines += ["", f"[networks.{network}]", f'chain = "{CHAIN_VARIANTS[network]}"']
-        lines += [f'nodes = ["{url}"]', "poll_seconds = 0.3"]
+        listed = ", ".join(f'"{url}"' for url in urls)
+        lines += [f"nodes = [{listed}]", f"quorum = {len(urls) // 2 + 1}", "poll_seconds = 0.3"]
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']

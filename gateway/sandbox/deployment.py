@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class Deployment:
     async def configure(
         self,
         *,
-        nodes: Mapping[str, str],
+        nodes: Mapping[str, Sequence[str]],
         usdt_contract: str | None,
         ports: DemoPorts,
         pool: tuple[int, int],

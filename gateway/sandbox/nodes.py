@@ -177,11 +177,22 @@ class UtxoNode(DevNode):
     extra_flags: Sequence[str] = ()
 
     def __init__(
-        self, program: Path, folder: Path, *, clock: Clock | None = None, ids: Ids | None = None
+        self,
+        program: Path,
+        folder: Path,
+        *,
+        peer: "UtxoNode | None" = None,
+        has_peers: bool = False,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
     ) -> None:
+        """`peer` is the one node that this one talks to; it was made with `has_peers`."""
         super().__init__(program, folder, clock=clock, ids=ids)
         self._user = "world"
         self._login = self._ids.token_bytes(16).hex()
+        self._peer = peer
+        self._has_peers = has_peers
+        self._peer_port = free_port()
 
     @property
     def url(self) -> str:
@@ -194,7 +205,7 @@ class UtxoNode(DevNode):
             f"-datadir={self._folder}",
             "-server",
             "-txindex=1",
-            "-listen=0",
+            *self._peering(),
             "-dnsseed=0",
             "-discover=0",
             "-rpcbind=127.0.0.1",
@@ -208,6 +219,13 @@ class UtxoNode(DevNode):
             "-dbcache=50",
             *self.extra_flags,
         )
+
+    def _peering(self) -> Sequence[str]:
+        if self._peer is not None:
+            return ("-listen=0", f"-connect=127.0.0.1:{self._peer._peer_port}")
+        if not self._has_peers:
+            return ("-listen=0",)
+        return ("-listen=1", "-listenonion=0", f"-bind=127.0.0.1:{self._peer_port}")
 
     async def start(self) -> None:
         await super().start()

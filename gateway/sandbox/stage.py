@@ -46,7 +46,9 @@ async def set_up(
     deployment = Deployment(folder / "cage", clock=clock)
     stack.push_async_callback(deployment.stop)
     told.say("making keys, database and principals")
-    await deployment.configure(nodes=world.urls(), usdt_contract=world.usdt, ports=ports, pool=POOL)
+    await deployment.configure(
+        nodes=world.node_lists(), usdt_contract=world.usdt, ports=ports, pool=POOL
+    )
     told.say("starting every role as its own process")
     await deployment.start()
     await _until_ready(deployment, clock)

@@ -6,16 +6,19 @@ It plays everyone but the house. It holds no key of the house and calls no funct
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.ids import Ids
+from gateway.sandbox.liar import LyingNode, lying_node
 from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
 from gateway.sandbox.provision import Provisioned
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "contracts" / "build"
 TOKEN_SUPPLY_MINOR = 10_000_000 * 10**6
 WEI = 10**18
+DOUBTED = "ltc"
+"""Read through three nodes: a real one, its real peer, and one that will lie."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,11 +28,20 @@ class World:
     utxo: dict[str, UtxoNode]
     anvil: Anvil | None
     usdt: str | None
+    peers: dict[str, UtxoNode] = field(default_factory=dict)
+    liars: dict[str, LyingNode] = field(default_factory=dict)
 
     def urls(self) -> dict[str, str]:
         """Network name -> RPC URL with credentials."""
         urls = {name: node.url for name, node in self.utxo.items()}
         return urls | ({"eth": self.anvil.url} if self.anvil else {})
+
+    def node_lists(self) -> dict[str, list[str]]:
+        """Network name -> the RPC URLs that a deployment asks, those it believes first in front."""
+        lists = {name: [url] for name, url in self.urls().items()}
+        for name, peer in self.peers.items():
+            lists[name] = [self.liars[name].url, *lists[name], peer.url]
+        return lists
 
     async def mine(self, network: str, count: int = 1) -> None:
         """Mine `count` blocks on one network."""
@@ -92,14 +104,29 @@ async def start_world(
         program = programs.programs.get(names[network])
         if program is None:
             continue
-        node = await stack.enter_async_context(launcher(program, folder / network, ids=ids))
+        node = await stack.enter_async_context(
+            launcher(program, folder / network, ids=ids, has_peers=network == DOUBTED)
+        )
         await node.ensure_funds()
         world.utxo[network] = node
+    await _add_doubtful_peers(stack, world, programs, folder, ids=ids)
     anvil_program = programs.programs.get("anvil")
     if anvil_program is not None:
         world.anvil = await stack.enter_async_context(Anvil(anvil_program, folder / "eth", ids=ids))
         world.usdt = await deploy_token(world.anvil)
     return world
+
+
+async def _add_doubtful_peers(
+    stack: AsyncExitStack, world: World, programs: Provisioned, folder: Path, *, ids: Ids
+) -> None:
+    program = programs.programs.get("litecoind")
+    if program is None:
+        return
+    real = world.utxo[DOUBTED]
+    peer = Litecoind(program, folder / f"{DOUBTED}-peer", peer=real, ids=ids)
+    world.peers[DOUBTED] = await stack.enter_async_context(peer)
+    world.liars[DOUBTED] = await stack.enter_async_context(lying_node(real.url))
 
 
 async def deploy_token(anvil: Anvil) -> str:

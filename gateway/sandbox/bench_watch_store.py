@@ -1,0 +1,31 @@
+"""SQL of the benchmarks of the watcher: issued addresses by the million."""
+
+from datetime import datetime
+
+import asyncpg
+
+ROWS_PER_STATEMENT = 500_000
+TIMEOUT_SECONDS = 600.0
+
+# Verified and issued, as watcher, signer and API leave them; keys are hashes, as real ones are.
+_ISSUED = """
+INSERT INTO chain.addresses (id, network, role, brand, player_id, account, branch, address_index,
+    path, key, address, scheme, is_verified, verified_at, issued_at, created_at)
+SELECT gen_random_uuid(), 'btc', 'deposit', $1, 'p' || n, 1, 0, n, 'm/84h/1h/1h/0/' || n,
+    '0014' || substr(encode(sha256(int8send(n)), 'hex'), 1, 40), 'bcrt1q' || n, 'p2wpkh', true,
+    $4, $4, $4
+FROM generate_series($2::bigint, $3::bigint) AS n
+"""
+
+
+async def issue_many(url: str, *, brand: str, count: int, at: datetime) -> None:
+    """Issue `count` addresses of one player each, and let the planner know."""
+    connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
+    try:
+        await connection.execute("SET synchronous_commit = off", timeout=TIMEOUT_SECONDS)
+        for first in range(1, count + 1, ROWS_PER_STATEMENT):
+            last = min(first + ROWS_PER_STATEMENT - 1, count)
+            await connection.execute(_ISSUED, brand, first, last, at, timeout=TIMEOUT_SECONDS)
+        await connection.execute("VACUUM ANALYZE chain.addresses", timeout=TIMEOUT_SECONDS)
+    finally:
+        await connection.close(timeout=TIMEOUT_SECONDS)
