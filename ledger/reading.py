@@ -284,7 +284,7 @@ def _stage(row: Row) -> StageBalance:
     )
 
 
-def _statement_line(row: Row, head: store.Row) -> StatementLine:
+def _statement_line(row: Row, head: Row) -> StatementLine:
     amount = int(row["amount"])
     return StatementLine(
         place=Place(booked_at=row["booked_at"], posting_id=row["posting_id"], line=row["line"]),

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from config.database import Uow
 from ledger import reconcile_store as store
+from ledger.store import Row
 
 
 class BreakKind(StrEnum):
@@ -50,16 +51,12 @@ class WalletBook:
 
 async def check_books(uow: Uow) -> list[Break]:
     """Every contradiction inside the books; empty when they hold (L12 books side, L18)."""
-    rows = await store.contradictions(uow)
-    return [
-        Break(
-            kind=BreakKind(row["kind"]),
-            subject=row["subject"],
-            asset=row["asset"],
-            difference_minor=int(row["difference"]),
-        )
-        for row in rows
-    ]
+    return [_break(row) for row in await store.contradictions(uow)]
+
+
+async def check_totals(uow: Uow) -> list[Break]:
+    """The contradictions per asset alone: without a look at any entry."""
+    return [_break(row) for row in await store.totals(uow)]
 
 
 async def book_at(uow: Uow, *, network: str, height: int) -> list[WalletBook]:
@@ -73,3 +70,12 @@ async def book_at(uow: Uow, *, network: str, height: int) -> list[WalletBook]:
         WalletBook(wallet=row["wallet"], asset=row["asset"], balance_minor=int(row["balance"]))
         for row in rows
     ]
+
+
+def _break(row: Row) -> Break:
+    return Break(
+        kind=BreakKind(row["kind"]),
+        subject=row["subject"],
+        asset=row["asset"],
+        difference_minor=int(row["difference"]),
+    )

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from config.database import Uow
 from ledger.store import Row
 
-_CONTRADICTIONS = """
-WITH summed AS (
-    SELECT a.id, sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) AS total
-    FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id GROUP BY a.id
-), cached AS (
+# What stands on the accounts by their cached balances, and what per asset must hold of it.
+_CACHED = """
+cached AS (
     SELECT a.id, a.code, a.kind, a.asset, a.normal_side, a.is_checked,
         b.balance + coalesce((SELECT sum(p.delta) FROM ledger.pending_credits p
                               WHERE p.account_id = a.id), 0) AS balance
@@ -30,6 +28,28 @@ WITH summed AS (
         coalesce(sum(balance) FILTER (WHERE kind = 'in_flight'), 0) AS in_flight
     FROM cached GROUP BY asset
 )
+"""
+
+_PER_ASSET = """
+SELECT 'out_of_balance' AS kind, asset AS subject, asset, skew AS difference
+FROM per_asset WHERE skew <> 0
+UNION ALL
+SELECT 'undercovered', asset, asset, cover - owed FROM per_asset WHERE cover < owed
+UNION ALL
+SELECT 'hold_drift', 'reserved', s.asset, s.reserved - coalesce(h.reserved, 0)
+FROM staged s LEFT JOIN held h ON h.asset = s.asset WHERE s.reserved <> coalesce(h.reserved, 0)
+UNION ALL
+SELECT 'hold_drift', 'in_flight', s.asset, s.in_flight - coalesce(h.in_flight, 0)
+FROM staged s LEFT JOIN held h ON h.asset = s.asset WHERE s.in_flight <> coalesce(h.in_flight, 0)
+"""
+
+_TOTALS = f"WITH {_CACHED} {_PER_ASSET} ORDER BY 1, 2"
+
+_CONTRADICTIONS = f"""
+WITH summed AS (
+    SELECT a.id, sum(CASE WHEN e.side = a.normal_side THEN e.amount ELSE -e.amount END) AS total
+    FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id GROUP BY a.id
+), {_CACHED}
 SELECT 'unbalanced_posting' AS kind, e.posting_id::text AS subject, e.asset,
     sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) AS difference
 FROM ledger.entries e GROUP BY e.posting_id, e.asset
@@ -41,15 +61,7 @@ UNION ALL
 SELECT 'negative_account', c.code, c.asset, c.balance FROM cached c
 WHERE c.is_checked AND c.balance < 0
 UNION ALL
-SELECT 'out_of_balance', asset, asset, skew FROM per_asset WHERE skew <> 0
-UNION ALL
-SELECT 'undercovered', asset, asset, cover - owed FROM per_asset WHERE cover < owed
-UNION ALL
-SELECT 'hold_drift', 'reserved', s.asset, s.reserved - coalesce(h.reserved, 0)
-FROM staged s LEFT JOIN held h ON h.asset = s.asset WHERE s.reserved <> coalesce(h.reserved, 0)
-UNION ALL
-SELECT 'hold_drift', 'in_flight', s.asset, s.in_flight - coalesce(h.in_flight, 0)
-FROM staged s LEFT JOIN held h ON h.asset = s.asset WHERE s.in_flight <> coalesce(h.in_flight, 0)
+{_PER_ASSET}
 ORDER BY 1, 2
 """
 
@@ -74,6 +86,11 @@ GROUP BY a.wallet, a.asset ORDER BY a.wallet, a.asset
 async def contradictions(uow: Uow) -> Sequence[Row]:
     """One row per contradiction: kind, subject, asset, difference."""
     return (await uow.execute(_CONTRADICTIONS)).mappings().all()
+
+
+async def totals(uow: Uow) -> Sequence[Row]:
+    """The contradictions per asset alone, by the cached balances."""
+    return (await uow.execute(_TOTALS)).mappings().all()
 
 
 async def custody_at(uow: Uow, *, network: str, height: int) -> Sequence[Row]:
