@@ -255,7 +255,7 @@ def _brand(caller: SignedCall, query: BrandQuery, services: Services) -> str:
 
 
 def _query(endpoint: Endpoint, request: web.Request) -> BrandQuery:
-    names = list(request.query.keys())
+    names = [name for name, _ in request.query.items()]  # keys() has each once
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Invalid("invalid_query", "A parameter stands twice.")

@@ -126,7 +126,7 @@ def _parameters(item: Endpoint) -> list[dict[str, Any]]:
     ]
     query = {} if item.is_order else (item.query or BrandQuery).model_fields
     for name, field in query.items():
-        parameter = {"name": name, "in": "query", "schema": {"type": "string"}}
+        parameter = {"name": field.alias or name, "in": "query", "schema": {"type": "string"}}
         if field.description:
             parameter["description"] = field.description
         found.append(parameter)

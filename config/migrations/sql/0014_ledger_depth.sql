@@ -91,3 +91,12 @@ REVOKE EXECUTE ON FUNCTION ledger.journal_page, ledger.posting_lines, ledger.pos
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.journal_page, ledger.posting_lines, ledger.posting_heads
     TO gateway_api;
+
+-- The block of a coinbase deposit, which its postings name: the keys of deposits are the watchers'.
+CREATE FUNCTION chain.coinbase_hash(p_deposit uuid) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT k.coinbase_hash FROM chain.deposit_keys k
+    WHERE k.deposit_id = p_deposit AND config.sees_brand('*')
+$$;
+REVOKE EXECUTE ON FUNCTION chain.coinbase_hash FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION chain.coinbase_hash TO gateway_api;
