@@ -1,10 +1,11 @@
-"""`cage ledger trial-balance | reconcile`: finance, over the API."""
+"""`cage ledger trial-balance | reconcile` and the group of all ledger commands, over the API."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import ledger_books
 from gateway.cli.console import (
     FAILED,
     CliError,
@@ -96,4 +97,5 @@ def reconcile(
 
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
+    ledger_books.mount(ledger_app)
     app.add_typer(ledger_app, name="ledger")
