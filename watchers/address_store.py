@@ -150,6 +150,16 @@ async def tails(uow: Uow, *, network: str, after: int, digits: int, limit: int) 
     return Tails(**row)
 
 
+async def issued_keys(uow: Uow, *, network: str, limit: int) -> Sequence[str]:
+    """Keys of the first issued addresses, in derivation order."""
+    result = await uow.execute(
+        "SELECT key FROM chain.addresses WHERE network = :network AND player_id IS NOT NULL "
+        "ORDER BY account, branch, address_index LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return list(result.scalars())
+
+
 async def unverified(
     uow: Uow, *, network: str, after: tuple[int, int, int], limit: int
 ) -> Sequence[RowMapping]:

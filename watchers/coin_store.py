@@ -1,5 +1,6 @@
 """SQL of coins (UTXO set and reservations) and of account nonces."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -99,16 +100,36 @@ async def free_replaced(uow: Uow, *, attempt_id: UUID) -> int:
     return result.rowcount
 
 
+_UPSERT_MINED = """
+INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, previous_tx,
+    is_own_change, is_coinbase, block_hash, height, spendable_at_height)
+SELECT r.network, r.txid, r.vout, r.asset, r.amount, r.address_id, r.key, r.path, t.raw,
+    r.is_own_change, r.is_coinbase, r.block_hash, r.height, r.spendable_at_height
+FROM jsonb_populate_recordset(CAST(NULL AS chain.coins), CAST(:rows AS jsonb)) AS r
+JOIN unnest(CAST(:txids AS text[]), CAST(:raws AS bytea[])) AS t (txid, raw) ON t.txid = r.txid
+ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash,
+    height = excluded.height, spendable_at_height = excluded.spendable_at_height
+"""
+
+
 async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Coins of a block: new ones, or known ones that are (again) in a block."""
+    """Coins of a block: new ones, or known ones that are (again) in a block.
+
+    One statement; the bytes of a tx that pays us many times are sent once (D28).
+    """
+    raws = {row["txid"]: row["previous_tx"] for row in rows}
+    plain = [
+        {name: value for name, value in row.items() if name != "previous_tx"}
+        | {"amount": str(row["amount"])}
+        for row in rows
+    ]
     await uow.execute(
-        "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
-        "previous_tx, is_own_change, is_coinbase, block_hash, height, spendable_at_height) "
-        "VALUES (:network, :txid, :vout, :asset, :amount, :address_id, :key, :path, :previous_tx, "
-        ":is_own_change, :is_coinbase, :block_hash, :height, :spendable_at_height) "
-        "ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash, "
-        "height = excluded.height, spendable_at_height = excluded.spendable_at_height",
-        [dict(row) for row in rows],
+        _UPSERT_MINED,
+        {
+            "rows": json.dumps(plain, separators=(",", ":"), default=str),
+            "txids": list(raws),
+            "raws": list(raws.values()),
+        },
     )
 
 

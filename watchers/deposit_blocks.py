@@ -13,7 +13,9 @@ from config.database import Uow
 from config.logs import get_logger
 from watchers import deposit_store as store
 from watchers import exposure, policies
-from watchers.chain import AccountSend, Block, MempoolTx, Spend
+from watchers import store as chain_store
+from watchers.addresses import AddressRow
+from watchers.chain import AccountSend, Block, MempoolTx, Spend, Transfer
 from watchers.deposit_due import locked
 from watchers.deposits import (
     RESTORES,
@@ -48,6 +50,11 @@ _LEFT_BLOCK: Mapping[str, Any] = {
     "final_at_height": None,
 }
 
+UNLISTED_PER_BLOCK = 50  # rows of tokens that no list has; spam costs its sender a few cents
+
+_Seen = tuple[Transfer, AddressRow, Depths]
+"""A transfer to a player's address, and how deep it must be."""
+
 _Key = tuple[str, str, str]
 """Txid, position, and the block of a coinbase or nothing (D31)."""
 
@@ -77,11 +84,11 @@ async def detect(
 
     `spends` tells what the mempool's txs spend, those of earlier looks included.
     """
-    known = await _known(uow, network, [_key(item, None) for item in found])
+    known = await _known(uow, network, [_key(item[0], None) for item in found])
     inputs = needed_inputs({item[0].txid for item in found}, spends)
     if inputs:
         await store.insert_inputs(uow, network=network.name, inputs=inputs)
-    fresh = [item for item in found if _key(item, None) not in known]
+    fresh = [item for item in found if _key(item[0], None) not in known]
     if not fresh:
         return 0
     senders = {
@@ -89,12 +96,11 @@ async def detect(
         for tx in txs
         if tx.sender_key is not None and tx.nonce is not None
     }
-    depths = await policies.tx_depths(uow, network, found)
+    depths = await policies.tx_depths(uow, network, found, in_block=False)
     rows = [
         _new_row(
             network,
-            item,
-            depths.of(item),
+            (item[0], item[1], depths.of(item)),
             _Place(
                 block=None,
                 sender=senders.get(item[0].txid),
@@ -118,29 +124,32 @@ async def connect(
     block: Block,
     found: Sequence[Found],
     *,
+    unlisted: Sequence[tuple[Transfer, AddressRow]],
     internal_txids: frozenset[str],
     at: datetime,
 ) -> None:
     """Include the block's deposits, and note which deposits its other txs make impossible."""
     sends = {send.txid: send for send in block.sends}
-    depths = await policies.tx_depths(uow, network, found)
-    by_key = {_key(item, block): item for item in found}
-    known = await _known(uow, network, list(by_key))
+    depths = await policies.tx_depths(uow, network, found, in_block=True)
+    seen = {_key(item[0], block): (item[0], item[1], depths.of(item)) for item in found}
+    for transfer, address in unlisted[:UNLISTED_PER_BLOCK]:
+        spec = network.spec
+        usual = Depths(min_depth=spec.min_depth, full_depth=spec.full_depth)
+        seen[_key(transfer, block)] = (transfer, address, usual)
+    if len(unlisted) > UNLISTED_PER_BLOCK:
+        await _tell_flood(uow, network, block, len(unlisted), at=at)
+    known = await _known(uow, network, list(seen))
     included = await _include(
         uow,
         network,
         block,
-        [
-            (deposit, depths.of(by_key[key]), sends.get(deposit.txid))
-            for key, deposit in known.items()
-        ],
+        [(deposit, seen[key][2], sends.get(deposit.txid)) for key, deposit in known.items()],
         at=at,
     )
     rows = [
         _new_row(
             network,
             item,
-            depths.of(item),
             _Place(
                 block=block,
                 sender=_sender(sends.get(item[0].txid)),
@@ -148,12 +157,12 @@ async def connect(
             ),
             at=at,
         )
-        for key, item in by_key.items()
+        for key, item in seen.items()
         if key not in known
     ]
     new = [from_row(row) for row in await store.insert(uow, rows)] if rows else []
     await tell_new(uow, new, ids=network.ids, at=at)
-    await _underpay(uow, network, [*included, *new], at=at)
+    await _refuse(uow, network, [*included, *new], at=at)
     await _insert_inputs(uow, network, found, block.spends)
     await _mark_conflicts(uow, network, block)
     await _replace(uow, network, block, at=at)
@@ -247,15 +256,32 @@ def _included(
     return changes
 
 
-async def _underpay(
+async def _refuse(
     uow: Uow, network: Network, deposits: Sequence[DepositRow], *, at: datetime
 ) -> None:
+    """Pending ones that no tier credits: of no listed asset, or under its minimum."""
     steps = []
     for deposit in deposits:
         asset = network.asset(deposit.asset)
-        if asset is not None and deposit.amount_minor < asset.minimum_deposit_minor:
+        if asset is None:
+            steps.append(Step(deposit=deposit, trigger=DepositTrigger.DISALLOW, changes={}))
+        elif deposit.amount_minor < asset.minimum_deposit_minor:
             steps.append(Step(deposit=deposit, trigger=DepositTrigger.UNDERPAY, changes={}))
     await step_many(uow, steps, ids=network.ids, at=at)
+
+
+async def _tell_flood(
+    uow: Uow, network: Network, block: Block, count: int, *, at: datetime
+) -> None:
+    await chain_store.raise_alarm(
+        uow,
+        alarm_id=network.ids.new_id(),
+        kind="unsupported_flood",
+        network=network.name,
+        detail=f"block {block.ref.hash} pays players {count} amounts of tokens that no list has; "
+        f"{UNLISTED_PER_BLOCK} are recorded",
+        at=at,
+    )
 
 
 async def _mark_conflicts(uow: Uow, network: Network, block: Block) -> None:
@@ -304,8 +330,7 @@ def _sender(send: AccountSend | None) -> tuple[str, int] | None:
     return None if send is None else (send.sender_key, send.nonce)
 
 
-def _key(match: Match, block: Block | None) -> _Key:
-    transfer = match[0]
+def _key(transfer: Transfer, block: Block | None) -> _Key:
     is_coinbase = block is not None and transfer.is_coinbase
     return (
         transfer.txid,
@@ -321,10 +346,8 @@ async def _known(uow: Uow, network: Network, keys: Sequence[_Key]) -> dict[_Key,
     return {(row["txid"], row["position"], row["coinbase_hash"]): from_row(row) for row in rows}
 
 
-def _new_row(
-    network: Network, match: Match, depths: Depths, place: _Place, *, at: datetime
-) -> dict[str, Any]:
-    transfer, address, _ = match
+def _new_row(network: Network, seen: _Seen, place: _Place, *, at: datetime) -> dict[str, Any]:
+    transfer, address, depths = seen
     block = place.block
     sender_key, sender_nonce = place.sender or (None, None)
     height = None if block is None else block.ref.height
@@ -335,7 +358,7 @@ def _new_row(
         "network": network.name,
         "txid": transfer.txid,
         "position": transfer.position,
-        "coinbase_hash": _key(match, block)[2],
+        "coinbase_hash": _key(transfer, block)[2],
         "asset": transfer.asset,
         "amount": str(transfer.amount_minor),
         "address_id": address.id,

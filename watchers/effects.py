@@ -63,7 +63,13 @@ async def connect(
     if network.family is Family.BITCOIN:
         await _connect_coins(uow, network, block, matches, ours)
     await deposit_blocks.connect(
-        uow, network, block, _of_players(matches), internal_txids=ours, at=at
+        uow,
+        network,
+        block,
+        _of_players(matches),
+        unlisted=_unlisted(network, block.transfers, own),
+        internal_txids=ours,
+        at=at,
     )
     found = _foreign_inflows(network, matches, ours)
     await _remember_inputs(uow, network, block, {item[0].txid for item in found})
@@ -181,6 +187,20 @@ def _matches(
     return found
 
 
+def _unlisted(
+    network: Network, transfers: Sequence[Transfer], own: dict[str, AddressRow]
+) -> list[tuple[Transfer, AddressRow]]:
+    """Tokens to players that no list has: told, never booked (D73)."""
+    return [
+        (transfer, address)
+        for transfer in transfers
+        if transfer.amount_minor > 0
+        and network.asset(transfer.asset) is None
+        and (address := own.get(transfer.to_key)) is not None
+        and address.player_id is not None
+    ]
+
+
 def _of_players(matches: Sequence[Match]) -> list[Match]:
     return [item for item in matches if item[1].player_id is not None]
 
@@ -188,7 +208,7 @@ def _of_players(matches: Sequence[Match]) -> list[Match]:
 def _foreign_inflows(
     network: Network, matches: Sequence[Match], ours: frozenset[str]
 ) -> list[tuple[Transfer, AddressRow, int]]:
-    depths = TxDepths(network, matches)
+    depths = TxDepths(network, matches, in_block=True)
     return [
         (match[0], match[1], depths.of(match).full_depth)
         for match in matches
@@ -203,7 +223,7 @@ async def _connect_coins(
     matches: Sequence[Match],
     ours: frozenset[str],
 ) -> None:
-    depths = await policies.tx_depths(uow, network, matches)
+    depths = await policies.tx_depths(uow, network, matches, in_block=True)
     rows = [
         _coin(network, block, match, depths.of(match), is_ours=match[0].txid in ours)
         for match in matches

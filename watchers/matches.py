@@ -1,7 +1,7 @@
 """Transfers matched to own addresses, and the depths that they need together (D75).
 
-Pure: it reads no row and no node. A receiver who splits one tx into many outputs waits as long as
-for one output of the sum.
+Pure: it reads no row and no node. A receiver who splits a value over many outputs of one tx or one
+block waits as long as for one output of the sum.
 """
 
 from collections import Counter
@@ -29,23 +29,30 @@ class Terms:
 
 
 class TxDepths:
-    """Depths by the sum per (txid, brand, player, asset) of what a block or a mempool pays."""
+    """Depths by the sum per (brand, player, asset): over the whole block, which no tx of it
+    exceeds, or over each tx of a mempool, whose txs may end in different blocks."""
 
     def __init__(
-        self, network: Network, matches: Sequence[Match], terms: Terms | None = None
+        self,
+        network: Network,
+        matches: Sequence[Match],
+        terms: Terms | None = None,
+        *,
+        in_block: bool,
     ) -> None:
         self._network = network
         self._terms = terms or Terms()
+        self._in_block = in_block
         self._sums: Counter[_Receiver] = Counter()
         for match in matches:
-            self._sums[_receiver(match)] += match[0].amount_minor
+            self._sums[self._receiver(match)] += match[0].amount_minor
 
     def of(self, match: Match) -> Depths:
         """The depths that one of these matches needs, in blocks."""
         transfer, address, asset = match
         policy, brand = self._terms.policy, address.brand
         group = self._terms.groups.get((brand or "", address.player_id or ""))
-        amount = self._sums[_receiver(match)]
+        amount = self._sums[self._receiver(match)]
         return self._network.depths(
             asset,
             amount,
@@ -54,7 +61,7 @@ class TxDepths:
             policy_version=policy.version,
         )
 
-
-def _receiver(match: Match) -> _Receiver:
-    transfer, address, asset = match
-    return (transfer.txid, address.brand, address.player_id, asset.id)
+    def _receiver(self, match: Match) -> _Receiver:
+        transfer, address, asset = match
+        txid = "" if self._in_block else transfer.txid
+        return (txid, address.brand, address.player_id, asset.id)

@@ -85,10 +85,12 @@ async def put(
     )
 
 
-async def tx_depths(uow: Uow, network: Network, matches: Sequence[Match]) -> TxDepths:
+async def tx_depths(
+    uow: Uow, network: Network, matches: Sequence[Match], *, in_block: bool
+) -> TxDepths:
     """Depths of what a block or a mempool pays, under the version in force: two short reads."""
     if not matches:
-        return TxDepths(network, matches)
+        return TxDepths(network, matches, in_block=in_block)
     policy = await current(uow, assets=network.assets, reference=network.reference)
     pairs = sorted(
         {
@@ -99,4 +101,4 @@ async def tx_depths(uow: Uow, network: Network, matches: Sequence[Match]) -> TxD
     )
     rows = await store.groups(uow, pairs) if policy.rules and pairs else []
     groups = {(row["brand"], row["player_id"]): row["player_group"] for row in rows}
-    return TxDepths(network, matches, Terms(policy=policy, groups=groups))
+    return TxDepths(network, matches, Terms(policy=policy, groups=groups), in_block=in_block)

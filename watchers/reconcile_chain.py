@@ -132,6 +132,8 @@ async def _read_books(uow: Uow, network: Network) -> _Books:
 async def _unposted(uow: Uow, network: Network, height: int) -> Counter[str]:
     total: Counter[str] = Counter()
     for row in await deposit_store.unposted(uow, network=network.name, height=height):
+        if network.asset(row["asset"]) is None:
+            continue  # a token that no list has: no book holds it, no balance of it is read
         code = _code(network, AddressRole.DEPOSIT, row["brand"], row["asset"])
         total[code] += int(row["amount"])
     for inflow in await inflows.unposted(uow, network=network.name, height=height):

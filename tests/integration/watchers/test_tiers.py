@@ -80,10 +80,24 @@ async def test_d75_coins_of_a_split_tx_are_not_spent_before_it_is_final(utxo: Ut
         assert found.scalars().all() == [6]
 
 
-async def test_one_transfer_on_an_account_chain_keeps_its_own_tier(account: AccountBench) -> None:
+async def test_transfers_of_two_blocks_keep_their_own_tiers(account: AccountBench) -> None:
     anna = await account.watch.address("anna")
-    account.sim.pay("eth:ETH", anna.address, 5 * 10**17)
-    account.sim.pay("eth:ETH", anna.address, 6 * 10**17)
-    account.sim.mine(1)
+    for amount in (5 * 10**17, 6 * 10**17):
+        account.sim.pay("eth:ETH", anna.address, amount)
+        account.sim.mine(1)
     await account.watch.follow()
     assert [row.full_depth for row in await account.watch.deposits()] == [12, 12]
+
+
+async def test_d75_many_txs_of_one_block_wait_as_long_as_their_sum(account: AccountBench) -> None:
+    """Seen apart in the mempool, each of a low tier; the block that has both sums them."""
+    anna = await account.watch.address("anna")
+    bert = await account.watch.address("bert")
+    account.sim.pay("eth:ETH", anna.address, 5 * 10**17)
+    account.sim.pay("eth:ETH", anna.address, 6 * 10**17)
+    account.sim.pay("eth:ETH", bert.address, 7 * 10**17)
+    await account.watch.follow()
+    assert [row.full_depth for row in await account.watch.deposits()] == [12, 12, 12]
+    account.sim.mine(1)
+    await account.watch.follow()
+    assert [row.full_depth for row in await account.watch.deposits()] == [32, 32, 12]
