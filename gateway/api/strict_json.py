@@ -20,7 +20,8 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 
 def parse_body(data: bytes) -> dict[str, Any]:
     """The JSON object of a request body. Raises Malformed (400); the text is never echoed."""
-    _refuse_deep_nesting(data)
+    if nests_deeper(data, DEPTH_MAX):
+        raise Malformed("malformed_json", "The body is nested too deeply.")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -39,14 +40,16 @@ def parse_body(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _refuse_deep_nesting(data: bytes) -> None:
-    """Bounded before parsing: the interpreter's parser recurses, and a library that raises the
-    recursion limit (py_ecc does) turns deep nesting into a crash of the process (A24)."""
+def nests_deeper(data: bytes, levels: int) -> bool:
+    """Whether brackets nest deeper than `levels`. Asked before parsing: the interpreter's parser
+    recurses, and a library that raises the recursion limit (py_ecc does) turns deep nesting into
+    a crash of the process (A24)."""
     depth = 0
     for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
         depth += 1 if bracket in b"[{" else -1
-        if depth > DEPTH_MAX:
-            raise Malformed("malformed_json", "The body is nested too deeply.")
+        if depth > levels:
+            return True
+    return False
 
 
 class _NotStrict(Exception):

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
+from gateway.api.strict_json import nests_deeper
 from gateway.cli.deposit_proof_errors import CheckFailed
 
 FORMAT = "cage-deposit-proof/1"
 BUNDLE_BYTES_MAX = 16 << 20  # a block of 4 MB weight that is one tx, as hex, with its coinbase
+LEVELS_MAX = 16  # a bundle nests five deep
 ITEMS_MAX = 2_000  # headers or nodes in one list
 HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 MINOR = re.compile(r"[1-9][0-9]{0,77}", re.ASCII)  # below 10^78, as the ledger's columns
@@ -192,6 +194,8 @@ def _document(content: bytes) -> dict[str, Any]:
     """The JSON object, bounded in size; no floats, no duplicate names."""
     if len(content) > BUNDLE_BYTES_MAX:
         raise CheckFailed(f"larger than {BUNDLE_BYTES_MAX} bytes")
+    if nests_deeper(content, LEVELS_MAX):
+        raise CheckFailed(f"nested deeper than {LEVELS_MAX} levels")
     try:
         value = json.loads(
             content.decode("utf-8"),
