@@ -8,7 +8,7 @@ never moves the cursor (N11, N18). It knows nothing of deposits: `effects.py` do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from watchers import (
     deposit_mempool,
     effects,
     health,
+    inflows,
+    outgoing_blocks,
     store,
     switches,
     token_checks,
@@ -190,14 +192,25 @@ class Follower:
                 height = await self._hold(uow, position)
                 final_below = self._network.final_below(height=height, finalised_height=finalised)
                 tip = deposit_due.Tip(height=height, final_below=final_below)
+                is_left = await self._settle_house(uow, tip, at=at)
                 following = await deposit_due.settle_rest(
                     uow, self._network, tip, after=page, at=at
                 )
                 self._crash("settle.before_commit")
-                return following
+                return deposit_due.FIRST if following is None and is_left else following
 
             after = await self._database.run(work)
             self._crash("settle.after_commit")
+
+    async def _settle_house(self, uow: Uow, tip: deposit_due.Tip, *, at: datetime) -> bool:
+        """A page of own transactions and of inflows; True when there may be more of them."""
+        network = self._network
+        due = {"height": tip.height, "final_below": tip.final_below}
+        is_left = await outgoing_blocks.settle_due(uow, network, **due, at=at)
+        is_inflow_left = await inflows.book_due(
+            uow, family=network.family, network=network.name, **due, ids=network.ids, at=at
+        )
+        return is_left or is_inflow_left
 
     async def observe_mempool(self, position: Position) -> int:
         """Record what the node's mempool pays to players; returns how many deposits are new.

@@ -43,12 +43,15 @@ async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-async def due(uow: Uow, *, network: str, height: int, final_below: int) -> Sequence[RowMapping]:
-    """Inflows at their full tier that are not booked."""
+async def due(
+    uow: Uow, *, network: str, height: int, final_below: int, limit: int
+) -> Sequence[RowMapping]:
+    """Inflows at their full tier that are not booked; the longest due first."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network AND state = 'seen' "
-        "AND book_at_height <= :height AND height <= :final_below ORDER BY id FOR UPDATE",
-        {"network": network, "height": height, "final_below": final_below},
+        "AND book_at_height <= :height AND height <= :final_below "
+        "ORDER BY book_at_height, id LIMIT :limit FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below, "limit": limit},
     )
     return result.mappings().all()
 

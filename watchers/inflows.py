@@ -23,6 +23,8 @@ from watchers import inflow_store as store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, Transfer
 
+PAGE_ROWS = 500  # inflows booked in one unit of work
+
 
 class InflowState(StrEnum):
     """Where an inflow stands."""
@@ -217,9 +219,11 @@ async def book_due(
     final_below: int,
     ids: Ids,
     at: datetime,
-) -> int:
-    """Book every inflow that reached its full tier; returns how many."""
-    found = await store.due(uow, network=network, height=height, final_below=final_below)
+) -> bool:
+    """Book a page of the inflows that reached their full tier; True when there may be more."""
+    found = await store.due(
+        uow, network=network, height=height, final_below=final_below, limit=PAGE_ROWS
+    )
     rows = [_row(row) for row in found]
     for inflow in rows:
         position = inflow.position
@@ -240,7 +244,7 @@ async def book_due(
         await journal.post(uow, posting, posting_id=ids.new_id(), at=at)
         booked = _row(await store.book(uow, inflow_id=inflow.id, reference=reference, at=at))
         await _tell(uow, booked, "inflow.booked", InflowState.SEEN, ids=ids, at=at)
-    return len(rows)
+    return len(rows) == PAGE_ROWS
 
 
 async def disconnect(

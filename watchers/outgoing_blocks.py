@@ -26,6 +26,8 @@ from watchers.outgoing import OUTGOING, OutgoingEvent, OutgoingState
 
 log = get_logger("watchers.outgoing")
 
+PAGE_ROWS = 500  # own txs finalised, and as many replaced, in one unit of work
+
 
 async def own_txids(uow: Uow, network: Network, txids: Sequence[str]) -> frozenset[str]:
     """The txids among `txids` that are ours."""
@@ -68,26 +70,23 @@ async def connect(
 
 async def settle_due(
     uow: Uow, network: Network, *, height: int, final_below: int, at: datetime
-) -> int:
-    """Finalise what reached its full tier and replace what a final conflict ended.
+) -> bool:
+    """Finalise what reached its full tier and replace what a final conflict ended, a page of each;
+    True when there may be more: a row that moved is no longer due, so each comes to its turn.
 
     `final_below` is the highest block that may count as final at this tip (D59).
     """
-    moved = 0
-    for row in await store.final_due(
-        uow, network=network.name, height=height, final_below=final_below
-    ):
+    due = {"height": height, "final_below": final_below, "limit": PAGE_ROWS}
+    final = await store.final_due(uow, network=network.name, **due)
+    for row in final:
         is_success = row["is_success"] is not False
         event = OutgoingEvent.FINALISE if is_success else OutgoingEvent.REVERT
         await _advance(uow, row, event, {"final_at": at}, at=at)
-        moved += 1
-    for row in await store.conflict_due(
-        uow, network=network.name, height=height, final_below=final_below
-    ):
+    dead = await store.conflict_due(uow, network=network.name, **due)
+    for row in dead:
         await _advance(uow, row, OutgoingEvent.REPLACE, {}, at=at)
         await coin_store.free_replaced(uow, attempt_id=row["id"])
-        moved += 1
-    return moved
+    return PAGE_ROWS in (len(final), len(dead))
 
 
 async def disconnect(uow: Uow, network: Network, *, block_hash: str, at: datetime) -> None:

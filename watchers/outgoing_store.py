@@ -220,27 +220,31 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
 
 
 async def final_due(
-    uow: Uow, *, network: str, height: int, final_below: int
+    uow: Uow, *, network: str, height: int, final_below: int, limit: int
 ) -> Sequence[RowMapping]:
-    """Mined attempts whose full tier is reached, in blocks that may count as final."""
+    """Mined attempts whose full tier is reached, in blocks that may count as final; the longest
+    due first."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network AND state = 'mined' "
-        "AND final_at_height <= :height AND height <= :final_below ORDER BY id FOR UPDATE",
-        {"network": network, "height": height, "final_below": final_below},
+        "AND final_at_height <= :height AND height <= :final_below "
+        "ORDER BY final_at_height, id LIMIT :limit FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below, "limit": limit},
     )
     return result.mappings().all()
 
 
 async def conflict_due(
-    uow: Uow, *, network: str, height: int, final_below: int
+    uow: Uow, *, network: str, height: int, final_below: int, limit: int
 ) -> Sequence[RowMapping]:
-    """Attempts whose conflict is final: its full tier is reached and its block may count so."""
+    """Attempts whose conflict is final: its full tier is reached and its block may count so. The
+    longest due first."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
         "AND conflict_final_at_height <= :height AND state IN ('signed', 'broadcast', 'seen', "
         "'dropped') AND (SELECT b.height FROM chain.blocks b WHERE b.network = :network "
-        "AND b.hash = conflict_hash) <= :final_below ORDER BY id FOR UPDATE",
-        {"network": network, "height": height, "final_below": final_below},
+        "AND b.hash = conflict_hash) <= :final_below "
+        "ORDER BY conflict_final_at_height, id LIMIT :limit FOR UPDATE",
+        {"network": network, "height": height, "final_below": final_below, "limit": limit},
     )
     return result.mappings().all()
 
