@@ -112,4 +112,4 @@ class AddressFilter:
 
 
 def _tail(key: str) -> int:
-    return int(key[-TAIL_DIGITS:], 16)
+    return int(key[-TAIL_DIGITS:] or "0", 16)  # an empty script is a script

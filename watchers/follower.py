@@ -269,7 +269,11 @@ class Follower:
             cursor = await store.cursor(uow, self._network.name)
             txids = await deposit_mempool.to_check(uow, self._network, height=position.height)
         degraded_at = None if cursor is None else cursor["degraded_at_height"]
-        places = {txid: (await self._chain.reader.tx_status(txid)).place for txid in txids}
+        places: dict[str, TxPlace] = {}
+        for txid in txids:
+            status = await self._chain.reader.tx_status(txid)
+            # One that failed in a block is nowhere (D33).
+            places[txid] = TxPlace.UNKNOWN if status.is_success is False else status.place
         if not places and degraded_at is None:
             return
 

@@ -23,13 +23,16 @@ def spends_by_tx(spends: Iterable[Spend]) -> dict[str, list[Outpoint]]:
 
 
 def needed_inputs(txids: Collection[str], spends: SpendsByTx) -> list[tuple[str, int, str, str]]:
-    """(outpoint txid, vout, the tx that needs it, the tx that spends it), without repeats."""
-    return [
-        (outpoint.txid, outpoint.vout, txid, spender)
-        for txid in sorted(txids)
-        for spender in lineage(txid, spends)
-        for outpoint in dict.fromkeys(spends[spender])
-    ]
+    """(outpoint txid, vout, the tx that needs it, the tx that spends it), each need once.
+
+    Of ancestors that spend one outpoint, which no honest mempool has, the nearest counts.
+    """
+    needs: dict[tuple[str, int, str], str] = {}
+    for txid in sorted(txids):
+        for spender in lineage(txid, spends):
+            for outpoint in spends[spender]:
+                needs.setdefault((outpoint.txid, outpoint.vout, txid), spender)
+    return [(*need, spender) for need, spender in needs.items()]
 
 
 def lineage(txid: str, spends: SpendsByTx) -> list[str]:

@@ -129,7 +129,7 @@ async def test_a08_orders_cancels_and_a_reversal_at_once_never_overdraw_clearing
     assert left == 10 * COIN - taken
 
 
-async def test_the_lock_rule_refuses_what_provisional_deposits_cover(house: ApiHouse) -> None:
+async def test_d76_the_lock_rule_refuses_what_provisional_deposits_cover(house: ApiHouse) -> None:
     await house.fund("acme", "btc:BTC", 10 * COIN)
     await house.deposit(
         brand="acme", player_id="p1", asset="btc:BTC", amount_minor=COIN, state="provisional"

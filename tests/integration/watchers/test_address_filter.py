@@ -38,6 +38,7 @@ async def test_every_address_is_a_candidate_and_hardly_any_other(utxo: UtxoBench
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         await known.extend(uow)
     assert known.candidates([*ours, *later]) == sorted([*ours, *later])
+    assert known.candidates(["", "6a"]) == []
     strangers = [f"0014{number:040x}" for number in range(1, 20_001)]
     assert len(known.candidates(strangers)) < 200
     async with utxo.watch.as_watcher.unit_of_work() as uow:

@@ -1,6 +1,7 @@
 """Deposits on a UTXO chain: seen, credited once, settled, and taken back when the chain says so."""
 
 import pytest
+from embit import base58
 
 from ledger import holds
 from tests.integration.watchers.conftest import UtxoBench
@@ -111,7 +112,7 @@ async def test_d04_a_final_conflict_reverses_exactly_the_credit(utxo: UtxoBench)
     await utxo.watch.audit()
 
 
-async def test_d05_reversal_of_spent_clearing_becomes_the_brands_receivable_and_is_repaid_first(
+async def test_d05_d77_reversal_of_spent_clearing_becomes_a_receivable_and_is_repaid_first(
     utxo: UtxoBench,
 ) -> None:
     """Final, then moved on by a withdrawal's hold, then reversed; the next deposit repays."""
@@ -299,7 +300,7 @@ async def test_d20_below_the_minimum_is_recorded_and_booked_as_unallocated(
     await utxo.watch.audit()
 
 
-async def test_d22_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
+async def test_d22_d23_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
     old = await utxo.watch.address("anna")
     async with utxo.watch.as_api.unit_of_work(brand="acme") as uow:
         new = await addresses.rotate(
@@ -310,6 +311,17 @@ async def test_d22_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
     utxo.sim.mine()
     await utxo.watch.follow()
     assert (await utxo.watch.deposit()).player_id == "anna"
+
+
+async def test_d26_another_script_type_of_an_issued_key_is_not_credited(utxo: UtxoBench) -> None:
+    """P2PKH of the public key whose P2WPKH address the player has: matched by script only."""
+    anna = await utxo.watch.address("anna")
+    key_hash = bytes.fromhex(anna.key.removeprefix("0014"))
+    utxo.sim.pay([(base58.encode_check(b"\x6f" + key_hash), HALF)])
+    utxo.sim.mine(3)
+    await utxo.watch.follow()
+    assert await utxo.watch.deposits() == []
+    assert await utxo.watch.books() == {}
 
 
 async def test_d24_d25_value_to_an_address_that_no_player_has_is_an_inflow(
