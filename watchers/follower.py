@@ -186,9 +186,8 @@ class Follower:
         at = self._clock.now()
         after: UUID | None = deposit_due.FIRST
         while after is not None:
-            page = after
 
-            async def work(uow: Uow, page: UUID = page) -> UUID | None:
+            async def work(uow: Uow, page: UUID = after) -> UUID | None:
                 height = await self._hold(uow, position)
                 final_below = self._network.final_below(height=height, finalised_height=finalised)
                 tip = deposit_due.Tip(height=height, final_below=final_below)
@@ -272,8 +271,7 @@ class Follower:
         places: dict[str, TxPlace] = {}
         for txid in txids:
             status = await self._chain.reader.tx_status(txid)
-            # One that failed in a block is nowhere (D33).
-            places[txid] = TxPlace.UNKNOWN if status.is_success is False else status.place
+            places[txid] = TxPlace.UNKNOWN if status.is_success is False else status.place  # D33
         if not places and degraded_at is None:
             return
 

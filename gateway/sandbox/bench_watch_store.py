@@ -27,5 +27,6 @@ async def issue_many(url: str, *, brand: str, count: int, at: datetime) -> None:
             last = min(first + ROWS_PER_STATEMENT - 1, count)
             await connection.execute(_ISSUED, brand, first, last, at, timeout=TIMEOUT_SECONDS)
         await connection.execute("VACUUM ANALYZE chain.addresses", timeout=TIMEOUT_SECONDS)
+        await connection.execute("CHECKPOINT", timeout=TIMEOUT_SECONDS)  # warm, and at rest
     finally:
         await connection.close(timeout=TIMEOUT_SECONDS)
