@@ -142,4 +142,9 @@ def traced(block: Block) -> Traced:
 
 def is_traced(transfer: Transfer) -> bool:
     """Whether the transfer is known from a trace alone."""
-    return transfer.position.startswith("trace:")
+    return is_traced_at(transfer.position)
+
+
+def is_traced_at(position: str) -> bool:
+    """Whether a transfer at this position is known from a trace alone."""
+    return position.startswith("trace:")

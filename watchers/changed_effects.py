@@ -1,9 +1,10 @@
-"""Txs of account chains that do something else when they are mined again.
+"""Txs that do something else in a block than a deposit of them says.
 
-A UTXO txid commits to its outputs; an EVM txid only to the call. After a reorganisation the same
-(txid, position) may hold another sum, asset or receiver, or nothing. Owns that comparison, inside
-the block's unit of work and before `effects.connect` matches by position: what was credited is
-never taken for confirmed by another effect (D02, D50), and is reversed once that one is final.
+An EVM txid commits to the call, not to its effects: mined again, the same (txid, position) may hold
+another sum, asset or receiver, or nothing. And what was seen unconfirmed is the word of one node.
+Owns that comparison, inside the block's unit of work and before `effects.connect` matches by
+position. A deposit that no block had yet becomes what the block says. What was credited is never
+taken for confirmed by another effect (D02, D50), and is reversed once that one is final.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,28 +14,21 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from config.chains import Family
 from config.database import Uow
 from config.logs import get_logger
-from watchers import addresses, inflows, store, token_store
+from watchers import addresses, deposit_store, inflows, store, token_store
 from watchers.addresses import AddressRow
+from watchers.agreement import is_traced_at
 from watchers.chain import Block, Transfer
-from watchers.deposits import DepositState
+from watchers.deposits import DepositState, DepositTrigger, Step, from_row, step_many
 from watchers.network import Network
 from watchers.token_checks import BOOKED_MAX_MINOR
 
 log = get_logger("watchers.changed_effects")
 
 KIND = "changed"
-_UNBOOKED = frozenset(
-    {
-        DepositState.DETECTED,
-        DepositState.DROPPED,
-        DepositState.REPLACED,
-        DepositState.REVERSED,
-    }
-)
-"""States without a posting, which the block includes: they take its sum."""
+_UNTOLD = frozenset({DepositState.DETECTED, DepositState.DROPPED, DepositState.REPLACED})
+"""In no block: they become what the block says."""
 
 _Place = tuple[str, str]
 
@@ -42,32 +36,40 @@ _Place = tuple[str, str]
 async def settle(uow: Uow, network: Network, block: Block, *, at: datetime) -> Block:
     """The block without transfers that contradict a deposit at their place.
 
-    A deposit without a posting takes the new sum to the same account. Any other one stays
-    orphaned, with this block as its conflict; what the tx pays now is an inflow, in suspense.
+    A deposit in no block takes the new effect; where there is none, this block excludes it. A
+    reversed one takes another sum to the same account. Any other one stays orphaned, with this
+    block as its conflict; what the tx pays now is an inflow, in suspense.
     """
-    if network.family is not Family.EVM or not block.txids:
+    if not block.txids:
         return block
     rows = await token_store.deposits_of(uow, network=network.name, txids=block.txids)
     here = {(item.txid, item.position): item for item in block.transfers}
-    changed = [row for row in rows if not _is_same(row, here.get(_place(row)))]
+    changed = [
+        row
+        for row in rows
+        if not _is_same(row, here.get(_place(row)))
+        and not (block.traces_incomplete and is_traced_at(row["position"]))
+    ]
     if not changed:
         return block
+    untold = [row for row in changed if DepositState(row["state"]) in _UNTOLD]
+    excluded = await _correct(uow, network, untold, here, at=at)
     withheld: dict[_Place, Transfer] = {}
     gone = []
     for row in changed:
-        found = here.get(_place(row))
-        if DepositState(row["state"]) is DepositState.ORPHANED:
+        found, state = here.get(_place(row)), DepositState(row["state"])
+        if state is DepositState.ORPHANED:
             gone.append(row)
-        if found is None:
+        if found is None or state in _UNTOLD:
             continue
-        is_open = DepositState(row["state"]) in _UNBOOKED
-        if is_open and (found.asset, found.to_key) == (row["asset"], row["key"]):
+        is_same_account = (found.asset, found.to_key) == (row["asset"], row["key"])
+        if state is DepositState.REVERSED and is_same_account:
             await token_store.take_amount(uow, deposit_id=row["id"], amount=found.amount_minor)
         else:
             withheld[_place(row)] = found
     await token_store.mark_changed(
         uow,
-        deposit_ids=[row["id"] for row in gone],
+        deposit_ids=[row["id"] for row in (*gone, *excluded)],
         block_hash=block.ref.hash,
         height=block.ref.height,
     )
@@ -76,6 +78,57 @@ async def settle(uow: Uow, network: Network, block: Block, *, at: datetime) -> B
     await _suspend(uow, network, block, list(withheld.values()), at=at)
     kept = (item for item in block.transfers if (item.txid, item.position) not in withheld)
     return replace(block, transfers=tuple(kept))
+
+
+async def _correct(
+    uow: Uow,
+    network: Network,
+    rows: Sequence[RowMapping],
+    here: Mapping[_Place, Transfer],
+    *,
+    at: datetime,
+) -> list[RowMapping]:
+    """Deposits in no block become what the block says; returns those of which it says nothing.
+
+    Whoever was told of one that is another's or of another asset is told that it is `replaced`.
+    """
+    found = {_place(row): here[_place(row)] for row in rows if _place(row) in here}
+    own = await addresses.by_keys(
+        uow, network=network.name, keys=sorted({item.to_key for item in found.values()})
+    )
+    paid = {
+        row["id"]: (found[_place(row)], own[found[_place(row)].to_key])
+        for row in rows
+        if _place(row) in found
+        and (address := own.get(found[_place(row)].to_key)) is not None
+        and address.player_id is not None
+    }
+    moved = [
+        row["id"]
+        for row in rows
+        if row["id"] in paid
+        and DepositState(row["state"]) is DepositState.DETECTED
+        and (paid[row["id"]][0].asset, paid[row["id"]][0].to_key) != (row["asset"], row["key"])
+    ]
+    held = [from_row(row) for row in await deposit_store.lock(uow, moved)] if moved else []
+    steps = [Step(deposit=item, trigger=DepositTrigger.REPLACE, changes={}) for item in held]
+    await step_many(uow, steps, ids=network.ids, at=at)
+    for deposit_id, (transfer, address) in paid.items():
+        await token_store.take_effect(
+            uow,
+            deposit_id=deposit_id,
+            effect={
+                "brand": address.brand,
+                "player_id": address.player_id,
+                "address_id": address.id,
+                "address": address.address,
+                "asset": transfer.asset,
+                "amount": transfer.amount_minor,
+            },
+        )
+    for row in rows:
+        log.warning("deposit.corrected", network=network.name, deposit_id=str(row["id"]))
+    return [row for row in rows if row["id"] not in paid]
 
 
 def _place(row: RowMapping) -> _Place:

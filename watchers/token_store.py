@@ -82,11 +82,23 @@ async def deposits_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequen
 
 
 async def take_amount(uow: Uow, *, deposit_id: UUID, amount: int) -> None:
-    """Another sum for a deposit that has no posting; the step of its inclusion tells it."""
+    """Another sum for a reversed deposit; the step of its inclusion tells it."""
     await uow.execute(
         "UPDATE chain.deposits SET amount = :amount WHERE id = :id AND credited_stage IS NULL "
-        "AND state IN ('detected', 'dropped', 'replaced', 'reversed')",
+        "AND state = 'reversed'",
         {"id": deposit_id, "amount": amount},
+    )
+
+
+async def take_effect(uow: Uow, *, deposit_id: UUID, effect: Mapping[str, Any]) -> None:
+    """What a block says of a deposit in no block: whose it is, of what, how much. Its inclusion
+    tells it, and sets the tiers: those of another sum do not count."""
+    await uow.execute(
+        "UPDATE chain.deposits SET brand = :brand, player_id = :player_id, "
+        "address_id = :address_id, address = :address, asset = :asset, amount = :amount, "
+        "min_depth = 0, full_depth = 0 WHERE id = :id AND credited_stage IS NULL "
+        "AND state IN ('detected', 'dropped', 'replaced')",
+        {"id": deposit_id, **effect},
     )
 
 
@@ -97,7 +109,8 @@ async def mark_changed(
     await uow.execute(
         "UPDATE chain.deposits SET conflict_txid = txid, conflict_hash = :hash, "
         "conflict_final_at_height = :height + full_depth - 1 "
-        "WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'orphaned' AND conflict_hash IS NULL",
+        "WHERE id = ANY(CAST(:ids AS uuid[])) AND state IN ('orphaned', 'detected') "
+        "AND conflict_hash IS NULL",
         {"ids": list(deposit_ids), "hash": block_hash, "height": height},
     )
 
