@@ -23,6 +23,7 @@ from config.registry import Registry, load_registry
 from config.selfcheck import check_start
 from config.settings import Settings, load_settings
 from watchers.agreed_chain import AgreedChain
+from watchers.doctor_probe import DoctorLoop
 from watchers.errors import WrongNetwork
 from watchers.follower import Follower
 from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, supervise
@@ -134,6 +135,7 @@ async def _loops(
     fee = FeeLoop(chain=chain, network=network, database=database, clock=clock)
     keys = PoolLoop(chain=chain, network=network, settings=settings, database=database, clock=clock)
     probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
+    doctor = DoctorLoop(chain=chain, network=network, database=database, clock=clock)
     search = SearchLoop(chain=chain, network=network, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
     async with asyncio.TaskGroup() as tasks:
@@ -142,6 +144,7 @@ async def _loops(
             ("fees", fee),
             ("pool", keys),
             ("probes", probe),
+            ("doctor", doctor),
             ("searches", search),
         ):
             tasks.create_task(

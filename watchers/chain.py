@@ -142,6 +142,19 @@ class MempoolTx:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TxOutline:
+    """What one tx says that it would move, in a block or not: intent, for explanations only.
+
+    EVM: its value, and the token that a plain ERC-20 `transfer` names. `fee_rate` is what an
+    unconfirmed tx offers (sat per kvB; wei per gas at most), None where the node does not tell.
+    """
+
+    txid: str
+    transfers: tuple[Transfer, ...]
+    fee_rate: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFacts:
     """What a token's contract says of itself at a block; None where it does not answer."""
 
@@ -344,6 +357,10 @@ class ChainReader(Protocol):
         ...
 
     async def tx_status(self, txid: str) -> TxStatus: ...
+
+    async def outline(self, txid: str) -> TxOutline | None:
+        """What a tx says that it would move; None when the node does not know it."""
+        ...
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         """The txid that spends an outpoint where the node can tell (UTXO), else None."""

@@ -20,6 +20,7 @@ from watchers.chain import (
     MempoolTx,
     Outpoint,
     TokenFacts,
+    TxOutline,
     TxPlace,
     TxStatus,
 )
@@ -154,6 +155,17 @@ class AgreeingReader:
         if unknown == len(found):
             return TxStatus(place=TxPlace.UNKNOWN)
         return TxStatus(place=TxPlace.MEMPOOL)  # somebody has it, k nodes have no block for it
+
+    async def outline(self, txid: str) -> TxOutline | None:
+        """What any healthy node has of it: for explanations, no money rests on it."""
+        answers = await self._ask(
+            lambda reader: reader.outline(txid),
+            enough=lambda found: any(item is not None for item in found.values.values()),
+            at_least=1,
+        )
+        if not answers.values:
+            raise NodeUnavailable(answers.told())
+        return next((item for item in answers.values.values() if item is not None), None)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         """Who spends an outpoint by the most nodes; None when k know of nobody and none does."""

@@ -30,6 +30,7 @@ from watchers.chain import (
     SendResult,
     TokenFacts,
     Transfer,
+    TxOutline,
     Unsigned,
     UtxoPlan,
 )
@@ -220,6 +221,22 @@ class SimAccount(SimNetwork[State]):
             amount_minor=tx.value,
         )
         return self._pooled(txid, tx, (native,))
+
+    def outlined(self, txid: str, raw: bytes) -> TxOutline:
+        tx = decode(raw)
+        asset = self.params.tokens.get(tx.to)
+        if asset is None:
+            return TxOutline(
+                txid=txid, transfers=self.pooled(txid, raw).transfers, fee_rate=tx.max_fee
+            )
+        named = Transfer(
+            txid=txid,
+            position="call",
+            asset=asset,
+            to_key="0x" + tx.data[16:36].hex(),
+            amount_minor=int.from_bytes(tx.data[36:68], "big"),
+        )
+        return TxOutline(txid=txid, transfers=(named,), fee_rate=tx.max_fee)
 
     def _pooled(self, txid: str, tx: SimTx, transfers: tuple[Transfer, ...]) -> MempoolTx:
         return MempoolTx(

@@ -11,7 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from watchers.chain import Block, BlockEvidence, BlockRef, MempoolTx, SendResult, TxPlace, TxStatus
+from watchers.chain import (
+    Block,
+    BlockEvidence,
+    BlockRef,
+    MempoolTx,
+    SendResult,
+    TxOutline,
+    TxPlace,
+    TxStatus,
+)
 from watchers.errors import NodeUnavailable
 
 State = TypeVar("State")
@@ -66,6 +75,17 @@ class SimNetwork(ABC, Generic[State]):
     @abstractmethod
     def pooled(self, txid: str, raw: bytes) -> MempoolTx:
         """A tx of the mempool, reduced."""
+
+    @abstractmethod
+    def outlined(self, txid: str, raw: bytes) -> TxOutline:
+        """What a tx says that it would move; with its fee rate while it is pooled."""
+
+    def outline(self, txid: str) -> TxOutline | None:
+        """The same by txid, wherever the tx is; None when it is nowhere."""
+        known = dict(self.pool)
+        for name in self.active:
+            known.update(self.blocks[name].txs)
+        return self.outlined(txid, known[txid]) if txid in known else None
 
     @abstractmethod
     def is_minable(self, state: State, raw: bytes) -> bool:
@@ -216,3 +236,6 @@ class SimReaderBase(Generic[State]):
 
     async def tx_status(self, txid: str) -> TxStatus:
         return self.world.find(txid)
+
+    async def outline(self, txid: str) -> TxOutline | None:
+        return self.world.outline(txid)

@@ -24,6 +24,7 @@ from watchers.chain import (
     Spend,
     TokenFacts,
     Transfer,
+    TxOutline,
     Unsigned,
     UtxoPlan,
 )
@@ -169,6 +170,10 @@ class SimUtxo(SimNetwork[State]):
 
     def pooled(self, txid: str, raw: bytes) -> MempoolTx:
         return self._reduced(raw, is_coinbase=False)
+
+    def outlined(self, txid: str, raw: bytes) -> TxOutline:
+        rate = self._fee(txid) * 1_000 // len(raw) if txid in self.pool else None
+        return TxOutline(txid=txid, transfers=self.pooled(txid, raw).transfers, fee_rate=rate)
 
     def _reduced(self, raw: bytes, *, is_coinbase: bool) -> MempoolTx:
         txid = rawtx.reduce(raw).txid

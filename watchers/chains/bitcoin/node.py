@@ -82,6 +82,15 @@ class BitcoinNode:
                 return None
             raise
 
+    async def pool_entry(self, txid: str) -> object | None:
+        """`getmempoolentry`, or None for a tx that is not in the mempool."""
+        try:
+            return await self.rpc.call("getmempoolentry", txid)
+        except RpcError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+
     async def pooled_txs(self, txids: Sequence[str]) -> dict[str, object]:
         """Verbose txs by txid; those that left the mempool meanwhile are absent."""
         calls = [("getrawtransaction", (txid, True)) for txid in txids]

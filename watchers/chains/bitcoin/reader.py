@@ -7,7 +7,16 @@ only the set of mempool txids already reported; everything durable belongs to th
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
+from watchers.chain import (
+    Block,
+    BlockRef,
+    MempoolTx,
+    Outpoint,
+    TokenFacts,
+    TxOutline,
+    TxPlace,
+    TxStatus,
+)
 from watchers.chains.bitcoin import decode, proof
 from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams
@@ -90,6 +99,15 @@ class BitcoinReader:
         if await self._node.hash_at(ref.height) != ref.hash:
             return await self._status_off_chain(txid)
         return TxStatus(place=TxPlace.MINED, block=ref, is_success=True)
+
+    async def outline(self, txid: str) -> TxOutline | None:
+        """Needs `-txindex=1` as `tx_status` does."""
+        answer = await self._node.tx(txid)
+        if answer is None:
+            return None
+        is_mined = decode.mapping(answer, "tx").get("blockhash") is not None
+        entry = None if is_mined else await self._node.pool_entry(txid)
+        return decode.outline(answer, entry, txid=txid, asset=self._params.asset)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         answer = await self._node.pooled_spender(outpoint.txid, outpoint.vout)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer
+from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer, TxOutline
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
 
@@ -21,6 +21,8 @@ HASH = re.compile(r"0x[0-9a-f]{64}", re.ASCII)
 ADDRESS = re.compile(r"0x[0-9a-f]{40}", re.ASCII)
 DATA = re.compile(r"0x(?:[0-9a-f]{2})*", re.ASCII)
 WORD_DIGITS = 64
+# transfer(address,uint256); what an intent names, never what happened.
+TRANSFER_CALL = re.compile(r"0xa9059cbb0{24}([0-9a-f]{40})([0-9a-f]{64})", re.ASCII)
 WEI_PER_GWEI = 10**9
 ADDRESS_PADDING = "0x" + "0" * 24
 
@@ -331,4 +333,39 @@ def mempool_tx(value: object, *, params: EvmParams) -> MempoolTx:
         spends=(),
         sender_key=address_key(tx.get("from"), "tx.from"),
         nonce=quantity(tx.get("nonce"), "tx.nonce"),
+    )
+
+
+def outline(value: object, *, txid: str, params: EvmParams) -> TxOutline:
+    """What a tx names: its value, and the receiver of a plain ERC-20 `transfer(address,uint256)`.
+
+    The token's position is `call`: whether a log shows it is for its receipt to say.
+    """
+    tx = mapping(value, "tx")
+    if hash_text(tx.get("hash"), "tx.hash") != txid:
+        raise NodeUnavailable("tx: the txid of another tx")
+    native = native_transfer(tx, txid=txid, asset=params.native_asset)
+    named = _named_transfer(tx, txid=txid, params=params)
+    rate = tx.get("maxFeePerGas", tx.get("gasPrice"))
+    return TxOutline(
+        txid=txid,
+        transfers=tuple(item for item in (native, named) if item is not None),
+        fee_rate=None if rate is None else quantity(rate, "tx.maxFeePerGas"),
+    )
+
+
+def _named_transfer(tx: Mapping[str, object], *, txid: str, params: EvmParams) -> Transfer | None:
+    data, to = tx.get("input"), tx.get("to")
+    if not isinstance(data, str) or to is None:
+        return None
+    match = TRANSFER_CALL.fullmatch(data.lower())
+    if match is None or int(match.group(2), 16) == 0:
+        return None
+    contract = address_key(to, "tx.to")
+    return Transfer(
+        txid=txid,
+        position="call",
+        asset=params.tokens.get(contract, f"{params.network}:{contract}"),
+        to_key="0x" + match.group(1),
+        amount_minor=int(match.group(2), 16),
     )

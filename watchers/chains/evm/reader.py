@@ -7,7 +7,16 @@ block (N12). Keeps only the set of pending txids already reported.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, TokenFacts, TxPlace, TxStatus
+from watchers.chain import (
+    Block,
+    BlockRef,
+    MempoolTx,
+    Outpoint,
+    TokenFacts,
+    TxOutline,
+    TxPlace,
+    TxStatus,
+)
 from watchers.chains.errors import RpcError
 from watchers.chains.evm import decode, proof
 from watchers.chains.evm.errors import INVALID_PARAMS, is_pruned
@@ -102,6 +111,10 @@ class EvmReader:
         if ref is None or await self.ref_at(ref.height) != ref:
             raise NodeUnavailable("tx: its block is not on the active chain")
         return TxStatus(place=TxPlace.MINED, block=ref, is_success=decode.is_success(receipt))
+
+    async def outline(self, txid: str) -> TxOutline | None:
+        answer = await self._node.rpc.call("eth_getTransactionByHash", txid)
+        return None if answer is None else decode.outline(answer, txid=txid, params=self._params)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         return None  # account chains have no outpoints; the nonce tells
