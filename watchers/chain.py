@@ -132,13 +132,18 @@ class Block:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MempoolTx:
     """An unconfirmed tx, reduced like a block's. EVM: native value only, position `value`, and
-    whose it is at which nonce: two txs of one sender and nonce exclude each other."""
+    whose it is at which nonce: two txs of one sender and nonce exclude each other.
+
+    `fee_rate` is what it pays now, as in `FeeQuote.rates` but with the base fee, where the node
+    told; only an ETA may rest on it (R10).
+    """
 
     txid: str
     transfers: tuple[Transfer, ...]
     spends: tuple[Spend, ...]
     sender_key: str | None = None
     nonce: int | None = None
+    fee_rate: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,7 @@ class _Place:
     sender: tuple[str, int] | None  # account chains: who sent it, at which nonce
     is_internal: bool
     check_at: int | None = None  # the height at which an unconfirmed tx is looked for
+    fee_rate: int | None = None  # what an unconfirmed tx pays, where a node told
 
 
 async def detect(
@@ -96,6 +97,7 @@ async def detect(
         for tx in txs
         if tx.sender_key is not None and tx.nonce is not None
     }
+    fee_rates = {tx.txid: tx.fee_rate for tx in txs}
     depths = await policies.tx_depths(uow, network, found, in_block=False)
     rows = [
         _new_row(
@@ -106,6 +108,7 @@ async def detect(
                 sender=senders.get(item[0].txid),
                 is_internal=item[0].txid in internal_txids,
                 check_at=check_at,
+                fee_rate=fee_rates.get(item[0].txid),
             ),
             at=at,
         )
@@ -375,6 +378,7 @@ def _new_row(network: Network, seen: _Seen, place: _Place, *, at: datetime) -> d
         "final_at_height": None if height is None else height + depths.full_depth - 1,
         "absent_at_height": None,
         "check_at_height": place.check_at,
+        "fee_rate": place.fee_rate,
         "sender_key": sender_key,
         "sender_nonce": sender_nonce,
         "first_seen_at": at,

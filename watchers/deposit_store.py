@@ -44,7 +44,7 @@ _INSERTED = (
     "id", "brand", "player_id", "network", "txid", "position", "asset", "amount", "address_id",
     "address", "state", "is_internal", "is_coinbase", "block_hash", "height", "min_depth",
     "full_depth", "provisional_at_height", "final_at_height", "absent_at_height",
-    "check_at_height", "sender_key",
+    "check_at_height", "fee_rate", "sender_key",
     "sender_nonce", "first_seen_at", "state_at", "policy_version",
 )  # fmt: skip
 _INSERT = f"""

@@ -111,16 +111,48 @@ def block(value: object, *, block_hash: str, asset: str) -> Block:
     )
 
 
-def mempool_tx(value: object, *, txid: str, asset: str) -> MempoolTx:
-    """A verbose `getrawtransaction` answer."""
+def mempool_tx(
+    value: object, *, txid: str, asset: str, fee_rate_sat_per_kvb: int | None = None
+) -> MempoolTx:
+    """A verbose `getrawtransaction` answer, as its bytes have it; NodeLied when they differ.
+
+    An MWEB part is not in the txid: a tx of nothing else has an id that its bytes do not give,
+    and moves nothing here.
+    """
     tx = mapping(value, "tx")
     if hash_text(tx.get("txid"), "txid") != txid:
         raise NodeUnavailable("tx: the txid of another tx")
-    return MempoolTx(
-        txid=txid,
-        transfers=tuple(_transfers(tx, txid=txid, asset=asset)),
-        spends=tuple(_spends(tx, txid=txid)),
+    has_mweb = _has_mweb(tx)
+    reduced = _parsed(tx, txid=txid)
+    if reduced.txid != txid:
+        if reduced.inputs or reduced.outputs or not has_mweb:
+            raise NodeLied(f"tx {txid}: its bytes are another tx")
+        return MempoolTx(txid=txid, transfers=(), spends=(), fee_rate=fee_rate_sat_per_kvb)
+    found, spent = _of_bytes(reduced, asset=asset)
+    if not has_mweb:
+        _compare(reduced, _transfers(tx, txid=txid, asset=asset), _spends(tx, txid=txid))
+    return MempoolTx(txid=txid, transfers=found, spends=spent, fee_rate=fee_rate_sat_per_kvb)
+
+
+def _of_bytes(tx: rawtx.RawTx, *, asset: str) -> tuple[tuple[Transfer, ...], tuple[Spend, ...]]:
+    """What the bytes of a tx move and spend."""
+    is_coinbase = tx.inputs == (NULL_OUTPOINT,)
+    transfers = tuple(
+        Transfer(
+            txid=tx.txid,
+            position=f"out:{number}",
+            asset=asset,
+            to_key=script,
+            amount_minor=value,
+            is_coinbase=is_coinbase,
+        )
+        for number, (value, script) in enumerate(tx.outputs)
+        if value
     )
+    if is_coinbase:
+        return transfers, ()
+    spends = (Outpoint(txid=txid, vout=vout) for txid, vout in tx.inputs)
+    return transfers, tuple(Spend(txid=tx.txid, outpoint=item) for item in spends)
 
 
 def outline(value: object, entry: object | None, *, txid: str, asset: str) -> TxOutline:
@@ -201,16 +233,20 @@ def _merkle_root(txids: list[str]) -> str:
 
 def _reduced(tx: Mapping[str, object], *, txid: str) -> rawtx.RawTx:
     """The bytes of a tx, which a BIP 174 parser reads and which hash to `txid`."""
+    reduced = _parsed(tx, txid=txid)
+    if reduced.txid != txid:
+        raise NodeLied(f"tx {txid}: its bytes are another tx")
+    return reduced
+
+
+def _parsed(tx: Mapping[str, object], *, txid: str) -> rawtx.RawTx:
     text = tx.get("hex")
     if not isinstance(text, str) or not HEX.fullmatch(text):
         raise NodeUnavailable("tx: hex is required")
     try:
-        reduced = rawtx.reduce(bytes.fromhex(text))
+        return rawtx.reduce(bytes.fromhex(text))
     except rawtx.BadRawTx as error:
         raise NodeLied(f"tx {txid}: its bytes do not parse") from error
-    if reduced.txid != txid:
-        raise NodeLied(f"tx {txid}: its bytes are another tx")
-    return reduced
 
 
 def _compare(tx: rawtx.RawTx, transfers: Sequence[Transfer], spends: Sequence[Spend]) -> None:

@@ -103,6 +103,15 @@ class BitcoinNode:
             found[txid] = answer
         return found
 
+    async def pool_entries(self, txids: Sequence[str]) -> dict[str, object]:
+        """`getmempoolentry` by txid; those that the node refuses are absent."""
+        answers = await self.rpc.batch([("getmempoolentry", (txid,)) for txid in txids])
+        return {
+            txid: answer
+            for txid, answer in zip(txids, answers, strict=True)
+            if not isinstance(answer, RpcError)
+        }
+
     async def pooled_spender(self, txid: str, vout: int) -> object | None:
         """`gettxspendingprevout` (Core >= 24), or None where the node has no such method."""
         try:

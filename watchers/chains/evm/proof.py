@@ -101,7 +101,7 @@ def _tries(block: Block, raw: Raw, receipts: Sequence[Raw], header: bytes) -> Tr
     for txid, tx in zip(block.txids, txs, strict=True):
         if _hex(keccak(tx)) != txid:
             raise NodeLied(f"{where}: tx {txid} differs from its hash")
-    _check_senders(items, signed, where)
+    check_senders(items, signed, where)
     tx_trie = trie.ordered(txs)
     if _hex(tx_trie.root) != decode.hash_text(raw.get("transactionsRoot"), "transactionsRoot"):
         raise NodeLied(f"{where}: its txs do not give the transactions root")
@@ -126,7 +126,7 @@ def _tries(block: Block, raw: Raw, receipts: Sequence[Raw], header: bytes) -> Tr
     )
 
 
-def _check_senders(txs: Sequence[Raw], signed: Sequence[tuple[bytes, bytes]], where: str) -> None:
+def check_senders(txs: Sequence[Raw], signed: Sequence[tuple[bytes, bytes]], where: str) -> None:
     """`from` is no part of a tx's bytes; its signature gives it (EIP-155, 2718)."""
     for tx, (message, signature) in zip(txs, signed, strict=True):
         try:
