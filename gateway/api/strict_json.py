@@ -6,16 +6,14 @@ It must not know any model.
 """
 
 import json
-import re
 from decimal import Decimal
 from typing import Any, NoReturn
 
 from gateway.errors import Malformed
+from gateway.json_depth import nests_deeper
 
 DEPTH_MAX = 32  # our bodies nest three deep
 INTEGER_DIGITS_MAX = 30
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.S)  # one pass, also over a text that never ends
-_BRACKETS = re.compile(rb"[\[\]{}]")
 
 
 def parse_body(data: bytes) -> dict[str, Any]:
@@ -38,18 +36,6 @@ def parse_body(data: bytes) -> dict[str, Any]:
         raise Malformed("malformed_json", "The body is not a JSON object.")
     _check(value)
     return value
-
-
-def nests_deeper(data: bytes, levels: int) -> bool:
-    """Whether brackets nest deeper than `levels`. Asked before parsing: the interpreter's parser
-    recurses, and a library that raises the recursion limit (py_ecc does) turns deep nesting into
-    a crash of the process (A24)."""
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > levels:
-            return True
-    return False
 
 
 class _NotStrict(Exception):

@@ -8,12 +8,15 @@ import json
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from gateway.json_depth import nests_deeper
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount
 from signer.protocol import Authorisation, Refusal
 from watchers.chain import AddressCodec
 from watchers.errors import InvalidAddress
+
+LEVELS_MAX = 32  # as the API reads bodies
 
 
 def suspects(
@@ -48,6 +51,8 @@ def named(reason: str) -> frozenset[str]:
 
 
 def _says_the_same(row: WithdrawalRow, body: bytes, *, codec: AddressCodec, decimals: int) -> bool:
+    if nests_deeper(body, LEVELS_MAX):  # the row may be forged
+        return False
     try:
         order = json.loads(body)
         return (

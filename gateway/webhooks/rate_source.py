@@ -25,6 +25,7 @@ from config.database import Database
 from config.ids import Ids
 from config.logs import get_logger
 from config.policy import RateSource
+from gateway.json_depth import nests_deeper
 from gateway.webhooks.connector import GuardedResolver, guarded_socket
 from gateway.webhooks.deliveries_store import raise_alarm
 from gateway.webhooks.errors import SourceFailed
@@ -32,6 +33,7 @@ from watchers import rates
 from watchers.errors import RateRefused, RateTooFar
 
 ANSWER_BYTES_MAX = 256 * 1024
+LEVELS_MAX = 32  # members are named by paths of a few words
 CLOCK_SKEW_SECONDS = 60  # a source's clock may be ahead by this much; then its moment is ours
 ALARM = "rate_refused"
 
@@ -106,6 +108,8 @@ def parse(body: bytes, source: RateSource, *, at: datetime) -> list[Quote]:
 
     Raises SourceFailed: a member that is missing or no rate spoils the whole answer.
     """
+    if nests_deeper(body, LEVELS_MAX):
+        raise SourceFailed(f"nested deeper than {LEVELS_MAX} levels")
     try:
         answer = json.loads(body, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
     except (ValueError, InvalidOperation, RecursionError) as error:

@@ -59,6 +59,13 @@ def test_row_without_a_readable_request_is_the_suspect() -> None:
     assert found(rows, {rows[0].id: signed(rows[0])}) == {rows[1].id}
 
 
+def test_a24_a_forged_row_that_nests_deeply_is_the_suspect_and_ends_no_process() -> None:
+    rows = [row(1), row(2)]
+    deep = replace(signed(rows[1]), body=b"[" * 100_000)
+
+    assert found(rows, {rows[0].id: signed(rows[0]), rows[1].id: deep}) == {rows[1].id}
+
+
 def test_request_that_the_refusal_names_is_the_suspect() -> None:
     rows = [row(1), row(2)]
     texts = {item.id: signed(item) for item in rows}
