@@ -111,6 +111,18 @@ class BlockEvidence(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Who gave a block: labels of the nodes that gave the same effects, of `nodes` configured.
+
+    `transfers` are those that they gave, whatever the house withholds of them later.
+    """
+
+    given_by: tuple[str, ...]
+    nodes: int
+    transfers: tuple[Transfer, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A block reduced to its effects, complete or not returned at all."""
 
@@ -127,6 +139,8 @@ class Block:
     """EVM: value that nobody paid (`SELFDESTRUCT`, EIP-4895); never a deposit (D47)."""
     traces_incomplete: bool = False
     """EVM: calls inside the txs could not be read; value moved by them is not in `transfers`."""
+    agreement: Agreement | None = field(default=None, compare=False, repr=False)
+    """Set by the reader that asks several nodes; None where one reader is the only one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,9 @@ class StoredProof:
     companion_branch: tuple[bytes, ...]
     headers: tuple[bytes, ...]
     finalised_height: int | None
+    agreed_nodes: int | None = None
+    total_nodes: int | None = None
+    """How many nodes gave the block of how many; None where that was not recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,8 @@ async def proof_of(
         companion_branch=tuple(bytes(item) for item in row["companion_branch"]),
         headers=tuple(raw for _, raw in headers),
         finalised_height=await evidence_store.finalised_height(uow, network=network),
+        agreed_nodes=row["agreed_nodes"],
+        total_nodes=row["total_nodes"],
     )
 
 
@@ -115,6 +120,7 @@ def _row(
 ) -> dict[str, Any]:
     is_coinbase = any(item.is_coinbase for item in block.transfers if item.txid == txid)
     proof = evidence.prove(txid)
+    agreement = block.agreement
     unproven = evidence.unproven or "the block's evidence does not hold the tx"
     return {
         "network": network.name,
@@ -128,5 +134,7 @@ def _row(
         "companion": None if proof is None else proof.companion,
         "companion_branch": None if proof is None else list(proof.companion_branch),
         "unproven": unproven if proof is None else None,
+        "agreed": None if agreement is None else len(agreement.given_by),
+        "nodes": None if agreement is None else agreement.nodes,
         "at": at,
     }

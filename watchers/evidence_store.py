@@ -12,14 +12,16 @@ async def upsert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """Evidence by tx; a tx that is in another block now is proven by that one."""
     await uow.execute(
         "INSERT INTO chain.evidence (network, txid, block_hash, height, until_height, tx_index, "
-        "raw_tx, branch, companion, companion_branch, unproven, stored_at) VALUES (:network, "
-        ":txid, :block_hash, :height, :until_height, :tx_index, :raw_tx, "
-        "CAST(:branch AS bytea[]), :companion, CAST(:companion_branch AS bytea[]), :unproven, "
-        ":at) ON CONFLICT (network, txid) DO UPDATE SET block_hash = excluded.block_hash, "
-        "height = excluded.height, until_height = excluded.until_height, "
+        "raw_tx, branch, companion, companion_branch, unproven, agreed_nodes, "
+        "total_nodes, stored_at) VALUES (:network, :txid, :block_hash, :height, :until_height, "
+        ":tx_index, :raw_tx, CAST(:branch AS bytea[]), :companion, "
+        "CAST(:companion_branch AS bytea[]), :unproven, :agreed, :nodes, :at) ON CONFLICT (network, txid) DO UPDATE "
+        "SET block_hash = excluded.block_hash, height = excluded.height, "
+        "until_height = excluded.until_height, "
         "tx_index = excluded.tx_index, raw_tx = excluded.raw_tx, branch = excluded.branch, "
         "companion = excluded.companion, companion_branch = excluded.companion_branch, "
-        "unproven = excluded.unproven, stored_at = excluded.stored_at",
+        "unproven = excluded.unproven, agreed_nodes = excluded.agreed_nodes, "
+        "total_nodes = excluded.total_nodes, stored_at = excluded.stored_at",
         rows,
     )
 
@@ -40,8 +42,8 @@ async def of_tx(uow: Uow, *, network: str, txid: str) -> RowMapping | None:
     """The evidence of one tx."""
     result = await uow.execute(
         "SELECT block_hash, height, until_height, tx_index, raw_tx, branch, companion, "
-        "companion_branch, unproven FROM chain.evidence WHERE network = :network "
-        "AND txid = :txid",
+        "companion_branch, unproven, agreed_nodes, total_nodes FROM chain.evidence "
+        "WHERE network = :network AND txid = :txid",
         {"network": network, "txid": txid},
     )
     return result.mappings().one_or_none()

@@ -8,12 +8,13 @@ one when it fails. Who fails, lies or disagrees is told to the pool, which judge
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from watchers.agreement import Answers, Traced, collect, digest, kth_best, traced
 from watchers.chain import (
+    Agreement,
     Block,
     BlockRef,
     ChainReader,
@@ -93,9 +94,10 @@ class AgreeingReader:
     async def block(self, block_hash: str) -> Block:
         """The effects that k nodes give for one block; who gives others is a liar (N05, N06)."""
         if self._pool.quorum == 1:
-            return await self._first(
+            label, block = await self._first_named(
                 lambda reader: reader.block(block_hash), patience=BLOCK_TIMEOUTS
             )
+            return self._given(block, [label])
         answers = await self._ask(
             partial(_reduced, block_hash=block_hash),
             enough=self._is_block_agreed,
@@ -111,7 +113,15 @@ class AgreeingReader:
             if item.digest != agreed:
                 reason = f"its effects of block {block_hash} are not those of {votes} others"
                 self._pool.note_lie(label, reason, block_hash=block_hash)
-        return self._with_traces([item for item in found.values() if item.digest == agreed])
+        same = {label: item for label, item in found.items() if item.digest == agreed}
+        return self._given(self._with_traces(list(same.values())), sorted(same))
+
+    def _given(self, block: Block, labels: Sequence[str]) -> Block:
+        """The block with who gave it."""
+        given = Agreement(
+            given_by=tuple(labels), nodes=len(self._pool.nodes), transfers=block.transfers
+        )
+        return replace(block, agreement=given)
 
     def _with_traces(self, found: Sequence["_Reduced"]) -> Block:
         """Traced value counts when k nodes trace alike, else the block is incomplete (N14)."""

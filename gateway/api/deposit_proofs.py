@@ -14,6 +14,7 @@ from gateway.api.wire_deposit_proof import (
     FORMAT,
     DepositProof,
     DepositProofBody,
+    ProofAgreement,
     ProofBlock,
     ProofClaim,
     ProofDeposit,
@@ -75,10 +76,16 @@ def _body(
         block=ProofBlock(hash=proof.block_hash, height=proof.height),
         inclusion=_inclusion(proof, is_utxo=is_utxo),
         headers=[item.hex() for item in proof.headers],
-        agreement=None,  # not recorded per block yet
+        agreement=_agreement(proof),
         finality=_finality(deposit, proof, chain),
         claim=ProofClaim(address=deposit.address, key=key),
     )
+
+
+def _agreement(proof: StoredProof) -> ProofAgreement | None:
+    if proof.agreed_nodes is None or proof.total_nodes is None:
+        return None
+    return ProofAgreement(agreed=proof.agreed_nodes, nodes=proof.total_nodes)
 
 
 def _deposit(call: Call, deposit: DepositRow, chain: ChainSpec, *, key: str) -> ProofDeposit:

@@ -21,6 +21,7 @@ from tests.conformance.conftest import REAL_BACKENDS, open_world
 from tests.support.api import ApiHouse, api_house, problem
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
+from tests.support.pools import agreed_over
 from tests.support.simchain import TOKEN_CONTRACT
 from tests.support.watching import Watch, watching
 from tests.support.worlds import AnvilWorld, UtxoNodeWorld, World
@@ -143,6 +144,31 @@ async def test_d13_n11_a_deposit_of_a_real_node_is_proven_offline(
             assert bundle["deposit"]["txid"] == deposit.txid
         rows = await desk.house.rows("SELECT count(*) AS n FROM chain.evidence")
         assert rows[0]["n"] == len({item.txid for item in deposits})
+
+
+async def test_d13_n05_the_bundle_tells_how_many_nodes_gave_the_block(
+    desk_of: Callable[[str], Any],
+) -> None:
+    """One reader records nothing; two that must agree are two of two, as the operator's word."""
+    async with desk_of("bitcoind") as desk:
+        chain = desk.world.chain
+        await desk.pay("anna")
+        await desk.mine(1)
+        alone = (await desk.proof(await desk.watch.deposit())).json()
+        assert alone["agreement"] is None
+        both = agreed_over(chain, [chain.reader, chain.reader])
+        desk.watch.follower = desk.watch.new_follower("first", chain=both)
+        await desk.pay("ben", amount=2 * AMOUNTS["btc:BTC"])
+        await desk.mine(1)
+        content = (await desk.proof((await desk.watch.deposits())[1])).body
+        await both.close()
+    assert json.loads(content)["agreement"] == {"agreed": 2, "nodes": 2}
+    assert is_verified(verify(content))
+    (told,) = [item for item in verify(content) if item.name == "agreement"]
+    assert (told.status, told.detail) == (
+        Status.TOLD,
+        "2 of 2 nodes of the operator agreed",
+    )
 
 
 def _flip(text: str) -> str:

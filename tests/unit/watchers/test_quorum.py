@@ -350,3 +350,16 @@ async def test_n14_value_that_one_node_alone_traces_does_not_count(three: Nodes)
     assert found.traces_incomplete
     assert internal not in found.transfers
     assert states(three.chain) == [HEALTHY] * 3
+
+
+async def test_n05_a_block_says_which_nodes_gave_it(three: Nodes, one_of_two: Nodes) -> None:
+    await look(three)
+    block = await three.chain.reader.block(three.sim.active[-1])
+    assert block.agreement is not None
+    assert (len(block.agreement.given_by), block.agreement.nodes) == (2, 3)
+    assert block.agreement.transfers == block.transfers
+    await look(one_of_two)
+    one_of_two.views[0].is_down = True
+    block = await one_of_two.chain.reader.block(one_of_two.sim.active[-1])
+    assert block.agreement is not None
+    assert (block.agreement.given_by, block.agreement.nodes) == (("b:2",), 2)

@@ -1,0 +1,2 @@
+-- Nothing yet: the place of a part that is being built.
+SELECT 1;
