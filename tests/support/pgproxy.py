@@ -1,4 +1,5 @@
-"""A PostgreSQL connection that breaks at a chosen COMMIT, before or after the server has seen it.
+"""PostgreSQL connections that break at a chosen COMMIT, before or after the server has seen it, or
+that stand still as those of a stopped process do.
 
 Forwards bytes between a Unix socket of its own and the real server's. It does not parse the
 protocol: the driver sends COMMIT as one message of its own.
@@ -23,6 +24,8 @@ class CommitCutter:
         self._countdown: int | None = None
         self._reaches_server = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.gates: list[asyncio.Event] = []
+        """One per open connection: while it is cleared, nothing more goes to the server."""
         self.cuts = 0
 
     def cut_next(self, number: int, *, reaches_server: bool) -> None:
@@ -41,8 +44,12 @@ class CommitCutter:
         )
         answers = asyncio.create_task(self._pump(upstream_reader, writer))
         self._tasks.add(answers)
+        gate = asyncio.Event()
+        gate.set()
+        self.gates.append(gate)
         try:
             while data := await reader.read(CHUNK_BYTES):
+                await gate.wait()
                 if b"COMMIT" in data and self._is_its_turn():
                     self.cuts += 1
                     answers.cancel()  # the client never hears of it
@@ -57,6 +64,7 @@ class CommitCutter:
         except ConnectionError:
             pass  # the other side went first
         finally:
+            self.gates.remove(gate)
             answers.cancel()
             for open_writer in (writer, upstream_writer):
                 open_writer.close()
@@ -69,7 +77,7 @@ class CommitCutter:
             while data := await reader.read(CHUNK_BYTES):
                 writer.write(data)
                 await writer.drain()
-            writer.close()  # the server ended it: the client must hear of that
+        writer.close()  # the server ended it, perhaps by a reset: the client must hear of that
 
     def _is_its_turn(self) -> bool:
         if self._countdown is None:
