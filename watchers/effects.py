@@ -62,12 +62,13 @@ async def connect(
     await outgoing_blocks.connect(uow, network, block, own_keys=frozenset(own), at=at)
     if network.family is Family.BITCOIN:
         await _connect_coins(uow, network, block, matches, ours)
+    unlisted = _unlisted(network, block.transfers, own)
     await deposit_blocks.connect(
         uow,
         network,
         block,
         _of_players(matches),
-        unlisted=_unlisted(network, block.transfers, own),
+        unlisted=unlisted,
         internal_txids=ours,
         at=at,
     )
@@ -81,7 +82,8 @@ async def connect(
         ids=network.ids,
         at=at,
     )
-    proven_txids = {item[0].txid for item in (*_of_players(matches), *found)}
+    recorded = unlisted[: deposit_blocks.UNLISTED_PER_BLOCK]
+    proven_txids = {item[0].txid for item in (*_of_players(matches), *recorded, *found)}
     await evidence.store(uow, network, block, proven_txids, at=at)
     await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
 

@@ -18,6 +18,7 @@ from gateway.cli.deposit_proof import Status, is_verified, verify
 from gateway.cli.main import main
 from gateway.client import Reply
 from tests.conformance.conftest import REAL_BACKENDS, open_world
+from tests.support import evm
 from tests.support.api import ApiHouse, api_house, problem
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
@@ -274,6 +275,32 @@ async def test_d13_a_token_deposit_is_proven_by_its_log(desk_of: Callable[[str],
         assert bundle["finality"]["is_reached"] is False
         bundle["deposit"]["contract"] = "0x" + "11" * 20
         assert {"transfer", "asset"} <= set(failed(resealed(bundle)))
+
+
+async def test_d13_d73_a_token_that_no_list_has_is_proven_by_its_log(
+    desk_of: Callable[[str], Any],
+) -> None:
+    """It is `unsupported` and never booked, but that it arrived can be shown to its sender."""
+    async with desk_of("anvil") as desk:
+        assert isinstance(desk.world, AnvilWorld)
+        node = desk.world._node
+        anna = await desk.watch.address("anna")
+        strange = await evm.deploy(node, "UsdtLike")
+        await evm.mint(node, strange, anna.address, 5_000_000)
+        await desk.watch.follow()
+        await desk.mine(1)
+        deposit = await desk.watch.deposit()
+        assert (deposit.state, deposit.asset) == ("unsupported", f"eth:{strange.lower()}")
+        content = (await desk.proof(deposit)).body
+        bundle = json.loads(content)
+        assert failed(content) == []
+        assert is_verified(verify(content))
+        assert (bundle["deposit"]["contract"], bundle["deposit"]["decimals"]) == (
+            strange.lower(),
+            None,
+        )
+        bundle["deposit"]["amount_minor"] = "5000001"
+        assert failed(resealed(bundle))
 
 
 async def test_d13_a_coinbase_paid_to_a_player_is_proven(desk_of: Callable[[str], Any]) -> None:
