@@ -16,6 +16,7 @@ FAILED = 1
 USAGE = 2
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+TEST_WORKERS_MAX = 4  # three nodes and a database server each
 
 
 def _tool(*command: str, environ: dict[str, str] | None = None) -> int:
@@ -39,7 +40,14 @@ def run_tests(
     for error in found.missing.values():
         sys.stderr.write(f"cage: {error}\n")  # the tests that need it fail: never skipped
     options = [] if seed is None else [f"--seed={seed}"]
+    if not any(word.startswith("-n") for word in context.args):
+        options += ["-n", str(_workers()), "--dist", "loadfile", "--no-loadscope-reorder"]
     raise typer.Exit(_tool("pytest", *options, *context.args, environ=found.environment()))
+
+
+def _workers() -> int:
+    """Each worker has its own PostgreSQL and nodes; words of the caller (`-n 0`) win."""
+    return min(os.cpu_count() or 1, TEST_WORKERS_MAX)
 
 
 def lint() -> None:
