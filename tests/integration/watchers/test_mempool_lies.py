@@ -14,7 +14,9 @@ from tests.support.simchain import (
     account_chain,
     utxo_chain,
 )
+from watchers import eta
 from watchers.chain import MempoolTx, Transfer
+from watchers.loops import FeeLoop
 
 pytestmark = pytest.mark.postgres
 
@@ -78,10 +80,10 @@ async def told(bench: UtxoBench | AccountBench) -> list[tuple[str, str, str]]:
     """(type, player, amount) of every event of a deposit, in order."""
     async with bench.watch.as_watcher.unit_of_work() as uow:
         rows = await uow.execute(
-            "SELECT type, snapshot->>'player_id', snapshot->>'amount' FROM ledger.events "
-            "WHERE object_kind = 'deposit' ORDER BY position"
+            "SELECT type, snapshot->>'player_id' AS player, snapshot->>'amount' AS amount "
+            "FROM ledger.events WHERE object_kind = 'deposit' ORDER BY position"
         )
-        return [(row[0], row[1], row[2]) for row in rows]
+        return [(row.type, row.player, row.amount) for row in rows]
 
 
 @pytest.mark.parametrize("factor", [100, 2], ids=["another tier", "the same tier"])
@@ -185,6 +187,37 @@ async def test_n05_an_output_that_the_mempool_made_up_is_not_credited(utxo: Utxo
     await utxo.watch.follow()
     assert await of_players(utxo) == {("anna", HALF): "final", ("thief", 7 * HALF): "replaced"}
     assert (await utxo.watch.books())["brand:acme:clearing:btc:BTC"] == HALF
+    await utxo.watch.audit()
+
+
+async def test_r10_what_a_node_says_of_fees_moves_the_eta_alone(utxo: UtxoBench) -> None:
+    """The one that pays more is expected sooner; both are credited by the same block."""
+    anna = await utxo.watch.address("anna")
+    spec = utxo.watch.network.spec
+    rates: dict[int, int | None] = {HALF: 10**9, HALF + 1: 1, HALF + 2: None}
+    told_by(utxo, lambda tx: replace(tx, fee_rate=rates[tx.transfers[0].amount_minor]))
+    fees = FeeLoop(
+        chain=utxo.watch.chain,
+        network=utxo.watch.network,
+        database=utxo.watch.as_watcher,
+        clock=utxo.watch.clock,
+    )
+    assert await fees.sample()
+    for amount in rates:
+        utxo.sim.pay([(anna.address, amount)])
+    await utxo.watch.follow()
+    blocks = []
+    for deposit in await utxo.watch.deposits():
+        async with utxo.watch.as_watcher.unit_of_work() as uow:
+            found = await eta.of_deposit(uow, spec, deposit)
+        assert found is not None
+        assert found.provisional is not None
+        blocks.append(found.provisional.blocks)
+    fast, slow, unknown = blocks
+    assert fast < unknown < slow
+    utxo.sim.mine(6)  # their sum waits for as many
+    await utxo.watch.follow()
+    assert {row.state.value for row in await utxo.watch.deposits()} == {"final"}
     await utxo.watch.audit()
 
 

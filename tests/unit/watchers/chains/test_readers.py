@@ -1,5 +1,6 @@
 """Readers on nodes that lack a method, change their tip, or answer for another block."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from config.clock import SystemClock
 from tests.unit.watchers.chains.support import MethodPost, bitcoin_network, evm_network, nothing
 from watchers.chain import Outpoint, TxPlace
-from watchers.chains.bitcoin import BitcoinChain
+from watchers.chains.bitcoin import BitcoinChain, mempool, rawtx
+from watchers.chains.bitcoin.reader import MEMPOOL_FEES_PER_CALL_MAX, MEMPOOL_TXS_PER_CALL_MAX
 from watchers.chains.errors import RpcError
 from watchers.chains.evm import EvmChain
 from watchers.errors import NodeUnavailable, TipMoved
@@ -18,6 +20,8 @@ TOKEN = "0x" + "aa" * 20
 DEV = evm_network(token=TOKEN)
 A, B, C = "aa" * 32, "bb" * 32, "cc" * 32
 KEY = "0x" + "11" * 20
+FLOOD = 50_000
+POLLS = 3
 
 
 def _bitcoin(methods: Methods) -> tuple[BitcoinChain, MethodPost]:
@@ -216,3 +220,71 @@ async def test_n22_a_node_without_a_pending_block_has_no_mempool() -> None:
     for answer in (_refuse(-32602, "pending is not available"), lambda *_: None):
         chain, _ = _evm({"eth_getBlockByNumber": answer})
         assert await chain.reader.mempool() == []
+
+
+async def test_d29_a_mempool_of_50_000_txs_costs_a_bounded_number_of_calls_per_poll() -> None:
+    """Counted, not timed: 2,000 txs and 500 fees of them per poll, each tx once."""
+    raw = {}
+    for number in range(FLOOD):
+        data = _payment(number)
+        raw[rawtx.reduce(data).txid] = data
+
+    def verbose(txid: str, is_verbose: bool) -> object:
+        script = {"hex": "51"}
+        spent = {"txid": f"{int(raw[txid][5:9][::-1].hex(), 16):064x}", "vout": 0}
+        out = {"n": 0, "value": 1, "scriptPubKey": script}
+        return {"txid": txid, "hex": raw[txid].hex(), "vin": [spent], "vout": [out]}
+
+    entry = {"fees": {"base": 1, "ancestor": 3}, "vsize": 10**6, "ancestorsize": 2 * 10**6}
+    chain, post = _bitcoin(
+        {
+            "getrawmempool": lambda: list(raw),
+            "getrawtransaction": verbose,
+            "getmempoolentry": lambda txid: entry,
+        }
+    )
+    reported: list[str] = []
+    for _ in range(POLLS):
+        post.asked.clear()
+        found = await chain.reader.mempool()
+        reported += [tx.txid for tx in found]
+        asked = Counter(post.asked)
+        assert asked["getrawtransaction"] == MEMPOOL_TXS_PER_CALL_MAX
+        assert asked["getmempoolentry"] == MEMPOOL_FEES_PER_CALL_MAX
+        assert asked["getrawmempool"] == 1
+        assert [tx.fee_rate for tx in found].count(100_000) == MEMPOOL_FEES_PER_CALL_MAX
+    assert len(set(reported)) == len(reported) == POLLS * MEMPOOL_TXS_PER_CALL_MAX
+
+
+def _payment(number: int) -> bytes:
+    """One input, one coin to anybody."""
+    outpoint = number.to_bytes(32, "little") + bytes(4)
+    value = (10**8).to_bytes(8, "little")
+    return b"\2\0\0\0\1" + outpoint + b"\0\xff\xff\xff\xff\1" + value + b"\1\x51" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "rate"),
+    [
+        ({"fees": {"base": "x", "ancestor": 1}, "vsize": 1, "ancestorsize": 1}, None),
+        ({"fees": {"base": 1}, "vsize": 1, "ancestorsize": 1}, None),
+        ({"fees": {"base": 1, "ancestor": 1}, "vsize": 0, "ancestorsize": 1}, None),
+        ({"fees": {"base": 1, "ancestor": 1}, "vsize": 1}, None),
+        ({"fees": {"base": -1, "ancestor": 1}, "vsize": 1, "ancestorsize": 1}, None),
+        ({}, None),
+        ("nonsense", None),
+        (None, None),
+        ({"fees": {"base": 2, "ancestor": 2}, "vsize": 10**6, "ancestorsize": 10**6}, 200_000),
+        ({"fees": {"base": 9, "ancestor": 10}, "vsize": 10**6, "ancestorsize": 10**7}, 100_000),
+    ],
+)
+def test_r10_a_fee_rate_waits_for_its_ancestors_and_nonsense_is_none(
+    entry: object, rate: int | None
+) -> None:
+    assert mempool.fee_rate(entry) == rate
+
+
+async def test_n22_a_node_without_mempool_calls_has_no_mempool() -> None:
+    chain, post = _bitcoin({})
+    assert await chain.reader.mempool() == []
+    assert post.asked.count("getrawmempool") == 1
