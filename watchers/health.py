@@ -142,8 +142,10 @@ async def node_status(uow: Uow) -> list[NodeStatus]:
 
 async def stored_nodes(uow: Uow, network: str) -> list[NodeRecord]:
     """What the last holder of the lease knew: serious states and anchors outlive a process."""
+    lies = await node_store.alarms_raised(uow, network=network, kind=f"node_{NodeState.LYING}")
     return [
         NodeRecord(
+            lies=lies.get(_node_id(network, row["label"]), 0),
             label=row["label"],
             state=NodeState(row["state"]),
             reason=row["reason"],
@@ -196,7 +198,7 @@ async def keep_nodes(uow: Uow, seen: NodesSeen, *, fence: int, ids: Ids, at: dat
 
 async def _tell_node(uow: Uow, network: str, record: NodeRecord, *, ids: Ids, at: datetime) -> None:
     """One alarm per node: that of its state; none once it is healthy."""
-    node = uuid5(NAMESPACE_URL, f"{network}/{record.label}")
+    node = _node_id(network, record.label)
     kind = f"node_{record.state}"
     others = [item for item in NODE_ALARMS if item != kind]
     await node_store.clear_alarms(uow, network=network, object_id=node, kinds=others, at=at)
@@ -210,6 +212,11 @@ async def _tell_node(uow: Uow, network: str, record: NodeRecord, *, ids: Ids, at
             detail=redact_text(f"node {record.label}: {record.reason}")[:ERROR_LENGTH_MAX],
             at=at,
         )
+
+
+def _node_id(network: str, label: str) -> UUID:
+    """A node as the object of alarms."""
+    return uuid5(NAMESPACE_URL, f"{network}/{label}")
 
 
 def _row(

@@ -2,11 +2,12 @@
 
 Pure: no clock, no network, no database. A bad node is named, left out and looked at again; it
 comes back by itself after honest looks, a node that deceived only after `PROBATION_LOOKS` of them
-in a row. States and reasons hold the node's label (host and port), never its URL (N20).
+in a row, and a liar not before its time is over. States and reasons hold the node's label (host
+and port), never its URL (N20).
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from watchers.chain import BlockRef
@@ -14,6 +15,8 @@ from watchers.chain import BlockRef
 FAILED_LOOKS = 2  # one lost answer is no outage; two in a row are (N01: within two polls)
 SUSPECT_LOOKS = 2  # a reorg travels: only a node that is beside the others twice is forked
 PROBATION_LOOKS = 3  # honest looks in a row before a node that deceived counts again
+LYING_PROBATION_SECONDS = 1_800.0  # three looks are seconds: a liar would be back for its next lie
+LYING_PROBATION_MAX_SECONDS = 86_400.0  # it doubles with every lie, up to a day
 LAG_SECONDS = 120.0  # behind a peer by any number of blocks for this long is lagging
 
 
@@ -59,7 +62,8 @@ class NodeRecord:
     """What is known of one node. `since`: when it came into this state; heights in blocks.
 
     `failed`, `suspect` and `honest` count looks in a row; `cause` is what put it on probation.
-    `moved_at_seconds` (monotonic): when its tip was last seen to change.
+    `moved_at_seconds` (monotonic): when its tip was last seen to change. `lies`: how often it was
+    caught; it is barred until `barred_until`.
     """
 
     label: str
@@ -76,6 +80,8 @@ class NodeRecord:
     honest: int = 0
     cause: str = ""
     lied_about: str | None = None
+    lies: int = 0
+    barred_until: datetime | None = None
     moved_at_seconds: float | None = None
     is_known: bool = False
     """False until the first look of this process."""
@@ -107,10 +113,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """The limits of one network. `stall_seconds` 0: blocks come when somebody makes them."""
+    """The limits of one network. `stall_seconds` 0: blocks come when somebody makes them.
+
+    `lying_seconds`: how long a node is barred for its first lie.
+    """
 
     lag_blocks: int
     stall_seconds: float
+    lying_seconds: float
     min_version: tuple[int, ...] | None
 
 
@@ -135,13 +145,30 @@ def judge(
         seen, look, peer_height=peer_height, rules=rules, now_seconds=now_seconds
     )
     if found is not None:
-        return _enter(replace(seen, suspect=0), *found, at=at)
+        return _enter(_barred(replace(seen, suspect=0), found[0], rules, at=at), *found, at=at)
     return _honest(replace(seen, suspect=0), look, at=at)
 
 
-def accuse(before: NodeRecord, state: NodeState, reason: str, *, at: datetime) -> NodeRecord:
+def accuse(
+    before: NodeRecord, state: NodeState, reason: str, *, rules: Rules, at: datetime
+) -> NodeRecord:
     """The record after proof that needs no second look: a lie, another chain."""
-    return _enter(replace(before, is_known=True), state, reason, at=at)
+    known = _barred(replace(before, is_known=True), state, rules, at=at)
+    return _enter(known, state, reason, at=at)
+
+
+def barred_until(lies: int, rules: Rules, *, at: datetime) -> datetime:
+    """When a node that was caught lying so often, the last time now, may count again. Pure."""
+    doubled = rules.lying_seconds * 2 ** min(max(lies, 1) - 1, 20)
+    return at + timedelta(seconds=min(doubled, LYING_PROBATION_MAX_SECONDS))
+
+
+def _barred(seen: NodeRecord, state: NodeState, rules: Rules, *, at: datetime) -> NodeRecord:
+    """One lie more, unless it is the same one still told; its time begins anew either way."""
+    if state is not NodeState.LYING:
+        return seen
+    lies = seen.lies if seen.state is NodeState.LYING else seen.lies + 1
+    return replace(seen, lies=lies, barred_until=barred_until(lies, rules, at=at))
 
 
 def _seen(before: NodeRecord, look: Look, *, now_seconds: float) -> NodeRecord:
@@ -227,13 +254,16 @@ def _enter(seen: NodeRecord, state: NodeState, reason: str, *, at: datetime) -> 
 def _honest(seen: NodeRecord, look: Look, *, at: datetime) -> NodeRecord:
     """One look without blame: healthy, or one step nearer to it."""
     honest = seen.honest + 1
-    if seen.cause and honest < PROBATION_LOOKS:
+    is_barred = seen.barred_until is not None and at < seen.barred_until
+    if seen.cause and (honest < PROBATION_LOOKS or is_barred):
+        until = f" and barred until {seen.barred_until:%F %H:%MZ}" if is_barred else ""
         return replace(
             seen,
             state=NodeState.QUARANTINED,
             since=seen.since if seen.state is NodeState.QUARANTINED else at,
             honest=honest,
-            reason=f"{honest} of {PROBATION_LOOKS} honest looks after {seen.cause}",
+            reason=f"{min(honest, PROBATION_LOOKS)} of {PROBATION_LOOKS} honest looks{until} "
+            f"after {seen.cause}",
         )
     return replace(
         seen,
@@ -243,6 +273,7 @@ def _honest(seen: NodeRecord, look: Look, *, at: datetime) -> NodeRecord:
         honest=honest,
         cause="",
         lied_about=None,
+        barred_until=None,
         top_height=max(seen.top_height, seen.height or 0),
         anchor=look.new_anchor or seen.anchor,
     )

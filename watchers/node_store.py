@@ -82,6 +82,16 @@ async def raise_alarm(
     )
 
 
+async def alarms_raised(uow: Uow, *, network: str, kind: str) -> dict[UUID, int]:
+    """How many alarms of a kind each node ever had."""
+    result = await uow.execute(
+        "SELECT object_id, count(*) AS raised FROM gateway.alarms WHERE network = :network "
+        "AND kind = :kind AND object_id IS NOT NULL GROUP BY object_id",
+        {"network": network, "kind": kind},
+    )
+    return {row.object_id: row.raised for row in result}
+
+
 async def clear_alarms(
     uow: Uow,
     *,

@@ -9,6 +9,7 @@ that holds the lease writes the records down (`watchers.health`), others only re
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -18,7 +19,16 @@ from watchers.agreement import Answers, collect, digest, kth_best
 from watchers.chain import BlockRef, Chain, NodeDescriber, NodeInfo
 from watchers.chains.errors import RpcError
 from watchers.errors import NodeError, NodeLied, NodeUnavailable, WrongNetwork
-from watchers.judge import Anchor, Look, NodeRecord, NodeState, Rules, accuse, judge
+from watchers.judge import (
+    Anchor,
+    Look,
+    NodeRecord,
+    NodeState,
+    Rules,
+    accuse,
+    barred_until,
+    judge,
+)
 
 log = get_logger("watchers.nodes")
 
@@ -151,9 +161,19 @@ class NodePool:
                     record if not mine.is_known else mine,
                     top_height=max(record.top_height, mine.top_height),
                     anchor=mine.anchor or record.anchor,
+                    lies=max(record.lies, mine.lies),
+                    barred_until=self._still_barred(record, mine),
                     is_known=mine.is_known,
                     moved_at_seconds=mine.moved_at_seconds,
                 )
+
+    def _still_barred(self, record: NodeRecord, mine: NodeRecord) -> datetime | None:
+        """A restart frees no liar: its time counts from the state that was written down."""
+        if mine.is_known or record.since is None:
+            return mine.barred_until
+        if not record.cause.startswith(NodeState.LYING):
+            return None
+        return barred_until(record.lies, self._rules, at=record.since)
 
     async def healthy(self) -> Sequence[Node]:
         """At least k healthy nodes in order of preference. NodeUnavailable: fewer are.
@@ -375,7 +395,7 @@ class NodePool:
         self._put(replace(accused, lied_about=block_hash or accused.lied_about))
 
     def _accused(self, label: str, state: NodeState, reason: str) -> NodeRecord:
-        return accuse(self._records[label], state, reason, at=self.clock.now())
+        return accuse(self._records[label], state, reason, rules=self._rules, at=self.clock.now())
 
     def _put(self, record: NodeRecord) -> None:
         before = self._records[record.label]

@@ -18,12 +18,14 @@ from watchers.chains.evm import EvmChain, EvmParams
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
-from watchers.judge import Rules, parse_version
+from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 
 REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
 URI_SCHEMES = {"btc": "bitcoin", "ltc": "litecoin"}  # BIP 21 and its Litecoin counterpart
 
+LYING_SECONDS_MIN = 60.0  # on test networks a liar is barred for this long at least,
+LYING_POLLS = 100  # or for so many polls
 LOOK_SECONDS_MIN = 1.0  # nodes are judged at the pace of polling, dev chains no faster than this
 
 Factory = Callable[
@@ -78,6 +80,9 @@ def build_agreed_chain(
         rules=Rules(
             lag_blocks=spec.lag_blocks,
             stall_seconds=float(spec.stall_seconds),
+            lying_seconds=LYING_PROBATION_SECONDS
+            if spec.is_live
+            else max(LYING_SECONDS_MIN, LYING_POLLS * spec.poll_seconds),
             min_version=None if least is None else parse_version(least),
         ),
         anchor_depth=spec.reorg_limit_blocks,

@@ -11,7 +11,7 @@ from tests.support.simchain import SimUtxo, sim_utxo
 from watchers.chain import BlockRef
 from watchers.judge import Rules
 
-NO_LAG = Rules(lag_blocks=10**6, stall_seconds=0.0, min_version=None)
+NO_LAG = Rules(lag_blocks=10**6, stall_seconds=0.0, lying_seconds=0.0, min_version=None)
 Branches = list[tuple[int, int]]
 
 

@@ -12,7 +12,7 @@ from watchers.errors import NodeLied, NodeUnavailable, WrongNetwork
 from watchers.judge import NodeRecord, NodeState, Rules
 from watchers.nodes import Node, NodePool
 
-RULES = Rules(lag_blocks=2, stall_seconds=3600.0, min_version=(21, 5, 4))
+RULES = Rules(lag_blocks=2, stall_seconds=3600.0, lying_seconds=0.0, min_version=(21, 5, 4))
 ANCHOR_DEPTH = 10
 TIMEOUT_SECONDS = 5.0
 LOOK_SECONDS = 1.0

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from config.clock import Clock
 from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
 from tests.conformance.conftest import registry
 from tests.support.clock import ManualClock, SequentialIds
@@ -23,7 +24,7 @@ from watchers.agreed_chain import AgreedChain
 from watchers.chain import SendOutcome, TxPlace
 from watchers.errors import NodesDisagree, NodeUnavailable, WrongNetwork
 from watchers.judge import PROBATION_LOOKS, NodeState
-from watchers.registry import build_agreed_chain
+from watchers.registry import LYING_SECONDS_MIN, build_agreed_chain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
@@ -51,21 +52,25 @@ class Proxied:
 
 
 @asynccontextmanager
-async def proxied(network: str, url: str, *, count: int, quorum: int) -> AsyncIterator[Proxied]:
+async def proxied(
+    network: str, url: str, *, count: int, quorum: int, clock: Clock | None = None
+) -> AsyncIterator[Proxied]:
     """`count` proxies before one node."""
     async with AsyncExitStack() as stack:
         proxies = [await stack.enter_async_context(lying(url)) for _ in range(count)]
-        chain = agreed(network, [item.url for item in proxies], quorum=quorum)
+        chain = agreed(network, [item.url for item in proxies], quorum=quorum, clock=clock)
         try:
             yield Proxied(chain=chain, proxies=proxies)
         finally:
             await chain.close()
 
 
-def agreed(network: str, urls: Sequence[str], *, quorum: int) -> AgreedChain:
+def agreed(
+    network: str, urls: Sequence[str], *, quorum: int, clock: Clock | None = None
+) -> AgreedChain:
     """The chain as the role builds it."""
     return build_agreed_chain(
-        registry()[network], urls, [], quorum=quorum, timeout_seconds=TIMEOUT_SECONDS
+        registry()[network], urls, [], quorum=quorum, timeout_seconds=TIMEOUT_SECONDS, clock=clock
     )
 
 
@@ -154,9 +159,10 @@ async def test_n04_n05_n06_a_false_block_of_anvil_is_a_lie_and_another_node_is_a
 
 
 async def test_n04_a_tx_that_bitcoind_leaves_out_is_a_lie_and_the_node_comes_back(
-    bitcoind: Bitcoind,
+    bitcoind: Bitcoind, clock: ManualClock
 ) -> None:
-    async with proxied("btc", bitcoind.url, count=2, quorum=1) as nodes:
+    """Not before its time is over: on a test network that is a minute."""
+    async with proxied("btc", bitcoind.url, count=2, quorum=1, clock=clock) as nodes:
         await nodes.look()
         target = Wallet.of(nodes.chain).address(0).address
         txid = await bitcoind.send(target, "0.5")
@@ -166,7 +172,9 @@ async def test_n04_a_tx_that_bitcoind_leaves_out_is_a_lie_and_the_node_comes_bac
         assert txid in block.txids
         assert await nodes.look() == [NodeState.LYING, HEALTHY]
         nodes.proxies[0].honest()
-        assert await nodes.look(PROBATION_LOOKS) == [HEALTHY, HEALTHY]
+        assert await nodes.look(PROBATION_LOOKS) == [NodeState.QUARANTINED, HEALTHY]
+        clock.advance(LYING_SECONDS_MIN)
+        assert await nodes.look() == [HEALTHY, HEALTHY]
 
 
 async def test_n12_receipts_that_a_node_lacks_are_no_empty_block(anvil: Anvil) -> None:

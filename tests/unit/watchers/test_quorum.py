@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import pytest
 
 from tests.support.clock import ManualClock
-from tests.support.pools import View, agreed, forge, fork, record, states
+from tests.support.pools import RULES, View, agreed, forge, fork, record, states
 from tests.support.simchain import SimUtxo, sim_utxo
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import NodeInfo, Transfer, TxPlace
 from watchers.errors import NodesDisagree, NodeUnavailable, WrongNetwork
-from watchers.judge import PROBATION_LOOKS, NodeState
+from watchers.judge import PROBATION_LOOKS, NodeState, barred_until
 
 HEALTHY, LAGGING, FORKED = NodeState.HEALTHY, NodeState.LAGGING, NodeState.FORKED
 LYING, QUARANTINED = NodeState.LYING, NodeState.QUARANTINED
@@ -183,6 +184,44 @@ async def test_n04_n05_a_false_block_names_the_liar_and_the_truth_goes_on(
     assert record(three.chain, 0).reason.startswith("2 of 3 honest looks after lying: ")
     await look(three)
     assert states(three.chain) == [HEALTHY] * 3
+
+
+async def test_n05_a_liar_is_barred_for_a_time_that_doubles_and_outlives_a_restart(
+    clock: ManualClock,
+) -> None:
+    sim, _ = sim_utxo()
+    sim.mine(20)
+    views = [View(sim) for _ in range(3)]
+    rules = replace(RULES, lying_seconds=1_800.0)
+    chain = agreed(sim, views, quorum=2, clock=clock, rules=rules)
+    nodes = Nodes(sim=sim, views=views, chain=chain, clock=clock)
+    await look(nodes)
+    for lies, barred_seconds in ((1, 1_800), (2, 3_600), (3, 7_200)):
+        views[0].forged[sim.tip.ref.hash] = forge(sim.tip.effects)
+        await chain.reader.block(sim.tip.ref.hash)
+        views[0].forged.clear()
+        assert (states(chain)[0], record(chain, 0).lies) == (LYING, lies)
+        clock.advance(barred_seconds - 1)
+        sim.mine(1)
+        await look(nodes, 2 * PROBATION_LOOKS)
+        assert states(chain) == [QUARANTINED, HEALTHY, HEALTHY]
+        assert "barred until" in record(chain, 0).reason
+        if lies == 3:
+            break
+        clock.advance(1)
+        await look(nodes)
+        assert states(chain) == [HEALTHY] * 3
+    again = agreed(sim, views, quorum=2, clock=clock, rules=rules)
+    again.pool.restore(chain.pool.records)
+    await look(Nodes(sim=sim, views=views, chain=again, clock=clock), 2 * PROBATION_LOOKS)
+    assert states(again) == [QUARANTINED, HEALTHY, HEALTHY]
+    await chain.close()
+    await again.close()
+
+
+def test_n05_no_liar_is_barred_for_more_than_a_day(clock: ManualClock) -> None:
+    rules = replace(RULES, lying_seconds=1_800.0)
+    assert barred_until(1_000, rules, at=clock.now()) - clock.now() == timedelta(days=1)
 
 
 async def test_n05_two_accounts_of_one_block_are_no_agreement(two: Nodes) -> None:
