@@ -6,7 +6,7 @@ no caps. Cap amounts are minor units of the reference currency, deposit amounts 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from types import MappingProxyType
@@ -33,6 +33,18 @@ class ReferenceSpec:
     stale_seconds: int = 3_600
     jump_percent: int = 20
     jump_seconds: int = 3_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReversedValueMax:
+    """The most that one step may reverse on a network without two people (CONTRACT 4).
+
+    `reference_minor`: the sum of all assets in the reference currency, where an asset without a
+    fresh rate is over it. `assets_minor`: an asset's own sum. None and no entry: no such limit.
+    """
+
+    reference_minor: int | None = None
+    assets_minor: Mapping[str, int] = field(default_factory=dict)
 
 
 class Scope(StrEnum):

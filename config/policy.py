@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.assets import AssetRegistry, minor_units
 from config.chains import ChainRegistry, ChainSpec, Family
-from config.credit_policy import ReferenceSpec
+from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.errors import ConfigError
 from config.settings import BandSettings, DecimalText, FeeClass, Settings
 
@@ -60,6 +60,11 @@ class _ReferenceRow(_Strict):
     jump_seconds: int = Field(gt=0)
 
 
+class _ReversedRow(_Strict):
+    reference: DecimalText | None = None
+    assets: dict[str, DecimalText] = Field(default_factory=dict)
+
+
 class RateSource(_Strict):
     """Where rates are read from; off without a URL.
 
@@ -81,6 +86,7 @@ class _PolicyFile(_Strict):
     fees: dict[str, _FeeRow]
     classes: dict[FeeClass, _ClassRow]
     limits: Limits
+    deposits_reversed_value_max: dict[str, _ReversedRow] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +123,12 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All policy of a deployment: `fees` by network, `bands` by asset id."""
+    """All policy of a deployment: `fees` and `reversed_value_max` by network, `bands` by asset."""
 
     fees: Mapping[str, FeePolicy]
     classes: Mapping[str, ClassPolicy]
     limits: Limits
+    reversed_value_max: Mapping[str, ReversedValueMax]
     bands: Mapping[str, Band]
     reference: ReferenceSpec
     rate_source: RateSource
@@ -130,6 +137,7 @@ class Policy:
 def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry) -> Policy:
     """The defaults under the operator's file. Raises ConfigError naming the key."""
     values = loads(resources.files("config").joinpath("policy.toml").read_text("utf-8"))
+    _leave_out_disabled(values, assets)
     if settings.policy_file is not None:
         _overlay(values, _read(settings.policy_file))
     try:
@@ -138,6 +146,13 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"policy {key}: {first['msg']}") from None
+    reference = ReferenceSpec(**rows.reference.model_dump())
+    reversed_rows = rows.deposits_reversed_value_max
+    unknown = sorted(set(reversed_rows) - set(chains))
+    if unknown:
+        raise ConfigError(
+            f"policy deposits_reversed_value_max.{unknown[0]}: the network is not configured"
+        )
     return Policy(
         fees={name: _fees(chain, rows.fees.get(name), assets) for name, chain in chains.items()},
         classes={
@@ -148,8 +163,12 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
             for name, row in rows.classes.items()
         },
         limits=rows.limits,
+        reversed_value_max={
+            name: _reversed(name, reversed_rows.get(name, _ReversedRow()), assets, reference)
+            for name in chains
+        },
         bands={name: _band(name, band, assets) for name, band in settings.wallets.items()},
-        reference=ReferenceSpec(**rows.reference.model_dump()),
+        reference=reference,
         rate_source=_rate_source(rows.rate_source, assets),
     )
 
@@ -161,6 +180,36 @@ def _rate_source(row: RateSource, assets: AssetRegistry) -> RateSource:
     if row.url and unknown:
         raise ConfigError(f"policy rate_source.assets.{unknown[0]}: the asset is not enabled")
     return row
+
+
+def _leave_out_disabled(values: dict[str, Any], assets: AssetRegistry) -> None:
+    """Our own defaults may name an asset that is not enabled; the operator's file may not."""
+    networks = {asset.network for asset in assets.values()}
+    values["deposits_reversed_value_max"] = {
+        network: row
+        | {"assets": {name: text for name, text in row["assets"].items() if name in assets}}
+        for network, row in values["deposits_reversed_value_max"].items()
+        if network in networks
+    }
+
+
+def _reversed(
+    network: str, row: _ReversedRow, assets: AssetRegistry, reference: ReferenceSpec
+) -> ReversedValueMax:
+    where = f"policy deposits_reversed_value_max.{network}"
+    limits = {}
+    for name, text in row.assets.items():
+        asset = assets.get(name)
+        if asset is None or asset.network != network:
+            raise ConfigError(f"{where}.assets.{name}: no such asset of {network} is enabled")
+        limits[name] = minor_units(text, decimals=asset.decimals, where=f"{where}.assets.{name}")
+    whole = row.reference
+    return ReversedValueMax(
+        reference_minor=None
+        if whole is None
+        else minor_units(whole, decimals=reference.decimals, where=f"{where}.reference"),
+        assets_minor=limits,
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

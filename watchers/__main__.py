@@ -31,6 +31,7 @@ from watchers.metrics import Metrics
 from watchers.network import Network
 from watchers.registry import build_agreed_chain
 from watchers.searches import SearchLoop
+from watchers.second_pass import SecondPass
 
 log = get_logger("watchers.main")
 
@@ -73,6 +74,7 @@ async def run(registry: Registry, name: str) -> int:
         ids=SystemIds(clock),
         reversed_per_step_max=registry.policy.limits.deposits_reversed_per_step_max,
         reference=registry.policy.reference,
+        reversed_value_max=registry.policy.reversed_value_max[name],
     )
     database = Database(
         async_url(settings.role_url("watchers")),
@@ -137,6 +139,7 @@ async def _loops(
     probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
     doctor = DoctorLoop(chain=chain, network=network, database=database, clock=clock)
     search = SearchLoop(chain=chain, network=network, database=database, clock=clock)
+    again = SecondPass(pool=chain.pool, network=network, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
     async with asyncio.TaskGroup() as tasks:
         for name, loop in (
@@ -146,6 +149,7 @@ async def _loops(
             ("probes", probe),
             ("doctor", doctor),
             ("searches", search),
+            ("second_pass", again),
         ):
             tasks.create_task(
                 supervise(name, loop.run, clock=clock, network=network.name, alarm=alarm)

@@ -37,7 +37,7 @@ async def reverse(
 ) -> int:
     """Reverse deposits that no mempool has either; returns how many moved.
 
-    Above `reversed_per_step_max` none moves and the alarm is raised (CONTRACT 4, breaker).
+    Above a limit of number or value none moves and the alarm is raised (CONTRACT 4, breaker).
     """
     absent = [
         deposit

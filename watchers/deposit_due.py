@@ -17,7 +17,7 @@ from config.logs import get_logger
 from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
-from watchers import exposure, switches
+from watchers import exposure, reversal_limit, switches
 from watchers import store as chain_store
 from watchers.deposit_postings import Booking
 from watchers.deposits import (
@@ -30,6 +30,7 @@ from watchers.deposits import (
     step_many,
 )
 from watchers.network import Network
+from watchers.reversal_limit import Excess
 from watchers.switches import Action, GrantKind
 
 log = get_logger("watchers.deposits")
@@ -38,7 +39,6 @@ PAGE_ROWS = 1_000  # deposits moved in one unit of work (D28)
 FIRST = UUID(int=0)
 WAVES_MAX = 4  # restored, then finalised; after that nothing is due
 REVERSALS_ALARM = switches.REVERSALS_ALARM
-REVERSALS_REASON = "more reversals in one step than the limit"
 
 
 Due = tuple[DepositRow, DepositTrigger]
@@ -158,14 +158,15 @@ async def reverse_dead(uow: Uow, network: Network, tip: Tip, *, at: datetime) ->
 async def reverse_within_limit(
     uow: Uow, network: Network, deposits: Sequence[DepositRow], *, at: datetime
 ) -> int:
-    """Reverse all of these locked deposits, or, above the limit, none of them: then the breaker
-    opens and two people grant that many once (CONTRACT 4)."""
+    """Reverse all of these locked deposits, or, above a limit, none of them: then the breaker
+    opens and two people grant that many once, whatever their value (CONTRACT 4)."""
     if not deposits:
         return 0
-    if len(deposits) > network.reversed_per_step_max and not await switches.take_grant(
+    excess = await reversal_limit.excess(uow, network, deposits, at=at)
+    if excess is not None and not await switches.take_grant(
         uow, network=network.name, kind=GrantKind.REVERSALS, count=len(deposits), at=at
     ):
-        await _refuse_reversals(uow, network, len(deposits), at=at)
+        await _refuse_reversals(uow, network, excess, at=at)
         return 0
     await apply_many(uow, network, [(item, DepositTrigger.REVERSE) for item in deposits], at=at)
     return len(deposits)
@@ -310,21 +311,21 @@ async def _book_below_minimum(
     )
 
 
-async def _refuse_reversals(uow: Uow, network: Network, count: int, *, at: datetime) -> None:
-    log.error("deposit.reversals_over_limit", network=network.name, count=count)
+async def _refuse_reversals(uow: Uow, network: Network, excess: Excess, *, at: datetime) -> None:
+    log.error("deposit.reversals_over_limit", network=network.name, detail=excess.detail)
     await chain_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind=REVERSALS_ALARM,
         network=network.name,
-        detail=f"{count} deposits would be reversed in one step; nothing was reversed",
+        detail=excess.detail,
         at=at,
     )
     await switches.open_breaker(
         uow,
         scope=switches.network_scope(network.name),
         action=Action.ALL,
-        reason=REVERSALS_REASON,
+        reason=excess.reason,
         actor="watcher",
         ids=network.ids,
         at=at,

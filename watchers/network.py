@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from config.assets import AssetRegistry, AssetSpec, Tier
 from config.chains import ChainSpec, Family, Finality
-from config.credit_policy import ReferenceSpec
+from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.ids import Ids
 from watchers.coins import COINBASE_MATURITY_BLOCKS
 
@@ -23,13 +23,15 @@ class Depths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """One network. `reversed_per_step_max`: more reversals in one step wait for people."""
+    """One network. More reversals in one step than `reversed_per_step_max`, or of more value than
+    `reversed_value_max`, wait for people."""
 
     spec: ChainSpec
     assets: AssetRegistry
     ids: Ids
     reversed_per_step_max: int
     reference: ReferenceSpec = field(default_factory=ReferenceSpec)
+    reversed_value_max: ReversedValueMax = field(default_factory=ReversedValueMax)
 
     @property
     def name(self) -> str:

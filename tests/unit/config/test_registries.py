@@ -265,3 +265,39 @@ def test_d39_d61_tokens_with_a_fee_and_the_face_of_the_coin_are_flags() -> None:
     assert (found["eth:FEE"].has_transfer_fee, found["eth:ETH"].has_transfer_fee) == (True, False)
     off = _registry(networks={"eth": {"chain": "dev", "traces": "off"}}).chains["eth"]
     assert (off.traces, _registry().chains["eth"].traces) == ("off", "auto")
+
+
+def test_the_value_that_one_step_may_reverse_is_per_network(tmp_path: Any) -> None:
+    """Ours are in asset units; the operator's file adds one in the reference currency."""
+    (tmp_path / "policy.toml").write_text(
+        '[deposits_reversed_value_max.btc]\nreference = "2500.5"\n'
+        '[deposits_reversed_value_max.ltc.assets]\n"ltc:LTC" = "0"\n'
+    )
+    found = _registry(policy_file=str(tmp_path / "policy.toml")).policy.reversed_value_max
+    assert found["btc"].reference_minor == 250_050
+    assert found["btc"].assets_minor == {"btc:BTC": 500_000_000}
+    assert (found["ltc"].reference_minor, found["ltc"].assets_minor) == (None, {"ltc:LTC": 0})
+
+
+def test_our_value_limit_of_an_asset_that_is_not_enabled_is_left_out() -> None:
+    found = _registry(assets={"eth:USDT": {"enabled": False}}).policy.reversed_value_max
+    assert set(found["eth"].assets_minor) == {"eth:ETH"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[deposits_reversed_value_max.btc.assets]\n"btc:BTX" = "1"',
+        '[deposits_reversed_value_max.btc.assets]\n"ltc:LTC" = "1"',
+        '[deposits_reversed_value_max.btc.assets]\n"btc:BTC" = "0.000000001"',
+        '[deposits_reversed_value_max.btc]\nreference = "0.001"',
+        "[deposits_reversed_value_max.btc]\nreference = 5",
+        '[deposits_reversed_value_max.btc]\nper_step = "5"',
+        '[deposits_reversed_value_max.dogecoin]\nreference = "5"',
+    ],
+)
+def test_a_wrong_value_limit_is_refused(tmp_path: Any, text: str) -> None:
+    """A limit that would bind nothing is not silently kept."""
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(ConfigError, match="deposits_reversed_value_max"):
+        _registry(policy_file=str(tmp_path / "policy.toml"))
