@@ -23,6 +23,7 @@ from watchers import (
     inflows,
     outgoing_blocks,
     policies,
+    second_pass,
     store,
 )
 from watchers.address_filter import AddressFilter
@@ -54,7 +55,9 @@ async def connect(
         parent_hash=ref.parent_hash,
         time_seconds=ref.time_seconds,
     )
-    keys = {item.to_key for item in block.transfers} | {item.sender_key for item in block.sends}
+    given = () if block.agreement is None else block.agreement.transfers
+    keys = {item.to_key for item in (*block.transfers, *given)}
+    keys |= {item.sender_key for item in block.sends}
     own = await _own(uow, network, known, keys)
     ours = await outgoing_blocks.own_txids(uow, network, block.txids)
     matches = _matches(network, block.transfers, own)
@@ -83,8 +86,10 @@ async def connect(
         at=at,
     )
     recorded = unlisted[: deposit_blocks.UNLISTED_PER_BLOCK]
-    proven_txids = {item[0].txid for item in (*_of_players(matches), *recorded, *found)}
+    proven_txids = {item[0].txid for item in (*_of_players(matches), *found)}
+    proven_txids |= {transfer.txid for transfer, _ in recorded}
     await evidence.store(uow, network, block, proven_txids, at=at)
+    await second_pass.remember(uow, network, block, own, at=at)
     await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
 
 

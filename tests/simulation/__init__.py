@@ -1,0 +1,1 @@
+"""Seeded walks of whole systems, watched by the auditor (HOUSE 12)."""

@@ -1,0 +1,95 @@
+"""The seeded plan of one walk: what happens, in which order. Pure.
+
+Each step has dice of its own, so that a step that is left out changes no other one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+STEPS_MIN, STEPS_MAX = 10, 16
+REORG_DEPTH_MAX = 4  # blocks
+
+
+class Act(StrEnum):
+    """One kind of step."""
+
+    PAY = "pay"
+    """One to three payments to players, unconfirmed."""
+    MINE = "mine"
+    """One or two blocks with everything that waits."""
+    MINE_SOME = "mine_some"
+    """A block with some of what waits, perhaps nothing."""
+    REORG_REMINE = "reorg_remine"
+    """The txs of lost blocks are mined again elsewhere."""
+    REORG_DROP = "reorg_drop"
+    """The new branch has none, or not all, of the lost txs."""
+    REORG_CONFLICT = "reorg_conflict"
+    """A lost tx can never come back: the new branch spends its input (or nonce) otherwise."""
+    THERE_AND_BACK = "there_and_back"
+    """Branch A, then B, then A again (D06)."""
+    DOUBLE_SPEND = "double_spend"
+    """A waiting payment's input (or nonce) is mined in another tx."""
+    REPLACE = "replace"
+    """A waiting payment is replaced by one with a higher fee."""
+    REVIVE = "revive"
+    """Txs that were lost are broadcast again."""
+    LIE = "lie"
+    """One of the three nodes says what is not so, until it is honest again."""
+    HONEST = "honest"
+    """Every node tells the truth again."""
+    OUTAGE = "outage"
+    """Fewer nodes than the quorum answer, or none gives a block's body, for one look."""
+    RESTART = "restart"
+    """The watcher is stopped and another process starts."""
+    KILL = "kill"
+    """The watcher dies at a named point of its next looks; another process takes over."""
+    CUT = "cut"
+    """The connection breaks at one of the next COMMITs, before or after the server has it."""
+    FREEZE = "freeze"
+    """A watcher sleeps past its lease in the middle of a block; another follows; it wakes."""
+
+
+WEIGHTS: Mapping[Act, int] = {
+    Act.PAY: 7,
+    Act.MINE: 5,
+    Act.MINE_SOME: 2,
+    Act.REORG_REMINE: 2,
+    Act.REORG_DROP: 2,
+    Act.REORG_CONFLICT: 2,
+    Act.THERE_AND_BACK: 1,
+    Act.DOUBLE_SPEND: 1,
+    Act.REPLACE: 2,
+    Act.REVIVE: 1,
+    Act.LIE: 2,
+    Act.HONEST: 1,
+    Act.OUTAGE: 1,
+    Act.RESTART: 1,
+    Act.KILL: 3,
+    Act.CUT: 2,
+    Act.FREEZE: 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A kind of step with its own dice; `looks`: whether the watcher looks after it."""
+
+    act: Act
+    dice: Random
+    looks: bool
+
+
+def make_plan(seed: int, *, can_replace: bool) -> list[Step]:
+    """The plan of one seed. It begins with a payment in a block, so that a reorg finds one."""
+    dice = Random(f"walk:{seed}")
+    weights = {
+        act: weight for act, weight in WEIGHTS.items() if can_replace or act is not Act.REPLACE
+    }
+    count = dice.randint(STEPS_MIN, STEPS_MAX) - 2
+    drawn = dice.choices(list(weights), weights=list(weights.values()), k=count)
+    return [
+        Step(act=act, dice=Random(f"walk:{seed}:{place}"), looks=dice.random() < 0.8)
+        for place, act in enumerate([Act.PAY, Act.MINE, *drawn])
+    ]
