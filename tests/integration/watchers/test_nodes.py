@@ -165,6 +165,9 @@ async def test_n05_the_odd_one_of_three_is_named_while_credit_goes_on(
         assert [kind for kind, _ in await nodes.alarms()] == ["node_disagreement", "node_lying"]
         found = await nodes.status()
         assert (found.is_healthy, found.nodes_total, found.nodes_agreeing) == (True, 3, 2)
+        async with nodes.watch.as_watcher.unit_of_work() as uow:
+            stored = await health.stored_nodes(uow, "btc")
+        assert [item.lies for item in stored] == [1, 0, 0]
 
 
 async def test_n07_d10_two_branches_credit_nothing_new_and_reverse_nothing_old(
