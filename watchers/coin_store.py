@@ -1,7 +1,7 @@
 """SQL of coins (UTXO set and reservations) and of account nonces."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from config.database import Uow
 from watchers.chain import Outpoint
 
 _COLUMNS = (
-    "c.network, c.txid, c.vout, c.asset, c.amount, c.address_id, c.key, c.path, c.previous_tx, "
+    "c.network, c.txid, c.vout, c.asset, c.amount, c.address_id, c.key, c.path, "
     "c.is_own_change, c.height"
 )
 
@@ -100,36 +100,53 @@ async def free_replaced(uow: Uow, *, attempt_id: UUID) -> int:
     return result.rowcount
 
 
+_INSERT_TXS = """
+INSERT INTO chain.previous_txs (network, txid, raw)
+SELECT CAST(:network AS text), t.txid, t.raw
+FROM unnest(CAST(:txids AS text[]), CAST(:raws AS bytea[])) AS t (txid, raw)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def insert_txs(uow: Uow, *, network: str, raws: Mapping[str, bytes]) -> None:
+    """Keep the bytes of txs whose outputs become coins, once each; before their coins.
+
+    Sorted, so that two writers wait in one order. The first bytes of a txid stay: others differ
+    in their witness only, which no later signature covers.
+    """
+    txids = sorted(raws)
+    await uow.execute(
+        _INSERT_TXS,
+        {"network": network, "txids": txids, "raws": [raws[txid] for txid in txids]},
+    )
+
+
+async def previous_txs(uow: Uow, *, network: str, txids: Collection[str]) -> dict[str, bytes]:
+    """The bytes of the txs that made coins, once each."""
+    result = await uow.execute(
+        "SELECT txid, raw FROM chain.previous_txs WHERE network = :network "
+        "AND txid = ANY(CAST(:txids AS text[]))",
+        {"network": network, "txids": list(txids)},
+    )
+    return {row.txid: bytes(row.raw) for row in result}
+
+
 _UPSERT_MINED = """
-INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, previous_tx,
+INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path,
     is_own_change, is_coinbase, block_hash, height, spendable_at_height)
-SELECT r.network, r.txid, r.vout, r.asset, r.amount, r.address_id, r.key, r.path, t.raw,
+SELECT r.network, r.txid, r.vout, r.asset, r.amount, r.address_id, r.key, r.path,
     r.is_own_change, r.is_coinbase, r.block_hash, r.height, r.spendable_at_height
 FROM jsonb_populate_recordset(CAST(NULL AS chain.coins), CAST(:rows AS jsonb)) AS r
-JOIN unnest(CAST(:txids AS text[]), CAST(:raws AS bytea[])) AS t (txid, raw) ON t.txid = r.txid
 ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash,
     height = excluded.height, spendable_at_height = excluded.spendable_at_height
 """
 
 
 async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Coins of a block: new ones, or known ones that are (again) in a block.
-
-    One statement; the bytes of a tx that pays us many times are sent once (D28).
-    """
-    raws = {row["txid"]: row["previous_tx"] for row in rows}
-    plain = [
-        {name: value for name, value in row.items() if name != "previous_tx"}
-        | {"amount": str(row["amount"])}
-        for row in rows
-    ]
+    """Coins of a block: new ones, or known ones that are (again) in a block; one statement."""
+    plain = [{**row, "amount": str(row["amount"])} for row in rows]
     await uow.execute(
-        _UPSERT_MINED,
-        {
-            "rows": json.dumps(plain, separators=(",", ":"), default=str),
-            "txids": list(raws),
-            "raws": list(raws.values()),
-        },
+        _UPSERT_MINED, {"rows": json.dumps(plain, separators=(",", ":"), default=str)}
     )
 
 
@@ -137,8 +154,8 @@ async def insert_unmined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """Change coins of a signed tx of ours; one that a block brought first stays."""
     await uow.execute(
         "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
-        "previous_tx, is_own_change) VALUES (:network, :txid, :vout, :asset, :amount, "
-        ":address_id, :key, :path, :previous_tx, true) ON CONFLICT (txid, vout, network) "
+        "is_own_change) VALUES (:network, :txid, :vout, :asset, :amount, "
+        ":address_id, :key, :path, true) ON CONFLICT (txid, vout, network) "
         "DO NOTHING",
         [dict(row) for row in rows],
     )

@@ -1,7 +1,7 @@
 """The UTXO set of our own keys, and who reserved what.
 
-Owns `chain.coins`. A coin belongs to at most one attempt (P22). It must not choose coins: that is
-the planner's business; here is only what may be chosen.
+Owns `chain.coins` and the txs that made them. A coin belongs to at most one attempt (P22). It must
+not choose coins: that is the planner's business; here is only what may be chosen.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,20 @@ COINBASE_MATURITY_BLOCKS = 100  # consensus, Bitcoin and Litecoin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MinedCoin:
+    """An unspent coin of ours in a block, as far as a count needs it."""
+
+    outpoint: Outpoint
+    asset: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoinRow:
-    """A coin of ours. `height` is None while its tx is unconfirmed."""
+    """A coin of ours with the whole tx that made it, which coins of one tx share.
+
+    `height` is None while its tx is unconfirmed.
+    """
 
     network: str
     outpoint: Outpoint
@@ -50,7 +62,8 @@ async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     rows = await store.spendable(
         uow, network=network, limit=limit, ancestors=UNCONFIRMED_ANCESTORS_MAX
     )
-    return [_row(row) for row in rows]
+    raws = await store.previous_txs(uow, network=network, txids={row["txid"] for row in rows})
+    return [_row(row, raws[row["txid"]]) for row in rows]
 
 
 async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
@@ -71,12 +84,19 @@ async def free(uow: Uow, *, attempt_id: UUID) -> None:
     await store.free(uow, attempt_id=attempt_id)
 
 
-async def open_mined(uow: Uow, *, network: str) -> list[CoinRow]:
+async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:
     """Unspent coins in blocks, for the reconciliation with the chain."""
-    return [_row(row) for row in await store.open_mined(uow, network=network)]
+    return [
+        MinedCoin(
+            outpoint=Outpoint(txid=row["txid"], vout=row["vout"]),
+            asset=row["asset"],
+            amount_minor=int(row["amount"]),
+        )
+        for row in await store.open_mined(uow, network=network)
+    ]
 
 
-def _row(row: RowMapping) -> CoinRow:
+def _row(row: RowMapping, previous_tx: bytes) -> CoinRow:
     return CoinRow(
         network=row["network"],
         outpoint=Outpoint(txid=row["txid"], vout=row["vout"]),
@@ -85,7 +105,7 @@ def _row(row: RowMapping) -> CoinRow:
         address_id=row["address_id"],
         key=row["key"],
         path=row["path"],
-        previous_tx=bytes(row["previous_tx"]),
+        previous_tx=previous_tx,
         is_own_change=row["is_own_change"],
         height=row["height"],
     )

@@ -236,6 +236,8 @@ async def _connect_coins(
         for match in matches
     ]
     if rows:
+        raws = {txid: _raw_tx(block, txid) for txid in {row["txid"] for row in rows}}
+        await coin_store.insert_txs(uow, network=network.name, raws=raws)
         await coin_store.upsert_mined(uow, rows)
     if block.spends:
         await coin_store.mark_spent(
@@ -288,7 +290,6 @@ def _coin(
         "address_id": address.id,
         "key": address.key,
         "path": address.path,
-        "previous_tx": _raw_tx(block, transfer.txid),
         "is_own_change": is_ours and address.role is not AddressRole.DEPOSIT,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": block.ref.hash,

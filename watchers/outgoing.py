@@ -299,6 +299,7 @@ async def mark_signed(
     )
     change = await store.change_of(uow, attempt_id)
     if change:
+        await coin_store.insert_txs(uow, network=row["network"], raws={txid: raw})
         await coin_store.insert_unmined(
             uow,
             [
@@ -311,7 +312,6 @@ async def mark_signed(
                     "address_id": output["address_id"],
                     "key": output["key"],
                     "path": output["path"],
-                    "previous_tx": raw,
                 }
                 for output in change
             ],

@@ -17,7 +17,7 @@ from watchers import addresses, coins, deposit_store, inflows, outgoing, store
 from watchers import outgoing_store as own_store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Chain, ChainReader
-from watchers.coins import CoinRow
+from watchers.coins import MinedCoin
 from watchers.errors import NodeUnavailable, TipMoved
 from watchers.inflows import custody_account
 from watchers.network import Network
@@ -67,7 +67,7 @@ class _Books:
     unposted: Counter[str]
     unsettled: Counter[str]
     own: tuple[AddressRow, ...]
-    open_coins: tuple[CoinRow, ...]
+    open_coins: tuple[MinedCoin, ...]
 
 
 async def holdings_at(

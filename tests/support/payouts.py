@@ -384,8 +384,8 @@ class Payouts:
         tx = Transaction.parse(self.sim.pool.pop(txid))
         async with self.database.unit_of_work() as uow:
             rows = await uow.execute(
-                "SELECT path, previous_tx, vout FROM chain.coins WHERE reserved_by IS NOT NULL "
-                "ORDER BY txid, vout"
+                "SELECT path, raw AS previous_tx, vout FROM chain.coins JOIN chain.previous_txs "
+                "USING (network, txid) WHERE reserved_by IS NOT NULL ORDER BY txid, vout"
             )
             coins = rows.all()
         theft = PSBT(

@@ -1,4 +1,4 @@
-"""Runs config/migrations/sql/0016_reserved.sql. Forward only: there is no downgrade."""
+"""Runs config/migrations/sql/0016_previous_txs.sql. Forward only: there is no downgrade."""
 
 from config.migrations.runner import run_sql_file
 
@@ -9,4 +9,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run_sql_file("0016_reserved.sql")
+    run_sql_file("0016_previous_txs.sql")

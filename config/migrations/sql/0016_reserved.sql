@@ -1,2 +1,0 @@
--- Nothing yet: the place of a part that is being built.
-SELECT 1;
