@@ -122,7 +122,8 @@ async def test_n2_a_capped_deposit_becomes_final_without_having_been_provisional
     await put_policy(watch, caps=[{"per_player": "500.00"}])
     anna = await watch.address("anna")
     utxo.sim.pay([(anna.address, HALF)])
-    utxo.sim.pay([(anna.address, HALF + 1)])
+    utxo.sim.mine(1)
+    utxo.sim.pay([(anna.address, HALF + 1)])  # in a block of its own: a tier is of a block's sum
     utxo.sim.mine(1)
     await watch.follow()
     first, second = await watch.deposits()

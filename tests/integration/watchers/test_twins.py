@@ -78,7 +78,7 @@ async def test_a_later_conflict_does_not_put_off_an_earlier_one(utxo: UtxoBench)
     before = await utxo.watch.deposit()
     assert before.conflict_txid is not None
     async with utxo.watch.as_watcher.unit_of_work() as uow:
-        await deposit_store.insert_inputs(uow, network="btc", inputs=[("ee" * 32, 0, txid)])
+        await deposit_store.insert_inputs(uow, network="btc", inputs=[("ee" * 32, 0, txid, txid)])
         await deposit_store.mark_conflicts_by_input(
             uow,
             network="btc",
