@@ -121,6 +121,7 @@ class NetworkSettings(Section):
     quorum: int = Field(default=1, ge=1)
     poll_seconds: float | None = Field(default=None, gt=0)
     request_timeout_seconds: float = Field(default=20.0, gt=0)
+    calls_per_second: int = Field(default=1000, ge=1)  # per node URL and process (N08)
     family: Literal["evm"] | None = None
     evm_chain_id: int | None = Field(default=None, ge=1)
     is_live: bool | None = None

@@ -89,6 +89,7 @@ async def run(registry: Registry, name: str) -> int:
         quorum=nodes.quorum,
         clock=clock,
         timeout_seconds=nodes.request_timeout_seconds,
+        calls_per_second=nodes.calls_per_second,
     )
     metrics = Metrics(name)
     _serve_metrics(settings, name, metrics)

@@ -18,6 +18,7 @@ from watchers.chains.evm import EvmChain, EvmParams
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
+from watchers.chains.pace import CALLS_PER_SECOND, PacedPost
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 
@@ -29,7 +30,7 @@ LYING_POLLS = 100  # or for so many polls
 LOOK_SECONDS_MIN = 1.0  # nodes are judged at the pace of polling, dev chains no faster than this
 
 Factory = Callable[
-    [ChainSpec, Sequence[str], Sequence[AssetSpec], HttpTransport, Clock], DescribedChain
+    [ChainSpec, Sequence[str], Sequence[AssetSpec], PacedPost, Clock], DescribedChain
 ]
 
 
@@ -40,6 +41,7 @@ def build_chain(
     *,
     clock: Clock | None = None,
     timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+    calls_per_second: int = CALLS_PER_SECOND,
 ) -> Chain:
     """The chain of one network over its nodes in order of preference.
 
@@ -47,9 +49,9 @@ def build_chain(
     work, without showing credentials.
     """
     listed = [asset for asset in assets if asset.network == spec.network]
-    transport = HttpTransport(timeout_seconds=timeout_seconds)
-    factory = FACTORIES[spec.family]
-    return factory(spec, node_urls, listed, transport, clock or SystemClock())
+    clock = clock or SystemClock()
+    transport = _paced(timeout_seconds, calls_per_second, clock)
+    return FACTORIES[spec.family](spec, node_urls, listed, transport, clock)
 
 
 def build_agreed_chain(
@@ -60,6 +62,7 @@ def build_agreed_chain(
     quorum: int,
     clock: Clock | None = None,
     timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+    calls_per_second: int = CALLS_PER_SECOND,
 ) -> AgreedChain:
     """The chain of one network as `quorum` of its nodes agree on it; each has its own connections.
 
@@ -70,7 +73,7 @@ def build_agreed_chain(
     factory = FACTORIES[spec.family]
     nodes = []
     for label, url in _labelled(node_urls):
-        transport = HttpTransport(timeout_seconds=timeout_seconds)
+        transport = _paced(timeout_seconds, calls_per_second, clock)
         chain = factory(spec, [url], listed, transport, clock)
         nodes.append(Node(label=label, chain=chain, describer=chain.describer))
     least = spec.min_node_version
@@ -91,6 +94,14 @@ def build_agreed_chain(
         timeout_seconds=timeout_seconds,
     )
     return AgreedChain(pool, reorg_limit_blocks=spec.reorg_limit_blocks)
+
+
+def _paced(timeout_seconds: float, calls_per_second: int, clock: Clock) -> PacedPost:
+    """Connections that keep within the budget of calls of each node URL (N08)."""
+    transport = HttpTransport(timeout_seconds=timeout_seconds)
+    return PacedPost(
+        transport, calls_per_second=calls_per_second, clock=clock, close=transport.close
+    )
 
 
 def _labelled(urls: Sequence[str]) -> list[tuple[str, str]]:
@@ -168,7 +179,7 @@ def _bitcoin(
     spec: ChainSpec,
     node_urls: Sequence[str],
     _assets: Sequence[AssetSpec],
-    transport: HttpTransport,
+    transport: PacedPost,
     clock: Clock,
 ) -> DescribedChain:
     params = bitcoin_params(spec)
@@ -179,7 +190,7 @@ def _evm(
     spec: ChainSpec,
     node_urls: Sequence[str],
     assets: Sequence[AssetSpec],
-    transport: HttpTransport,
+    transport: PacedPost,
     clock: Clock,
 ) -> DescribedChain:
     params = evm_params(spec, assets)

@@ -186,6 +186,7 @@ class PayoutRole:
             quorum=node_settings.quorum,
             clock=self._clock,
             timeout_seconds=node_settings.request_timeout_seconds,
+            calls_per_second=node_settings.calls_per_second,
         )
         lane = build_lane(
             network,
