@@ -121,24 +121,37 @@ async def reverse(
     Without `effect` the mirror carries the original's block, so that a book at that block sums to
     nothing whether or not the block is still canonical.
     """
-    rows = await store.read_posting(uow, reference)
-    if not rows:
-        raise KeyError(reference)
-    original = rows[0]
-    block = original["block_hash"] and ChainEffect(
-        network=original["network"],
-        block_hash=original["block_hash"],
-        height=original["block_height"],
+    wanted = Reversal(
+        reference=reference, new_reference=new_reference, posting_id=posting_id, effect=effect
     )
-    mirror = Posting(
-        reference=new_reference,
-        kind=f"{original['kind']}_reversed",
-        entries=tuple(_mirrored(row) for row in rows),
-        effect=effect or block or None,
-        reason=reason,
-        reverses=original["id"],
-    )
-    return await post(uow, mirror, posting_id=posting_id, at=at)
+    (posted,) = await reverse_many(uow, [wanted], reason=reason, at=at)
+    return posted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reversal:
+    """One posting to reverse; the fields are those of `reverse`."""
+
+    reference: str
+    new_reference: str
+    posting_id: UUID
+    effect: ChainEffect | None = None
+
+
+async def reverse_many(
+    uow: Uow, wanted: Sequence[Reversal], *, reason: str, at: datetime
+) -> list[Posted]:
+    """`reverse` of many, in one read and one statement; the answers in order.
+
+    Raises KeyError for the first reference that is unknown; then none is reversed.
+    """
+    if not wanted:
+        return []
+    found = await store.read_postings(uow, [item.reference for item in wanted])
+    mirrors = [
+        (item.posting_id, _mirror(item, found[item.reference], reason=reason)) for item in wanted
+    ]
+    return await post_many(uow, mirrors, at=at)
 
 
 async def clearing_credits(uow: Uow, *, brand: str, asset: str, amount: int) -> tuple[Entry, ...]:
@@ -219,6 +232,23 @@ def _split(
         parts = ((first(brand, asset), part), (rest(brand, asset), amount - part))
         split.append([item for item in parts if item[1]])
     return split
+
+
+def _mirror(wanted: Reversal, rows: Sequence[store.Row], *, reason: str) -> Posting:
+    original = rows[0]
+    block = original["block_hash"] and ChainEffect(
+        network=original["network"],
+        block_hash=original["block_hash"],
+        height=original["block_height"],
+    )
+    return Posting(
+        reference=wanted.new_reference,
+        kind=f"{original['kind']}_reversed",
+        entries=tuple(_mirrored(row) for row in rows),
+        effect=wanted.effect or block or None,
+        reason=reason,
+        reverses=original["id"],
+    )
 
 
 def _mirrored(row: store.Row) -> Entry:

@@ -98,22 +98,25 @@ def refuse(error: DBAPIError, subject: str) -> NoReturn:
             raise error
 
 
-async def read_posting(uow: Uow, reference: str) -> Sequence[Row]:
-    """A posting's entries by reference, one row per line, the posting's own fields in each."""
+async def read_postings(uow: Uow, references: Sequence[str]) -> dict[str, list[Row]]:
+    """Postings by reference: one row per line, the posting's own fields in each."""
     result = await uow.execute(
         """
-        SELECT p.id, p.kind, p.network, p.block_hash, p.block_height,
+        SELECT k.reference, p.id, p.kind, p.network, p.block_hash, p.block_height,
             a.code, a.kind AS account_kind, a.asset, a.brand, a.player_id, a.wallet,
             e.side, e.amount, e.brand_tag
         FROM ledger.posting_keys k
         JOIN ledger.postings p ON p.id = k.posting_id AND p.booked_at = k.booked_at
         JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
         JOIN ledger.accounts a ON a.id = e.account_id
-        WHERE k.reference = :reference ORDER BY e.line
+        WHERE k.reference = ANY(CAST(:references AS text[])) ORDER BY e.line
         """,
-        {"reference": reference},
+        {"references": list(references)},
     )
-    return result.mappings().all()
+    found: dict[str, list[Row]] = {}
+    for row in result.mappings():
+        found.setdefault(row["reference"], []).append(row)
+    return found
 
 
 async def place_many(

@@ -1,6 +1,6 @@
 """SQL of inflows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -56,15 +56,19 @@ async def due(
     return result.mappings().all()
 
 
-async def book(uow: Uow, *, inflow_id: UUID, reference: str, at: datetime) -> RowMapping:
-    """The posting stands; its effect is the inflow's block."""
+async def book_many(
+    uow: Uow, *, references: Mapping[UUID, str], at: datetime
+) -> Mapping[UUID, RowMapping]:
+    """The postings stand, by inflow; the effect of each is its inflow's block."""
     result = await uow.execute(
-        "UPDATE chain.inflows SET state = 'booked', posting_reference = :reference, "
+        "UPDATE chain.inflows SET state = 'booked', posting_reference = w.reference, "
         "custody_block_hash = block_hash, version = version + 1, state_at = :at "
-        f"WHERE id = :id AND state = 'seen' RETURNING {_COLUMNS}",
-        {"id": inflow_id, "reference": reference, "at": at},
+        "FROM unnest(CAST(:ids AS uuid[]), CAST(:references AS text[])) "
+        "AS w (inflow_id, reference) "
+        f"WHERE id = w.inflow_id AND state = 'seen' RETURNING {_COLUMNS}",
+        {"ids": list(references), "references": list(references.values()), "at": at},
     )
-    return result.mappings().one()
+    return {row["id"]: row for row in result.mappings()}
 
 
 async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
@@ -77,20 +81,26 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
     return result.mappings().all()
 
 
-async def orphan(uow: Uow, *, inflow_id: UUID, is_unbooked: bool, at: datetime) -> RowMapping:
-    """The block is gone. `is_unbooked`: its posting was reversed, a new cycle starts."""
-    extra = (
-        "posting_reference = NULL, custody_block_hash = NULL, cycle = cycle + 1, "
-        if is_unbooked
-        else ""
-    )
+async def orphan_many(
+    uow: Uow, *, inflow_ids: Sequence[UUID], unbooked: Collection[UUID], at: datetime
+) -> Mapping[UUID, RowMapping]:
+    """Their block is gone. `unbooked`: whose posting was reversed, and a new cycle starts."""
     result = await uow.execute(
-        f"UPDATE chain.inflows SET state = 'orphaned', {extra}block_hash = NULL, height = NULL, "
-        "book_at_height = NULL, version = version + 1, state_at = :at "
-        f"WHERE id = :id RETURNING {_COLUMNS}",
-        {"id": inflow_id, "at": at},
+        "UPDATE chain.inflows SET state = 'orphaned', "
+        "posting_reference = CASE WHEN w.is_unbooked THEN NULL ELSE posting_reference END, "
+        "custody_block_hash = CASE WHEN w.is_unbooked THEN NULL ELSE custody_block_hash END, "
+        "cycle = cycle + CASE WHEN w.is_unbooked THEN 1 ELSE 0 END, block_hash = NULL, "
+        "height = NULL, book_at_height = NULL, version = version + 1, state_at = :at "
+        "FROM unnest(CAST(:ids AS uuid[]), CAST(:flags AS boolean[])) "
+        "AS w (inflow_id, is_unbooked) "
+        f"WHERE id = w.inflow_id RETURNING {_COLUMNS}",
+        {
+            "ids": list(inflow_ids),
+            "flags": [inflow_id in unbooked for inflow_id in inflow_ids],
+            "at": at,
+        },
     )
-    return result.mappings().one()
+    return {row["id"]: row for row in result.mappings()}
 
 
 async def assign(

@@ -18,7 +18,7 @@ from config.database import Uow
 from config.ids import Ids
 from ledger import journal, outbox
 from ledger.accounts import Account, capital, custody, suspense
-from ledger.journal import ChainEffect, Posting, credit, debit
+from ledger.journal import ChainEffect, Posting, Reversal, credit, debit
 from watchers import inflow_store as store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, Transfer
@@ -126,7 +126,8 @@ async def assign(
         entries=(debit(suspense(inflow.asset), amount), *into),
     )
     await journal.post(uow, posting, posting_id=ids.new_id(), at=at)
-    await _tell(uow, inflow, "inflow.assigned", InflowState.BOOKED, ids=ids, at=at)
+    told = _event(inflow, "inflow.assigned", InflowState.BOOKED, ids=ids)
+    await outbox.append_many(uow, [told], at=at)
     return inflow
 
 
@@ -225,25 +226,15 @@ async def book_due(
         uow, network=network, height=height, final_below=final_below, limit=PAGE_ROWS
     )
     rows = [_row(row) for row in found]
-    for inflow in rows:
-        position = inflow.position
-        if inflow.coinbase_hash:
-            position = (
-                f"{position}@{inflow.coinbase_hash}"  # two blocks may have the same one (D31)
-            )
-        reference = f"inflow:{inflow.network}:{inflow.txid}:{position}:{inflow.cycle}:book"
-        posting = Posting(
-            reference=reference,
-            kind="inflow_booked",
-            entries=(
-                debit(_custody(family, inflow), inflow.amount_minor),
-                credit(suspense(inflow.asset), inflow.amount_minor),
-            ),
-            effect=_effect(inflow),
-        )
-        await journal.post(uow, posting, posting_id=ids.new_id(), at=at)
-        booked = _row(await store.book(uow, inflow_id=inflow.id, reference=reference, at=at))
-        await _tell(uow, booked, "inflow.booked", InflowState.SEEN, ids=ids, at=at)
+    postings = {inflow.id: _booking(inflow, family) for inflow in rows}
+    await journal.post_many(uow, [(ids.new_id(), item) for item in postings.values()], at=at)
+    booked = await store.book_many(
+        uow, references={key: item.reference for key, item in postings.items()}, at=at
+    )
+    events = [
+        _event(_row(booked[inflow.id]), "inflow.booked", inflow.state, ids=ids) for inflow in rows
+    ]
+    await outbox.append_many(uow, events, at=at)
     return len(rows) == PAGE_ROWS
 
 
@@ -254,32 +245,55 @@ async def disconnect(
 
     Returns the assigned ones, which keep their posting and need a person.
     """
-    assigned = []
-    for row in await store.in_block(uow, network=network, block_hash=block_hash):
-        inflow = _row(row)
-        is_unbooked = inflow.state is InflowState.BOOKED
-        if is_unbooked and inflow.posting_reference is not None:
-            await journal.reverse(
-                uow,
-                inflow.posting_reference,
-                new_reference=inflow.posting_reference.removesuffix("book") + "orphaned",
-                posting_id=ids.new_id(),
-                at=at,
-                reason="block orphaned",
-                effect=_effect(inflow),
-            )
-        if inflow.state is InflowState.ASSIGNED:
-            assigned.append(inflow)
-        orphaned = _row(
-            await store.orphan(uow, inflow_id=inflow.id, is_unbooked=is_unbooked, at=at)
+    found = await store.in_block(uow, network=network, block_hash=block_hash)
+    rows = [_row(row) for row in found]
+    standing = [
+        (inflow, inflow.posting_reference)
+        for inflow in rows
+        if inflow.state is InflowState.BOOKED and inflow.posting_reference is not None
+    ]
+    reversals = [
+        Reversal(
+            reference=reference,
+            new_reference=reference.removesuffix("book") + "orphaned",
+            posting_id=ids.new_id(),
+            effect=_effect(inflow),
         )
-        await _tell(uow, orphaned, "inflow.orphaned", inflow.state, ids=ids, at=at)
-    return assigned
+        for inflow, reference in standing
+    ]
+    await journal.reverse_many(uow, reversals, reason="block orphaned", at=at)
+    orphaned = await store.orphan_many(
+        uow,
+        inflow_ids=[inflow.id for inflow in rows],
+        unbooked={inflow.id for inflow in rows if inflow.state is InflowState.BOOKED},
+        at=at,
+    )
+    events = [
+        _event(_row(orphaned[inflow.id]), "inflow.orphaned", inflow.state, ids=ids)
+        for inflow in rows
+    ]
+    await outbox.append_many(uow, events, at=at)
+    return [inflow for inflow in rows if inflow.state is InflowState.ASSIGNED]
 
 
 async def unposted(uow: Uow, *, network: str, height: int) -> list[InflowRow]:
     """Mined up to a height, with no effect of that block in the ledger (HOUSE 7)."""
     return [_row(row) for row in await store.unposted(uow, network=network, height=height)]
+
+
+def _booking(inflow: InflowRow, family: Family) -> Posting:
+    position = inflow.position
+    if inflow.coinbase_hash:  # two blocks may have the same one (D31)
+        position = f"{position}@{inflow.coinbase_hash}"
+    return Posting(
+        reference=f"inflow:{inflow.network}:{inflow.txid}:{position}:{inflow.cycle}:book",
+        kind="inflow_booked",
+        entries=(
+            debit(_custody(family, inflow), inflow.amount_minor),
+            credit(suspense(inflow.asset), inflow.amount_minor),
+        ),
+        effect=_effect(inflow),
+    )
 
 
 def _custody(family: Family, inflow: InflowRow) -> Account:
@@ -320,11 +334,8 @@ def snapshot(inflow: InflowRow) -> Mapping[str, Any]:
     }
 
 
-async def _tell(
-    uow: Uow, inflow: InflowRow, type: str, previous: InflowState, *, ids: Ids, at: datetime
-) -> None:
-    await outbox.append(
-        uow,
+def _event(inflow: InflowRow, type: str, previous: InflowState, *, ids: Ids) -> outbox.Event:
+    return outbox.Event(
         event_id=ids.new_id(),
         brand=None,
         type=type,
@@ -333,7 +344,6 @@ async def _tell(
         object_version=inflow.version,
         previous_state=previous.value,
         snapshot=snapshot(inflow),
-        at=at,
     )
 
 

@@ -13,7 +13,7 @@ from config.settings import DatabaseRole
 from ledger import balances, holds, journal, reconcile
 from ledger.accounts import Stage, capital, clearing, custody, player, suspense
 from ledger.errors import InsufficientFunds, ReferenceConflict, StaleState
-from ledger.journal import ChainEffect, Posting, credit, debit
+from ledger.journal import ChainEffect, Posting, Reversal, credit, debit
 from tests.support.clock import SequentialIds
 from tests.support.databases import TestDatabase
 
@@ -173,6 +173,45 @@ async def test_l15_a_reversal_mirrors_and_links_the_original(
             )
         ).one()
     assert (row.reverses, row.block_hash) == (first.posting_id, "aa")
+
+
+async def test_l15_many_reversals_mirror_and_link_their_originals(
+    database: Database, ids: SequentialIds
+) -> None:
+    """An unknown one among them ends the whole unit of work."""
+    postings = [
+        Posting(
+            reference=f"in {n}",
+            kind="test",
+            entries=(debit(HOT, n), credit(suspense(BTC), n)),
+            effect=ChainEffect(network="btc", block_hash=f"{n:02}", height=n),
+        )
+        for n in (1, 2, 3)
+    ]
+
+    def reversal(n: int) -> Reversal:
+        return Reversal(reference=f"in {n}", new_reference=f"out {n}", posting_id=ids.new_id())
+
+    async with database.unit_of_work() as uow:
+        first = await journal.post_many(uow, [(ids.new_id(), item) for item in postings], at=AT)
+        assert await journal.reverse_many(uow, [], reason="orphaned", at=AT) == []
+        wanted = [reversal(3), reversal(1)]
+        done = await journal.reverse_many(uow, wanted, reason="orphaned", at=AT)
+        assert [item.posting_id for item in done] == [item.posting_id for item in wanted]
+        again = await journal.reverse_many(uow, wanted, reason="orphaned", at=AT)
+        assert [item.is_new for item in again] == [False, False]
+        assert await balances.balance(uow, HOT) == 2
+        rows = await uow.execute(
+            "SELECT reverses, block_hash FROM ledger.postings WHERE reference LIKE 'out%' "
+            "ORDER BY reference"
+        )
+        assert [tuple(row) for row in rows] == [
+            (first[0].posting_id, "01"),
+            (first[2].posting_id, "03"),
+        ]
+    with pytest.raises(KeyError, match="in 9"):
+        async with database.unit_of_work() as uow:
+            await journal.reverse_many(uow, [reversal(2), reversal(9)], reason="orphaned", at=AT)
 
 
 async def test_a07_a_hundred_holds_of_the_whole_clearing_leave_one_winner(

@@ -68,7 +68,7 @@ async def test_many_postings_stand_as_if_each_had_come_alone(books: Books) -> No
     assert [item.is_new for item in posted] == [True, True, True]
     assert [await books.balance(account) for account in (HOT, ANNA, BERT)] == [13, 8, 5]
     async with books.database.unit_of_work() as uow:
-        rows = await store.read_posting(uow, "b")
+        rows = (await store.read_postings(uow, ["b"]))["b"]
     assert [(row["code"], row["side"], int(row["amount"])) for row in rows] == [
         (HOT.code, "debit", 5),
         (BERT.code, "credit", 5),

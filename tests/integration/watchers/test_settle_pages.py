@@ -101,3 +101,50 @@ async def test_inflows_are_booked_page_by_page(utxo: UtxoBench) -> None:
     assert await states(utxo, "inflows") == {"booked": count}
     assert (await utxo.watch.books())["suspense:btc:BTC"] == sum(SMALL + n for n in range(count))
     await utxo.watch.audit()
+
+
+async def test_inflows_of_a_lost_block_leave_the_books_together(utxo: UtxoBench) -> None:
+    """Booked ones are reversed and booked again in their next cycle; an assigned one stays."""
+    count = 9
+    async with utxo.watch.as_payouts.unit_of_work() as uow:
+        hot = await addresses.own_address(uow, network="btc", role="hot")
+    utxo.sim.pay([(hot.address, SMALL + number) for number in range(count)])
+    utxo.sim.mine(6)
+    await utxo.watch.follow()
+    async with utxo.watch.as_api.unit_of_work() as uow:
+        (taken, *_) = await inflows.find(uow, state=inflows.InflowState.BOOKED, limit=1)
+        await inflows.assign(
+            uow,
+            inflow_id=taken.id,
+            target="capital",
+            brand=None,
+            ids=utxo.watch.ids,
+            at=utxo.watch.clock.now(),
+        )
+    utxo.sim.rewind(6)
+    utxo.sim.mine_exactly([])
+    for _ in range(7):
+        utxo.sim.mine_exactly([])
+    await utxo.watch.follow()
+    assert await states(utxo, "inflows") == {"orphaned": count}
+    assert (await utxo.watch.books()).get("suspense:btc:BTC") is None
+    utxo.sim.mine(6)
+    await utxo.watch.follow()
+    assert await states(utxo, "inflows") == {"assigned": 1, "booked": count - 1}
+    async with utxo.watch.as_watcher.unit_of_work() as uow:
+        rows = await uow.execute(
+            "SELECT posting_reference, version, cycle FROM chain.inflows WHERE state = 'booked'"
+        )
+        assert {
+            (row.posting_reference.rsplit(":", 2)[1:] == [str(row.cycle), "book"], row.version)
+            for row in rows
+        } == {(True, 5)}
+        events = await uow.execute(
+            "SELECT type, count(*) FROM ledger.events WHERE object_kind = 'inflow' GROUP BY type"
+        )
+        assert {row[0]: row[1] for row in events} == {
+            "inflow.booked": 2 * count - 1,
+            "inflow.assigned": 1,
+            "inflow.orphaned": count,
+        }
+    await utxo.watch.audit()
