@@ -368,6 +368,7 @@ def _new_row(network: Network, seen: _Seen, place: _Place, *, at: datetime) -> d
         "address": address.address,
         "state": (DepositState.DETECTED if block is None else DepositState.PENDING).value,
         "is_internal": place.is_internal,
+        "is_late": address.retired_at is not None,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": None if block is None else block.ref.hash,
         "height": height,

@@ -15,7 +15,7 @@ _NAMES = (
     "is_coinbase", "block_hash", "height", "min_depth", "full_depth", "provisional_at_height",
     "final_at_height", "orphaned_at_height", "absent_at_height", "conflict_txid",
     "conflict_final_at_height", "credited_stage", "custody_block_hash", "custody_height",
-    "version", "first_seen_at", "state_at", "policy_version",
+    "version", "first_seen_at", "state_at", "policy_version", "is_late",
 )  # fmt: skip
 COLUMNS = ", ".join(f"d.{name}" for name in _NAMES)
 
@@ -45,7 +45,7 @@ _INSERTED = (
     "address", "state", "is_internal", "is_coinbase", "block_hash", "height", "min_depth",
     "full_depth", "provisional_at_height", "final_at_height", "absent_at_height",
     "check_at_height", "fee_rate", "sender_key",
-    "sender_nonce", "first_seen_at", "state_at", "policy_version",
+    "sender_nonce", "first_seen_at", "state_at", "policy_version", "is_late",
 )  # fmt: skip
 _INSERT = f"""
 WITH added AS (

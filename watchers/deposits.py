@@ -155,7 +155,8 @@ class DepositRow:
     """A deposit. Heights are thresholds: the tip at or above which the step is due.
 
     `credited_stage` says which account its standing credit is in: `provisional`, `clearing`,
-    `unallocated`, or None; `custody_block_hash` is the block of that custody entry.
+    `unallocated`, or None; `custody_block_hash` is the block of that custody entry. `is_late`: its
+    address had been rotated away when it was first seen (D22).
     """
 
     id: UUID
@@ -192,6 +193,7 @@ class DepositRow:
     first_seen_at: datetime
     state_at: datetime
     policy_version: int = 0
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +283,7 @@ def snapshot(deposit: DepositRow) -> dict[str, Any]:
         "substatus": deposit.substatus,
         "sweep_state": deposit.sweep_state,
         "is_internal": deposit.is_internal,
+        "is_late": deposit.is_late,
         "block_hash": deposit.block_hash,
         "height": deposit.height,
         "min_depth": deposit.min_depth,

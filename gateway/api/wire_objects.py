@@ -35,6 +35,7 @@ class Deposit(Stated):
     state: str
     substatus: str | None
     sweep_state: str
+    late: bool = Field(description="Paid to an address that the player had rotated away.")
     block_hash: str | None
     height: int | None
     created_at: Time
@@ -162,6 +163,7 @@ def deposit(snapshot: Mapping[str, Any], *, context: WireContext) -> Deposit:
         state=snapshot["state"],
         substatus=snapshot.get("substatus"),
         sweep_state=snapshot.get("sweep_state", "none"),
+        late=snapshot.get("is_late", False),
         block_hash=snapshot.get("block_hash"),
         height=snapshot.get("height"),
         created_at=rfc3339(snapshot["first_seen_at"]),

@@ -301,16 +301,26 @@ async def test_d20_below_the_minimum_is_recorded_and_booked_as_unallocated(
 
 
 async def test_d22_d23_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
+    """Its payments are the same owner's and flagged; one that was on its way before is not."""
     old = await utxo.watch.address("anna")
+    utxo.sim.pay([(old.address, HALF)])
+    await utxo.watch.follow()
     async with utxo.watch.as_api.unit_of_work(brand="acme") as uow:
         new = await addresses.rotate(
             uow, address_id=old.id, brand="acme", at=utxo.watch.clock.now()
         )
     assert new.id != old.id
-    utxo.sim.pay([(old.address, HALF)])
-    utxo.sim.mine()
+    utxo.sim.pay([(old.address, HALF + 1)])
+    utxo.sim.pay([(new.address, HALF + 2)])
     await utxo.watch.follow()
-    assert (await utxo.watch.deposit()).player_id == "anna"
+    utxo.sim.pay([(old.address, HALF + 3)])
+    utxo.sim.mine(6)
+    await utxo.watch.follow()
+    found = await utxo.watch.deposits()
+    assert [item.amount_minor - HALF for item in found] == [0, 1, 2, 3]
+    assert {(item.player_id, item.state.value) for item in found} == {("anna", "final")}
+    assert [item.is_late for item in found] == [False, True, False, True]
+    await utxo.watch.audit()
 
 
 async def test_d26_another_script_type_of_an_issued_key_is_not_credited(utxo: UtxoBench) -> None:

@@ -140,9 +140,10 @@ async def test_inflows_of_a_lost_block_leave_the_books_together(utxo: UtxoBench)
             for row in rows
         } == {(True, 5)}
         events = await uow.execute(
-            "SELECT type, count(*) FROM ledger.events WHERE object_kind = 'inflow' GROUP BY type"
+            "SELECT type, count(*) AS n FROM ledger.events WHERE object_kind = 'inflow' "
+            "GROUP BY type"
         )
-        assert {row[0]: row[1] for row in events} == {
+        assert {row.type: row.n for row in events} == {
             "inflow.booked": 2 * count - 1,
             "inflow.assigned": 1,
             "inflow.orphaned": count,
