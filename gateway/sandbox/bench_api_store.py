@@ -30,12 +30,12 @@ FROM generate_series(0, $2 - 1) AS n
 _ISSUED = """
 INSERT INTO chain.addresses (id, network, role, brand, player_id, account, branch, address_index,
     path, key, address, scheme, is_verified, verified_at, issued_at, created_at)
-SELECT gen_random_uuid(), 'btc', 'deposit', $1, 'p' || n, 1, 0, 1000 + n, 'm/84h/1h/1h/0/' || n,
-    key, address, 'p2wpkh', true, $4, $4, $4
+SELECT gen_random_uuid(), $5, 'deposit', $1, 'p' || n, 1, 0, 1000 + n, 'm/84h/1h/1h/0/' || n,
+    key, address, 'bench', true, $4, $4, $4
 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS a (key, address, n)
 """
 _PROGRESS = """
-SELECT coalesce((SELECT height FROM chain.cursors WHERE network = 'btc'), -1) AS height,
+SELECT coalesce((SELECT height FROM chain.cursors WHERE network = $1), -1) AS height,
     (SELECT count(*) FROM chain.deposits) AS deposits
 """
 _DELIVERED = "SELECT count(*) FROM gateway.deliveries WHERE state = 'delivered'"
@@ -100,21 +100,29 @@ async def count_delivered(url: str) -> int:
 
 
 async def issue_addresses(
-    url: str, *, brand: str, keys: Sequence[str], addresses: Sequence[str], at: datetime
+    url: str,
+    *,
+    brand: str,
+    keys: Sequence[str],
+    addresses: Sequence[str],
+    at: datetime,
+    network: str = "btc",
 ) -> None:
-    """Deposit addresses of btc, each of a player of its own."""
+    """Deposit addresses, each of a player of its own."""
     connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
     try:
-        await connection.execute(_ISSUED, brand, keys, addresses, at, timeout=TIMEOUT_SECONDS)
+        await connection.execute(
+            _ISSUED, brand, keys, addresses, at, network, timeout=TIMEOUT_SECONDS
+        )
     finally:
         await connection.close(timeout=TIMEOUT_SECONDS)
 
 
-async def block_progress(url: str) -> tuple[int, int]:
-    """Height of btc's cursor (-1 for none) and the number of deposits."""
+async def block_progress(url: str, *, network: str = "btc") -> tuple[int, int]:
+    """Height of the network's cursor (-1 for none) and the number of deposits."""
     connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
     try:
-        row = await connection.fetchrow(_PROGRESS, timeout=TIMEOUT_SECONDS)
+        row = await connection.fetchrow(_PROGRESS, network, timeout=TIMEOUT_SECONDS)
         return int(row["height"]), int(row["deposits"])
     finally:
         await connection.close(timeout=TIMEOUT_SECONDS)

@@ -21,6 +21,7 @@ from config.ids import Ids, SystemIds
 from config.migrate import migrate
 from gateway.client import ApiClient, SignedRequest
 from gateway.sandbox.bench_api_store import furnish
+from gateway.sandbox.demo_config import CHAIN_VARIANTS
 from gateway.sandbox.http import is_up
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
 
@@ -74,6 +75,7 @@ async def bench_house(
     name: str,
     *,
     pool_rows: int,
+    network: str = "btc",
     node_url: str = "http://127.0.0.1:1",
 ) -> AsyncIterator[BenchHouse]:
     """A deployment in the database `name` of the bench's server; only a watcher needs a node."""
@@ -94,11 +96,11 @@ async def bench_house(
     port = free_port()
     with TemporaryDirectory(prefix="cagebench") as folder:
         config = Path(folder) / "cage.toml"
-        config.write_text(_toml(url, port, node_url), encoding="utf-8")
+        config.write_text(_toml(url, port, network, node_url), encoding="utf-8")
         yield BenchHouse(url=url, config=config, api_port=port, clock=clock, ids=ids, key=key)
 
 
-def _toml(url: str, port: int, node_url: str) -> str:
+def _toml(url: str, port: int, network: str, node_url: str) -> str:
     return f"""# Written by the bench: a test network.
 livemode = false
 state_dir = "state"
@@ -121,8 +123,8 @@ allow_hosts = ["127.0.0.1"]
 [brands.{BRAND}]
 account_index = 1
 
-[networks.btc]
-chain = "regtest"
+[networks.{network}]
+chain = "{CHAIN_VARIANTS[network]}"
 nodes = ["{node_url}"]
 """
 

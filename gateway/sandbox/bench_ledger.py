@@ -9,6 +9,8 @@ import asyncio
 import os
 import re
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import NamedTemporaryFile
@@ -41,17 +43,17 @@ class BenchFailed(RuntimeError):
 
 async def bench_ledger_post(server: EmbeddedPostgres) -> BenchResult:
     """Postings per second; the floor is `pgbench -N -c 8 -j 2` on the same server."""
-    pgbench = _pgbench(server)
+    pgbench = pgbench_of(server)
     floor_url = await ensure_database(server, "cage_bench_floor")
     url = await ensure_database(server, "cage_bench_ledger")
     await migrate(url)
-    await _output(pgbench, "-i", "-q", floor_url)
-    await _fund(url)
+    await output(pgbench, "-i", "-q", floor_url)
+    await fund(url)
     floors, figures = [], []
     for _ in range(ROUNDS):
-        floors.append(await _floor(pgbench, floor_url))
+        floors.append(await pgbench_tps(pgbench, floor_url))
         figures.append(await _figure(pgbench, url))
-    await _check(url)
+    await check(url)
     figure, floor = median(figures), median(floors)
     return BenchResult(
         name="ledger.post",
@@ -63,7 +65,8 @@ async def bench_ledger_post(server: EmbeddedPostgres) -> BenchResult:
     )
 
 
-def _pgbench(server: EmbeddedPostgres) -> Path:
+def pgbench_of(server: EmbeddedPostgres) -> Path:
+    """The program pgbench. Raises BenchFailed when there is none."""
     beside = server.binaries / "pgbench"
     found = str(beside) if beside.exists() else shutil.which("pgbench")
     if found is None:
@@ -71,7 +74,8 @@ def _pgbench(server: EmbeddedPostgres) -> Path:
     return Path(found)
 
 
-async def _output(program: Path | str, *arguments: str, timeout_seconds: float = 120.0) -> str:
+async def output(program: Path | str, *arguments: str, timeout_seconds: float = 120.0) -> str:
+    """What a program prints. Raises BenchFailed with the end of its errors when it fails."""
     process = await asyncio.create_subprocess_exec(
         str(program),
         *arguments,
@@ -90,24 +94,30 @@ async def _output(program: Path | str, *arguments: str, timeout_seconds: float =
     return out.decode()
 
 
-async def _floor(pgbench: Path, url: str) -> float:
-    return _tps(await _output(pgbench, "-N", *_LOAD, url))
+async def pgbench_tps(pgbench: Path, url: str) -> float:
+    """One round of the floor, in transactions per second."""
+    return _tps(await output(pgbench, "-N", *_LOAD, url))
 
 
 async def _figure(pgbench: Path, url: str) -> float:
     """One round: the same client with our one statement, prepared as asyncpg does it, and the fold
     beside it."""
     script = bench_ledger_store.script(accounts=ACCOUNTS, brand=BRAND, asset=ASSET)
-    folder = asyncio.create_task(_fold(url, SystemClock()))
-    try:
+    async with fold_beside(url):
         with NamedTemporaryFile("w", suffix=".sql", encoding="ascii") as file:
             file.write(script)
             file.flush()
             ids = bench_ledger_store.variables(start=_milliseconds(SystemClock()) << 20)
-            text = await _output(
-                pgbench, "-n", "-M", "prepared", "-f", file.name, *ids, *_LOAD, url
-            )
+            text = await output(pgbench, "-n", "-M", "prepared", "-f", file.name, *ids, *_LOAD, url)
         return _tps(text)
+
+
+@asynccontextmanager
+async def fold_beside(url: str) -> AsyncIterator[None]:
+    """The scheduler's fold at its pace, for as long as the block lasts."""
+    folder = asyncio.create_task(_fold(url, SystemClock()))
+    try:
+        yield
     finally:
         folder.cancel()
         await asyncio.gather(folder, return_exceptions=True)
@@ -134,7 +144,8 @@ async def _fold(url: str, clock: Clock) -> None:
         await poster.close()
 
 
-async def _fund(url: str) -> None:
+async def fund(url: str) -> None:
+    """Give every account its opening balance."""
     clock = SystemClock()
     ids = SystemIds(clock)
     poster = await Poster.open(url)
@@ -156,7 +167,7 @@ async def _fund(url: str) -> None:
         await poster.close()
 
 
-async def _check(url: str) -> None:
+async def check(url: str) -> None:
     """Transfers between players leave their sum as it was."""
     poster = await Poster.open(url)
     try:
