@@ -20,11 +20,21 @@ from tests.support.databases import TestDatabase, clone, drop, make_template
 from tests.support.hosting import LoopThread
 
 DEFAULT_SEED = 20260101
+DEFAULT_WALKS = 30
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seed", type=int, default=DEFAULT_SEED, help="seed of every random choice in the tests"
+    )
+    parser.addoption(
+        "--walks", type=int, default=DEFAULT_WALKS, help="random walks per node (tests/simulation)"
+    )
+    parser.addoption(
+        "--sweep",
+        choices=("some", "all"),
+        default="some",
+        help="kill at some or at all messages of the deposit road (tests/faults)",
     )
 
 

@@ -43,6 +43,15 @@ LOOK_SECONDS = 0.02
 SOME_OF_EACH = 6
 DEATHS_MIN_SOME, DEATHS_MIN_ALL = 20, 80
 
+LEASES_END = (
+    ("UPDATE chain.cursors SET lease_expires_at = now() - interval '1 hour'",),
+    (
+        "UPDATE gateway.leases SET expires_at = now() - interval '1 hour'",
+        "UPDATE gateway.deliveries SET claimed_until = NULL WHERE claimed_until IS NOT NULL",
+    ),
+)
+"""Of the watchers; of the webhooks role."""
+
 CONFIG = """
 state_dir = "{folder}"
 [database]
@@ -102,16 +111,13 @@ class Rig:
             await process.wait()
 
     async def revive(self) -> None:
-        """Start again what died. Its lease is brought to its end; that leases end by themselves,
-        and that a holder who wakes late is refused, other tests show."""
+        """Start again what died. Its leases and claims are brought to their end; that they end by
+        themselves, and that a holder who wakes late is refused, other tests show."""
         for slot, process in list(self.processes.items()):
             if process.returncode is None:
                 continue
-            await self._execute(
-                "UPDATE chain.cursors SET lease_expires_at = now() - interval '1 hour'"
-                if slot in WATCHERS
-                else "UPDATE gateway.leases SET expires_at = now() - interval '1 hour'"
-            )
+            for statement in LEASES_END[slot == WEBHOOKS]:
+                await self._execute(statement)
             await self.start(slot)
 
     async def leader(self) -> str | None:
@@ -132,7 +138,12 @@ class Rig:
                     await self.revive()
                     await clock.sleep(LOOK_SECONDS)
         except TimeoutError:
-            pytest.fail(f"{what} did not come; last death: {self.boundary.killed[-1:]}")
+            logs = {slot: await asyncio.to_thread(_tail, path) for slot, path in self.logs()}
+            pytest.fail(f"{what} did not come; last death: {self.boundary.killed[-1:]}; {logs}")
+
+    def logs(self) -> list[tuple[str, Path]]:
+        """Where each process writes its log."""
+        return [(slot, path.with_suffix(".log")) for slot, path in self.configs.items()]
 
     async def deposit(self, point: Point | None) -> None:
         """One deposit from its payment to its last webhook, with a death on the way."""
@@ -273,6 +284,10 @@ async def rig(
         finally:
             await built.stop()
             await chain.close()
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")[-1500:]
 
 
 def owner_url(database: TestDatabase) -> str:

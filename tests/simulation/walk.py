@@ -295,7 +295,11 @@ class Walk:
         self.watch.chain = self.chain
         self.tally.update(await count_steps(self.watch))
         await compare(
-            self.watch, self.arena, self.addresses, above=self.started_at, held=self.held_before
+            self.watch,
+            self.arena,
+            self.addresses,
+            above=self.started_at - REORG_DEPTH_MAX,
+            held=self.held_before,
         )
 
 

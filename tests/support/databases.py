@@ -38,10 +38,17 @@ async def make_template(server: EmbeddedPostgres) -> None:
     await migrate(await ensure_database(server, TEMPLATE))
 
 
-async def clone(server: EmbeddedPostgres) -> TestDatabase:
-    """A fresh copy of the template."""
+async def clone(
+    server: EmbeddedPostgres, *, template: str = TEMPLATE, is_durable: bool = True
+) -> TestDatabase:
+    """A fresh copy of a template; nobody may be connected to it.
+
+    Not durable: a COMMIT waits for no disk. Only a crash of the server would tell the difference.
+    """
     name = f"test_{next(_numbers)}"
-    await _run(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await _run(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    if not is_durable:
+        await _run(server, f"ALTER DATABASE {name} SET synchronous_commit = off")
     return TestDatabase(server=server, name=name)
 
 
