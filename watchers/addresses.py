@@ -6,7 +6,7 @@ A retired address stays watched for ever (D23).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -94,7 +94,7 @@ async def hand_out(
         row = await store.issue_next(uow, brand=brand, player_id=player_id, network=network, at=at)
     if row is None:
         raise PoolEmpty(f"no verified {network} address is free for brand {brand}")
-    return _row(row)
+    return from_row(row)
 
 
 async def rotate(uow: Uow, *, address_id: UUID, brand: str, at: datetime) -> AddressRow:
@@ -118,19 +118,19 @@ async def rotate(uow: Uow, *, address_id: UUID, brand: str, at: datetime) -> Add
 async def by_id(uow: Uow, address_id: UUID) -> AddressRow | None:
     """One address by id."""
     row = await store.by_id(uow, address_id)
-    return None if row is None else _row(row)
+    return None if row is None else from_row(row)
 
 
 async def by_ids(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, AddressRow]:
     """The addresses among `ids`, by id."""
     if not ids:
         return {}
-    return {row["id"]: _row(row) for row in await store.by_ids(uow, ids)}
+    return {row["id"]: from_row(row) for row in await store.by_ids(uow, ids)}
 
 
 async def next_version(uow: Uow, ids: Sequence[UUID]) -> list[AddressRow]:
     """Count a change that the gateway makes to what it shows of these addresses."""
-    return [_row(row) for row in await store.next_version(uow, ids)] if ids else []
+    return [from_row(row) for row in await store.next_version(uow, ids)] if ids else []
 
 
 async def withdraw(uow: Uow, address_id: UUID, *, at: datetime) -> AddressRow | None:
@@ -139,7 +139,7 @@ async def withdraw(uow: Uow, address_id: UUID, *, at: datetime) -> AddressRow | 
     The player gets the next one at the next call.
     """
     row = await store.withdraw(uow, address_id, at=at)
-    return None if row is None else _row(row)
+    return None if row is None else from_row(row)
 
 
 async def reserves(uow: Uow, *, network: str, brands: Sequence[str], limit: int) -> dict[str, int]:
@@ -150,14 +150,16 @@ async def reserves(uow: Uow, *, network: str, brands: Sequence[str], limit: int)
 async def by_text(uow: Uow, *, network: str, key: str) -> AddressRow | None:
     """One address by its match key; the caller's codec turned text into the key (D27)."""
     rows = await store.by_keys(uow, network=network, keys=[key])
-    return _row(rows[0]) if rows else None
+    return from_row(rows[0]) if rows else None
 
 
 async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> dict[str, AddressRow]:
     """The own addresses among `keys`, by key."""
     if not keys:
         return {}
-    return {row["key"]: _row(row) for row in await store.by_keys(uow, network=network, keys=keys)}
+    return {
+        row["key"]: from_row(row) for row in await store.by_keys(uow, network=network, keys=keys)
+    }
 
 
 async def by_role(
@@ -165,7 +167,7 @@ async def by_role(
 ) -> tuple[AddressRow, ...]:
     """Every own address of some roles; of deposit addresses only those that may hold value."""
     rows = await store.by_role(uow, network=network, roles=[role.value for role in roles])
-    return tuple(_row(row) for row in rows)
+    return tuple(from_row(row) for row in rows)
 
 
 async def unverified(
@@ -174,7 +176,7 @@ async def unverified(
     """Rows to ask the signer about (CONTRACT 8, address pool), in derivation order."""
     start = (-1, 0, 0) if after is None else (after.account, after.branch, after.address_index)
     rows = await store.unverified(uow, network=network, after=start, limit=limit)
-    return [_row(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
 async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
@@ -195,7 +197,7 @@ async def own_address(
         row = await store.own_at(uow, network=network, role=role, index=lane)
     if row is None:
         raise PoolEmpty(f"no verified {role} address of {network} (lane {lane})")
-    return _row(row)
+    return from_row(row)
 
 
 async def free_count(uow: Uow, branch: PoolBranch) -> tuple[int, int]:
@@ -245,5 +247,6 @@ async def add(uow: Uow, rows: Sequence[dict[str, Any]], *, at: datetime) -> None
         await store.insert(uow, rows, at=at)
 
 
-def _row(row: RowMapping) -> AddressRow:
+def from_row(row: RowMapping | Mapping[str, Any]) -> AddressRow:
+    """A database row with exactly the fields of an address."""
     return AddressRow(**{**row, "role": AddressRole(row["role"])})

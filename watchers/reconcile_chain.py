@@ -8,14 +8,25 @@ books nothing: a difference is news for people, never a deposit.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from config.chains import Family
 from config.clock import Clock
 from config.database import Database, Uow
 from ledger import reconcile
-from watchers import addresses, coins, deposit_store, inflows, outgoing, store
+from watchers import (
+    addresses,
+    balance_scan,
+    coins,
+    deposit_store,
+    inflows,
+    outgoing,
+    store,
+    token_store,
+)
 from watchers import outgoing_store as own_store
 from watchers.addresses import AddressRole, AddressRow
+from watchers.balance_scan import SCAN_KEYS, Scan
 from watchers.chain import Chain, ChainReader
 from watchers.coins import MinedCoin
 from watchers.errors import NodeUnavailable, TipMoved
@@ -26,8 +37,6 @@ from watchers.outgoing import OutgoingRow
 READ_TRIES_MAX = 8  # a tip that moves, or a commit between two reads: look again
 RETRY_SECONDS = 0.5  # the follower reaches a new tip within its poll interval
 KEYS_PER_CALL = 200  # account chains: addresses per holdings call
-
-_ROLES = (AddressRole.HOT, AddressRole.CHANGE, AddressRole.GAS, AddressRole.DEPOSIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,12 @@ class Holdings:
     books: Mapping[str, int]
     unposted: Mapping[str, int]
     unsettled: Mapping[str, int]
+    awaited: Mapping[str, int]
+    """What traced deposits in no block claim: a break up to this is theirs until they are told."""
+    scanned: tuple[int, int] | None = None
+    """Account chains: where the scan of never-used addresses stood, and would stand after this."""
+    finds: tuple[UUID, ...] = ()
+    """Addresses that never received anything we know of, and hold something."""
 
     @property
     def breaks(self) -> dict[str, int]:
@@ -66,12 +81,18 @@ class _Books:
     books: Counter[str]
     unposted: Counter[str]
     unsettled: Counter[str]
-    own: tuple[AddressRow, ...]
+    awaited: Counter[str]
+    scan: Scan | None
     open_coins: tuple[MinedCoin, ...]
 
 
 async def holdings_at(
-    database: Database, chain: Chain, network: Network, *, clock: Clock | None = None
+    database: Database,
+    chain: Chain,
+    network: Network,
+    *,
+    clock: Clock | None = None,
+    scan_keys: int = SCAN_KEYS,
 ) -> Holdings:
     """Compare at the follower's block; with a clock, look again after a pause.
 
@@ -83,7 +104,7 @@ async def holdings_at(
         if attempt and clock is not None:
             await clock.sleep(RETRY_SECONDS)
         try:
-            found = await _compare(database, chain, network)
+            found = await _compare(database, chain, network, scan_keys=scan_keys)
         except TipMoved:
             continue
         if not found.breaks:
@@ -93,21 +114,27 @@ async def holdings_at(
     return found
 
 
-async def _compare(database: Database, chain: Chain, network: Network) -> Holdings:
+async def _compare(
+    database: Database, chain: Chain, network: Network, *, scan_keys: int
+) -> Holdings:
     async with database.snapshot() as uow:
-        found = await _read_books(uow, network)
+        found = await _read_books(uow, network, scan_keys=scan_keys)
+    total, finds = await _read_chain(chain.reader, network, found)
     return Holdings(
         network=network.name,
         height=found.height,
         block_hash=found.block_hash,
-        chain=await _read_chain(chain.reader, network, found),
+        chain=total,
         books=found.books,
         unposted=found.unposted,
         unsettled=found.unsettled,
+        awaited=found.awaited,
+        scanned=None if found.scan is None else (found.scan.before, found.scan.after),
+        finds=finds,
     )
 
 
-async def _read_books(uow: Uow, network: Network) -> _Books:
+async def _read_books(uow: Uow, network: Network, *, scan_keys: int) -> _Books:
     """One consistent view, in a snapshot: the follower goes on meanwhile."""
     cursor = await store.cursor(uow, network.name)
     if cursor is None or cursor["hash"] is None:
@@ -115,7 +142,7 @@ async def _read_books(uow: Uow, network: Network) -> _Books:
     height = int(cursor["height"])
     wallets = await reconcile.book_at(uow, network=network.name, height=height)
     is_utxo = network.family is Family.BITCOIN  # asked about coins, never about addresses
-    own = () if is_utxo else await addresses.by_role(uow, network=network.name, roles=_ROLES)
+    scan = None if is_utxo else await balance_scan.read(uow, network.name, keys_max=scan_keys)
     return _Books(
         height=height,
         block_hash=cursor["hash"],
@@ -123,8 +150,9 @@ async def _read_books(uow: Uow, network: Network) -> _Books:
             {f"custody:{item.wallet}:{item.asset}": item.balance_minor for item in wallets}
         ),
         unposted=await _unposted(uow, network, height),
-        unsettled=await _unsettled(uow, network, height, own),
-        own=own,
+        unsettled=await _unsettled(uow, network, height, () if scan is None else scan.asked),
+        awaited=await _awaited(uow, network),
+        scan=scan,
         open_coins=tuple(await coins.open_mined(uow, network=network.name) if is_utxo else ()),
     )
 
@@ -138,6 +166,14 @@ async def _unposted(uow: Uow, network: Network, height: int) -> Counter[str]:
         total[code] += int(row["amount"])
     for inflow in await inflows.unposted(uow, network=network.name, height=height):
         total[_code(network, inflow.role, inflow.brand, inflow.asset)] += inflow.amount_minor
+    return total
+
+
+async def _awaited(uow: Uow, network: Network) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for row in await token_store.awaited(uow, network=network.name):
+        role = AddressRole(row["role"])
+        total[_code(network, role, row["brand"], row["asset"])] += int(row["amount"])
     return total
 
 
@@ -173,25 +209,30 @@ def _count_unsettled(
     total[_code(network, role, None, network.spec.native_asset)] += row.fee_minor or 0
 
 
-async def _read_chain(reader: ChainReader, network: Network, found: _Books) -> Counter[str]:
+async def _read_chain(
+    reader: ChainReader, network: Network, found: _Books
+) -> tuple[Counter[str], tuple[UUID, ...]]:
+    """What the chain holds by account, and what the scan found."""
     total: Counter[str] = Counter()
-    if network.family is Family.BITCOIN:
+    if found.scan is None:
         held = await reader.open_coins(
             [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
         )
         code = _code(network, AddressRole.HOT, None, network.spec.native_asset)
         total[code] += sum(held.values())
-        return total
+        return total, ()
+    own, finds = found.scan.asked, set[UUID]()
     for asset in (item for item in network.assets.values() if item.network == network.name):
-        for start in range(0, len(found.own), KEYS_PER_CALL):
-            part = found.own[start : start + KEYS_PER_CALL]
+        for start in range(0, len(own), KEYS_PER_CALL):
+            part = own[start : start + KEYS_PER_CALL]
             balances = await reader.holdings(
                 [address.key for address in part], asset.id, block_hash=found.block_hash
             )
             for address in part:
                 code = _code(network, address.role, address.brand, asset.id)
                 total[code] += balances[address.key]
-    return total
+            finds.update(found.scan.finds(balances))
+    return total, tuple(sorted(finds))
 
 
 def _code(network: Network, role: AddressRole, brand: str | None, asset: str) -> str:

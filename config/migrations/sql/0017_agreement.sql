@@ -34,3 +34,15 @@ CREATE TABLE chain.balance_scans (
 );
 GRANT SELECT, INSERT, UPDATE ON chain.balance_scans TO watchers;
 GRANT SELECT ON chain.balance_scans TO gateway_api;
+
+-- Addresses that the scan found to hold something that no deposit or inflow names: their balance
+-- counts in every comparison from then on.
+CREATE TABLE chain.scan_finds (
+    network text NOT NULL,
+    address_id uuid NOT NULL REFERENCES chain.addresses (id),
+    found_at timestamptz NOT NULL,
+    PRIMARY KEY (network, address_id)
+);
+GRANT SELECT, INSERT ON chain.scan_finds TO watchers;
+GRANT SELECT ON chain.scan_finds TO gateway_api;
+CREATE INDEX deposits_address ON chain.deposits (network, address_id);
