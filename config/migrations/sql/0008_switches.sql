@@ -46,13 +46,29 @@ BEGIN
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER switches_history AFTER INSERT OR UPDATE ON chain.switches
-    FOR EACH ROW EXECUTE FUNCTION chain.record_switch();
 CREATE FUNCTION chain.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'chain.% is append-only', TG_TABLE_NAME;
 END
 $$;
+-- A stop is what it was made for: nobody moves it elsewhere, takes a cause off it while it stands,
+-- or takes its row away.
+CREATE FUNCTION chain.keep_switch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' OR (NEW.id, NEW.scope, NEW.action) <> (OLD.id, OLD.scope, OLD.action)
+            OR NEW.version <> OLD.version + 1
+            OR (NEW.state = 'stopped' AND NOT NEW.causes @> OLD.causes) THEN
+        RAISE EXCEPTION 'switch %: a stop keeps its scope, action and causes', OLD.scope;
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER keeps_its_meaning BEFORE UPDATE OR DELETE ON chain.switches
+    FOR EACH ROW EXECUTE FUNCTION chain.keep_switch();
+CREATE TRIGGER never_truncated BEFORE TRUNCATE ON chain.switches
+    FOR EACH STATEMENT EXECUTE FUNCTION chain.refuse_change();
+CREATE TRIGGER switches_history AFTER INSERT OR UPDATE ON chain.switches
+    FOR EACH ROW EXECUTE FUNCTION chain.record_switch();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON chain.switch_history
     FOR EACH ROW EXECUTE FUNCTION chain.refuse_change();
 CREATE TRIGGER never_truncated BEFORE TRUNCATE ON chain.switch_history
@@ -84,7 +100,8 @@ ALTER TABLE chain.switches ENABLE ROW LEVEL SECURITY;
 CREATE POLICY all_rows ON chain.switches USING (true);
 CREATE POLICY stop_only ON chain.switches AS RESTRICTIVE TO watchers, gateway_payouts
     USING (true) WITH CHECK (state = 'stopped');
-GRANT SELECT, INSERT, UPDATE ON chain.switches TO watchers, gateway_payouts, gateway_api;
+GRANT SELECT, INSERT, UPDATE (state, reason, causes, changed_by, approved_by, version, stopped_at,
+    changed_at) ON chain.switches TO watchers, gateway_payouts, gateway_api;
 GRANT SELECT ON chain.switches TO gateway_webhooks, scheduler;
 GRANT SELECT ON chain.switch_history TO watchers, gateway_payouts, gateway_api, scheduler;
 GRANT SELECT ON chain.switch_grants TO watchers, gateway_api;

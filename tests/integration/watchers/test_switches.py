@@ -203,6 +203,37 @@ async def test_a_hundred_starts_at_once_have_one_effect(watcher: Board, api: Boa
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        "scope = 'network:nowhere', version = version + 1",
+        "action = 'sweep', version = version + 1",
+        "causes = ARRAY['watcher: another'], version = version + 1",
+        "version = version + 2",
+        "reason = 'not this'",
+    ],
+)
+@pytest.mark.parametrize("as_owner", [False, True], ids=["payouts", "owner"])
+async def test_a31_a_stop_is_not_lifted_by_making_it_another(
+    boards: dict[DatabaseRole, Board],
+    test_database: TestDatabase,
+    *,
+    change: str,
+    as_owner: bool,
+) -> None:
+    role: DatabaseRole = "gateway_payouts"
+    await boards[role].stop()
+    url = test_database.owner_url if as_owner else test_database.role_url(role)
+    opened = Database(async_url(url), pool_size=1)
+    try:
+        with pytest.raises(DBAPIError):
+            async with opened.unit_of_work() as uow:
+                await uow.execute(f"UPDATE chain.switches SET {change}")
+    finally:
+        await opened.close()
+    assert await boards[role].is_stopped("btc", None, Action.SIGN)
+
+
+@pytest.mark.parametrize(
     "statement",
     ["UPDATE chain.switch_history SET reason = ''", "DELETE FROM chain.switch_history"],
 )
