@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.deposit_store import COLUMNS
 
 _PROBE = "id, network, state, answer, asked_at, answered_at"
 
@@ -129,3 +130,33 @@ async def span(uow: Uow, *, network: str) -> RowMapping | None:
         {"network": network},
     )
     return result.mappings().one_or_none()
+
+
+async def deposits_of_tx(
+    uow: Uow, *, brand: str | None, txid: str, limit: int
+) -> Sequence[RowMapping]:
+    """Deposits of a tx on any network, newest first; `brand` None: all that are visible."""
+    result = await uow.execute(
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.txid = :txid "
+        "AND (CAST(:brand AS text) IS NULL OR d.brand = :brand) ORDER BY d.id DESC LIMIT :limit",
+        {"txid": txid, "brand": brand, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def deposits_of_player(
+    uow: Uow, *, brand: str, player_id: str, address_ids: Sequence[UUID] | None, limit: int
+) -> Sequence[RowMapping]:
+    """Deposits of a player, newest first; of these addresses where they are given."""
+    result = await uow.execute(
+        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.brand = :brand "
+        "AND d.player_id = :player_id AND (CAST(:ids AS uuid[]) IS NULL "
+        "OR d.address_id = ANY(CAST(:ids AS uuid[]))) ORDER BY d.id DESC LIMIT :limit",
+        {
+            "brand": brand,
+            "player_id": player_id,
+            "ids": None if address_ids is None else list(address_ids),
+            "limit": limit,
+        },
+    )
+    return result.mappings().all()

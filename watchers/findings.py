@@ -418,7 +418,7 @@ ADVICE: Mapping[FindingCode, Advice] = {
     _C.ADDRESS_UNKNOWN: Advice(
         severity=_S.ACT,
         who=_W.PLAYER,
-        text="This is not an address of yours on {networks}.",
+        text="This is no address of a player of yours on {networks}.",
         remedy="Coins sent there went to somebody else. Compare it with the player's address.",
     ),
     _C.ADDRESS_WITHOUT_DEPOSIT: Advice(

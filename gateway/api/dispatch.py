@@ -75,7 +75,7 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
         prepared = await endpoint.prepare(services, body) if endpoint.prepare else None
         brand = _brand(caller, query, services)
 
-        async def work(uow: Uow) -> web.Response:
+        async def work(uow: Uow) -> web.Response | Answer:
             call = Call(
                 services=services,
                 uow=uow,
@@ -91,7 +91,11 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
             return await _run(endpoint, call, key)
 
         try:
-            return await services.database.run(work, brand=brand)
+            found = await services.database.run(work, brand=brand)
+            if isinstance(found, web.Response):
+                return found
+            later = None if found.later is None else await found.later()
+            return _response(endpoint, later or found)
         except DBAPIError as error:
             if sqlstate(error) != LOCK_NOT_AVAILABLE:
                 raise
@@ -144,10 +148,10 @@ def encode(value: Any) -> bytes:
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
-async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response:
-    """Inside the unit of work: nonce, key, handler, stored answer."""
+async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response | Answer:
+    """Inside the unit of work: nonce, key, handler, stored answer. A read gives its answer."""
     if not endpoint.is_write:
-        return _response(endpoint, _answer(await endpoint.handler(call)))
+        return _answer(await endpoint.handler(call))
     await _use_nonce(call)
     await lifecycle.set_actor(call.uow, call.principal.person or call.principal.key_id)
     if key is None:
@@ -193,7 +197,7 @@ def _answer(value: BaseModel | Answer) -> Answer:
 
 
 def _response(endpoint: Endpoint, answer: Answer) -> web.Response:
-    headers = {"Idempotent-Replayed": "true"} if answer.is_replayed else None
+    headers = {"Idempotent-Replayed": "true"} if answer.is_replayed else answer.headers
     body = answer.raw or (b"" if answer.body is None else encode(answer.body))
     return json_response(body, status=answer.status or endpoint.status, headers=headers)
 

@@ -110,6 +110,10 @@ class Answer:
     status: int | None = None
     stored: BaseModel | None = None
     is_replayed: bool = False
+    headers: Mapping[str, str] | None = None
+    later: "Callable[[], Awaitable[Answer]] | None" = None
+    """Of a read that has to wait: awaited once the unit of work is committed and closed; what it
+    answers takes this answer's place. Units of work that it needs are its own, and short."""
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | Answer]]
@@ -140,6 +144,8 @@ class Endpoint:
     """Runs before the unit of work opens: checks that need another view of the database."""
     alternative: type[BaseModel] | None = None
     """Another model that the same status may carry."""
+    may_be_pending: bool = False
+    """A read may answer 202 with the same model and a link, instead of 200."""
     is_order: bool = False
     """The signer reads the stored request again: what its parser refuses is refused at once."""
 

@@ -106,6 +106,11 @@ def _operation(item: Endpoint, schemas: dict[Any, Any]) -> dict[str, Any]:
             },
         },
     }
+    if item.may_be_pending:
+        operation["responses"]["202"] = {
+            "description": "Not complete yet: fetch `Location`, or `link`, again.",
+            "content": {"application/json": {"schema": schema}},
+        }
     if item.scopes:
         operation["x-scopes"] = sorted(item.scopes)
     if item.client_scopes:

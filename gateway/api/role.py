@@ -22,6 +22,7 @@ from gateway.api import (
     approvals,
     books,
     deposits,
+    doctor,
     events,
     health,
     inflows,
@@ -52,6 +53,7 @@ SHUTDOWN_SECONDS = 10.0  # handlers that run may finish; the rest is cut off
 MODULES = (
     networks,
     addresses,
+    doctor,  # before `deposits`: its path would match `/v1/deposits/{id}`
     deposits,
     players,
     withdrawals,

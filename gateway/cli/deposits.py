@@ -1,10 +1,11 @@
-"""`cage deposits verify FILE`: support, and anybody who was handed a proof. Offline."""
+"""`cage deposits`: `doctor` for support, and `verify`, offline, for anybody with a proof."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gateway.cli import deposit_doctor
 from gateway.cli.console import FAILED, CliError, JsonOption, show_json, show_line, show_table
 
 deposits_app = typer.Typer(no_args_is_help=True, help="Deposits.")
@@ -43,6 +44,9 @@ def verify(
         )
     if not verified:
         raise typer.Exit(FAILED)
+
+
+deposits_app.command("doctor")(deposit_doctor.doctor)
 
 
 def mount(app: typer.Typer) -> None:

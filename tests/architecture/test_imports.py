@@ -60,6 +60,9 @@ WATCHERS_SURFACE = {
     "player_flags",
     "exposure",
     "eta",
+    "doctor",
+    "doctor_questions",
+    "findings",
 }
 
 

@@ -30,3 +30,16 @@ ALTER TABLE gateway.doctor_cases ENABLE ROW LEVEL SECURITY;
 CREATE POLICY brand_rows ON gateway.doctor_cases
     USING (config.sees_brand(brand)) WITH CHECK (config.sees_brand(brand));
 GRANT SELECT, INSERT, DELETE ON gateway.doctor_cases TO gateway_api;
+
+-- Which of these references stand, as far as the unit of work may see a line of them.
+CREATE FUNCTION ledger.standing(p_references text[]) RETURNS TABLE (
+    reference text, posting_id uuid)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT k.reference, k.posting_id FROM ledger.posting_keys k
+    WHERE k.reference = ANY(p_references) AND EXISTS (
+        SELECT 1 FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id
+        WHERE e.posting_id = k.posting_id AND e.booked_at = k.booked_at
+            AND config.sees_brand(coalesce(a.brand, '*')))
+$$;
+REVOKE EXECUTE ON FUNCTION ledger.standing FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.standing TO gateway_api;
