@@ -208,6 +208,7 @@ async def _settle(
     uow: Uow, network: Network, found: Sequence[DepositRow], tip: Tip, *, at: datetime
 ) -> None:
     current = await locked(uow, found)
+    await exposure.lock(uow, network, current)  # of all brands at once: `admit` takes some first
     latest = {item.id: item for item in current}
     for _ in range(WAVES_MAX):
         moves: list[Due] = []

@@ -168,6 +168,13 @@ async def clear_alarms(
     )
 
 
+async def lock_cursor(uow: Uow, *, network: str) -> None:
+    """The follower's cursor is ours until the commit, if there is one."""
+    await uow.execute(
+        "SELECT 1 FROM chain.cursors WHERE network = :network FOR UPDATE", {"network": network}
+    )
+
+
 async def clear_stop(uow: Uow, *, network: str, at: datetime) -> None:
     """Let the watcher follow again."""
     await uow.execute(

@@ -187,7 +187,9 @@ async def close_breaker(
     """Start again what two people decided on at `version`; None when it has changed since.
 
     A whole network's start also lets a stopped follower go on and closes the alarms of that stop.
+    Who reads the switch with `get` in the same unit of work calls `hold` before that.
     """
+    await hold(uow, scope=scope, action=action)
     row = await store.start(
         uow,
         scope=scope,
@@ -208,6 +210,14 @@ async def close_breaker(
         await store.clear_alarms(uow, kinds=STOPPED_ALARMS, network=network, object_id=None, at=at)
     await _tell(uow, switch, previous="stopped", ids=ids, at=at)
     return switch
+
+
+async def hold(uow: Uow, *, scope: str, action: Action) -> None:
+    """Lock what a start needs before the switch itself: the cursor of a whole network, under which
+    the follower opens its breakers. Raises ValueError for a malformed scope."""
+    network = network_of(scope)
+    if scope == network_scope(network) and action is Action.ALL:
+        await store.lock_cursor(uow, network=network)
 
 
 async def stopped(uow: Uow, *, network: str, action: Action) -> Stopped:

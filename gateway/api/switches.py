@@ -89,6 +89,7 @@ async def set_switch(call: Call) -> Answer:
     _check(call, body)
     if body.state == "stopped":
         return await _stop(call, body)
+    await switches.hold(call.uow, scope=body.scope, action=Action(body.action))
     found = await switches.get(call.uow, scope=body.scope, action=Action(body.action))
     is_stopped = found is not None and found.is_stopped
     if not is_stopped and body.accept_reorg_depth is None and body.accept_reversals is None:
@@ -113,6 +114,7 @@ async def approve(call: Call, row: ApprovalRow) -> ApprovalRow:
     """The second person's consent by `POST /v1/approvals/{id}`; starts what was proposed."""
     check_principal(call)
     scope, action = str(row.content["scope"]), Action(str(row.content["action"]))
+    await switches.hold(call.uow, scope=scope, action=action)
     found = await switches.get(call.uow, scope=scope, action=action)
     if (0 if found is None else found.version) != row.subject_version:
         raise Conflict("changed_meanwhile", "The switch has changed since; propose it again.")
