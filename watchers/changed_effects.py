@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import RowMapping
 
@@ -33,12 +34,20 @@ _UNTOLD = frozenset({DepositState.DETECTED, DepositState.DROPPED, DepositState.R
 _Place = tuple[str, str]
 
 
-async def settle(uow: Uow, network: Network, block: Block, *, at: datetime) -> Block:
+async def settle(
+    uow: Uow,
+    network: Network,
+    block: Block,
+    *,
+    at: datetime,
+    only: frozenset[UUID] | None = None,
+) -> Block:
     """The block without transfers that contradict a deposit at their place.
 
     A deposit in no block takes the new effect; where there is none, this block excludes it. A
     reversed one takes another sum to the same account. Any other one stays orphaned, with this
-    block as its conflict; what the tx pays now is an inflow, in suspense.
+    block as its conflict; what the tx pays now is an inflow, in suspense. `only`: of all deposits
+    these (`retrace.py`).
     """
     if not block.txids:
         return block
@@ -47,7 +56,8 @@ async def settle(uow: Uow, network: Network, block: Block, *, at: datetime) -> B
     changed = [
         row
         for row in rows
-        if not _is_same(row, here.get(_place(row)))
+        if (only is None or row["id"] in only)
+        and not _is_same(row, here.get(_place(row)))
         and not (block.traces_incomplete and is_traced_at(row["position"]))
     ]
     if not changed:

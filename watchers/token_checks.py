@@ -108,7 +108,7 @@ async def look(
     if not own:
         return Look(block=block)
     claims = await _claims(reader, network, block, own)
-    judged = [_judge(claim) for claim in claims]
+    judged = [_judge(claim, is_whole=not block.traces_incomplete) for claim in claims]
     changed = {_place(item): cut for cuts, _ in judged for item, cut in cuts}
     kept = (changed.get(_place(item), item) for item in block.transfers)
     return Look(
@@ -136,7 +136,7 @@ async def _claims(
     found: list[_Claim] = []
     for asset, by_key in _received(network, block, own).items():
         keys = sorted(by_key)
-        moved, facts = await _moved(reader, network, block, asset, keys)
+        change, facts = await moved(reader, network, block, asset, keys)
         for key in keys:
             gifts = sum(
                 item.amount_minor
@@ -149,7 +149,7 @@ async def _claims(
                     address=own[key],
                     transfers=tuple(by_key[key]),
                     gifts_minor=gifts,
-                    moved_minor=moved.get(key),
+                    moved_minor=change.get(key),
                     facts=facts,
                 )
             )
@@ -173,37 +173,41 @@ def _received(
     return found
 
 
-async def _moved(
+async def moved(
     reader: ChainReader, network: Network, block: Block, asset: AssetSpec, keys: Sequence[str]
 ) -> tuple[dict[str, int], TokenFacts | None]:
     """By how much each account moved, its own txs left out; empty where the state is gone."""
-    moved: dict[str, int] = {}
+    found: dict[str, int] = {}
     facts = None
     try:
         for start in range(0, len(keys), KEYS_PER_CALL):
             part = keys[start : start + KEYS_PER_CALL]
             before = await reader.holdings(part, asset.id, block_hash=block.ref.parent_hash)
             after = await reader.holdings(part, asset.id, block_hash=block.ref.hash)
-            moved |= {key: after[key] - before[key] for key in part}
+            found |= {key: after[key] - before[key] for key in part}
         if not asset.is_native:
             facts = await reader.token_facts(asset.id, block_hash=block.ref.hash)
     except StateUnavailable as error:
         log.warning("token.unchecked", network=network.name, asset=asset.id, error=str(error))
         return {}, None
     for send in block.sends:
-        if send.sender_key not in moved:
+        if send.sender_key not in found:
             continue
         out = sum(amount for name, _, amount in send.transfers_out if name == asset.id)
-        moved[send.sender_key] += out + (send.fee_minor if asset.is_native else 0)
-    return moved, facts
+        found[send.sender_key] += out + (send.fee_minor if asset.is_native else 0)
+    return found, facts
 
 
 _Cut = tuple[Transfer, Transfer | None]
 """A transfer and what is left of it; None: it makes no deposit."""
 
 
-def _judge(claim: _Claim) -> tuple[list[_Cut], Finding | None]:
-    """What becomes of the transfers of one claim. Pure."""
+def _judge(claim: _Claim, *, is_whole: bool = True) -> tuple[list[_Cut], Finding | None]:
+    """What becomes of the transfers of one claim. Pure.
+
+    A surplus of coins in a block that is not traced whole is left to the reconciliation, which
+    knows the deposits that may explain it (`retrace.py`).
+    """
     claimed = sum(item.amount_minor for item in claim.transfers) + claim.gifts_minor
     kind = _impossible(claim)
     if kind is not None:
@@ -212,6 +216,8 @@ def _judge(claim: _Claim) -> tuple[list[_Cut], Finding | None]:
         if claim.asset.has_transfer_fee:
             return _withhold(claim, FindingKind.UNCHECKED, claimed)
         return [], None  # the receipt alone is the evidence, as for every plain token
+    if claim.moved_minor > claimed and claim.asset.is_native and not is_whole:
+        return [], None
     if claim.moved_minor > claimed:
         surplus = claim.moved_minor - claimed
         return [], _finding(claim, FindingKind.SURPLUS, claimed, surplus, withheld=())

@@ -81,6 +81,63 @@ async def deposits_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequen
     return result.mappings().all()
 
 
+# A deposit known by a trace alone, in no block and not excluded by one: each branch runs on its
+# partial index.
+_AWAITED = """
+SELECT d.id, d.txid, d.position, d.asset, d.amount, d.brand, a.key, a.role FROM (
+    SELECT * FROM chain.deposits WHERE network = :network AND state = 'orphaned'
+        AND absent_at_height IS NOT NULL
+    UNION ALL
+    SELECT * FROM chain.deposits WHERE network = :network AND state = 'detected'
+) d JOIN chain.addresses a ON a.id = d.address_id
+WHERE d.block_hash IS NULL AND d.conflict_hash IS NULL AND d.position LIKE 'trace:%'
+"""
+
+
+async def awaited(uow: Uow, *, network: str) -> Sequence[RowMapping]:
+    """What every awaited traced deposit claims, summed by role, brand and asset."""
+    result = await uow.execute(
+        f"SELECT role, brand, asset, sum(amount) AS amount FROM ({_AWAITED}) w "
+        "GROUP BY role, brand, asset",
+        {"network": network},
+    )
+    return result.mappings().all()
+
+
+async def awaited_page(uow: Uow, *, network: str, after: UUID, limit: int) -> Sequence[RowMapping]:
+    """Awaited traced deposits by id after `after`."""
+    result = await uow.execute(
+        f"{_AWAITED} AND d.id > :after ORDER BY d.id LIMIT :limit",
+        {"network": network, "after": after, "limit": limit},
+    )
+    return result.mappings().all()
+
+
+async def awaited_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequence[RowMapping]:
+    """Awaited traced deposits of these txs."""
+    result = await uow.execute(
+        f"{_AWAITED} AND d.txid = ANY(CAST(:txids AS text[])) ORDER BY d.id",
+        {"network": network, "txids": list(txids)},
+    )
+    return result.mappings().all()
+
+
+async def lock_awaited(
+    uow: Uow, *, network: str, deposit_ids: Sequence[UUID]
+) -> Sequence[RowMapping]:
+    """Those of these deposits that are still awaited, under row locks."""
+    ids = {"ids": list(deposit_ids)}
+    await uow.execute(
+        "SELECT FROM chain.deposits WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE",
+        ids,
+    )
+    result = await uow.execute(
+        f"{_AWAITED} AND d.id = ANY(CAST(:ids AS uuid[])) ORDER BY d.id",
+        {"network": network, **ids},
+    )
+    return result.mappings().all()
+
+
 async def take_amount(uow: Uow, *, deposit_id: UUID, amount: int) -> None:
     """Another sum for a reversed deposit; the step of its inclusion tells it."""
     await uow.execute(
