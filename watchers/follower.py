@@ -24,13 +24,13 @@ from watchers import (
     health,
     inflows,
     outgoing_blocks,
-    retrace,
     store,
     switches,
     token_checks,
 )
 from watchers.address_filter import AddressFilter
-from watchers.chain import BlockRef, Chain, TxPlace
+from watchers.ahead import Ahead, fetch
+from watchers.chain import Block, BlockRef, Chain, TxPlace
 from watchers.deposit_mempool import MempoolMemory
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -103,9 +103,6 @@ class Follower:
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
         self._mempool = MempoolMemory()
-        self._retrace = retrace.Retrace(
-            reader=chain.reader, network=network, database=database, clock=clock
-        )
 
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
@@ -154,18 +151,19 @@ class Follower:
         if position.hash is None:
             first = await self._first_block(tip)
             history = await self._history(first)
-            position = await self._connect(position, first, finalised, history=history)
+            block = await fetch(reader, first)
+            position = await self._connect(position, block, finalised, history=history)
             steps.append(Connected(ref=first))
         stale_blocks = await self._stale_blocks(position, tip)
         for stale in stale_blocks:
             position = await self._disconnect(position, stale, is_last=stale is stale_blocks[-1])
             steps.append(Disconnected(height=stale.height, hash=stale.hash))
-        while len(steps) < BLOCKS_PER_ROUND:
-            following = await self._next(position)
-            if following is None:
-                break
-            position = await self._connect(position, following, finalised)
-            steps.append(Connected(ref=following))
+        count = BLOCKS_PER_ROUND - len(steps)
+        height, block_hash = position.height, position.hash
+        async with Ahead(reader, height=height, block_hash=block_hash, count=count) as ahead:
+            while (following := await ahead.next()) is not None:
+                position = await self._connect(position, following, finalised)
+                steps.append(Connected(ref=following.ref))
         if not steps and finalised != self._finalised:
             await self._settle(position, finalised)
         self._finalised = finalised
@@ -247,7 +245,6 @@ class Follower:
 
     async def reverse_absent(self, position: Position) -> int:
         """Drop and reverse deposits that neither chain nor mempool had for T blocks."""
-        await self._retrace.look(lambda uow: self._hold(uow, position))
         await self._look_for_unconfirmed(position)
         absent = [] if position.height is None else await self._absent(position.height)
         if not absent:
@@ -336,15 +333,6 @@ class Follower:
             below = ref
         return history
 
-    async def _next(self, position: Position) -> BlockRef | None:
-        """The block on top of ours, or None at the tip and when the chain has just changed."""
-        if position.height is None:
-            return None
-        ref = await self._chain.reader.ref_at(position.height + 1)
-        if ref is None or ref.parent_hash != position.hash:
-            return None
-        return ref
-
     async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
         """Our blocks that the node's chain does not have, highest first.
 
@@ -393,14 +381,12 @@ class Follower:
     async def _connect(
         self,
         position: Position,
-        ref: BlockRef,
+        block: Block,
         finalised: int | None,
         *,
         history: Sequence[BlockRef] = (),
     ) -> Position:
-        block = await self._chain.reader.block(ref.hash)
-        if block.ref.hash != ref.hash or block.ref.parent_hash != ref.parent_hash:
-            raise NodeUnavailable(f"block {ref.hash}: the node answered with another one")
+        ref = block.ref
         seen = await token_checks.look(
             self._database, self._chain.reader, self._network, self._known, block
         )

@@ -1,0 +1,170 @@
+"""Blocks fetched ahead come in order, one chain only, bounded, and stop with their context."""
+
+import asyncio
+
+import pytest
+
+from tests.support.simchain import SimUtxo, SimUtxoReader, sim_utxo
+from watchers.ahead import BLOCKS_MAX, TXS_MAX, Ahead
+from watchers.chain import Block, BlockRef
+from watchers.errors import NodeUnavailable
+
+
+class Watched(SimUtxoReader):
+    """Answers at once and remembers what it was asked for."""
+
+    def __init__(self, world: SimUtxo) -> None:
+        super().__init__(world)
+        self.asked: list[str] = []
+
+    async def block(self, block_hash: str) -> Block:
+        self.asked.append(block_hash)
+        return await super().block(block_hash)
+
+
+class FailsAt(SimUtxoReader):
+    """Has no block at one height."""
+
+    failing_height = 3
+
+    async def block(self, block_hash: str) -> Block:
+        if self.world.blocks[block_hash].ref.height == self.failing_height:
+            raise NodeUnavailable("getblock answered null")
+        return await super().block(block_hash)
+
+
+class OtherBranch(SimUtxoReader):
+    """From one height on shows headers of a chain that is not the one below."""
+
+    async def ref_at(self, height: int) -> BlockRef | None:
+        ref = await super().ref_at(height)
+        if ref is None or height < 3:
+            return ref
+        return BlockRef(
+            height=height,
+            hash=ref.hash,
+            parent_hash="ee" * 32,
+            time_seconds=ref.time_seconds,
+        )
+
+
+class OtherBlock(SimUtxoReader):
+    """Answers with the genesis block, whatever is asked for."""
+
+    async def block(self, block_hash: str) -> Block:
+        return await super().block(self.world.active[0])
+
+
+class Hanging(SimUtxoReader):
+    """Never answers, and says when it was left alone."""
+
+    def __init__(self, world: SimUtxo) -> None:
+        super().__init__(world)
+        self.is_asked = asyncio.Event()
+        self.is_cancelled = False
+
+    async def block(self, block_hash: str) -> Block:
+        self.is_asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.is_cancelled = True
+            raise
+        raise AssertionError("an event that nobody sets")
+
+
+def world(blocks: int) -> SimUtxo:
+    sim, _ = sim_utxo()
+    sim.mine(blocks)
+    return sim
+
+
+def on_genesis(reader: SimUtxoReader, *, count: int = 100) -> Ahead:
+    return Ahead(reader, height=0, block_hash=reader.world.active[0], count=count)
+
+
+async def taken(ahead: Ahead) -> list[int]:
+    """Heights until there is no next block; each is worked on while more are fetched."""
+    heights: list[int] = []
+    while (block := await ahead.next()) is not None:
+        heights.append(block.ref.height)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    return heights
+
+
+async def test_blocks_come_in_order_up_to_the_tip_however_fast_the_node_is() -> None:
+    sim = world(3 * BLOCKS_MAX)
+    async with asyncio.timeout(10), on_genesis(SimUtxoReader(sim)) as ahead:
+        assert await taken(ahead) == list(range(1, 3 * BLOCKS_MAX + 1))
+        assert await ahead.next() is None
+
+
+async def test_no_more_than_the_asked_count_is_fetched() -> None:
+    reader = Watched(world(9))
+    async with on_genesis(reader, count=5) as ahead:
+        assert await taken(ahead) == [1, 2, 3, 4, 5]
+    assert reader.asked == reader.world.active[1:6]
+
+
+async def test_what_waits_is_bounded_in_blocks() -> None:
+    reader = Watched(world(5 * BLOCKS_MAX))
+    async with on_genesis(reader) as ahead:
+        await ahead.next()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        # One was taken, BLOCKS_MAX wait, one is in hand.
+        assert len(reader.asked) == BLOCKS_MAX + 2
+
+
+async def test_what_waits_is_bounded_in_txs() -> None:
+    reader = Full(world(5))
+    async with on_genesis(reader) as ahead:
+        await ahead.next()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(reader.asked) == 3  # one taken, one waits, one in hand
+
+
+class Full(Watched):
+    """Every block has as many txs as may wait."""
+
+    async def block(self, block_hash: str) -> Block:
+        block = await super().block(block_hash)
+        return Block(
+            ref=block.ref,
+            transfers=(),
+            spends=(),
+            sends=(),
+            txids=tuple(f"{number:064x}" for number in range(TXS_MAX)),
+            raw_txs={},
+        )
+
+
+async def test_n11_blocks_before_a_failure_count_and_the_failure_is_raised_after_them() -> None:
+    async with on_genesis(FailsAt(world(5))) as ahead:
+        first, second = await ahead.next(), await ahead.next()
+        assert first is not None
+        assert second is not None
+        assert (first.ref.height, second.ref.height) == (1, 2)
+        for _ in range(2):
+            with pytest.raises(NodeUnavailable, match="null"):
+                await ahead.next()
+
+
+async def test_d07_a_header_on_another_parent_ends_what_is_fetched() -> None:
+    async with on_genesis(OtherBranch(world(5))) as ahead:
+        assert await taken(ahead) == [1, 2]
+
+
+async def test_n18_another_block_than_the_header_says_is_refused() -> None:
+    async with on_genesis(OtherBlock(world(2))) as ahead:
+        with pytest.raises(NodeUnavailable, match="another one"):
+            await ahead.next()
+
+
+async def test_a_call_under_way_ends_with_the_context() -> None:
+    reader = Hanging(world(2))
+    async with on_genesis(reader):
+        await reader.is_asked.wait()
+    assert reader.is_cancelled
