@@ -225,12 +225,19 @@ class Walk:
         await self._honest()
         name = self.arena.lie(dice, dice.choice(self.proxies), height=await self.arena.height())
         self.tally[f"lie: {name}"] += 1
+        await self.arena.pay(dice, self.addresses)
+        await self.arena.mine()
+        await self.look()
+        self._count_caught()
 
     async def _honest(self) -> None:
         for proxy in self.proxies:
             proxy.honest()
-        caught = [item.label for item in self.chain.pool.records if item.state in SERIOUS]
-        self.tally["liars caught"] += len(caught)
+
+    def _count_caught(self) -> None:
+        """A liar that was asked for nothing told no lie; one that was is named."""
+        caught = any(item.state in SERIOUS for item in self.chain.pool.records)
+        self.tally["liars caught"] += caught
 
     async def _outage(self, dice: Random) -> None:
         """Too few nodes for one look; what cannot be read is no empty block (N11, N18)."""
