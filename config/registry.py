@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from config.assets import AssetRegistry, AssetSpec, load_assets
 from config.chains import ChainRegistry, load_chains
+from config.errors import ConfigError
 from config.policy import Policy, load_policy
 from config.settings import Settings
 
@@ -44,8 +45,21 @@ def cautions(settings: Settings) -> list[str]:
     return found
 
 
+def _refuse_one_of_many(settings: Settings) -> None:
+    """Real money is not left to whichever node of several answers. Raises ConfigError."""
+    for name, network in settings.enabled_networks().items():
+        count = len(network.nodes)
+        if settings.livemode and count > 1 and network.quorum == 1:
+            raise ConfigError(
+                f"networks.{name}.quorum is 1 of {count} nodes: any one of them could decide "
+                "what was paid",
+                hint=f"set networks.{name}.quorum = {count // 2 + 1}, or name one node alone",
+            )
+
+
 def load_registry(settings: Settings) -> Registry:
     """Validate the whole configuration. Raises ConfigError naming the key that is wrong."""
+    _refuse_one_of_many(settings)
     chains = load_chains(settings)
     assets = load_assets(settings, chains)
     policy = load_policy(settings, chains, assets)

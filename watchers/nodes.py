@@ -241,7 +241,7 @@ class NodePool:
     async def _run_look(self, node: Node) -> None:
         """One look and its judgement; a bug in it is told and counts as no answer."""
         before = self._records[node.label]
-        peers = [item.height for item in self._peers(node.label) if item.height is not None]
+        peer_height = self._peer_height(node.label)
         try:
             look = await self._look(node, before)
         except Exception:
@@ -251,7 +251,7 @@ class NodePool:
             judge(
                 self._records[node.label],
                 look,
-                peer_height=kth_best(peers, min(self.quorum, len(peers))) if peers else None,
+                peer_height=peer_height,
                 rules=self._rules,
                 at=self.clock.now(),
                 now_seconds=self.clock.monotonic_seconds(),
@@ -331,10 +331,7 @@ class NodePool:
         With a quorum of one the node of first choice is believed, and the others are compared
         with it. Fewer than k others cannot tell who left whom.
         """
-        peers = [item for item in self._peers(node.label) if item.is_healthy]
-        if self.quorum == 1:
-            order = list(self._nodes)
-            peers = [item for item in peers if order.index(item.label) < order.index(node.label)]
+        peers = [item for item in self._judges(node.label) if item.is_healthy]
         if len(peers) < self.quorum:
             return None
         heights = [item.height for item in peers if item.height is not None]
@@ -352,6 +349,24 @@ class NodePool:
         if best is None or best[0] is None or best[1] < self.quorum:
             return None
         return await _hash_at(node, tip, height) == best[0].hash
+
+    def _peer_height(self, label: str) -> int | None:
+        """The height that this node should have reached: k of its judges claim it.
+
+        Where fewer than k are left to judge, the least of them: a node that is put out by it
+        leaves fewer than k, so that the network waits and nobody is believed instead (N01).
+        """
+        heights = [item.height for item in self._judges(label) if item.height is not None]
+        return kth_best(heights, min(self.quorum, len(heights))) if heights else None
+
+    def _judges(self, label: str) -> list[NodeRecord]:
+        """Whose chain a node is compared with: any other node; with a quorum of one those of
+        higher preference, or else one node alone could put out all that are asked before it."""
+        peers = self._peers(label)
+        if self.quorum > 1:
+            return peers
+        order = list(self._nodes)
+        return [item for item in peers if order.index(item.label) < order.index(label)]
 
     def _peers(self, label: str) -> list[NodeRecord]:
         """The other nodes whose heights count."""

@@ -105,6 +105,17 @@ def test_config_check_refuses_more_agreeing_nodes_than_there_are(
     assert "quorum 2 of 1 nodes can never agree" in capsys.readouterr().err
 
 
+def test_n05_config_check_refuses_one_of_several_nodes_on_a_live_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = '"http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"'
+    text = f"livemode = true\n[networks.btc]\nnodes = [{nodes}]\n"
+    assert main(["config", "check", "--config", config_file(tmp_path, text)]) == USAGE
+    told = capsys.readouterr().err
+    assert "networks.btc.quorum is 1 of 3 nodes" in told
+    assert "set networks.btc.quorum = 2" in told
+
+
 def test_network_that_is_not_configured_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
