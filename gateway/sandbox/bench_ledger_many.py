@@ -63,7 +63,8 @@ async def _bench(server: EmbeddedPostgres, name: str, kind: str) -> BenchResult:
     await migrate(url)
     await output(pgbench, "-i", "-q", floor_url)
     await fund(url)
-    await _fund_clearing(url)
+    if kind == ONE:
+        await _fund_clearing(url)
     floors, figures = [], []
     for _ in range(ROUNDS):
         floors.append(await pgbench_tps(pgbench, floor_url))
