@@ -51,7 +51,7 @@ SERIOUS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """A block so deep that no reorg reaches it; a node that lacks it has other data (N03)."""
+    """A block deeper than the reorg limit; a node that alone lacks it has other data (N03)."""
 
     height: int
     hash: str
@@ -96,8 +96,9 @@ class NodeRecord:
 class Look:
     """One look at a node. `problem` and `reason` are set when it did not end well.
 
-    `on_branch`: whether it has the agreed block, None when that could not be told. `has_anchor`
-    likewise. `new_anchor`: a block of its own chain, deep enough to become the anchor.
+    `on_branch`: whether it has the agreed block, None when that could not be told.
+    `has_anchor` likewise; a node that lost it together with k others has none.
+    `new_anchor`: a block of its own chain, deep enough to become the anchor.
     """
 
     problem: NodeState | None = None

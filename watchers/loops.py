@@ -207,6 +207,8 @@ class FollowLoop:
         if any(isinstance(step, Disconnected) for step in steps):
             await self._tell_reorg(steps)
         if not steps:  # catch up before looking at anything else
+            if self._pool is not None:
+                self._pool.accept_branch()
             await self._follower.observe_mempool(position)
             await self._follower.reverse_absent(position)
         await self._tell_health(height=_height_after(position, steps))

@@ -45,6 +45,8 @@ NOT_COUNTED = frozenset(
     }
 )
 """States whose heights say nothing about the chain."""
+FALSE = frozenset({NodeState.LYING, NodeState.WRONG_CHAIN})
+"""States whose blocks say nothing about the chain."""
 
 
 class DescribedChain(Chain, Protocol):
@@ -109,6 +111,7 @@ class NodePool:
         self._looked_at_seconds: dict[str, float] = {}
         self._digests: dict[str, str] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
+        self._moved: set[str] = set()
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -284,17 +287,14 @@ class NodePool:
     async def _compare(self, node: Node, record: NodeRecord, info: NodeInfo, tip: BlockRef) -> Look:
         """The node's chain against its own past and against what the others agree on."""
         reader = node.chain.reader
-        has_anchor = None
-        if record.anchor is not None:
-            held = await reader.ref_at(record.anchor.height)
-            has_anchor = held is not None and held.hash == record.anchor.hash
+        has_anchor, is_reorg = await self._holds_anchor(node, record)
         on_branch = await self._on_branch(node, tip)
         if record.cause.startswith(NodeState.LYING):
             await self._examine(node, record.lied_about or tip.hash)
         new_anchor = None
         depth = tip.height - self._anchor_depth
         is_due = record.anchor is None or depth - record.anchor.height >= self._anchor_depth
-        if depth > 0 and is_due and (on_branch or self.quorum == 1):
+        if depth > 0 and is_due and not is_reorg and (on_branch or self.quorum == 1):
             deep = await reader.ref_at(depth)
             new_anchor = None if deep is None else Anchor(height=deep.height, hash=deep.hash)
         return Look(
@@ -303,9 +303,45 @@ class NodePool:
             version_text=info.version_text,
             is_syncing=info.is_syncing,
             on_branch=on_branch,
-            has_anchor=has_anchor,
+            has_anchor=None if is_reorg else has_anchor,
             new_anchor=new_anchor,
         )
+
+    async def _holds_anchor(self, node: Node, record: NodeRecord) -> tuple[bool | None, bool]:
+        """Whether the node still has its anchor, None without one; and whether it lost it as the
+        chain did: k nodes have the same other block there. Then it counts, so that the follower
+        finds the reorg and stops for people. With a quorum of one all nodes must have it: one
+        that came back with other data is not the chain."""
+        self._moved.discard(node.label)
+        anchor = record.anchor
+        if anchor is None:
+            return None, False
+        held = await node.chain.reader.ref_at(anchor.height)
+        if held is None or held.hash == anchor.hash:
+            return held is not None, False
+        need = (self.quorum if self.quorum > 1 else len(self._nodes)) - 1
+        asks = {
+            item.label: partial(self._nodes[item.label].chain.reader.ref_at, anchor.height)
+            for item in self._records.values()
+            if item.label != node.label and item.state not in FALSE
+        }
+
+        def has_enough(found: Answers[BlockRef | None]) -> bool:
+            same = [ref for ref in found.values.values() if ref is not None]
+            return sum(ref.hash == held.hash for ref in same) >= need
+
+        answers = await collect(asks, enough=has_enough, timeout_seconds=self.timeout_seconds / 2)
+        if not has_enough(answers):
+            return False, False
+        self._moved.add(node.label)
+        return False, True
+
+    def accept_branch(self) -> None:
+        """The follower stands on the agreed chain: what lies below is no longer questioned, so
+        anchors that a reorg took away are dropped and new ones are taken."""
+        for label in self._moved:
+            self._records[label] = replace(self._records[label], anchor=None)
+        self._moved.clear()
 
     async def _examine(self, node: Node, block_hash: str) -> None:
         """Ask a node that lied for a block that k nodes agree on. NodeLied when it still lies."""

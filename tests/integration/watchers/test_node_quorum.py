@@ -2,12 +2,19 @@
 
 import pytest
 
+from config.clock import Waker
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
-from tests.support.pools import View, agreed, states
+from tests.support.pools import ANCHOR_DEPTH, View, agreed, record, states
 from tests.support.simchain import SimUtxo, sim_utxo
-from tests.support.watching import watching
+from tests.support.watching import Watch, watching
+from watchers import switches
+from watchers.agreed_chain import AgreedChain
+from watchers.errors import ReorgTooDeep
 from watchers.judge import NodeState
+from watchers.loops import FollowLoop
+from watchers.metrics import Metrics
+from watchers.switches import Action, GrantKind
 
 pytestmark = pytest.mark.postgres
 
@@ -47,4 +54,95 @@ async def test_n01_n05_a_last_choice_node_far_ahead_puts_nobody_out_and_is_not_b
         assert await watch.deposits() == []
         assert await watch.books() == {}
         assert (await watch.position(follower)).hash == world.active[-1]
+        await chain.close()
+
+
+def mine_again(world: SimUtxo, depth: int) -> None:
+    """A reorg: the last `depth` blocks, and one more, are others now."""
+    world.rewind(depth)
+    for _ in range(depth + 1):
+        world.mine_exactly([])
+
+
+async def looks(chain: AgreedChain, clock: ManualClock) -> None:
+    """As many looks as any probation takes."""
+    for _ in range(4):
+        clock.advance(30)
+        await chain.pool.look_all()
+
+
+async def allow(watch: Watch, depth: int) -> None:
+    """What the API does once two people agreed to start and to the depth."""
+    async with watch.as_api.unit_of_work() as uow:
+        found = await switches.get(uow, scope="network:btc", action=Action.ALL)
+        assert found is not None
+        assert found.is_stopped
+        people = {"proposed_by": "ada", "approved_by": "grace"}
+        at = watch.clock.now()
+        await switches.close_breaker(
+            uow, scope="network:btc", action=Action.ALL, version=found.version,
+            reason="the branch is right", ids=watch.ids, at=at, **people,
+        )  # fmt: skip
+        await switches.grant(
+            uow, network="btc", kind=GrantKind.REORG, count=depth, ids=watch.ids, at=at, **people
+        )
+
+
+@pytest.mark.parametrize(("count", "quorum"), [(3, 2), (1, 1)])
+async def test_d05_n03_a_reorg_below_every_anchor_stops_for_people_and_a_grant_walks_it(
+    test_database: TestDatabase, clock: ManualClock, ids: SequentialIds, count: int, quorum: int
+) -> None:
+    """All nodes lost their anchor to the same branch: nobody came back with other data."""
+    world, single = sim_utxo()
+    async with watching(single, test_database, clock=clock, ids=ids) as watch:
+        limit = watch.network.spec.reorg_limit_blocks
+        chain = agreed(world, [View(world) for _ in range(count)], quorum=quorum, clock=clock)
+        follower = watch.new_follower("pool", chain=chain)
+        loop = FollowLoop(
+            follower=follower, chain=chain, network=watch.network, database=watch.as_watcher,
+            clock=clock, waker=Waker(poll_seconds=0.1), metrics=Metrics("btc"), pool=chain.pool,
+        )  # fmt: skip
+        world.mine(limit + 30)
+        await watch.follow(follower)
+        await looks(chain, clock)
+        lost = record(chain, 0).anchor
+        assert lost is not None
+        depth = limit + 10
+        assert lost.height > world.tip.ref.height - depth
+        mine_again(world, depth)
+        await looks(chain, clock)
+        assert states(chain) == [HEALTHY] * count
+        with pytest.raises(ReorgTooDeep) as caught:
+            await watch.follow(follower)
+        await follower.stop(str(caught.value))
+        await looks(chain, clock)
+        assert record(chain, 0).anchor == lost
+        await allow(watch, depth)
+        while await loop.look() == 0.0:
+            pass
+        assert (await watch.position(follower)).hash == world.active[-1]
+        await looks(chain, clock)
+        assert states(chain) == [HEALTHY] * count
+        fresh = record(chain, 0).anchor
+        assert fresh is not None
+        assert fresh.hash == world.active[fresh.height]
+        assert fresh.height == world.tip.ref.height - ANCHOR_DEPTH
+        await chain.close()
+
+
+async def test_n03_one_of_three_that_alone_lost_its_anchor_stays_out(
+    test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> None:
+    world, single = sim_utxo()
+    async with watching(single, test_database, clock=clock, ids=ids):
+        views = [View(world) for _ in range(3)]
+        chain = agreed(world, views, quorum=2, clock=clock)
+        world.mine(3 * ANCHOR_DEPTH)
+        await looks(chain, clock)
+        real = world.active[-1]
+        mine_again(world, 3 * ANCHOR_DEPTH - 1)
+        views[0].pinned = world.active[-1]
+        world.activate(real)
+        await looks(chain, clock)
+        assert states(chain) == [NodeState.QUARANTINED, HEALTHY, HEALTHY]
         await chain.close()
