@@ -3,10 +3,8 @@
 from collections import Counter
 from dataclasses import replace
 
-from config.database import Uow
 from tests.support.pools import OverReader
 from tests.support.watching import Watch
-from watchers import store
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import Block, BlockRef, Chain
 from watchers.errors import NodeUnavailable
@@ -24,17 +22,6 @@ class ComparesHeights(Follower):
         if position.height is None:
             return None
         return await self._chain.reader.ref_at(position.height + 1)
-
-
-class NeverFenced(Follower):
-    """Moves the cursor to where it wants it, whoever holds the lease."""
-
-    async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
-        row = await store.cursor(uow, self._network.name)
-        if row is None:
-            raise NodeUnavailable("no cursor")
-        moved = Position(height=row["height"], hash=row["hash"], fence=row["fence"])
-        await super()._move(uow, moved, height=height, block_hash=block_hash)
 
 
 class EmptyOnError(AgreeingReader):
@@ -89,11 +76,6 @@ def compares_heights(watch: Watch, chain: Chain, holder: str, crash: Crash) -> F
     return _follower(ComparesHeights, watch, chain, holder, crash)
 
 
-def never_fenced(watch: Watch, chain: Chain, holder: str, crash: Crash) -> Follower:
-    """Leases without fencing tokens."""
-    return _follower(NeverFenced, watch, chain, holder, crash)
-
-
 def empty_on_error(watch: Watch, chain: Chain, holder: str, crash: Crash) -> Follower:
     """N11 broken."""
     return _follower(Follower, watch, _reading(EmptyOnError, chain), holder, crash)
@@ -106,7 +88,6 @@ def first_output_only(watch: Watch, chain: Chain, holder: str, crash: Crash) -> 
 
 MUTANTS = {
     "compares_heights": compares_heights,
-    "never_fenced": never_fenced,
     "empty_on_error": empty_on_error,
     "first_output_only": first_output_only,
 }
