@@ -85,11 +85,12 @@ async def detect(
 
     `spends` tells what the mempool's txs spend, those of earlier looks included.
     """
-    known = await _known(uow, network, [_key(item[0], None) for item in found])
+    seen = {_key(item[0], None): item for item in found}
+    known = await _known(uow, network, list(seen))
     inputs = needed_inputs({item[0].txid for item in found}, spends)
     if inputs:
         await store.insert_inputs(uow, network=network.name, inputs=inputs)
-    fresh = [item for item in found if _key(item[0], None) not in known]
+    fresh = [item for key, item in seen.items() if key not in known]
     if not fresh:
         return 0
     senders = {

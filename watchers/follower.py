@@ -219,10 +219,11 @@ class Follower:
         A flood is worked off over several looks; blocks come first in between (D29).
         """
         self._mempool.add(await self._chain.reader.mempool())
+        at = self._clock.now()
+        await deposit_mempool.leave_stuck(self._database, self._network, self._mempool, at=at)
         txs = self._mempool.batch()
         if not txs:
             return 0
-        at = self._clock.now()
 
         async def work(uow: Uow) -> int:
             height = await self._hold(uow, position)
@@ -238,8 +239,8 @@ class Follower:
             self._crash("mempool.before_commit")
             return count
 
-        count = await self._database.run(work)
-        self._mempool.done(len(txs))
+        with self._mempool.handling(txs):
+            count = await self._database.run(work)
         self._crash("mempool.after_commit")
         return count
 

@@ -118,6 +118,14 @@ def _told(error: Exception) -> str:
     return redact_text(f"{type(error).__name__}: {text}")[: health.ERROR_LENGTH_MAX]
 
 
+async def look_beside(follower: Follower, position: Position) -> None:
+    """At the tip: the mempool, and what is absent however the mempool fares; then its error."""
+    (seen,) = await asyncio.gather(follower.observe_mempool(position), return_exceptions=True)
+    await follower.reverse_absent(position)
+    if isinstance(seen, BaseException):
+        raise seen
+
+
 class FollowLoop:
     """Blocks, mempool and absence, under the network's lease; health after every look."""
 
@@ -209,8 +217,7 @@ class FollowLoop:
         if not steps:  # catch up before looking at anything else
             if self._pool is not None:
                 self._pool.accept_branch()
-            await self._follower.observe_mempool(position)
-            await self._follower.reverse_absent(position)
+            await look_beside(self._follower, position)
         await self._tell_health(height=_height_after(position, steps))
         return 0.0 if steps else None
 

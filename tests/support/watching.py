@@ -31,6 +31,7 @@ from watchers.addresses import AddressRow
 from watchers.chain import Chain
 from watchers.deposits import DepositRow
 from watchers.follower import Crash, Follower, Position, Step, no_crash
+from watchers.loops import look_beside
 from watchers.network import Network
 
 BRANDS = {"acme": 1, "zest": 2}
@@ -145,8 +146,7 @@ class Watch:
         while steps := await runner.follow(await self.position(runner)):
             done.extend(steps)
         position = await self.position(runner)
-        await runner.observe_mempool(position)
-        await runner.reverse_absent(position)
+        await look_beside(runner, position)
         return done
 
     async def deposits(self, *, brand: str | None = None) -> list[DepositRow]:
