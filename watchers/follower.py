@@ -24,6 +24,7 @@ from watchers import (
     health,
     inflows,
     outgoing_blocks,
+    retrace,
     store,
     switches,
     token_checks,
@@ -103,6 +104,9 @@ class Follower:
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
         self._mempool = MempoolMemory()
+        self._retrace = retrace.Retrace(
+            reader=chain.reader, network=network, database=database, clock=clock
+        )
 
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
@@ -246,6 +250,7 @@ class Follower:
 
     async def reverse_absent(self, position: Position) -> int:
         """Drop and reverse deposits that neither chain nor mempool had for T blocks."""
+        await self._retrace.look(lambda uow: self._hold(uow, position))
         await self._look_for_unconfirmed(position)
         absent = [] if position.height is None else await self._absent(position.height)
         if not absent:
