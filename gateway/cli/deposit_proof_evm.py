@@ -5,12 +5,12 @@ hash is the chain's own is told, and to be compared with a source that the reade
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eth_hash.auto import keccak
 
-from gateway.cli.deposit_proof import Bundle, CheckStep, Told
+from gateway.cli.deposit_proof import Bundle, CheckStep, Told, shown_amount
 from gateway.cli.deposit_proof_errors import CheckFailed
 
 NESTING_MAX = 8
@@ -22,6 +22,9 @@ TO_AND_VALUE = {0: (3, 4), 1: (4, 5), 2: (5, 6), 3: (5, 6), 4: (5, 6)}
 FIELDS = {0: 9, 1: 11, 2: 12, 3: 14, 4: 13}
 HEADER_FIELDS_MIN = 15
 EIP155_V = 35
+COIN_TYPES: Mapping[int, int] = {1: 60, 11_155_111: 60, 31_337: 60}
+"""SLIP-44 of the native coin by chain id. Of another chain the coin is the operator's word."""
+COIN_DECIMALS = 18  # ether's wei; every chain of the list counts in it
 
 Rlp = bytes | list["Rlp"]
 
@@ -292,17 +295,37 @@ def _compare(found: int, claimed: int) -> None:
 
 
 def check_asset(bundle: Bundle) -> str | Told:
-    """The asset's id names the contract whose log it is, or the chain's coin."""
+    """The asset's id names the contract whose log it is, or the chain's coin by the list here."""
     name = bundle.caip19
     is_log = bundle.position != "value"
     if name == f"{bundle.caip2}/erc20:{bundle.contract}" and is_log:
         return name
-    if name is not None and re.fullmatch(re.escape(bundle.caip2) + r"/slip44:[0-9]{1,10}", name):
-        if not is_log and bundle.contract is None:
-            return name
-        if is_log and bundle.contract is not None:
-            return Told(detail=f"{name} by its ERC-20 face {bundle.contract}")
-    raise CheckFailed("the asset is not what the position holds")
+    if name is None or not re.fullmatch(re.escape(bundle.caip2) + r"/slip44:[0-9]{1,10}", name):
+        raise CheckFailed("the asset is not what the position holds")
+    if is_log != (bundle.contract is not None):
+        raise CheckFailed("the asset is not what the position holds")
+    coin_type = COIN_TYPES.get(bundle.chain_id or 0)
+    if coin_type is not None and name != f"{bundle.caip2}/slip44:{coin_type}":
+        raise CheckFailed("not the coin of this chain")
+    if is_log:
+        return Told(detail=f"{name} by its ERC-20 face {bundle.contract}")
+    if coin_type is None:
+        return Told(detail=f"{name}: this program does not know the coin of this chain")
+    return name
+
+
+def check_amount(bundle: Bundle) -> str | Told:
+    """The shown amount by the coin's own decimals; those of a token no hash covers."""
+    shown = shown_amount(bundle)
+    if bundle.decimals is None:
+        return shown
+    if bundle.position != "value":
+        return Told(detail=f"{shown}; the token's {bundle.decimals} decimals are the operator's")
+    if bundle.chain_id not in COIN_TYPES:
+        return Told(detail=f"{shown}; the coin's {bundle.decimals} decimals are the operator's")
+    if bundle.decimals != COIN_DECIMALS:
+        raise CheckFailed(f"the coin of this chain has {COIN_DECIMALS} decimals")
+    return shown
 
 
 def check_address(bundle: Bundle) -> str:
@@ -330,4 +353,5 @@ STEPS: tuple[CheckStep, ...] = (
     ("transfer", check_transfer),
     ("asset", check_asset),
     ("address", check_address),
+    ("amount", check_amount),
 )

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.cli.deposit_proof import Bundle, CheckStep, Told
+from gateway.cli.deposit_proof import Bundle, CheckStep, Told, shown_amount
 from gateway.cli.deposit_proof_errors import CheckFailed
 
 OUTPUT = re.compile(r"out:(0|[1-9][0-9]{0,9})", re.ASCII)
@@ -18,6 +18,7 @@ INNER_NODE_BYTES = 64
 DEPTH_MAX = 32
 BIP34_VERSION = 2  # from this header version on the coinbase starts with the height
 WHOLE = 1 << 256
+COIN_DECIMALS = 8  # of every chain here
 BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -150,7 +151,8 @@ def check_network(bundle: Bundle) -> str:
         raise CheckFailed("caip2 and genesis block differ")
     if bundle.chain_id is not None or bundle.contract is not None:
         raise CheckFailed("a chain id or contract, which this chain does not have")
-    if bundle.caip19 != f"{bundle.caip2}/slip44:{chain.coin_type}" or bundle.decimals != 8:
+    is_coin = bundle.caip19 == f"{bundle.caip2}/slip44:{chain.coin_type}"
+    if not is_coin or bundle.decimals != COIN_DECIMALS:
         raise CheckFailed("not the coin of this chain")
     return chain.name
 
@@ -267,6 +269,13 @@ def check_address(bundle: Bundle) -> str:
     return f"{bundle.address} <- {bundle.key}"
 
 
+def check_amount(bundle: Bundle) -> str:
+    """The shown amount by the decimals of the coin."""
+    if bundle.decimals != COIN_DECIMALS:
+        raise CheckFailed(f"the coin of this chain has {COIN_DECIMALS} decimals")
+    return shown_amount(bundle)
+
+
 def _address(script: bytes, chain: Chain) -> str:
     """The address of a script: BIP 173, 350 and base58check. Encoded, never parsed."""
     if len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
@@ -324,4 +333,5 @@ STEPS: tuple[CheckStep, ...] = (
     ("work", check_work),
     ("transfer", check_transfer),
     ("address", check_address),
+    ("amount", check_amount),
 )

@@ -284,3 +284,55 @@ def test_a_file_that_is_not_there_is_one_clear_line(
 ) -> None:
     assert main(["deposits", "verify", str(tmp_path / "none.json")]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+def evm_verdict(**deposit: Any) -> dict[str, Status]:
+    """Of a coin's transfer on Ethereum; nothing but asset and amount is looked at."""
+    bundle = genesis_bundle()
+    bundle["network"] |= {"family": "evm", "caip2": "eip155:1", "genesis_hash": None, "chain_id": 1}
+    coin = {"caip19": "eip155:1/slip44:60", "position": "value", "decimals": 18}
+    bundle["deposit"] |= coin | {"amount": "0.000000000001", "amount_minor": "1000000"} | deposit
+    chain_id = deposit.get("caip19", "eip155:1/").partition("/")[0].removeprefix("eip155:")
+    bundle["network"] |= {"caip2": f"eip155:{chain_id}", "chain_id": int(chain_id)}
+    return statuses(verify(seal(bundle)))
+
+
+TOKEN = "0x" + "11" * 20
+
+
+@pytest.mark.parametrize(
+    ("deposit", "asset", "amount"),
+    [
+        ({}, Status.PROVEN, Status.PROVEN),
+        ({"decimals": 0, "amount": "1000000"}, Status.PROVEN, Status.FAILED),
+        ({"decimals": None, "amount": "1000000"}, Status.PROVEN, Status.PROVEN),
+        ({"caip19": "eip155:1/slip44:0"}, Status.FAILED, Status.PROVEN),
+        ({"caip19": "eip155:31337/slip44:1"}, Status.FAILED, Status.PROVEN),
+        ({"caip19": "eip155:5/slip44:60"}, Status.TOLD, Status.TOLD),
+        (
+            {"caip19": f"eip155:1/erc20:{TOKEN}", "contract": TOKEN, "position": "log:0",
+             "decimals": 6, "amount": "1"},
+            Status.PROVEN,
+            Status.TOLD,
+        ),
+        (
+            {"caip19": "eip155:1/slip44:0", "contract": TOKEN, "position": "log:0"},
+            Status.FAILED,
+            Status.TOLD,
+        ),
+    ],
+)  # fmt: skip
+def test_n11_no_more_is_proven_of_coin_and_decimals_than_the_program_knows(
+    deposit: dict[str, Any], asset: Status, amount: Status
+) -> None:
+    """No hash covers a coin type or decimals: a list here does, else it is the operator's word."""
+    found = evm_verdict(**deposit)
+    assert (found["asset"], found["amount"]) == (asset, amount)
+
+
+@pytest.mark.parametrize("decimals", [None, 0, 18])
+def test_n11_a_coin_with_other_decimals_than_eight_is_refused(decimals: int | None) -> None:
+    minor = "5000000000"
+    shown = "0.000000005" if decimals == 18 else minor
+    found = statuses(verify(seal(genesis_bundle(decimals=decimals, amount=shown))))
+    assert found["amount"] is found["network"] is Status.FAILED
