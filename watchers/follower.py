@@ -32,6 +32,7 @@ from watchers import (
 from watchers.address_filter import AddressFilter
 from watchers.ahead import Ahead, fetch
 from watchers.chain import Block, BlockRef, Chain, TxPlace
+from watchers.code_checks import CodeChecks
 from watchers.deposit_mempool import MempoolMemory
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -104,6 +105,7 @@ class Follower:
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
         self._mempool = MempoolMemory()
+        self._codes = CodeChecks()
         self._retrace = retrace.Retrace(
             reader=chain.reader, network=network, database=database, clock=clock
         )
@@ -394,7 +396,7 @@ class Follower:
     ) -> Position:
         ref = block.ref
         seen = await token_checks.look(
-            self._database, self._chain.reader, self._network, self._known, block
+            self._database, self._chain.reader, self._network, self._known, block, codes=self._codes
         )
         at = self._clock.now()
 

@@ -20,6 +20,7 @@ from watchers import addresses, inflows, store, switches, token_store
 from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRow
 from watchers.chain import Block, ChainReader, TokenFacts, Transfer
+from watchers.code_checks import NONE_CODED, CodeChecks, Coded
 from watchers.errors import StateUnavailable
 from watchers.network import Network
 
@@ -63,13 +64,13 @@ class Finding:
 class Look:
     """A block as far as balances confirm it, and what they contradict.
 
-    `gifts` are those to own accounts; `coded` are own keys that have code (D48).
+    `gifts` are those to own accounts; `coded` tells of own keys that have code (D48).
     """
 
     block: Block
     findings: tuple[Finding, ...] = ()
     gifts: tuple[tuple[Transfer, AddressRow], ...] = ()
-    coded: frozenset[str] = frozenset()
+    coded: Coded = NONE_CODED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,8 @@ async def look(
     network: Network,
     known: AddressFilter,
     block: Block,
+    *,
+    codes: CodeChecks | None = None,
 ) -> Look:
     """Compare a block's claims with balances at it and at its parent, by hash.
 
@@ -115,7 +118,7 @@ async def look(
         block=replace(block, transfers=tuple(item for item in kept if item is not None)),
         findings=tuple(finding for _, finding in judged if finding is not None),
         gifts=tuple((item, own[item.to_key]) for item in block.gifts if item.to_key in own),
-        coded=await _coded(reader, block, sorted(own)),
+        coded=await (codes or CodeChecks()).ask(reader, block, _paid_keys(network, block, own)),
     )
 
 
@@ -123,11 +126,14 @@ def _place(item: Transfer) -> tuple[str, str]:
     return (item.txid, item.position)
 
 
-async def _coded(reader: ChainReader, block: Block, keys: Sequence[str]) -> frozenset[str]:
-    try:
-        return await reader.with_code(keys, block_hash=block.ref.hash)
-    except StateUnavailable:
-        return frozenset()  # of an old block; a newer one of the same account tells
+def _paid_keys(network: Network, block: Block, own: Mapping[str, AddressRow]) -> set[str]:
+    """Own accounts that something of value reached or left: anyone can name others for nothing."""
+    keys = {
+        item.to_key
+        for item in (*block.transfers, *block.gifts)
+        if item.amount_minor > 0 and network.asset(item.asset) is not None
+    }
+    return (keys | {item.sender_key for item in block.sends}) & own.keys()
 
 
 async def _claims(
@@ -302,9 +308,12 @@ async def record(uow: Uow, network: Network, seen: Look, *, at: datetime) -> Non
     if seen.gifts:
         told = ", ".join(sorted({address.address for _, address in seen.gifts}))
         await _alarm(uow, network, "unexplained_inflow", f"nobody paid it: {told}", at=at)
-    if seen.coded:
+    if seen.coded.unasked:
+        detail = f"no node told of {seen.coded.unasked} accounts; they are asked about again"
+        await _alarm(uow, network, "code_unchecked", detail, at=at)
+    if seen.coded.keys:
         fresh = await token_store.flag_code(
-            uow, network=network.name, keys=sorted(seen.coded), at=at
+            uow, network=network.name, keys=sorted(seen.coded.keys), at=at
         )
         if fresh:
             await _alarm(uow, network, "code_at_address", ", ".join(fresh), at=at)

@@ -31,6 +31,7 @@ class EvmNode:
     ) -> None:
         self._chain_id = chain_id
         self._network = network
+        self.clock = clock
         self.rpc = JsonRpc(
             [endpoint(url) for url in urls], post, clock=clock, identify=self._identify
         )

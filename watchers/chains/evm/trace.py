@@ -26,6 +26,7 @@ from watchers.errors import NodeUnavailable
 log = get_logger("watchers.evm.trace")
 
 TRIES_PER_BLOCK = 3  # anyone can make a block that no node traces in time; it must not stop us
+REPROBE_SECONDS = 600.0  # one node behind a balancer without the method must not end tracing
 PLAIN_TRANSFER_GAS = 21_000  # a tx that used no more ran no code (yellow paper, G_transaction)
 
 
@@ -51,12 +52,12 @@ class Frame:
 
 
 class Tracer:
-    """Asks one set of nodes; remembers which method they have, None once they have none."""
+    """Asks one set of nodes; remembers which method they lack, and asks again after a while."""
 
     def __init__(self, node: EvmNode, params: EvmParams) -> None:
         self._node = node
         self._params = params
-        self._methods = list(Method) if params.asks_traces else []
+        self._missing_until_seconds: dict[Method, float] = {}
         self._failed: tuple[str, int] = ("", 0)
 
     async def complete(self, block: Block, receipts: Sequence[object]) -> Block:
@@ -92,8 +93,10 @@ class Tracer:
 
     async def _frames(self, block: Block) -> list[object] | None:
         """The frames by the first method that the node has; None when it has none."""
-        while self._methods:
-            method = self._methods[0]
+        for method in Method:
+            now_seconds = self._node.clock.monotonic_seconds()
+            if now_seconds < self._missing_until_seconds.get(method, 0.0):
+                continue
             try:
                 answer = await self._ask(method, block)
             except RpcError as error:
@@ -102,7 +105,7 @@ class Tracer:
                 answer = None
             if answer is not None:
                 return answer
-            self._methods.pop(0)
+            self._missing_until_seconds[method] = now_seconds + REPROBE_SECONDS
             log.warning("node.no_traces", network=self._params.network, method=method.value)
         return None
 

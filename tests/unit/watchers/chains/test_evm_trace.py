@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from config.clock import SystemClock
+from config.clock import Clock, SystemClock
+from tests.support.clock import ManualClock
 from tests.unit.watchers.chains.support import MethodPost, evm_network, nothing
 from watchers.chain import Block
 from watchers.chains.errors import RpcError
@@ -59,6 +60,7 @@ def _chain(
     gas: str = "0xffff",
     value: int = 0,
     logs: list[dict[str, Any]] | None = None,
+    clock: Clock | None = None,
 ) -> tuple[EvmChain, MethodPost]:
     """One block with one call of a router; `answers` are those of the tracing methods."""
     tx = {
@@ -90,9 +92,11 @@ def _chain(
         "eth_getBlockByHash": lambda *_: header,
         "eth_getBlockReceipts": lambda _: [receipt],
     }
-    methods |= {name: _answer(item) for name, item in answers.items()}
+    methods |= {name: item if callable(item) else _answer(item) for name, item in answers.items()}
     post = MethodPost(methods)
-    chain = EvmChain(params, ["http://node:1"], post=post, clock=SystemClock(), close=nothing)
+    chain = EvmChain(
+        params, ["http://node:1"], post=post, clock=clock or SystemClock(), close=nothing
+    )
     return chain, post
 
 
@@ -207,6 +211,23 @@ async def test_n14_a_node_without_traces_leaves_the_block_marked_and_is_asked_on
         assert (block.traces_incomplete, block.transfers) == (True, ())
     assert post.asked.count("trace_block") == 1
     assert post.asked.count("debug_traceBlockByHash") == 1
+
+
+async def test_n14_a_method_that_was_missing_for_once_is_asked_for_again() -> None:
+    """One node of several behind one URL may lack it."""
+    clock, answers = ManualClock(), [RpcError("trace_block", -32601, "method not found")]
+
+    def trace_block(*_: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return [ROOT, _frame(0)]
+
+    chain, post = _chain({"trace_block": trace_block}, clock=clock)
+    assert (await chain.reader.block(BLOCK)).traces_incomplete
+    assert (await chain.reader.block(BLOCK)).traces_incomplete
+    clock.advance(traces.REPROBE_SECONDS)
+    assert _found(await chain.reader.block(BLOCK)) == [("trace:0", US, ETHER)]
+    assert post.asked.count("trace_block") == 2
 
 
 async def test_n14_geths_flat_frames_are_read_too() -> None:
