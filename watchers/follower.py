@@ -31,12 +31,13 @@ from watchers import (
 )
 from watchers.address_filter import AddressFilter
 from watchers.ahead import Ahead, fetch
-from watchers.chain import Block, BlockRef, Chain, TxPlace
+from watchers.chain import Block, BlockRef, Chain
 from watchers.code_checks import CodeChecks
 from watchers.deposit_mempool import MempoolMemory
 from watchers.deposits import DepositRow
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
 from watchers.network import Network
+from watchers.tx_looks import TxLooks
 
 log = get_logger("watchers.follower")
 
@@ -105,6 +106,7 @@ class Follower:
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
         self._mempool = MempoolMemory()
+        self._tx_looks = TxLooks(chain.reader)
         self._codes = CodeChecks()
         self._retrace = retrace.Retrace(
             reader=chain.reader, network=network, database=database, clock=clock
@@ -278,10 +280,7 @@ class Follower:
             cursor = await store.cursor(uow, self._network.name)
             txids = await deposit_mempool.to_check(uow, self._network, height=position.height)
         degraded_at = None if cursor is None else cursor["degraded_at_height"]
-        places: dict[str, TxPlace] = {}
-        for txid in txids:
-            status = await self._chain.reader.tx_status(txid)
-            places[txid] = TxPlace.UNKNOWN if status.is_success is False else status.place  # D33
+        places = await self._tx_looks.places(txids)
         if not places and degraded_at is None:
             return
 
@@ -298,17 +297,10 @@ class Follower:
         self._crash("absence.after_commit")
 
     async def _absent(self, height: int) -> list[DepositRow]:
-        """Of every due deposit those that the node does not know: all are counted before any
-        is reversed, and one behind many that still wait in the mempool is reached."""
-        places: dict[str, TxPlace] = {}
-        absent = []
-        async for deposit in deposit_absence.due(self._database, self._network, height=height):
-            if deposit.txid not in places:
-                status = await self._chain.reader.tx_status(deposit.txid)
-                places[deposit.txid] = status.place
-            if places[deposit.txid] is TxPlace.UNKNOWN:
-                absent.append(deposit)
-        return absent
+        """Of every due deposit those that the node does not know: one behind many that still
+        wait in the mempool is reached."""
+        due = deposit_absence.due(self._database, self._network, height=height)
+        return await self._tx_looks.absent([item async for item in due], height=height)
 
     async def _hold(self, uow: Uow, position: Position) -> int:
         """Lock the cursor for work beside the blocks; the height under our fence."""

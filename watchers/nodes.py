@@ -7,7 +7,7 @@ that holds the lease writes the records down (`watchers.health`), others only re
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from watchers.chain import BlockRef, Chain, NodeDescriber, NodeInfo
 from watchers.chains.errors import RpcError
 from watchers.errors import NodeError, NodeLied, NodeUnavailable, WrongNetwork
 from watchers.judge import (
+    FAILED_LOOKS,
     Anchor,
     Look,
     NodeRecord,
@@ -34,6 +35,9 @@ log = get_logger("watchers.nodes")
 
 WARMING_UP = -28  # Core: "Loading block index", "Verifying blocks"
 PROBATION_PACE = 4  # looks at a node on probation are this many times rarer
+HANGS = "answers about itself, and not about txs"
+HANG_SECONDS = 60.0  # a node that hung twice in this time is left out for as long
+HANG_APART_SECONDS = 0.5  # calls that hang together count once
 DIGESTS_KEPT = 64  # agreed blocks whose effects a node on probation may be asked for
 NOT_COUNTED = frozenset(
     {
@@ -112,6 +116,7 @@ class NodePool:
         self._digests: dict[str, str] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
         self._moved: set[str] = set()
+        self._hangs: dict[str, list[float]] = {}
 
     @property
     def nodes(self) -> Sequence[Node]:
@@ -250,6 +255,8 @@ class NodePool:
         except Exception:
             log.exception("node.look_failed", node=node.label)
             look = Look(problem=NodeState.UNREACHABLE, reason="the look itself failed")
+        if look.problem is None and self._is_hanging(node.label):
+            look = Look(problem=NodeState.UNREACHABLE, reason=HANGS)
         self._put(
             judge(
                 self._records[node.label],
@@ -439,6 +446,23 @@ class NodePool:
             self.note_lie(label, str(error))
         elif isinstance(error, WrongNetwork):
             self._put(self._accused(label, NodeState.WRONG_CHAIN, str(error)))
+
+    def note_silence(self, answered: Collection[str]) -> None:
+        """k nodes answered in time, the rest not at all: twice, and a spare one is left out."""
+        now = self.clock.monotonic_seconds()
+        for label in [node.label for node in self._healthy() if node.label not in answered]:
+            hangs = [at for at in self._hangs.get(label, []) if now - at < HANG_SECONDS]
+            if not hangs or now - hangs[-1] >= HANG_APART_SECONDS:
+                self._hangs[label] = [*hangs, now]
+            if self._is_hanging(label) and len(self._healthy()) > self.quorum:
+                self._put(self._accused(label, NodeState.UNREACHABLE, HANGS))
+
+    def _is_hanging(self, label: str) -> bool:
+        now = self.clock.monotonic_seconds()
+        hangs = [at for at in self._hangs.get(label, []) if now - at < HANG_SECONDS]
+        return len(hangs) >= FAILED_LOOKS and (
+            not self._records[label].is_healthy or len(self._healthy()) > self.quorum
+        )
 
     def note_lie(self, label: str, reason: str, *, block_hash: str | None = None) -> None:
         """A node said what cannot be, or what k others deny."""

@@ -40,7 +40,7 @@ T = TypeVar("T")
 GRACE_SECONDS = 0.5  # what one slow node may add when the answers of the others already suffice
 HEDGE_SECONDS = 3.0  # a block that does not come is asked of one more node after this
 BLOCK_TIMEOUTS = 3  # a block is several calls and a large answer
-TX_GRACE_SECONDS = 5.0  # "unknown" waits this long for a slow node that may have the tx
+TX_GRACE_SECONDS = 1.0  # "unknown" waits this long for a slow node that may have the tx
 
 Read = Callable[[ChainReader], Awaitable[T]]
 
@@ -155,6 +155,8 @@ class AgreeingReader:
             grace_seconds=TX_GRACE_SECONDS,
         )
         found = self._need(answers)
+        if answers.pending and not self._is_mined(answers):
+            self._pool.note_silence(found.keys() | answers.errors.keys())
         best = Counter(item for item in found.values() if item.place is TxPlace.MINED)
         if best and best.most_common(1)[0][1] >= self._pool.quorum:
             return best.most_common(1)[0][0]

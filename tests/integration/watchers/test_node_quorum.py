@@ -1,8 +1,10 @@
 """What one node of several can do to the others: claim to be ahead, be of last choice, hang."""
 
+import asyncio
+
 import pytest
 
-from config.clock import Waker
+from config.clock import SystemClock, Waker
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.pools import ANCHOR_DEPTH, View, agreed, record, states
@@ -10,6 +12,7 @@ from tests.support.simchain import SimUtxo, sim_utxo
 from tests.support.watching import Watch, watching
 from watchers import switches
 from watchers.agreed_chain import AgreedChain
+from watchers.chain import TxStatus
 from watchers.errors import ReorgTooDeep
 from watchers.judge import NodeState
 from watchers.loops import FollowLoop
@@ -145,4 +148,45 @@ async def test_n03_one_of_three_that_alone_lost_its_anchor_stays_out(
         world.activate(real)
         await looks(chain, clock)
         assert states(chain) == [NodeState.QUARANTINED, HEALTHY, HEALTHY]
+        await chain.close()
+
+
+class Hanging(View):
+    """Answers everything but where a tx is."""
+
+    async def tx_status(self, txid: str) -> TxStatus:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets the event")
+
+
+async def test_n08_a_node_that_hangs_on_txs_costs_one_budget_and_is_left_out(
+    test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> None:
+    """60 unconfirmed deposits, one node of three silent: far from the end of a lease."""
+    world, single = sim_utxo()
+    async with watching(single, test_database, clock=clock, ids=ids) as watch:
+        views = [View(world), View(world), Hanging(world)]
+        chain = agreed(world, views, quorum=2, clock=SystemClock())
+        follower = watch.new_follower("pool", chain=chain)
+        anna = await watch.address("anna")
+        await watch.follow(follower)
+        for number in range(60):
+            world.pay([(anna.address, 1_000_000 + number)])
+        await watch.follow(follower)
+        for _ in range(12):
+            world.mine_exactly([])
+        while await follower.follow(await watch.position(follower)):
+            pass
+        for _ in range(3):
+            position = await watch.position(follower)
+            async with asyncio.timeout(5):
+                await follower.reverse_absent(position)
+        assert states(chain)[:2] == [HEALTHY, HEALTHY]
+        assert states(chain)[2] is NodeState.UNREACHABLE
+        async with watch.as_watcher.unit_of_work() as uow:
+            left = await uow.execute(
+                "SELECT count(*) FROM chain.deposits WHERE check_at_height <= :height",
+                {"height": position.height},
+            )
+            assert left.scalar_one() == 0
         await chain.close()
