@@ -221,7 +221,9 @@ async def test_a29_n10_a_payment_to_another_brand_reads_like_one_to_a_stranger(w
         for name, txid in (("theirs", theirs), ("strangers", strangers)):
             found = await ward.report(f"txid={txid}")
             assert codes(found["findings"]) == ["pays_no_address"]
-            told[name] = {**found, "id": "", "link": "", "subject": ""}
+            # Litecoin's node may or may not have answered by the time that Bitcoin's word sufficed.
+            btc = [item for item in found["networks"] if item["network"] == "btc"]
+            told[name] = {**found, "id": "", "link": "", "subject": "", "networks": btc}
         assert told["theirs"] == told["strangers"]
     assert (await ward.report(f"txid={theirs}", key="zest-key"))["deposits"]
     assert (await ward.report(f"txid={theirs}", key="operator-key"))["deposits"]
