@@ -159,7 +159,7 @@ class Hanging(View):
         raise AssertionError("nobody sets the event")
 
 
-async def test_n08_a_node_that_hangs_on_txs_costs_one_budget_and_is_left_out(
+async def test_n16_a_node_that_hangs_on_txs_costs_one_budget_and_is_left_out(
     test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
 ) -> None:
     """60 unconfirmed deposits, one node of three silent: far from the end of a lease."""
