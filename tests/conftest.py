@@ -20,7 +20,8 @@ from tests.support.databases import TestDatabase, clone, drop, make_template
 from tests.support.hosting import LoopThread
 
 DEFAULT_SEED = 20260101
-DEFAULT_WALKS = 30
+WALKS = 3  # a look in every run; a campaign asks for more
+COUNTED_WALKS = 30  # from here on a run must have seen everything
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,12 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed", type=int, default=DEFAULT_SEED, help="seed of every random choice in the tests"
     )
     parser.addoption(
-        "--walks", type=int, default=DEFAULT_WALKS, help="random walks per node (tests/simulation)"
+        "--walks", type=int, default=WALKS, help="random walks per node (tests/simulation)"
     )
     parser.addoption(
         "--sweep",
-        choices=("some", "all"),
-        default="some",
+        choices=("none", "some", "all"),
+        default="none",
         help="kill at some or at all messages of the deposit road (tests/faults)",
     )
 
@@ -42,6 +43,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--hypothesis-seed", None) is None:
         config.option.hypothesis_seed = str(config.getoption("--seed"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Campaigns run when they are asked for; pytest tells how many tests that leaves out."""
+    wanted = {
+        "walks": config.getoption("--walks") >= COUNTED_WALKS,
+        "sweep": config.getoption("--sweep") != "none",
+    }
+    left_out = [
+        item
+        for item in items
+        if (mark := item.get_closest_marker("campaign")) and not wanted[mark.args[0]]
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -32,7 +32,12 @@ from tests.support.databases import TestDatabase
 from tests.support.receiver import Receiver, receiving
 from tests.support.watching import BRANDS, watching
 
-pytestmark = [pytest.mark.postgres, pytest.mark.node, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.node,
+    pytest.mark.slow,
+    pytest.mark.campaign("sweep"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHERS = ("watch-a", "watch-b")

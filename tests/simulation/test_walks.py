@@ -11,7 +11,7 @@ import uvloop
 
 from config.clock import SystemClock
 from gateway.sandbox.postgres import EmbeddedPostgres
-from tests.conftest import DEFAULT_WALKS
+from tests.conftest import COUNTED_WALKS
 from tests.simulation.campaign import BACKENDS, Campaign, WalkFailed, campaign
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.plan import Act
@@ -53,7 +53,7 @@ def test_walks_end_with_the_books_of_the_chain(
 
     opened, took_seconds = uvloop.run(run())  # the loop of the role, twice as quick as the default
     sys.stdout.write(_told(opened, walks=walks, seed=seed, seconds=took_seconds))
-    if walks >= DEFAULT_WALKS:
+    if walks >= COUNTED_WALKS:
         assert _missing(opened) == []
 
 
@@ -85,6 +85,7 @@ def _told(opened: Campaign, *, walks: int, seed: int, seconds: float) -> str:
     return f"\n{opened.backend}: {walks} walks from seed {seed} in {seconds:.0f} s: {counts}"
 
 
+@pytest.mark.campaign("walks")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_seen_by_some_walk(
     name: str,
