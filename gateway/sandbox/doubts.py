@@ -14,7 +14,7 @@ from gateway.sandbox.world import DOUBTED
 
 ROOT = Path(__file__).resolve().parents[2]
 CAUGHT = frozenset({"lying", "quarantined"})
-PAID_MINOR = 50_000_000
+PAID, PAID_MINOR = "0.7", 70_000_000
 CLAIMED_MINOR = 100 * PAID_MINOR
 VERIFY_TIMEOUT_SECONDS = 30.0
 
@@ -29,7 +29,7 @@ async def lying_node_caught(story: Story) -> str | None:
     address = await story.address("bravo", "lea", DOUBTED)
     script: str = (await node.rpc("validateaddress", address))["scriptPubKey"]
     liar.lies[_output(PAID_MINOR, script)] = _output(CLAIMED_MINOR, script)
-    txid = await node.send(address, "0.5")
+    txid = await node.send(address, PAID)
     await node.mine()
 
     async def caught() -> str | None:

@@ -44,7 +44,7 @@ def test_walks_end_with_the_books_of_the_chain(
     async def run() -> tuple[Campaign, float]:
         clock = SystemClock()
         async with campaign(
-            backend, postgres=postgres, programs=node_programs, folder=session_folder
+            backend, postgres=postgres, programs=node_programs, folder=session_folder / "walks"
         ) as opened:
             began_seconds = clock.monotonic_seconds()
             for number in range(walks):

@@ -27,10 +27,13 @@ async def bitcoin_watch(
     chain = chain_of("btc", node.url)
     async with watching(chain, database, clock=clock, ids=ids) as watch:
         watch.start_height = None
+        await node.mine(1)  # what other tests left in the mempool is no news to this watcher
         watch.follower = watch.new_follower("first")
         await watch.follow()
-        yield watch
-    await chain.close()
+        try:
+            yield watch
+        finally:
+            await chain.close()
 
 
 async def test_d11_d13_a_double_spent_parent_replaces_its_child_on_bitcoind(

