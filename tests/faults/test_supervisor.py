@@ -71,7 +71,8 @@ async def test_roles_end_in_the_reverse_order_and_the_status_file_goes(tmp_path:
     stop = asyncio.Event()
     running = asyncio.create_task(supervisor.run(stop))
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not all((tmp_path / f"{name}.up").exists() for name in ("signer", "api")):
+        wanted = [tmp_path / "signer.up", tmp_path / "api.up", status_file]
+        while not all(file.exists() for file in wanted):
             await asyncio.to_thread(os.stat, tmp_path)
     status = json.loads(status_file.read_text())
     assert status["roles"] == {process.name: process.pid for process in roles}
