@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, Spend, Transfer, TxOutline
+from watchers.chain import Block, BlockRef, MempoolTx, Outpoint, Spend, Transfer
 from watchers.chains.bitcoin import rawtx
 from watchers.errors import NodeLied, NodeUnavailable
 
@@ -153,21 +153,6 @@ def _of_bytes(tx: rawtx.RawTx, *, asset: str) -> tuple[tuple[Transfer, ...], tup
         return transfers, ()
     spends = (Outpoint(txid=txid, vout=vout) for txid, vout in tx.inputs)
     return transfers, tuple(Spend(txid=tx.txid, outpoint=item) for item in spends)
-
-
-def outline(value: object, entry: object | None, *, txid: str, asset: str) -> TxOutline:
-    """A verbose `getrawtransaction` answer with its `getmempoolentry`, where it has one."""
-    tx = mempool_tx(value, txid=txid, asset=asset)
-    rate = None if entry is None else _fee_rate(mapping(entry, "getmempoolentry"))
-    return TxOutline(txid=txid, transfers=tx.transfers, fee_rate=rate)
-
-
-def _fee_rate(entry: Mapping[str, object]) -> int | None:
-    """Sat per kvB; None for a shape that another version has: it is for show only."""
-    fees, size = entry.get("fees"), entry.get("vsize")
-    if not isinstance(fees, Mapping) or type(size) is not int or size <= 0:
-        return None
-    return amount_minor(fees.get("base")) * 1_000 // size
 
 
 def spends(value: object, *, txid: str) -> tuple[Spend, ...]:

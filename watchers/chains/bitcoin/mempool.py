@@ -1,4 +1,4 @@
-"""Unconfirmed txs of a Core-compatible node: verified against their bytes, with their fee rates.
+"""Single txs of a Core-compatible node: verified against their bytes, with their fee rates.
 
 Pure. A txid commits to a tx's bytes, so that no node can tell another sum or receiver under it.
 What they pay is the node's word alone, and for an estimate only (R10).
@@ -6,7 +6,7 @@ What they pay is the node's word alone, and for an estimate only (R10).
 
 from collections.abc import Mapping
 
-from watchers.chain import MempoolTx
+from watchers.chain import MempoolTx, TxOutline
 from watchers.chains.bitcoin import decode
 from watchers.errors import NodeUnavailable
 
@@ -22,6 +22,12 @@ def reduced(
         )
         for txid, answer in answers.items()
     ]
+
+
+def outline(value: object, entry: object | None, *, txid: str, asset: str) -> TxOutline:
+    """A verbose `getrawtransaction` answer with its `getmempoolentry`, where it has one."""
+    tx = decode.mempool_tx(value, txid=txid, asset=asset)
+    return TxOutline(txid=txid, transfers=tx.transfers, fee_rate=fee_rate(entry))
 
 
 def fee_rate(entry: object) -> int | None:

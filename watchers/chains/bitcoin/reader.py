@@ -114,7 +114,7 @@ class BitcoinReader:
             return None
         is_mined = decode.mapping(answer, "tx").get("blockhash") is not None
         entry = None if is_mined else await self._node.pool_entry(txid)
-        return decode.outline(answer, entry, txid=txid, asset=self._params.asset)
+        return mempool.outline(answer, entry, txid=txid, asset=self._params.asset)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         answer = await self._node.pooled_spender(outpoint.txid, outpoint.vout)

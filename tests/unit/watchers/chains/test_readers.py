@@ -284,6 +284,21 @@ def test_r10_a_fee_rate_waits_for_its_ancestors_and_nonsense_is_none(
     assert mempool.fee_rate(entry) == rate
 
 
+async def test_r10_the_doctor_is_told_the_fee_that_miners_see_its_ancestors_included() -> None:
+    data = _payment(7)
+    txid = rawtx.reduce(data).txid
+    out = {"n": 0, "value": 1, "scriptPubKey": {"hex": "51"}}
+    vin = [{"txid": f"{7:064x}", "vout": 0}]
+    answer = {"txid": txid, "hex": data.hex(), "vin": vin, "vout": [out]}
+    entry = {"fees": {"base": 9, "ancestor": 10}, "vsize": 10**6, "ancestorsize": 10**7}
+    chain, _ = _bitcoin(
+        {"getrawtransaction": lambda *_: answer, "getmempoolentry": lambda _: entry}
+    )
+    outline = await chain.reader.outline(txid)
+    assert outline is not None
+    assert (outline.fee_rate, len(outline.transfers)) == (100_000, 1)
+
+
 async def test_n22_a_node_without_mempool_calls_has_no_mempool() -> None:
     chain, post = _bitcoin({})
     assert await chain.reader.mempool() == []
