@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping
 from config.clock import Clock
 from config.database import ALL_BRANDS, Database, Uow
 from config.logs import get_logger, redact_text
-from watchers import doctor_store as store
+from watchers import doctor_store, store
 from watchers.addresses import AddressRole
 from watchers.chain import Chain, Transfer, TxPlace, TxStatus
 from watchers.errors import NodeError, NodeUnavailable
@@ -64,14 +64,14 @@ class DoctorLoop:
 async def answer_all(database: Database, chain: Chain, network: Network, *, clock: Clock) -> int:
     """Answer what is open, QUESTIONS_PER_ROUND at once; returns how many."""
     async with database.unit_of_work() as uow:
-        rows = await store.open_probes(uow, network=network.name, limit=QUESTIONS_PER_ROUND)
+        rows = await doctor_store.open_probes(uow, network=network.name, limit=QUESTIONS_PER_ROUND)
     if not rows:
         return 0
     async with asyncio.TaskGroup() as tasks:
         for row in rows:
             tasks.create_task(_answer_one(database, chain, network, row, clock=clock))
     async with database.unit_of_work() as uow:
-        await store.forget(
+        await doctor_store.forget(
             uow, network=network.name, before=clock.now() - KEPT, limit=FORGOTTEN_PER_ROUND
         )
     return len(rows)
@@ -91,7 +91,9 @@ async def _answer_one(
         state, answer = "failed", {"error": redact_text(text)[:ERROR_LENGTH_MAX]}
         log.warning("doctor.unanswered", network=network.name, txid=txid, error=answer["error"])
     async with database.unit_of_work() as uow:
-        await store.answer(uow, probe_id=row["id"], state=state, answer=answer, at=clock.now())
+        await store.answer_probe(
+            uow, probe_id=row["id"], state=state, answer=answer, at=clock.now()
+        )
 
 
 async def _look(chain: Chain, txid: str) -> Seen:
@@ -129,13 +131,15 @@ async def _answer(
     """The answer as this asker may see it; integers of any size as text."""
     block = seen.status.block
     keys = sorted({item.to_key for item in seen.transfers})
-    owners = await store.owners(uow, keys=keys) if keys else []
+    owners = await doctor_store.owners(uow, keys=keys) if keys else []
     own = [row for row in owners if _is_visible(row, brand)]
-    stands = await store.recorded(uow, network=network.name, txid=txid)
+    stands = await doctor_store.recorded(uow, network=network.name, txid=txid)
     searched: Mapping[str, str] = {}
     if block is not None:
-        searched = await store.searched(uow, network=network.name, txid=txid, block_hash=block.hash)
-    span = await store.span(uow, network=network.name)
+        searched = await doctor_store.searched(
+            uow, network=network.name, txid=txid, block_hash=block.hash
+        )
+    span = await doctor_store.span(uow, network=network.name)
     return {
         "place": seen.status.place.value,
         "is_success": seen.status.is_success,

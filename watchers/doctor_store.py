@@ -1,9 +1,7 @@
 """SQL of the doctor: questions about a txid, and what stands about the keys that it pays."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -65,17 +63,6 @@ async def open_probes(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapp
         {"network": network, "limit": limit},
     )
     return result.mappings().all()
-
-
-async def answer(
-    uow: Uow, *, probe_id: UUID, state: str, answer: Mapping[str, Any], at: datetime
-) -> None:
-    """Answer a question once."""
-    await uow.execute(
-        "UPDATE chain.probes SET state = :state, answer = CAST(:answer AS jsonb), "
-        "answered_at = :at WHERE id = :id AND state = 'asked'",
-        {"id": probe_id, "state": state, "answer": json.dumps(answer), "at": at},
-    )
 
 
 async def forget(uow: Uow, *, network: str, before: datetime, limit: int) -> None:
