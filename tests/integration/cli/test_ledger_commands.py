@@ -11,17 +11,14 @@ from config.database import Database, async_url
 from ledger import journal
 from ledger.accounts import Stage, clearing, custody, player
 from ledger.journal import Posting, credit, debit
-from tests.integration.cli.test_staff_commands import FAILED, Desk, desk
 from tests.support.clock import ManualClock
 from tests.support.databases import TestDatabase
+from tests.support.desk import FAILED, USAGE, Desk
 from tests.support.hosting import LoopThread
-
-__all__ = ["desk"]
 
 pytestmark = pytest.mark.postgres
 
 BTC = "btc:BTC"
-USAGE = 2
 POSTINGS = 300  # with two lines each: more than a page of 500
 
 

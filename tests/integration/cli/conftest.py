@@ -1,0 +1,68 @@
+"""The API served on loopback for commands, and the keys of four people who call it."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.clock import SystemClock
+from config.database import Database, async_url
+from config.ids import SystemIds
+from config.registry import load_registry
+from config.settings import load_settings
+from gateway.api.role import ApiServer, build_services, endpoints
+from gateway.cli.main import main
+from tests.support.databases import TestDatabase
+from tests.support.desk import Desk, hire
+from tests.support.hosting import LoopThread
+
+
+@pytest.fixture
+def desk(
+    tmp_path: Path,
+    test_database: TestDatabase,
+    loop_thread: LoopThread,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Desk]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = tmp_path / "cage.toml"
+    path.write_text(
+        f'[database]\nurl = "{test_database.owner_url}"\n[api]\nport = {port}\n'
+        '[networks.btc]\nchain = "regtest"\n[brands.acme]\naccount_index = 1\n'
+        '[wallets."btc:BTC"]\nmin = "1"\ntarget = "5"\nmax = "10"\n'
+    )
+    assert main(["db", "migrate", "--config", str(path)]) == 0
+    capsys.readouterr()
+    url = f"http://127.0.0.1:{port}"
+    desk = Desk(
+        treasurer=hire("alice", "treasury,finance", config=path, url=url, capsys=capsys),
+        supporter=hire("carol", "support", config=path, url=url, capsys=capsys),
+        risk=hire("rita", "risk", config=path, url=url, capsys=capsys),
+        admin=hire("otto", "admin", config=path, url=url, capsys=capsys),
+    )
+    settings = load_settings(path, environ={})
+    clock = SystemClock()
+
+    async def start() -> tuple[ApiServer, Database]:
+        database = Database(async_url(test_database.role_url("gateway_api")))
+        services = build_services(
+            settings=settings,
+            registry=load_registry(settings),
+            database=database,
+            clock=clock,
+            ids=SystemIds(clock),
+        )
+        server = ApiServer(services, endpoints())
+        await server.start()
+        return server, database
+
+    async def stop(server: ApiServer, database: Database) -> None:
+        await server.stop()
+        await database.close()
+
+    server, database = loop_thread.run(start())
+    yield desk
+    loop_thread.run(stop(server, database))
