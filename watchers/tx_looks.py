@@ -5,14 +5,15 @@ answers of a pass that takes several looks. It decides nothing about deposits.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 
 from watchers.chain import ChainReader, TxPlace, TxStatus
 from watchers.deposits import DepositRow
 from watchers.errors import NodeError, NodeUnavailable
 
-BUDGET_SECONDS = 1.5  # two of them in one look, far below the lease of the follower
+BUDGET_SECONDS = 1.5  # after it no tx is asked any more
+REST_SECONDS = 2.5  # for those under way; two looks with both stay below the follower's lease
 AT_ONCE = 25  # calls under way at each node
 TRIES_KEPT = 10_000  # txs without an answer that are remembered
 PASS_GAP_BLOCKS = 10  # answers from before such a gap are too old to reverse on
@@ -57,10 +58,11 @@ class TxLooks:
         """The least often tried first; NodeError only when not one answer came."""
         found: dict[str, TxStatus] = {}
         errors: list[NodeError] = []
-        waiting = iter(sorted(txids, key=lambda txid: self._tries[txid]))
+        waiting = deque(sorted(txids, key=lambda txid: self._tries[txid]))
 
         async def work() -> None:
-            for txid in waiting:
+            while waiting:
+                txid = waiting.popleft()
                 self._tries[txid] += 1
                 try:
                     found[txid] = await self._reader.tx_status(txid)
@@ -72,7 +74,10 @@ class TxLooks:
             return {}
         tasks = [asyncio.create_task(work()) for _ in range(min(AT_ONCE, len(txids)))]
         try:
-            done, _ = await asyncio.wait(tasks, timeout=BUDGET_SECONDS)
+            done, late = await asyncio.wait(tasks, timeout=BUDGET_SECONDS)
+            waiting.clear()
+            if late:
+                done |= (await asyncio.wait(late, timeout=REST_SECONDS))[0]
         finally:
             for task in tasks:
                 task.cancel()
@@ -82,9 +87,7 @@ class TxLooks:
         if len(self._tries) > TRIES_KEPT:
             self._tries.clear()
         if not found:
-            raise (
-                errors[0]
-                if errors
-                else NodeUnavailable(f"no answer about {len(txids)} txs in {BUDGET_SECONDS:g} s")
-            )
+            seconds = BUDGET_SECONDS + REST_SECONDS
+            late_error = NodeUnavailable(f"no answer about {len(txids)} txs in {seconds:g} s")
+            raise errors[0] if errors else late_error
         return found
