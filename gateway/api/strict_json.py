@@ -9,8 +9,8 @@ import json
 from decimal import Decimal
 from typing import Any, NoReturn
 
+from config.json_depth import nests_deeper
 from gateway.errors import Malformed
-from gateway.json_depth import nests_deeper
 
 DEPTH_MAX = 32  # our bodies nest three deep
 INTEGER_DIGITS_MAX = 30

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
+from config.json_depth import nests_deeper
 from gateway.cli.deposit_proof_errors import CheckFailed
-from gateway.json_depth import nests_deeper
 
 FORMAT = "cage-deposit-proof/1"
 BUNDLE_BYTES_MAX = 16 << 20  # a block of 4 MB weight that is one tx, as hex, with its coinbase

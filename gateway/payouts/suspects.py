@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from gateway.json_depth import nests_deeper
+from config.json_depth import nests_deeper
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount

@@ -23,9 +23,9 @@ from config.clock import Clock
 from config.credit_policy import ReferenceSpec
 from config.database import Database
 from config.ids import Ids
+from config.json_depth import nests_deeper
 from config.logs import get_logger
 from config.policy import RateSource
-from gateway.json_depth import nests_deeper
 from gateway.webhooks.connector import GuardedResolver, guarded_socket
 from gateway.webhooks.deliveries_store import raise_alarm
 from gateway.webhooks.errors import SourceFailed

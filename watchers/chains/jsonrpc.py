@@ -10,7 +10,6 @@ import base64
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from config.clock import Clock
+from config.json_depth import nests_deeper
 from watchers.chains.errors import NotSent, RpcError
 from watchers.errors import NodeUnavailable, WrongNetwork
 
@@ -31,9 +31,6 @@ RETRY_AFTER_SECONDS_MAX = 300.0  # a node may ask for patience, not for ever (N0
 IDENTITY_SECONDS = 60.0  # a node's identity is checked again this often (D62)
 PARSE_IN_THREAD_BYTES = 256 * 1024  # larger answers take over 10 ms to parse (HOUSE 11)
 NESTING_MAX = 64  # node answers have about ten levels
-# A JSON string, closed or not, so that the search stays linear whatever a node sends.
-STRING = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
-NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 BUSY_CODES = frozenset({-28, -32005})  # warming up; limit exceeded (N08, N13)
 BUSY_STATUSES = frozenset({403, 429, 502, 503, 504})
 BUDGET_STATUSES = frozenset({403, 429})  # the node counts our calls: not even a retry is made (N08)
@@ -91,22 +88,10 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not JSON")
 
 
-def _refuse_deep_nesting(body: bytes) -> None:
-    """At most NESTING_MAX levels (N17): the interpreter's own parser may crash on 100,000.
-
-    Works on the brackets outside of strings and takes one level off per round.
-    """
-    brackets = STRING.sub(b"", body).translate(None, NOT_BRACKETS)
-    for _ in range(NESTING_MAX):
-        if not brackets:
-            return
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    raise NodeUnavailable(f"answer is not JSON of at most {NESTING_MAX} levels")
-
-
 def parse_json(body: bytes) -> object:
     """Strict JSON with `Decimal` numbers (D30); raises NodeUnavailable for anything else (N09)."""
-    _refuse_deep_nesting(body)
+    if nests_deeper(body, NESTING_MAX):
+        raise NodeUnavailable(f"answer nests deeper than {NESTING_MAX} levels")
     try:
         value: object = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
     except ValueError as error:

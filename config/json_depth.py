@@ -1,19 +1,20 @@
 """How deep a JSON text nests, told before anything parses it.
 
 The interpreter's parser recurses, and a library that raises the recursion limit (py_ecc does)
-turns deep nesting into a crash of the process (A24).
+turns deep nesting into a crash of the process (A24, N17).
 """
 
 import re
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.S)  # one pass, also over a text that never ends
-_BRACKETS = re.compile(rb"[\[\]{}]")
+# A JSON string, closed or not, so that the search stays linear whatever is sent.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def nests_deeper(data: bytes, levels: int) -> bool:
     """Whether brackets outside of strings nest deeper than `levels`."""
     depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+    for bracket in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
         if depth > levels:
             return True
