@@ -14,17 +14,15 @@ from signer.errors import Refused
 from signer.orders import amount_minor, parse_order
 from signer.protocol import ProtocolError, SignedTx, decode_sign_request, strict_loads
 from signer.schemes import bitcoin, evm
-from tests.support.vault import (
-    FOREIGN_EVM,
+from tests.support.sign_requests import (
     FOREIGN_SCRIPT,
     HOT,
     LANE,
-    VaultKit,
     evm_payload,
     evm_request,
-    trusted_kit,
     utxo_request,
 )
+from tests.support.vault import FOREIGN_EVM, VaultKit, trusted_kit
 
 HALF_ETHER = b"\x88" + (5 * 10**17).to_bytes(8, "big")  # RLP
 MANY = settings(

@@ -41,6 +41,7 @@ from tests.support.payout_parts import (
     settings_of,
     simulated,
 )
+from tests.support.sign_requests import authorise, order_body
 from tests.support.simchain import (
     SimAccount,
     SimUtxo,
@@ -49,10 +50,8 @@ from tests.support.vault import (
     FOREIGN_BTC,
     FOREIGN_EVM,
     HandClock,
-    authorise,
     new_folder,
     open_kit,
-    order_body,
     public_text,
     staff_key,
     trust_client,

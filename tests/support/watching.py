@@ -218,3 +218,15 @@ async def watching(
     finally:
         for item in opened:
             await item.close()
+
+
+@asynccontextmanager
+async def watched(
+    chain: Chain, database: TestDatabase, clock: Clock, ids: Ids
+) -> AsyncIterator[Watch]:
+    """A watcher that starts at the present tip."""
+    async with watching(chain, database, clock=clock, ids=ids) as watch:
+        watch.start_height = None
+        watch.follower = watch.new_follower("first")
+        await watch.follow()
+        yield watch

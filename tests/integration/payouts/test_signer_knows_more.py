@@ -14,7 +14,8 @@ from gateway.payouts.withdrawals import Trigger
 from signer.protocol import Payment, Refusal, SignedTx, SignRequest
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.vault import FOREIGN_EVM, authorise, evm_request, order_body
+from tests.support.sign_requests import authorise, evm_request, order_body
+from tests.support.vault import FOREIGN_EVM
 
 pytestmark = pytest.mark.postgres
 

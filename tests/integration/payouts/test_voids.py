@@ -14,16 +14,17 @@ from config.migrate import MIGRATIONS_FOLDER
 from config.settings import DatabaseSettings, SignerSettings
 from gateway.payouts import store, void_store, withdrawals
 from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.patience import RETRY_SECONDS
 from gateway.payouts.role import PayoutRole
-from gateway.payouts.voids import MOOT_AFTER, PAGE, RETRY_SECONDS, VoidDelivery
+from gateway.payouts.voids import MOOT_AFTER, PAGE, VoidDelivery
 from gateway.payouts.withdrawals import Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation, Refusal, Voided, VoidRequest
 from signer.store import read_log
 from tests.support.databases import TestDatabase
 from tests.support.payouts import Payouts
+from tests.support.sign_requests import cancel as signed_cancel
 from tests.support.signing import socket_signer
-from tests.support.vault import cancel as signed_cancel
 
 pytestmark = pytest.mark.postgres
 

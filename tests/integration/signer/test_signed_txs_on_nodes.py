@@ -10,18 +10,16 @@ from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
 from signer.schemes.address import bitcoin_script
-from tests.support.vault import (
+from tests.support.sign_requests import (
     CHANGE,
-    FOREIGN_EVM,
     HOT,
     LANE,
-    VaultKit,
     evm_payload,
     evm_request,
     payment,
-    trusted_kit,
     utxo_request,
 )
+from tests.support.vault import FOREIGN_EVM, VaultKit, trusted_kit
 
 pytestmark = pytest.mark.node
 DEPOSIT = "m/84h/1h/4h/0/2"

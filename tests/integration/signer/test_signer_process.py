@@ -32,18 +32,15 @@ from signer.ports import SystemClock
 from signer.protocol import PoolRow, Refusal, SignedTx
 from signer.settings import load_settings
 from signer.store import Store
+from tests.support.sign_requests import authorise, evm_request, order_body, payment
 from tests.support.vault import (
     FOREIGN_EVM,
     SIGNER_TOML,
     TEST_ENTROPY,
     CountingRandomness,
     HandClock,
-    authorise,
     client_key,
-    evm_request,
     new_folder,
-    order_body,
-    payment,
     public_text,
     staff_key,
 )

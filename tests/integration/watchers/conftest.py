@@ -1,14 +1,18 @@
-"""A watcher over a simulated UTXO chain and over a simulated account chain."""
+"""A watcher over a simulated UTXO chain, over a simulated account chain and over the token zoo."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from gateway.sandbox.nodes import Anvil
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.simchain import SimAccount, SimUtxo, sim_account, sim_utxo
 from tests.support.watching import Watch, watching
+from tests.support.zoo import Zoo, token_zoo
+from watchers.addresses import AddressRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +49,28 @@ async def account(
     sim, chain = sim_account()
     async with watching(chain, test_database, clock=clock, ids=ids, absence_blocks=20) as watch:
         yield AccountBench(sim=sim, watch=watch)
+
+
+@pytest.fixture
+def network_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What differs in the zoo's network settings; given by indirect parametrisation."""
+    return dict(getattr(request, "param", {}))
+
+
+@pytest.fixture
+async def zoo(
+    anvil: Anvil,
+    test_database: TestDatabase,
+    clock: ManualClock,
+    ids: SequentialIds,
+    network_settings: dict[str, Any],
+) -> AsyncIterator[Zoo]:
+    """Compiled tokens on anvil, and a watcher at its tip that lists them."""
+    async with token_zoo(anvil, test_database, clock=clock, ids=ids, **network_settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def anna(zoo: Zoo) -> AddressRow:
+    """A player's deposit address in the zoo."""
+    return await zoo.watch.address("anna")

@@ -1,87 +1,30 @@
-"""Real nodes behind a proxy that lies, lags, hangs and breaks; and two bitcoinds that part."""
+"""Real nodes behind a proxy that lies, lags, hangs and breaks; nodes that are not fit to ask."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.clock import Clock
-from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
+from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind
 from tests.conformance.conftest import registry
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
-from tests.support.hosting import LoopThread
-from tests.support.proxy import Fault, LyingNode, freeze, lying, null, refuse
-from tests.support.watching import Watch, watching
+from tests.support.proxied import HEALTHY, TIMEOUT_SECONDS, agreed, proxied
+from tests.support.proxy import Fault, freeze, null, refuse
+from tests.support.watching import watched
 from tests.support.worlds import Wallet
 from watchers.agreed_chain import AgreedChain
-from watchers.chain import SendOutcome, TxPlace
-from watchers.errors import NodesDisagree, NodeUnavailable, WrongNetwork
+from watchers.errors import NodeUnavailable, WrongNetwork
 from watchers.judge import PROBATION_LOOKS, NodeState
 from watchers.registry import LYING_SECONDS_MIN, build_agreed_chain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
-HEALTHY = NodeState.HEALTHY
-TIMEOUT_SECONDS = 2.0
 ETHER = 10**18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proxied:
-    """Proxies in front of one real node, and the chain that asks k of them."""
-
-    chain: AgreedChain
-    proxies: Sequence[LyingNode]
-
-    async def look(self, times: int = 1) -> list[NodeState]:
-        """Rounds of looks; the states after them."""
-        for _ in range(times):
-            await self.chain.pool.look_all()
-            try:
-                await self.chain.reader.tip()
-            except NodeUnavailable:
-                continue
-        return [item.state for item in self.chain.pool.records]
-
-
-@asynccontextmanager
-async def proxied(
-    network: str, url: str, *, count: int, quorum: int, clock: Clock | None = None
-) -> AsyncIterator[Proxied]:
-    """`count` proxies before one node."""
-    async with AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(lying(url)) for _ in range(count)]
-        chain = agreed(network, [item.url for item in proxies], quorum=quorum, clock=clock)
-        try:
-            yield Proxied(chain=chain, proxies=proxies)
-        finally:
-            await chain.close()
-
-
-def agreed(
-    network: str, urls: Sequence[str], *, quorum: int, clock: Clock | None = None
-) -> AgreedChain:
-    """The chain as the role builds it."""
-    return build_agreed_chain(
-        registry()[network], urls, [], quorum=quorum, timeout_seconds=TIMEOUT_SECONDS, clock=clock
-    )
-
-
-@asynccontextmanager
-async def agreeing(urls: Sequence[str], *, quorum: int) -> AsyncIterator[AgreedChain]:
-    """The chain over these bitcoinds, closed at the end."""
-    chain = agreed("btc", urls, quorum=quorum)
-    try:
-        yield chain
-    finally:
-        await chain.close()
 
 
 async def balance_block(node: Anvil, chain: AgreedChain) -> tuple[str, str]:
@@ -276,18 +219,6 @@ async def test_n09_answers_with_the_ids_of_other_calls_are_none(bitcoind: Bitcoi
             await nodes.chain.reader.tip()
 
 
-@asynccontextmanager
-async def watched(
-    chain: AgreedChain, database: TestDatabase, clock: ManualClock, ids: SequentialIds
-) -> AsyncIterator[Watch]:
-    """A watcher that starts at the present tip."""
-    async with watching(chain, database, clock=clock, ids=ids) as watch:
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        yield watch
-
-
 async def test_n11_n28_a_block_that_comes_in_parts_is_not_committed_and_asked_for_again(
     anvil: Anvil, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
 ) -> None:
@@ -367,138 +298,6 @@ async def test_n21_the_nodes_own_count_of_confirmations_is_ignored(
         assert (await watch.deposit()).state == "provisional"  # 1 of the 3 that 0.5 coins need
 
 
-@pytest.fixture(scope="module")
-def pair_processes(
-    node_programs: dict[str, Path], session_folder: Path, loop_thread: LoopThread
-) -> Iterator[tuple[Bitcoind, Bitcoind]]:
-    """Two bitcoinds that no network joins: what one knows of the other a test copies."""
-    found = [Bitcoind(node_programs["bitcoind"], session_folder / name) for name in ("one", "two")]
-    try:
-        for node in found:
-            loop_thread.run(node.start())
-        yield found[0], found[1]
-    finally:
-        for node in found:
-            loop_thread.run(node.stop())
-
-
-@pytest.fixture
-async def pair(
-    pair_processes: tuple[Bitcoind, Bitcoind],
-) -> AsyncIterator[tuple[Bitcoind, Bitcoind]]:
-    """Both at the same tip, the first with mature coins."""
-    async with pair_processes[0].connected() as one, pair_processes[1].connected() as two:
-        height = await one.height()
-        await one.mine(max(5 + await two.height() - height, 120 - height, 1))
-        await copy_blocks(one, two, low=max(1, height - 10))
-        yield one, two
-
-
-async def copy_blocks(source: UtxoNode, target: UtxoNode, *, low: int) -> None:
-    """What a peer would relay: the source's blocks from a height on."""
-    for height in range(low, await source.height() + 1):
-        block_hash = await source.rpc("getblockhash", height)
-        await target.rpc("submitblock", await source.rpc("getblock", block_hash, 0))
-
-
-async def test_n07_d10_two_bitcoinds_that_part_credit_nothing_until_they_meet(
-    pair: tuple[Bitcoind, Bitcoind],
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
-) -> None:
-    one, two = pair
-    async with agreeing([one.url, two.url], quorum=2) as chain:
-        async with watched(chain, test_database, clock, ids) as watch:
-            anna, ben = [await watch.address(name) for name in ("anna", "ben")]
-            await one.send(anna.address, "0.5")
-            await one.mine(4)
-            shared = await one.height()
-            await copy_blocks(one, two, low=shared - 3)
-            await watch.follow()
-            assert (await watch.deposit()).state == "final"
-
-            await one.send(ben.address, "0.6")
-            await one.mine(1)
-            await two.mine(1)
-            with pytest.raises(NodesDisagree, match=r"127\.0\.0\.1:"):
-                await watch.follow()
-            assert {item.state for item in await watch.deposits()} <= {"final", "detected"}
-            assert (await watch.position()).height == shared
-
-            await one.mine(1)
-            await copy_blocks(one, two, low=shared + 1)
-            await watch.follow()
-            states = [item.state for item in await watch.deposits()]
-            assert states == ["final", "provisional"]
-            await watch.audit()
-
-
-async def test_n07_a_bitcoind_alone_on_its_branch_is_forked_and_returns(
-    pair: tuple[Bitcoind, Bitcoind],
-) -> None:
-    one, two = pair
-    async with agreeing([one.url, one.url, two.url], quorum=2) as chain:
-        nodes = Proxied(chain=chain, proxies=[])
-        shared = await one.height()
-        await one.mine(2)
-        await two.mine(1)
-        assert (await nodes.look(3))[2] is NodeState.FORKED
-        assert (await chain.reader.tip()).height == shared + 2
-        await copy_blocks(one, two, low=shared + 1)
-        assert await nodes.look(PROBATION_LOOKS) == [HEALTHY] * 3
-
-
-async def test_n03_a_bitcoind_that_returns_with_an_empty_folder_is_quarantined(
-    pair: tuple[Bitcoind, Bitcoind], node_programs: dict[str, Path], tmp_path: Path
-) -> None:
-    one, two = pair
-    async with (
-        Bitcoind(node_programs["bitcoind"], tmp_path) as empty,
-        lying(two.url) as moved,
-        agreeing([moved.url, one.url], quorum=1) as chain,
-    ):
-        nodes = Proxied(chain=chain, proxies=[moved])
-        assert await nodes.look() == [HEALTHY] * 2
-        moved.point_at(empty.url)
-        assert await nodes.look() == [NodeState.QUARANTINED, HEALTHY]
-        height = await one.height()
-        assert (await chain.reader.tip()).height == height
-        await empty.mine(height + 1)
-        assert await nodes.look() == [NodeState.QUARANTINED, HEALTHY]
-        assert "came back with other data" in chain.pool.records[0].reason
-
-
-async def test_n23_block_times_in_the_future_and_in_the_past_change_nothing(
-    pair: tuple[Bitcoind, Bitcoind],
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
-) -> None:
-    one, _ = pair
-    async with (
-        agreeing([one.url], quorum=1) as chain,
-        watched(chain, test_database, clock, ids) as watch,
-    ):
-        anna = await watch.address("anna")
-        tip = await chain.reader.tip()
-        await one.send(anna.address, "0.5")
-        try:
-            await one.rpc("setmocktime", tip.time_seconds + 7000)
-            await one.mine(1)
-            await watch.follow()
-            assert (await watch.deposit()).state == "provisional"
-            await one.rpc("setmocktime", tip.time_seconds + 1)
-            await one.mine(1)
-            await watch.follow()
-            assert (await watch.deposit()).state == "provisional"
-            await one.mine(1)
-            await watch.follow()
-            assert (await watch.deposit()).state == "final"
-        finally:
-            await one.rpc("setmocktime", 0)
-
-
 async def test_n24_a_bitcoind_that_still_syncs_is_not_asked(
     node_programs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -521,20 +320,6 @@ async def test_n24_a_litecoind_below_the_least_version_is_not_asked(litecoind: L
         await chain.pool.look_all()
         assert [item.state for item in chain.pool.records] == [state]
         await chain.close()
-
-
-async def test_n27_a_broadcast_reaches_every_healthy_node(
-    pair: tuple[Bitcoind, Bitcoind],
-) -> None:
-    one, two = pair
-    async with agreeing([one.url, two.url], quorum=2) as chain:
-        await chain.reader.check_identity()
-        txid = await one.send(await one.new_address(), "1")
-        raw = bytes.fromhex(await one.rpc("getrawtransaction", txid))
-        assert (await chain.reader.tx_status(txid)).place is TxPlace.MEMPOOL
-        assert txid not in await two.rpc("getrawmempool")
-        assert (await chain.writer.send(raw)).outcome is SendOutcome.ACCEPTED
-        assert txid in await two.rpc("getrawmempool")
 
 
 async def test_n01_a_bitcoind_that_stands_still_is_lagging(bitcoind: Bitcoind) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
-from tests.integration.watchers.test_lying_nodes import ETHER, HEALTHY, Proxied, proxied
+from tests.support.proxied import HEALTHY, Proxied, proxied
 from tests.support.proxy import Fault, refuse
 from tests.support.worlds import Wallet
 from watchers.chain import MempoolTx
@@ -16,6 +16,7 @@ from watchers.judge import NodeState
 pytestmark = pytest.mark.node
 
 HALF = 50_000_000
+ETHER = 10**18
 THIEF_SCRIPT = "0014" + "77" * 20
 THIEF = "0x" + "77" * 20
 

@@ -26,7 +26,8 @@ from signer.protocol import (
 )
 from signer.settings import load_settings
 from signer.store import read_log
-from tests.support.vault import SIGNER_TOML, HandClock, VaultKit, new_folder, open_kit, utxo_request
+from tests.support.sign_requests import utxo_request
+from tests.support.vault import SIGNER_TOML, HandClock, VaultKit, new_folder, open_kit
 
 PATH = "m/84h/1h/1h/0/0"
 OTHERS_PATH = "m/84h/1h/2h/0/0"  # bravo's account

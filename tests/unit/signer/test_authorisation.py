@@ -10,7 +10,8 @@ import pytest
 
 from signer.protocol import Authorisation, Payment
 from tests.support import vault as kits
-from tests.support.vault import VaultKit, authorise, order_body, payment, utxo_request
+from tests.support.sign_requests import authorise, order_body, payment, utxo_request
+from tests.support.vault import VaultKit
 
 
 def outcome(kit: VaultKit, claim: Authorisation, **changes: Any) -> str:

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from signer.protocol import Refusal, SignRequest
+from tests.support import sign_requests
 from tests.support import vault as kits
-from tests.support.vault import (
-    FOREIGN_EVM,
+from tests.support.sign_requests import (
     LANE,
-    VaultKit,
     authorise,
     evm_payload,
     evm_request,
@@ -17,6 +16,7 @@ from tests.support.vault import (
     payment,
     utxo_request,
 )
+from tests.support.vault import FOREIGN_EVM, VaultKit
 
 SECOND_LANE = "m/44h/60h/0h/0/1"
 
@@ -52,18 +52,18 @@ def test_s07_replacement_pays_a_higher_fee_than_each_earlier_attempt(kit: VaultK
 
 def test_s07_replacement_has_exactly_the_same_payments(kit: VaultKit) -> None:
     kit.signed(utxo_request(kit))
-    coin = kits.previous_tx(kit.script(kits.HOT), 100_000_000, 1)
+    coin = sign_requests.previous_tx(kit.script(sign_requests.HOT), 100_000_000, 1)
     outputs = [
-        (kits.FOREIGN_SCRIPT, 50_000_000),
-        (kits.FOREIGN_SCRIPT, 10_000_000),
-        (kit.script(kits.CHANGE), 39_990_000),
+        (sign_requests.FOREIGN_SCRIPT, 50_000_000),
+        (sign_requests.FOREIGN_SCRIPT, 10_000_000),
+        (kit.script(sign_requests.CHANGE), 39_990_000),
     ]
     wider = utxo_request(
         kit,
         attempt_id="a-2",
-        unsigned=kits.psbt_of([coin], outputs).serialize(),
+        unsigned=sign_requests.psbt_of([coin], outputs).serialize(),
         payments=(payment(), payment(1, request_id="r-2", amount="0.1")),
-        change_paths={2: kits.CHANGE},
+        change_paths={2: sign_requests.CHANGE},
         replaces="a-1",
     )
     assert kit.refused(wider) == "already_paid"
@@ -72,12 +72,15 @@ def test_s07_replacement_has_exactly_the_same_payments(kit: VaultKit) -> None:
 def test_s07_changed_order_for_a_paid_request_is_refused(kit: VaultKit) -> None:
     """The same client may sign the request_id again with another amount: it is paid once."""
     kit.signed(utxo_request(kit))
-    coin = kits.previous_tx(kit.script(kits.HOT), 100_000_000, 1)
-    outputs = [(kits.FOREIGN_SCRIPT, 60_000_000), (kit.script(kits.CHANGE), 39_990_000)]
+    coin = sign_requests.previous_tx(kit.script(sign_requests.HOT), 100_000_000, 1)
+    outputs = [
+        (sign_requests.FOREIGN_SCRIPT, 60_000_000),
+        (kit.script(sign_requests.CHANGE), 39_990_000),
+    ]
     other = utxo_request(
         kit,
         attempt_id="a-2",
-        unsigned=kits.psbt_of([coin], outputs).serialize(),
+        unsigned=sign_requests.psbt_of([coin], outputs).serialize(),
         payments=(payment(amount="0.6"),),
         replaces="a-1",
     )
@@ -192,13 +195,18 @@ def test_s05_caps_per_tx_hour_and_day_survive_restart_and_clock_change(kit: Vaul
     def pay(made: VaultKit, number: int, coins: int) -> SignRequest:
         amount = coins * 100_000_000
         salts = range(number * 10, number * 10 + coins + 1)
-        previous = [kits.previous_tx(made.script(kits.HOT), 100_000_000, n) for n in salts]
-        outputs = [(kits.FOREIGN_SCRIPT, amount), (made.script(kits.CHANGE), 99_990_000)]
+        previous = [
+            sign_requests.previous_tx(made.script(sign_requests.HOT), 100_000_000, n) for n in salts
+        ]
+        outputs = [
+            (sign_requests.FOREIGN_SCRIPT, amount),
+            (made.script(sign_requests.CHANGE), 99_990_000),
+        ]
         return utxo_request(
             made,
             attempt_id=f"p-{number}",
-            unsigned=kits.psbt_of(previous, outputs).serialize(),
-            input_paths=(kits.HOT,) * len(previous),
+            unsigned=sign_requests.psbt_of(previous, outputs).serialize(),
+            input_paths=(sign_requests.HOT,) * len(previous),
             payments=(payment(request_id=f"r-{number}", amount=str(coins)),),
         )
 

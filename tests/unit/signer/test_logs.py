@@ -4,7 +4,8 @@ import io
 import json
 
 from signer.logs import Log
-from tests.support.vault import HandClock, VaultKit, utxo_request
+from tests.support.sign_requests import utxo_request
+from tests.support.vault import HandClock, VaultKit
 
 
 def test_lines_are_json_with_a_fixed_event_name() -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from signer import protocol
 from signer.protocol import Head, PoolRow, ProtocolError, Refusal, SignedTx, SignRequest
-from tests.support.vault import VaultKit, evm_request, utxo_request
+from tests.support.sign_requests import evm_request, utxo_request
+from tests.support.vault import VaultKit
 
 SIGNED = SignedTx(attempt_id="a-1", raw=b"\x01\x02", txid="ab", log_sequence=7)
 REFUSAL = Refusal(code="expired", reason="too late")

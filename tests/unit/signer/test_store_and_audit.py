@@ -10,14 +10,8 @@ import pytest
 from signer import audit
 from signer.errors import StoreError
 from signer.store import create_store, read_anchor, read_log
-from tests.support.vault import (
-    CountingRandomness,
-    HandClock,
-    VaultKit,
-    new_folder,
-    open_kit,
-    utxo_request,
-)
+from tests.support.sign_requests import utxo_request
+from tests.support.vault import CountingRandomness, HandClock, VaultKit, new_folder, open_kit
 
 
 def test_s21_second_signer_on_the_same_keys_is_refused(kit: VaultKit) -> None:

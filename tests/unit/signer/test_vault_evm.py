@@ -7,17 +7,8 @@ from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from signer.protocol import Payment, Purpose, Refusal
-from tests.support.vault import (
-    FOREIGN_EVM,
-    GAS,
-    LANE,
-    TOKEN,
-    VaultKit,
-    evm_payload,
-    evm_request,
-    payment,
-    transfer_data,
-)
+from tests.support.sign_requests import GAS, LANE, evm_payload, evm_request, payment, transfer_data
+from tests.support.vault import FOREIGN_EVM, TOKEN, VaultKit
 
 OTHER_EVM = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 

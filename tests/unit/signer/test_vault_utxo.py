@@ -8,9 +8,10 @@ from embit.script import Script
 from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 from signer.protocol import Purpose, Refusal
-from tests.support import vault as kits
+from tests.support import sign_requests
 from tests.support.second_reader import read_p2wpkh
-from tests.support.vault import CHANGE, FOREIGN_SCRIPT, HOT, VaultKit, psbt_of, utxo_request
+from tests.support.sign_requests import CHANGE, FOREIGN_SCRIPT, HOT, psbt_of, utxo_request
+from tests.support.vault import VaultKit
 
 
 def test_signed_tx_pays_exactly_the_order_and_another_library_verifies_it(kit: VaultKit) -> None:
@@ -36,7 +37,9 @@ def test_same_attempt_with_other_bytes_is_refused(kit: VaultKit) -> None:
 
 def test_refused_attempt_stays_refused(kit: VaultKit) -> None:
     """Payouts frees the coins after a refusal, so the answer may never turn."""
-    request = utxo_request(kit, payments=(kits.payment(claim=kits.authorise(b"{}")),))
+    request = utxo_request(
+        kit, payments=(sign_requests.payment(claim=sign_requests.authorise(b"{}")),)
+    )
     assert kit.refused(request) == "bad_order"
     stored = kit.vault.lookup("a-1")
     assert isinstance(stored, Refusal)
@@ -45,7 +48,7 @@ def test_refused_attempt_stays_refused(kit: VaultKit) -> None:
 
 def test_s02_other_address_than_signed_is_refused_and_alarmed(kit: VaultKit) -> None:
     """A row altered in the database: the bytes pay another script than the client said."""
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     thief = bytes.fromhex("0014") + b"\x66" * 20
     psbt = psbt_of([coin], [(thief, 50_000_000), (kit.script(CHANGE), 49_999_000)])
     assert kit.refused(utxo_request(kit, unsigned=psbt.serialize())) == "payment_mismatch"
@@ -55,14 +58,14 @@ def test_s02_other_address_than_signed_is_refused_and_alarmed(kit: VaultKit) -> 
 
 @pytest.mark.parametrize("amount", [49_999_999, 50_000_001])
 def test_s02_other_amount_than_signed_is_refused(kit: VaultKit, amount: int) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     rest = 100_000_000 - amount - 1_000
     psbt = psbt_of([coin], [(FOREIGN_SCRIPT, amount), (kit.script(CHANGE), rest)])
     assert kit.refused(utxo_request(kit, unsigned=psbt.serialize())) == "payment_mismatch"
 
 
 def test_s03_extra_output_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     outputs = [(FOREIGN_SCRIPT, 50_000_000), (kit.script(CHANGE), 49_000_000), (b"\x51", 999_000)]
     request = utxo_request(kit, unsigned=psbt_of([coin], outputs).serialize())
     assert kit.refused(request) == "foreign_output"
@@ -85,7 +88,7 @@ def test_s03_change_that_is_not_of_its_claimed_path_is_refused(
 
 
 def test_s03_change_back_to_a_hot_receive_path_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     psbt = psbt_of([coin], [(FOREIGN_SCRIPT, 50_000_000), (kit.script(HOT), 49_999_000)])
     request = utxo_request(kit, unsigned=psbt.serialize(), change_paths={1: HOT})
     assert kit.refused(request) == "foreign_output"
@@ -110,7 +113,9 @@ def test_s04_input_without_its_previous_tx_is_refused(kit: VaultKit) -> None:
 def test_s04_input_whose_previous_tx_is_another_is_refused(kit: VaultKit) -> None:
     """CVE-2020-14199: an amount that is not the one of the spent output."""
     psbt = PSBT.parse(utxo_request(kit).unsigned)
-    psbt.inputs[0].non_witness_utxo = kits.previous_tx(kit.script(HOT), 200_000_000, salt=1)
+    psbt.inputs[0].non_witness_utxo = sign_requests.previous_tx(
+        kit.script(HOT), 200_000_000, salt=1
+    )
     assert kit.refused(utxo_request(kit, unsigned=psbt.serialize())) == "unproven_input"
 
 
@@ -136,7 +141,7 @@ def test_input_count_and_path_count_must_agree(kit: VaultKit) -> None:
 
 
 def test_one_coin_twice_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     outputs = [(FOREIGN_SCRIPT, 50_000_000), (kit.script(CHANGE), 149_999_000)]
     psbt = psbt_of([coin, coin], outputs)
     request = utxo_request(kit, unsigned=psbt.serialize(), input_paths=(HOT, HOT))
@@ -161,17 +166,18 @@ def test_bytes_after_the_psbt_are_refused(kit: VaultKit) -> None:
 
 def test_deposit_coins_may_be_spent(kit: VaultKit) -> None:
     path = "m/84h/1h/3h/0/12"
-    coin = kits.previous_tx(kit.script(path), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(path), 100_000_000)
     psbt = psbt_of([coin], [(FOREIGN_SCRIPT, 50_000_000), (kit.script(CHANGE), 49_999_000)])
     kit.signed(utxo_request(kit, unsigned=psbt.serialize(), input_paths=(path,)))
 
 
 def test_batch_of_many_payments_is_signed(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     outputs = [(FOREIGN_SCRIPT, 1_000_000 + i) for i in range(20)]
     rest = 100_000_000 - sum(amount for _, amount in outputs) - 5_000
     payments = tuple(
-        kits.payment(i, request_id=f"r-{i}", amount=f"0.{1_000_000 + i:08d}") for i in range(20)
+        sign_requests.payment(i, request_id=f"r-{i}", amount=f"0.{1_000_000 + i:08d}")
+        for i in range(20)
     )
     psbt = psbt_of([coin], [*outputs, (kit.script(CHANGE), rest)])
     request = utxo_request(
@@ -181,17 +187,17 @@ def test_batch_of_many_payments_is_signed(kit: VaultKit) -> None:
 
 
 def test_two_payments_of_one_output_are_refused(kit: VaultKit) -> None:
-    payments = (kits.payment(), kits.payment(request_id="r-2"))
+    payments = (sign_requests.payment(), sign_requests.payment(request_id="r-2"))
     assert kit.refused(utxo_request(kit, payments=payments)) == "payment_mismatch"
 
 
 def test_ltc_is_signed_with_its_own_addresses(kit: VaultKit) -> None:
     address = kit.address("ltc", "m/84h/1h/7h/0/0")
     assert address.startswith("rltc1q")
-    coin = kits.previous_tx(kit.script(HOT, "ltc"), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT, "ltc"), 100_000_000)
     script = kit.script("m/84h/1h/7h/0/0", "ltc")
     psbt = psbt_of([coin], [(script, 50_000_000), (kit.script(CHANGE), 49_999_000)])
-    payments = (kits.payment(asset="ltc:LTC", address=address),)
+    payments = (sign_requests.payment(asset="ltc:LTC", address=address),)
     kit.signed(utxo_request(kit, network="ltc", unsigned=psbt.serialize(), payments=payments))
 
 
@@ -233,7 +239,7 @@ def test_cpfp_spends_an_own_tx_to_an_own_path_only(kit: VaultKit) -> None:
 
 
 def test_cpfp_without_an_own_parent_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(CHANGE), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(CHANGE), 100_000_000)
     psbt = psbt_of([coin], [(kit.script(CHANGE), 99_990_000)])
     request = utxo_request(
         kit,
@@ -258,7 +264,7 @@ def test_input_with_a_script_of_another_kind_is_refused(kit: VaultKit) -> None:
 
 
 def test_output_number_that_the_previous_tx_lacks_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     psbt = psbt_of([coin], [(FOREIGN_SCRIPT, 50_000_000), (kit.script(CHANGE), 49_999_000)])
     tx = psbt.tx
     tx.vin[0].vout = 7
@@ -268,7 +274,7 @@ def test_output_number_that_the_previous_tx_lacks_is_refused(kit: VaultKit) -> N
 
 
 def test_tx_of_another_version_or_without_outputs_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(HOT), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(HOT), 100_000_000)
     tx = Transaction(version=1, vin=[TransactionInput(coin.txid(), 1)], vout=[], locktime=0)
     for number, version in enumerate((1, 2, 3)):
         tx.version = version
@@ -296,7 +302,7 @@ def test_head_moves_with_every_record(kit: VaultKit) -> None:
 
 
 def test_cpfp_whose_own_path_is_no_output_is_refused(kit: VaultKit) -> None:
-    coin = kits.previous_tx(kit.script(CHANGE), 100_000_000)
+    coin = sign_requests.previous_tx(kit.script(CHANGE), 100_000_000)
     psbt = psbt_of([coin], [(kit.script(CHANGE), 99_990_000)])
     request = utxo_request(
         kit,

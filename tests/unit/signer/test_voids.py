@@ -13,19 +13,17 @@ from signer import protocol
 from signer.errors import StoreError
 from signer.protocol import Authorisation, Refusal, Voided, VoidRequest
 from signer.store import read_log
+from tests.support import sign_requests
 from tests.support import vault as kits
-from tests.support.vault import (
-    VaultKit,
+from tests.support.sign_requests import (
     authorise,
     cancel,
-    open_kit,
     order_body,
     payment,
-    public_text,
-    trust_client,
     utxo_request,
     void_of,
 )
+from tests.support.vault import VaultKit, open_kit, public_text, trust_client
 
 STRANGER = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"public stranger").digest())
 SAYS_R1 = b'{"request_id":"r-1"}'
@@ -48,20 +46,20 @@ def void_refused(kit: VaultKit, request: VoidRequest) -> str:
 
 def two_payments(kit: VaultKit, *, attempt_id: str, request_ids: tuple[str, str]) -> object:
     """A batch of two orders of 0.2 BTC each."""
-    coin = kits.previous_tx(kit.script(kits.HOT), 100_000_000, 1)
+    coin = sign_requests.previous_tx(kit.script(sign_requests.HOT), 100_000_000, 1)
     outputs = [
-        (kits.FOREIGN_SCRIPT, 20_000_000),
-        (kits.FOREIGN_SCRIPT, 20_000_000),
-        (kit.script(kits.CHANGE), 59_990_000),
+        (sign_requests.FOREIGN_SCRIPT, 20_000_000),
+        (sign_requests.FOREIGN_SCRIPT, 20_000_000),
+        (kit.script(sign_requests.CHANGE), 59_990_000),
     ]
     request = utxo_request(
         kit,
         attempt_id=attempt_id,
-        unsigned=kits.psbt_of([coin], outputs).serialize(),
+        unsigned=sign_requests.psbt_of([coin], outputs).serialize(),
         payments=tuple(
             payment(index, request_id=name, amount="0.2") for index, name in enumerate(request_ids)
         ),
-        change_paths={2: kits.CHANGE},
+        change_paths={2: sign_requests.CHANGE},
     )
     return kit.vault.sign(request)
 

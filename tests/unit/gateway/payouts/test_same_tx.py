@@ -7,7 +7,8 @@ import pytest
 
 from gateway.payouts.same_tx import is_signature_of
 from signer.protocol import SignedTx, SignRequest
-from tests.support.vault import evm_payload, evm_request, trusted_kit, utxo_request
+from tests.support.sign_requests import evm_payload, evm_request, utxo_request
+from tests.support.vault import trusted_kit
 
 
 @pytest.fixture(params=["btc", "eth"])
