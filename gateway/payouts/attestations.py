@@ -9,7 +9,7 @@ of hand-out with an alarm (`address.withdrawn`); it stays watched.
 
 import base64
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from gateway import attestation_store
 from gateway.attestation_store import Attestation
 from gateway.payouts import store
 from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.patience import heard, retry_at
 from ledger import outbox
 from signer.protocol import (
     MAX_ATTEST_ITEMS,
@@ -36,10 +37,6 @@ from watchers import addresses
 from watchers.addresses import AddressRow
 
 PAGE = MAX_ATTEST_ITEMS
-RETRY_SECONDS = 10  # after a refusal; twice as long after each further one
-RETRY_SECONDS_MAX = 3_600
-SIGNER_IS_OUT = frozenset({"store_unwritable", "unknown_peer"})
-"""Refusals that say nothing about the addresses: the signer cannot work now (S21)."""
 NEVER = frozenset({"bound"})
 """Refusals that no later question changes: the path has another player there."""
 MISMATCH = "address_mismatch"
@@ -109,10 +106,9 @@ class AttestationFetch:
             AttestItem(brand=row.brand or "", player=row.player_id or "", path=row.path)
             for row in rows
         )
-        answer = await self._signer.attest(AttestRequest(network=self._network, items=items))
+        request = AttestRequest(network=self._network, items=items)
+        answer = heard(await self._signer.attest(request))
         if isinstance(answer, Refusal):
-            if answer.code in SIGNER_IS_OUT:
-                raise SignerUnavailable(f"{answer.code}: {answer.reason}")
             return Attestations(key_id="", items=(answer,) * len(rows))
         return answer
 
@@ -177,9 +173,7 @@ class AttestationFetch:
     async def _postpone(
         self, uow: Uow, row: AddressRow, code: str, refusals: int, *, at: datetime
     ) -> None:
-        seconds = min(RETRY_SECONDS << min(refusals, 16), RETRY_SECONDS_MAX)
-        until = at + timedelta(seconds=seconds)
-        await attestation_store.postpone(uow, row.id, code=code, until=until)
+        await attestation_store.postpone(uow, row.id, code=code, until=retry_at(at, refusals))
         if refusals == 0:
             log.warning("attestations.refused", address_id=str(row.id), code=code)
         await store.raise_alarm(

@@ -15,13 +15,14 @@ from gateway.payouts import attempts, companions, question, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.companions import SIGN_ALONE
 from gateway.payouts.context import Lane
+from gateway.payouts.patience import SIGNER_IS_OUT
 from gateway.payouts.suspects import named, suspects
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Refusal
 from watchers import outgoing
 
-NOT_ABOUT_THE_TX: Final = frozenset({"store_unwritable", "unknown_peer", "unknown_network"})
+NOT_ABOUT_THE_TX: Final = SIGNER_IS_OUT | {"unknown_network"}
 """Refusals by a signer that cannot work; nothing was decided, so payouts wait (S21)."""
 
 KNOWS_MORE: Final = frozenset({"already_paid", "attempt_mismatch", "nonce_used", "not_exclusive"})

@@ -42,8 +42,6 @@ UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends
 UNANSWERED = "sign_unanswered"
 """Alarm: a signer that answers others does not answer for this attempt."""
 
-__all__ = ["NOT_ABOUT_THE_TX", "SIGNER_KNOWS_MORE", "SigningStep", "is_stopped"]
-
 log = get_logger(__name__)
 
 

@@ -16,17 +16,13 @@ from config.ids import Ids
 from config.logs import get_logger
 from gateway.payouts import store, void_store
 from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.patience import heard, retry_at
+from gateway.payouts.refusals import SIGNER_KNOWS_MORE
 from gateway.payouts.void_store import VoidRow
 from signer.protocol import Refusal, Voided, VoidRequest
 
 PAGE = 100  # one question to the signer each; between pages other work gets its turn
-RETRY_SECONDS = 10  # after a refusal; twice as long after each further one
-RETRY_SECONDS_MAX = 3_600
 MOOT_AFTER = timedelta(days=31)  # CONTRACT 3: an order lives 30 days from `created`, 60 s ahead
-SIGNER_IS_OUT = frozenset({"store_unwritable", "unknown_peer"})
-"""Refusals that say nothing about the void: the signer cannot work now (S21)."""
-SIGNER_KNOWS_MORE = "signer_knows_more"
-"""The alarm that stops planning and signing of its network (gateway/payouts/signing.py)."""
 VOID_REFUSED = "void_refused"
 """Alarm: the signer does not take a void, so it could still sign what has ended."""
 
@@ -77,25 +73,19 @@ class VoidDelivery:
         request = VoidRequest(
             brand=row.brand, request_id=row.request_id, order=row.order, cancel=row.cancel
         )
-        answer = await self._ask(request)
+        answer = heard(await self._signer.void(request))
         if isinstance(answer, Refusal) and row.cancel is not None:
             # The withdrawal has ended whatever the signer thinks of the cancel's key.
             log.warning(
                 "void.cancel_refused", withdrawal_id=str(row.withdrawal_id), **_words(answer)
             )
-            answer = await self._ask(replace(request, cancel=None))
+            answer = heard(await self._signer.void(replace(request, cancel=None)))
         if isinstance(answer, Refusal):
             await self._refused(row, answer)
         elif answer.is_signed:
             await self._database.run(lambda uow: self._too_late(uow, row))
         else:
             await self._finish(row, state="delivered", code=None)
-
-    async def _ask(self, request: VoidRequest) -> Voided | Refusal:
-        answer = await self._signer.void(request)
-        if isinstance(answer, Refusal) and answer.code in SIGNER_IS_OUT:
-            raise SignerUnavailable(f"{answer.code}: {answer.reason}")
-        return answer
 
     async def _finish(self, row: VoidRow, *, state: str, code: str | None) -> None:
         at = self._clock.now()
@@ -114,9 +104,8 @@ class VoidDelivery:
         if now - row.created_at > MOOT_AFTER:
             await self._finish(row, state="moot", code=refusal.code)
             return
-        seconds = min(RETRY_SECONDS << min(row.attempts, 16), RETRY_SECONDS_MAX)
         async with self._database.unit_of_work() as uow:
-            until = now + timedelta(seconds=seconds)
+            until = retry_at(now, row.attempts)
             await void_store.postpone(uow, row.withdrawal_id, code=refusal.code, until=until)
             await self._alarm(uow, row, VOID_REFUSED, f"{refusal.code}: {refusal.reason}")
 

@@ -16,11 +16,11 @@ from gateway.payouts.attestations import (
     MISMATCH,
     PAGE,
     REFUSED,
-    RETRY_SECONDS,
     WITHDRAWN,
     AttestationFetch,
 )
 from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.patience import RETRY_SECONDS
 from signer.protocol import Attestations, AttestItem, AttestRequest, Refusal
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts
