@@ -65,7 +65,7 @@ async def balances(
     rows = await store.account_balances(
         uow, kind=kind.value if kind else None, brand=brand, player_id=player_id, asset=asset
     )
-    return [_account(row) for row in rows]
+    return [account_balance(row) for row in rows]
 
 
 async def lock_player(uow: Uow, *, brand: str, player_id: str) -> None:
@@ -88,7 +88,7 @@ async def fee_capital(uow: Uow, asset: str) -> int:
 async def trial_balance(uow: Uow, *, at: datetime | None = None) -> TrialBalance:
     """Every account with its balance, now or as of `at` (from the entries)."""
     rows = await (store.balances_at(uow, at) if at else store.account_balances(uow))
-    accounts = tuple(_account(row) for row in rows)
+    accounts = tuple(account_balance(row) for row in rows)
     sides: dict[str, dict[Side, int]] = {}
     for account in accounts:
         columns = sides.setdefault(account.asset, {Side.DEBIT: 0, Side.CREDIT: 0})
@@ -100,7 +100,8 @@ async def trial_balance(uow: Uow, *, at: datetime | None = None) -> TrialBalance
     return TrialBalance(accounts=accounts, totals=totals)
 
 
-def _account(row: store.Row) -> AccountBalance:
+def account_balance(row: store.Row) -> AccountBalance:
+    """An account as a row has it, `balance` on its normal side."""
     return AccountBalance(
         code=row["code"],
         kind=AccountKind(row["kind"]),

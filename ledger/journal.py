@@ -251,8 +251,9 @@ def _mirror(wanted: Reversal, rows: Sequence[store.Row], *, reason: str) -> Post
     )
 
 
-def _mirrored(row: store.Row) -> Entry:
-    account = Account(
+def account_of(row: store.Row) -> Account:
+    """The account of an entry's row."""
+    return Account(
         code=row["code"],
         kind=AccountKind(row["account_kind"]),
         asset=row["asset"],
@@ -260,8 +261,11 @@ def _mirrored(row: store.Row) -> Entry:
         player_id=row["player_id"],
         wallet=row["wallet"],
     )
+
+
+def _mirrored(row: store.Row) -> Entry:
     return Entry(
-        account=account,
+        account=account_of(row),
         side=Side.CREDIT if row["side"] == Side.DEBIT else Side.DEBIT,
         amount_minor=int(row["amount"]),
         brand_tag=row["brand_tag"],

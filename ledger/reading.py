@@ -13,7 +13,8 @@ from uuid import UUID
 from config.database import Uow
 from ledger import reading_store as store
 from ledger.accounts import Account, AccountKind, Side
-from ledger.balances import AccountBalance
+from ledger.balances import AccountBalance, account_balance
+from ledger.journal import account_of
 from ledger.store import Row
 
 FIRST_ID = UUID(int=0)
@@ -136,19 +137,7 @@ async def accounts(
         after=after,
         limit=limit,
     )
-    return [
-        AccountBalance(
-            code=row["code"],
-            kind=AccountKind(row["kind"]),
-            asset=row["asset"],
-            brand=row["brand"],
-            player_id=row["player_id"],
-            wallet=row["wallet"],
-            normal_side=Side(row["normal_side"]),
-            balance_minor=int(row["balance"]),
-        )
-        for row in rows
-    ]
+    return [account_balance(row) for row in rows]
 
 
 async def balance_at(uow: Uow, account: Account, at: datetime) -> int:
@@ -257,17 +246,9 @@ def _head(row: Row) -> Head:
 
 
 def _line(row: Row) -> Line:
-    account = Account(
-        code=row["code"],
-        kind=AccountKind(row["account_kind"]),
-        asset=row["asset"],
-        brand=row["brand"],
-        player_id=row["player_id"],
-        wallet=row["wallet"],
-    )
     return Line(
         line=row["line"],
-        account=account,
+        account=account_of(row),
         side=Side(row["side"]),
         amount_minor=int(row["amount"]),
         brand_tag=row["brand_tag"],
