@@ -1,6 +1,7 @@
 """A watcher over a simulated UTXO chain, over a simulated account chain and over the token zoo."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from gateway.sandbox.nodes import Anvil
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
+from tests.support.pool_bench import PoolBench, Pooled, pool_bench
 from tests.support.simchain import SimAccount, SimUtxo, sim_account, sim_utxo
 from tests.support.watching import Watch, watching
 from tests.support.zoo import Zoo, token_zoo
@@ -74,3 +76,18 @@ async def zoo(
 async def anna(zoo: Zoo) -> AddressRow:
     """A player's deposit address in the zoo."""
     return await zoo.watch.address("anna")
+
+
+@pytest.fixture
+async def pooled(
+    test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> AsyncIterator[Pooled]:
+    """Opens a watcher over several nodes of one simulated chain."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(count: int, quorum: int) -> PoolBench:
+            return await stack.enter_async_context(
+                pool_bench(count, quorum, database=test_database, clock=clock, ids=ids)
+            )
+
+        yield opened
