@@ -222,10 +222,10 @@ async def watching(
 
 @asynccontextmanager
 async def watched(
-    chain: Chain, database: TestDatabase, clock: Clock, ids: Ids
+    chain: Chain, database: TestDatabase, clock: Clock, ids: Ids, **network: Any
 ) -> AsyncIterator[Watch]:
-    """A watcher that starts at the present tip."""
-    async with watching(chain, database, clock=clock, ids=ids) as watch:
+    """A watcher that starts at the present tip; `network` overrides network settings."""
+    async with watching(chain, database, clock=clock, ids=ids, **network) as watch:
         watch.start_height = None
         watch.follower = watch.new_follower("first")
         await watch.follow()

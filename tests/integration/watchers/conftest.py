@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from gateway.sandbox.nodes import Anvil
+from gateway.sandbox.nodes import Anvil, Bitcoind
+from tests.conformance.conftest import REAL_BACKENDS, chain_of, open_world
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.pool_bench import PoolBench, Pooled, pool_bench
 from tests.support.simchain import SimAccount, SimUtxo, sim_account, sim_utxo
-from tests.support.watching import Watch, watching
+from tests.support.watching import Watch, watched, watching
+from tests.support.worlds import World
 from tests.support.zoo import Zoo, token_zoo
 from watchers.addresses import AddressRow
 
@@ -30,6 +32,14 @@ class AccountBench:
     """A watcher and the world around its account chain."""
 
     sim: SimAccount
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealBench:
+    """A watcher that began at the tip of a real node, and the world around that node."""
+
+    world: World
     watch: Watch
 
 
@@ -55,7 +65,7 @@ async def account(
 
 @pytest.fixture
 def network_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What differs in the zoo's network settings; given by indirect parametrisation."""
+    """What differs in the network's settings; given by indirect parametrisation."""
     return dict(getattr(request, "param", {}))
 
 
@@ -91,3 +101,33 @@ async def pooled(
             )
 
         yield opened
+
+
+@pytest.fixture(params=REAL_BACKENDS)
+async def real(
+    request: pytest.FixtureRequest,
+    test_database: TestDatabase,
+    clock: ManualClock,
+    ids: SequentialIds,
+    network_settings: dict[str, Any],
+) -> AsyncIterator[RealBench]:
+    """Every real program in turn."""
+    async with (
+        open_world(str(request.param), request) as world,
+        watched(world.chain, test_database, clock, ids, **network_settings) as watch,
+    ):
+        yield RealBench(world=world, watch=watch)
+
+
+@pytest.fixture
+async def bitcoin_watch(
+    bitcoind: Bitcoind, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+) -> AsyncIterator[Watch]:
+    """A watcher that begins at bitcoind's tip, with an empty mempool."""
+    chain = chain_of("btc", bitcoind.url)
+    try:
+        await bitcoind.mine(1)  # what other tests left in the mempool is no news to this watcher
+        async with watched(chain, test_database, clock, ids) as watch:
+            yield watch
+    finally:
+        await chain.close()

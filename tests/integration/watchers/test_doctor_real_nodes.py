@@ -5,10 +5,8 @@ from typing import Any
 import pytest
 
 from config.database import ALL_BRANDS
-from tests.conformance.conftest import REAL_BACKENDS, open_world
-from tests.support.clock import ManualClock, SequentialIds
-from tests.support.databases import TestDatabase
-from tests.support.watching import Watch, watching
+from tests.integration.watchers.conftest import RealBench
+from tests.support.watching import Watch
 from watchers import doctor_probe, doctor_store
 from watchers.chain import Pay
 
@@ -39,70 +37,44 @@ async def asked(watch: Watch, txid: str, *, brand: str = ALL_BRANDS) -> dict[str
     return answer
 
 
-@pytest.mark.parametrize("backend", REAL_BACKENDS)
 async def test_n10_a_payment_is_found_in_mempool_and_block_by_its_brand_alone(
-    backend: str,
-    request: pytest.FixtureRequest,
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
+    real: RealBench,
 ) -> None:
-    async with (
-        open_world(backend, request) as world,
-        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
-    ):
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        row = await watch.address("anna")
-        amount = AMOUNTS[world.native]
-        (txid,) = await world.pay(
-            [Pay(asset=world.native, address=row.address, amount_minor=amount)]
-        )
-        pooled = await asked(watch, txid, brand="acme")
-        assert (pooled["place"], pooled["height"]) == ("mempool", None)
-        assert int(pooled["fee_rate"]) > 0
-        (pay,) = pooled["pays"]
-        assert (pay["player_id"], pay["amount"], pay["stands"]) == ("anna", str(amount), None)
-        assert (await asked(watch, txid, brand="zest"))["pays"] == []
+    world, watch = real.world, real.watch
+    row = await watch.address("anna")
+    amount = AMOUNTS[world.native]
+    (txid,) = await world.pay([Pay(asset=world.native, address=row.address, amount_minor=amount)])
+    pooled = await asked(watch, txid, brand="acme")
+    assert (pooled["place"], pooled["height"]) == ("mempool", None)
+    assert int(pooled["fee_rate"]) > 0
+    (pay,) = pooled["pays"]
+    assert (pay["player_id"], pay["amount"], pay["stands"]) == ("anna", str(amount), None)
+    assert (await asked(watch, txid, brand="zest"))["pays"] == []
 
-        await world.mine()
-        mined = await asked(watch, txid)
-        assert (mined["place"], mined["is_success"]) == ("mined", True)
-        assert mined["height"] > mined["followed_height"]
-        assert [item["address"] for item in mined["pays"]] == [row.address]
-        await watch.follow()
-        known = await asked(watch, txid)
-        assert known["height"] == known["followed_height"]
-        assert [item["stands"] for item in known["pays"]] == ["deposit"]
+    await world.mine()
+    mined = await asked(watch, txid)
+    assert (mined["place"], mined["is_success"]) == ("mined", True)
+    assert mined["height"] > mined["followed_height"]
+    assert [item["address"] for item in mined["pays"]] == [row.address]
+    await watch.follow()
+    known = await asked(watch, txid)
+    assert known["height"] == known["followed_height"]
+    assert [item["stands"] for item in known["pays"]] == ["deposit"]
 
-        nobodys = txid[:-8] + "00000000"
-        assert (await asked(watch, nobodys))["place"] == "unknown"
+    nobodys = txid[:-8] + "00000000"
+    assert (await asked(watch, nobodys))["place"] == "unknown"
 
 
+@pytest.mark.parametrize("real", ["anvil"], indirect=True)
 async def test_n10_a_token_transfer_that_reverts_names_who_was_to_get_it(
-    request: pytest.FixtureRequest,
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
+    real: RealBench,
 ) -> None:
     """More tokens than the sender has: anvil mines the tx, its receipt has status 0."""
-    backend = next(name for name in REAL_BACKENDS if "anvil" in name)
-    async with (
-        open_world(backend, request) as world,
-        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
-    ):
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        row = await watch.address("anna")
-        assert world.token is not None
-        (txid,) = await world.pay(
-            [Pay(asset=world.token, address=row.address, amount_minor=2**255)]
-        )
-        await world.mine()
-        failed = await asked(watch, txid, brand="acme")
-        assert (failed["place"], failed["is_success"]) == ("mined", False)
-        assert [(item["position"], item["player_id"]) for item in failed["pays"]] == [
-            ("call", "anna")
-        ]
+    world, watch = real.world, real.watch
+    row = await watch.address("anna")
+    assert world.token is not None
+    (txid,) = await world.pay([Pay(asset=world.token, address=row.address, amount_minor=2**255)])
+    await world.mine()
+    failed = await asked(watch, txid, brand="acme")
+    assert (failed["place"], failed["is_success"]) == ("mined", False)
+    assert [(item["position"], item["player_id"]) for item in failed["pays"]] == [("call", "anna")]

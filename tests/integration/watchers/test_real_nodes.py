@@ -3,10 +3,8 @@
 import pytest
 
 from gateway.sandbox.nodes import Bitcoind
-from tests.conformance.conftest import REAL_BACKENDS, chain_of, open_world
-from tests.support.clock import ManualClock, SequentialIds
-from tests.support.databases import TestDatabase
-from tests.support.watching import Watch, watching
+from tests.integration.watchers.conftest import RealBench
+from tests.support.watching import Watch
 from tests.support.worlds import World
 from watchers.chain import Pay
 
@@ -26,125 +24,93 @@ async def pay_players(world: World, watch: Watch, names: list[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("backend", REAL_BACKENDS)
 async def test_d02_d04_d16_deposits_survive_a_reorg_with_one_credit_each(
-    backend: str,
-    request: pytest.FixtureRequest,
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
+    real: RealBench,
 ) -> None:
-    async with (
-        open_world(backend, request) as world,
-        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
-    ):
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        amount = AMOUNTS[world.native]
-        tier = watch.registry.assets[world.native].tier(amount)
-        await pay_players(world, watch, ["anna", "ben"])
-        await watch.follow()
-        assert {item.state for item in await watch.deposits()} == {"detected"}
+    world, watch = real.world, real.watch
+    amount = AMOUNTS[world.native]
+    tier = watch.registry.assets[world.native].tier(amount)
+    await pay_players(world, watch, ["anna", "ben"])
+    await watch.follow()
+    assert {item.state for item in await watch.deposits()} == {"detected"}
 
-        await world.mine(tier.min_depth)
-        await watch.follow()
-        assert {item.state for item in await watch.deposits()} == {"provisional"}
-        await watch.audit()
+    await world.mine(tier.min_depth)
+    await watch.follow()
+    assert {item.state for item in await watch.deposits()} == {"provisional"}
+    await watch.audit()
 
-        await world.lose(tier.min_depth)
-        await watch.follow()
-        assert {item.state for item in await watch.deposits()} == {"orphaned"}
-        await watch.audit()
+    await world.lose(tier.min_depth)
+    await watch.follow()
+    assert {item.state for item in await watch.deposits()} == {"orphaned"}
+    await watch.audit()
 
-        await world.mine(tier.full_depth + 2)
-        await watch.follow()
-        assert {item.state for item in await watch.deposits()} == {"final"}
-        clearing = f"brand:acme:clearing:{world.native}"
-        assert (await watch.books())[clearing] == 2 * amount
-        await watch.audit()
+    await world.mine(tier.full_depth + 2)
+    await watch.follow()
+    assert {item.state for item in await watch.deposits()} == {"final"}
+    clearing = f"brand:acme:clearing:{world.native}"
+    assert (await watch.books())[clearing] == 2 * amount
+    await watch.audit()
 
 
-@pytest.mark.parametrize("backend", REAL_BACKENDS)
 async def test_d08_a_reorg_while_the_watcher_was_down(
-    backend: str,
-    request: pytest.FixtureRequest,
-    test_database: TestDatabase,
-    clock: ManualClock,
-    ids: SequentialIds,
+    real: RealBench,
 ) -> None:
-    async with (
-        open_world(backend, request) as world,
-        watching(world.chain, test_database, clock=clock, ids=ids) as watch,
-    ):
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        tier = watch.registry.assets[world.native].tier(AMOUNTS[world.native])
-        await pay_players(world, watch, ["anna"])
-        await world.mine(tier.min_depth)
-        await watch.follow()
-        await watch.follower.drop_lease()
+    world, watch = real.world, real.watch
+    tier = watch.registry.assets[world.native].tier(AMOUNTS[world.native])
+    await pay_players(world, watch, ["anna"])
+    await world.mine(tier.min_depth)
+    await watch.follow()
+    await watch.follower.drop_lease()
 
-        await world.lose(tier.min_depth)
-        await world.mine(tier.full_depth + 2)
-        await watch.follow(watch.new_follower("second"))
+    await world.lose(tier.min_depth)
+    await world.mine(tier.full_depth + 2)
+    await watch.follow(watch.new_follower("second"))
 
-        deposit = await watch.deposit()
-        states = await watch.states(deposit.id)
-        assert deposit.state == "final"
-        assert states[states.index("orphaned") :] == ["orphaned", "provisional", "final"]
-        await watch.audit()
+    deposit = await watch.deposit()
+    states = await watch.states(deposit.id)
+    assert deposit.state == "final"
+    assert states[states.index("orphaned") :] == ["orphaned", "provisional", "final"]
+    await watch.audit()
 
 
 async def test_d06_d07_invalidate_and_reconsider_end_as_if_one_branch_existed(
-    bitcoind: Bitcoind, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+    bitcoind: Bitcoind, bitcoin_watch: Watch
 ) -> None:
-    chain = chain_of("btc", bitcoind.url)
-    async with watching(chain, test_database, clock=clock, ids=ids) as watch:
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        anna = await watch.address("anna")
-        await bitcoind.send(anna.address, "0.5")
-        await bitcoind.mine()
-        await watch.follow()
-        branch_a = await bitcoind.invalidate(1)
-        await bitcoind.mine_exactly([])
-        await watch.follow()
-        assert (await watch.deposit()).state == "orphaned"
+    watch = bitcoin_watch
+    anna = await watch.address("anna")
+    await bitcoind.send(anna.address, "0.5")
+    await bitcoind.mine()
+    await watch.follow()
+    branch_a = await bitcoind.invalidate(1)
+    await bitcoind.mine_exactly([])
+    await watch.follow()
+    assert (await watch.deposit()).state == "orphaned"
 
-        branch_b = str(await bitcoind.rpc("getbestblockhash"))
-        await bitcoind.rpc("invalidateblock", branch_b)
-        await bitcoind.reconsider(branch_a)
-        await bitcoind.mine(2)
-        await watch.follow()
-        deposit = await watch.deposit()
-        assert (deposit.state, deposit.block_hash) == ("final", branch_a)
-        assert (await watch.books())["brand:acme:clearing:btc:BTC"] == 50_000_000
-        await watch.audit()
-        await bitcoind.reconsider(branch_b)
-    await chain.close()
+    branch_b = str(await bitcoind.rpc("getbestblockhash"))
+    await bitcoind.rpc("invalidateblock", branch_b)
+    await bitcoind.reconsider(branch_a)
+    await bitcoind.mine(2)
+    await watch.follow()
+    deposit = await watch.deposit()
+    assert (deposit.state, deposit.block_hash) == ("final", branch_a)
+    assert (await watch.books())["brand:acme:clearing:btc:BTC"] == 50_000_000
+    await watch.audit()
+    await bitcoind.reconsider(branch_b)
 
 
 async def test_d04_a_double_spend_on_bitcoind_reverses_the_credit(
-    bitcoind: Bitcoind, test_database: TestDatabase, clock: ManualClock, ids: SequentialIds
+    bitcoind: Bitcoind, bitcoin_watch: Watch
 ) -> None:
-    chain = chain_of("btc", bitcoind.url)
-    async with watching(chain, test_database, clock=clock, ids=ids) as watch:
-        watch.start_height = None
-        watch.follower = watch.new_follower("first")
-        await watch.follow()
-        anna = await watch.address("anna")
-        txid = await bitcoind.send(anna.address, "0.5")
-        await bitcoind.mine()
-        await watch.follow()
-        assert (await watch.deposit()).state == "provisional"
+    watch = bitcoin_watch
+    anna = await watch.address("anna")
+    txid = await bitcoind.send(anna.address, "0.5")
+    await bitcoind.mine()
+    await watch.follow()
+    assert (await watch.deposit()).state == "provisional"
 
-        await bitcoind.double_spend(txid, depth=1)
-        await bitcoind.mine(3)
-        await watch.follow()
-        assert (await watch.deposit()).state == "reversed"
-        assert await watch.books() == {}
-        await watch.audit()
-    await chain.close()
+    await bitcoind.double_spend(txid, depth=1)
+    await bitcoind.mine(3)
+    await watch.follow()
+    assert (await watch.deposit()).state == "reversed"
+    assert await watch.books() == {}
+    await watch.audit()
