@@ -1,5 +1,7 @@
 """`/v1/approvals`: what waits for a second person, and that person's answer (CONTRACT 3, A31)."""
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 from uuid import UUID
 
 from gateway.api import approvals_store as store
@@ -11,7 +13,16 @@ from gateway.api.wire_query import FilterQuery, Page, decode_cursor, limit_of, n
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, Forbidden, NotFound, invalid_field
 
+Check: TypeAlias = Callable[[Call], None]
+Approve: TypeAlias = Callable[[Call, ApprovalRow], Awaitable[ApprovalRow]]
+
 STATES = frozenset({"pending_approval", "done", "declined", "expired"})
+DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
+    switches.KIND: (switches.check_principal, switches.approve),
+    policies.KIND: (policies.check_principal, policies.approve),
+    rates.KIND: (rates.check_principal, rates.approve),
+}
+"""By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""
 
 
 @endpoint(
@@ -59,23 +70,13 @@ async def decide(call: Call) -> Approval:
     if two_people.is_expired(call, row):
         raise Conflict("expired", "The time to agree has passed; propose it again.")
     is_consent = call.body.decision == "approve"
-    match row.kind:
-        case "switch":
-            switches.check_principal(call)
-            decided = await (switches.approve if is_consent else two_people.decline)(call, row)
-        case "policy":
-            policies.check_principal(call)
-            decided = await (policies.approve if is_consent else two_people.decline)(call, row)
-        case "rate":
-            rates.check_principal(call)
-            decided = await (rates.approve if is_consent else two_people.decline)(call, row)
-        case "inflow" if is_consent:
-            decided = await _approve_inflow(call, row)
-        case "inflow":
+    if row.kind == "inflow":
+        if not is_consent:
             raise Conflict("not_declinable", "The assignment of an inflow cannot be declined yet.")
-        case _:
-            raise RuntimeError(f"an approval of kind {row.kind}")
-    return two_people.wire(call, decided)
+        return two_people.wire(call, await _approve_inflow(call, row))
+    check_principal, approve = DECIDED_BY[row.kind]
+    check_principal(call)
+    return two_people.wire(call, await (approve if is_consent else two_people.decline)(call, row))
 
 
 async def _approve_inflow(call: Call, row: ApprovalRow) -> ApprovalRow:

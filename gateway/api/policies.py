@@ -90,8 +90,7 @@ async def put_confirmations(call: Call) -> Answer:
 
 
 async def approve(call: Call, row: ApprovalRow) -> ApprovalRow:
-    """The second person's consent by `POST /v1/approvals/{id}`."""
-    check_principal(call)
+    """The second person's consent by `POST /v1/approvals/{id}`, checked before."""
     if (await policies.latest_locked(call.uow)).version != row.subject_version:
         raise Conflict("changed_meanwhile", "Another version is in force; propose it again.")
     decision = await two_people.agree(call, row)

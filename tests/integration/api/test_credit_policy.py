@@ -113,6 +113,48 @@ async def test_the_second_person_may_agree_by_the_list_of_decisions(house: ApiHo
     assert (await policy(house))["version"] == 1
 
 
+async def start_of_btc(house: ApiHouse) -> Reply:
+    """Ada stops bitcoin and proposes to start it."""
+    for state in ("stopped", "running"):
+        body = {"scope": "network:btc", "action": "all", "state": state, "reason": "drill"}
+        reply = await house.call(
+            "POST", "/v1/switches", body=body, key="ada-key", idempotency_key=state
+        )
+    return reply
+
+
+@pytest.mark.parametrize("decision", ["approve", "decline"])
+async def test_a31_who_may_not_propose_decides_nothing_by_the_list_either(
+    house: ApiHouse, decision: str
+) -> None:
+    """The list is open to every role that decides something: each kind asks for its own."""
+    await house.add_key(
+        "fay-key",
+        kind="staff",
+        brand=None,
+        person="fay",
+        scopes=("treasury:write", "policies:write"),
+        roles=("finance",),
+    )
+    proposed = (
+        await put_policy(house, "rosa-key"),
+        await put_rate(house, "rosa-key", "60000"),
+        await start_of_btc(house),
+    )
+    for reply in proposed:
+        approval = reply.json()["approval"]
+        refused = await house.call(
+            "POST",
+            f"/v1/approvals/{approval['id']}",
+            body={"decision": decision},
+            key="fay-key",
+            idempotency_key=approval["id"],
+        )
+        assert (refused.status, problem(refused)["code"]) == (403, "missing_role"), approval["kind"]
+    rows = await house.rows("SELECT DISTINCT state FROM gateway.approvals")
+    assert [row["state"] for row in rows] == ["pending_approval"]
+
+
 async def test_two_who_agree_at_once_make_one_version(house: ApiHouse) -> None:
     await put_policy(house, "rosa-key")
     replies = await asyncio.gather(*(put_policy(house, "remy-key") for _ in range(4)))
