@@ -252,7 +252,7 @@ class NodePool:
         peer_height = self._peer_height(node.label)
         try:
             look = await self._look(node, before)
-        except Exception:
+        except Exception:  # the supervisor of the looks: nobody awaits what this task raises
             log.exception("node.look_failed", node=node.label)
             look = Look(problem=NodeState.UNREACHABLE, reason="the look itself failed")
         if look.problem is None and self._is_hanging(node.label):
