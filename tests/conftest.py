@@ -20,7 +20,7 @@ from tests.support.databases import TestDatabase, clone, drop, make_template
 from tests.support.hosting import LoopThread
 
 DEFAULT_SEED = 20260101
-WALKS = 3  # a look in every run; a campaign asks for more
+WALKS = 30
 COUNTED_WALKS = 30  # from here on a run must have seen everything
 
 
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Campaigns run when they are asked for; pytest tells how many tests that leaves out."""
+    """What needs many walks, or a sweep, is left out without them; pytest tells how many tests."""
     wanted = {
         "walks": config.getoption("--walks") >= COUNTED_WALKS,
         "sweep": config.getoption("--sweep") != "none",

@@ -6,6 +6,7 @@ from random import Random
 from typing import Protocol
 
 from config.settings import AssetSettings
+from tests.simulation.lies import Lie
 from tests.support.proxy import LyingNode
 
 Between = Callable[[], Awaitable[None]]
@@ -34,6 +35,7 @@ class Arena(Protocol):
     url: str
     can_replace: bool
     assets: Mapping[str, AssetSettings]
+    lies: Mapping[str, Lie]
 
     async def begin(self) -> None:
         """Before a walk."""
@@ -89,10 +91,6 @@ class Arena(Protocol):
 
     async def clear(self) -> None:
         """Take from the mempool what can never be mined."""
-        ...
-
-    def lie(self, dice: Random, node: LyingNode, *, height: int) -> str:
-        """Make a proxy lie; the name of the lie."""
         ...
 
     def hide_bodies(self, node: LyingNode) -> None:

@@ -28,7 +28,6 @@ from watchers.registry import build_agreed_chain
 QUORUM, NODES = 2, 3
 ABSENCE_BLOCKS = 5
 TIMEOUT_SECONDS = 5.0
-BACKENDS = ("bitcoind", "litecoind", "anvil")
 
 
 class WalkFailed(AssertionError):

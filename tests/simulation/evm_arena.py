@@ -50,6 +50,7 @@ class EvmArena:
 
     network = "eth"
     can_replace = True
+    lies = lies.EVM
 
     def __init__(
         self, node: Anvil, *, token: str, router: str, senders: Sequence[str], outsider: str
@@ -197,11 +198,6 @@ class EvmArena:
     async def clear(self) -> None:
         await self._node.mine()
         await self._node.rpc("anvil_dropAllTransactions")
-
-    def lie(self, dice: Random, node: LyingNode, *, height: int) -> str:
-        name = dice.choice(sorted(lies.EVM))
-        lies.EVM[name](node, height)
-        return name
 
     def hide_bodies(self, node: LyingNode) -> None:
         node.faults.append(null("eth_getBlockByHash", "eth_getBlockReceipts"))

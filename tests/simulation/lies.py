@@ -72,6 +72,11 @@ def _stops(node: LyingNode, height: int) -> None:
     node.faults.append(fault)
 
 
+DECEITS = frozenset(
+    {"no_last_output", "no_last_tx", "flipped", "no_receipts", "no_logs", "more_value"}
+)
+"""Lies about what a block holds: whoever is asked for the block is caught."""
+
 EVERYWHERE: Mapping[str, Lie] = {
     "down": _down,
     "nonsense": _nonsense,

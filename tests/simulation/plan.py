@@ -1,9 +1,11 @@
 """The seeded plan of one walk: what happens, in which order. Pure.
 
-Each step has dice of its own, so that a step that is left out changes no other one.
+Each step has dice of its own, so that a step that is left out changes no other one. Besides what
+is drawn, each plan has one scene, and every second one a lie, that follow each other from seed to
+seed: as many walks as there are scenes and lies have met all of them, whatever the dice say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -72,24 +74,58 @@ WEIGHTS: Mapping[Act, int] = {
 }
 
 
+SCENES: Sequence[tuple[Act, ...]] = (
+    (Act.PAY, Act.DOUBLE_SPEND),
+    (Act.OUTAGE,),
+    (Act.PAY, Act.MINE, Act.REORG_CONFLICT, Act.REVIVE),
+    (Act.KILL, Act.PAY, Act.MINE),
+    (Act.PAY, Act.REPLACE),
+    (Act.PAY, Act.CUT),
+    (Act.PAY, Act.MINE, Act.THERE_AND_BACK),
+    (Act.PAY, Act.FREEZE),
+    (Act.PAY, Act.MINE_SOME, Act.RESTART, Act.REORG_REMINE),
+    (Act.PAY, Act.MINE, Act.REORG_DROP, Act.HONEST),
+)
+"""What is met in turn, with what it needs before it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A kind of step with its own dice; `looks`: whether the watcher looks after it."""
+    """A kind of step with its own dice; `looks`: whether the watcher looks after it.
+
+    `turn`: which of its kinds it takes, where those follow each other; None: the dice say.
+    """
 
     act: Act
     dice: Random
     looks: bool
+    turn: int | None = None
 
 
 def make_plan(seed: int, *, can_replace: bool) -> list[Step]:
     """The plan of one seed. It begins with a payment in a block, so that a reorg finds one."""
     dice = Random(f"walk:{seed}")
-    weights = {
-        act: weight for act, weight in WEIGHTS.items() if can_replace or act is not Act.REPLACE
-    }
+    weights = {act: weight for act, weight in WEIGHTS.items() if can_replace or not _replaces(act)}
     count = dice.randint(STEPS_MIN, STEPS_MAX) - 2
     drawn = dice.choices(list(weights), weights=list(weights.values()), k=count)
+    acts = [(act, dice.random() < 0.8) for act in [Act.PAY, Act.MINE, *drawn]]
+    scenes = [scene for scene in SCENES if can_replace or not any(map(_replaces, scene))]
+    place = dice.randint(2, len(acts))
+    acts[place:place] = [(act, True) for act in scenes[seed % len(scenes)]]
+    lies_at = None
+    if seed % 2 == 0:
+        lies_at = dice.randint(2, len(acts))
+        acts.insert(lies_at, (Act.LIE, True))
     return [
-        Step(act=act, dice=Random(f"walk:{seed}:{place}"), looks=dice.random() < 0.8)
-        for place, act in enumerate([Act.PAY, Act.MINE, *drawn])
+        Step(
+            act=act,
+            dice=Random(f"walk:{seed}:{number}"),
+            looks=looks,
+            turn=seed // 2 if number == lies_at else None,
+        )
+        for number, (act, looks) in enumerate(acts)
     ]
+
+
+def _replaces(act: Act) -> bool:
+    return act is Act.REPLACE

@@ -30,6 +30,8 @@ LTC_TIERS = (TierSettings(up_to="1", min=1, full=2), TierSettings(min=2, full=4)
 class UtxoArena:
     """One node on regtest; its wallet plays all strangers."""
 
+    lies = lies.UTXO
+
     def __init__(self, node: UtxoNode, network: str, *, can_replace: bool) -> None:
         self._node = node
         self.network = network
@@ -122,11 +124,6 @@ class UtxoArena:
 
     async def clear(self) -> None:
         """A UTXO mempool holds nothing that cannot be mined."""
-
-    def lie(self, dice: Random, node: LyingNode, *, height: int) -> str:
-        name = dice.choice(sorted(lies.UTXO))
-        lies.UTXO[name](node, height)
-        return name
 
     def hide_bodies(self, node: LyingNode) -> None:
         node.faults.append(refuse(-1, "Block not available (pruned data)", "getblock"))

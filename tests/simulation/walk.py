@@ -13,6 +13,7 @@ from typing import Protocol
 from config.database import is_away
 from tests.simulation.arena import Arena, CannotBe
 from tests.simulation.ending import compare, count_steps, unsettled
+from tests.simulation.lies import DECEITS
 from tests.simulation.plan import REORG_DEPTH_MAX, Act, Step
 from tests.support.clock import ManualClock
 from tests.support.pgproxy import CommitCutter
@@ -212,7 +213,7 @@ class Walk:
             Act.REVIVE: lambda: arena.revive(dice),
             Act.RESTART: self._take_over,
             Act.KILL: lambda: self._take_over(dies(dice)),
-            Act.LIE: lambda: self._lie(dice),
+            Act.LIE: lambda: self._lie(dice, step.turn),
             Act.HONEST: self._honest,
             Act.OUTAGE: lambda: self._outage(dice),
             Act.CUT: lambda: self._cut(dice),
@@ -220,24 +221,31 @@ class Walk:
         }
         await simple[step.act]()
 
-    async def _lie(self, dice: Random) -> None:
-        """One liar at a time: two of three are always right."""
+    async def _lie(self, dice: Random, turn: int | None) -> None:
+        """One liar at a time: two of three are always right. Who deceives about blocks is one of
+        those that are asked for them; a deceiver that is named counts as caught."""
         await self._honest()
-        name = self.arena.lie(dice, dice.choice(self.proxies), height=await self.arena.height())
+        names = sorted(self.arena.lies)
+        if turn is not None:
+            name = names[turn % len(names)]
+        else:
+            name = dice.choice(sorted(DECEITS & set(names)) if dice.random() < 0.5 else names)
+        asked = self.chain.pool.quorum if name in DECEITS else len(self.proxies)
+        liar = dice.randrange(asked)
+        was_named = self._is_named(liar)
+        self.arena.lies[name](self.proxies[liar], await self.arena.height())
         self.tally[f"lie: {name}"] += 1
         await self.arena.pay(dice, self.addresses)
         await self.arena.mine()
         await self.look()
-        self._count_caught()
+        self.tally["liars caught"] += self._is_named(liar) and not was_named
 
     async def _honest(self) -> None:
         for proxy in self.proxies:
             proxy.honest()
 
-    def _count_caught(self) -> None:
-        """A liar that was asked for nothing told no lie; one that was is named."""
-        caught = any(item.state in SERIOUS for item in self.chain.pool.records)
-        self.tally["liars caught"] += caught
+    def _is_named(self, number: int) -> bool:
+        return self.chain.pool.records[number].state in SERIOUS
 
     async def _outage(self, dice: Random) -> None:
         """Too few nodes for one look; what cannot be read is no empty block (N11, N18)."""
