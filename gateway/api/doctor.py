@@ -13,6 +13,7 @@ from config.database import Database
 from gateway import doctor
 from gateway.api import wire_objects
 from gateway.api.endpoint import Answer, Call, endpoint
+from gateway.api.players import check_player
 from gateway.api.wire_base import WireContext
 from gateway.api.wire_doctor import (
     DepositExplained,
@@ -40,7 +41,6 @@ POLL_SECONDS = 0.1
 KINDS = ("txid", "address", "player_id")
 
 _TXID = re.compile(r"(?:0x)?[0-9a-fA-F]{64}", re.ASCII)
-_PLAYER = re.compile(r"[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}", re.ASCII)
 
 
 @endpoint(
@@ -72,11 +72,9 @@ async def diagnose_deposits(call: Call) -> Answer:
     if kind == "address":
         report = await _by_address(call, view, text)
     else:
-        if not _PLAYER.fullmatch(text):
-            raise invalid_field(
-                "player_id", "invalid", "1 to 128 characters of A-Z a-z 0-9 ._~@+=:-"
-            )
-        report = await doctor.of_player(call.uow, view, brand=call.require_brand(), player_id=text)
+        player = check_player(text)
+        brand = call.require_brand()
+        report = await doctor.of_player(call.uow, view, brand=brand, player_id=player)
     return Answer(body=_wire(call.services.wire, view, report, kind=kind, subject=text))
 
 

@@ -3,7 +3,7 @@
 import re
 
 from gateway.api.endpoint import Call, endpoint
-from gateway.api.wire_base import WireContext
+from gateway.api.wire_base import PLAYER_PATTERN, WireContext
 from gateway.api.wire_resources import FundsOut, StageFunds
 from gateway.errors import invalid_field
 from ledger import balances
@@ -11,13 +11,13 @@ from ledger.accounts import Stage, player
 from watchers import deposit_commands
 from watchers.deposit_commands import Stages
 
-_PLAYER = re.compile(r"[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}", re.ASCII)
+_PLAYER = re.compile(PLAYER_PATTERN)
 
 
 def check_player(text: str) -> str:
-    """The player id of a path. Raises Invalid."""
+    """The player id of a path or a query. Raises Invalid."""
     if not _PLAYER.fullmatch(text):
-        raise invalid_field("player_id", "invalid", "Not a player id that this API accepts.")
+        raise invalid_field("player_id", "invalid", "1 to 128 characters of A-Z a-z 0-9 ._~@+=:-")
     return text
 
 

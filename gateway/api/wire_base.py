@@ -12,16 +12,8 @@ from config.ids import public_id
 from ledger.money import format_amount
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
+PLAYER_PATTERN = r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$"
 
-AmountIn = Annotated[
-    str,
-    Field(
-        max_length=100,
-        json_schema_extra={"pattern": AMOUNT_PATTERN},
-        description="Decimal string in asset units; at most the digits that the asset has.",
-        examples=["0.05"],
-    ),
-]
 AmountOut = Annotated[
     str, Field(pattern=AMOUNT_PATTERN, description="Decimal string in asset units.")
 ]
@@ -32,7 +24,7 @@ Time = Annotated[
 PlayerId = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$",
+        pattern=PLAYER_PATTERN,
         description="The casino's own player id, 1 to 128 characters.",
         examples=["player-1"],
     ),

@@ -10,6 +10,7 @@ from gateway.api.wire_base import (
     Body,
     MinorOut,
     NetworkName,
+    PlayerId,
     Stated,
     Time,
     Wire,
@@ -159,7 +160,7 @@ class WithdrawalIn(Body):
     request_id: str = Field(
         pattern=r"^[\x21-\x7e]{1,128}$", description="Unique per brand for ever."
     )
-    player_id: str = Field(pattern=r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$")
+    player_id: PlayerId
     asset: AssetId
     address: str = Field(min_length=1, max_length=255)
     amount: str = Field(max_length=100, description="What the player receives.")
