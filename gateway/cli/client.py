@@ -5,7 +5,7 @@ on a POST means unknown: the message says so, and running the same command again
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,8 @@ from config.clock import Clock, SystemClock
 from config.ids import SystemIds
 from gateway.cli.console import USAGE, CliError
 from gateway.client import ApiClient
+
+UNKNOWN = "; whether it was done is unknown: run it again"
 
 
 class StaffClient:
@@ -58,36 +60,27 @@ class StaffClient:
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One read. Raises ClientProblem for a problem, CliError when there is no answer."""
-        try:
-            return _object(await self._client.get(path, query))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._no_answer(error, "") from error
+        return await self._answer(self._client.get(path, query))
 
     async def post(
         self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
         """One change. Errors as for `get`; with an idempotency key a repeat is safe."""
-        try:
-            return _object(await self._client.post(path, body, idempotency_key=idempotency_key))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._no_answer(error, "; whether it was done is unknown: run it again") from (
-                error
-            )
+        asked = self._client.post(path, body, idempotency_key=idempotency_key)
+        return await self._answer(asked, UNKNOWN)
 
     async def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """One replacement. Errors as for `get`; a repeat is safe."""
-        try:
-            return _object(await self._client.put(path, body))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._no_answer(error, "; whether it was done is unknown: run it again") from (
-                error
-            )
+        return await self._answer(self._client.put(path, body), UNKNOWN)
 
-    def _no_answer(self, error: Exception, consequence: str) -> CliError:
-        return CliError(
-            f"{self._base} did not answer ({type(error).__name__}){consequence}",
-            hint="is the API running, and is --api right?",
-        )
+    async def _answer(self, asked: Awaitable[object], consequence: str = "") -> dict[str, Any]:
+        try:
+            return _object(await asked)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise CliError(
+                f"{self._base} did not answer ({type(error).__name__}){consequence}",
+                hint="is the API running, and is --api right?",
+            ) from error
 
 
 def _object(answer: object) -> dict[str, Any]:

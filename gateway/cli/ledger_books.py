@@ -4,7 +4,7 @@ Pages are followed one at a time and written as they come: memory does not grow 
 """
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,15 +25,12 @@ from gateway.cli.console import (
     show_table,
 )
 from gateway.cli.journal_file import BrokenExport, Format, JournalWriter
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call, pages
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
 
-SETTLED_SECONDS = (
-    60  # a posting carries the moment at which its work began: older ones are all there
-)
-PAGE = "500"
+SETTLED_SECONDS = 60  # a posting carries the moment its work began: older ones are all there
 OUT_SUFFIX = ".part"
 
 FromOption = Annotated[str | None, typer.Option("--from", help="RFC 3339, in it; else the start.")]
@@ -65,7 +62,7 @@ def statement(
         query |= {name: value for name, value in (("from", since), ("asset", asset)) if value}
         items: list[Mapping[str, Any]] = []
         answer: dict[str, Any] = {}
-        async for page in _pages(client, path, query):
+        async for page in pages(client, path, query):
             items += page["items"]
             answer = dict(page)
         return {**answer, "items": items}
@@ -110,7 +107,7 @@ def export(
         )
         with _target(out) as stream, _progress("entries") as advance:
             stream.write(writer.begin())
-            async for page in _pages(client, "/v1/ledger/entries", query):
+            async for page in pages(client, "/v1/ledger/entries", query):
                 stream.write(writer.add(page["items"]))
                 advance(len(page["items"]))
             stream.write(writer.end())
@@ -132,7 +129,7 @@ def verify(
 
     async def work(client: "StaffClient") -> None:
         with _progress("objects") as advance:
-            async for page in _pages(client, "/v1/ledger/verification", {}, limit=None):
+            async for page in pages(client, "/v1/ledger/verification", limit=None):
                 checked[page["part"]] = checked.get(page["part"], 0) + page["checked"]
                 findings.extend(page["items"])
                 advance(page["checked"])
@@ -159,22 +156,6 @@ def mount(ledger_app: typer.Typer) -> None:
     """Add the commands to the group."""
     for name, command in (("statement", statement), ("export", export), ("verify", verify)):
         ledger_app.command(name)(command)
-
-
-async def _pages(
-    client: "StaffClient", path: str, query: Mapping[str, str], *, limit: str | None = PAGE
-) -> AsyncIterator[Mapping[str, Any]]:
-    """Every page, one at a time. A cursor that comes again is an error, not a loop."""
-    parameters = {**query, **({"limit": limit} if limit else {})}
-    while True:
-        page = await client.get(path, parameters)
-        yield page
-        following = page["next_cursor"]
-        if following is None:
-            return
-        if following == parameters.get("cursor"):
-            raise CliError(f"{path} gave the same page twice", hint="is the API of this version?")
-        parameters["cursor"] = following
 
 
 def _settled(now: datetime) -> str:

@@ -6,7 +6,7 @@ that policy decided is 3, every other failure 1. No database and no node is need
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -23,7 +23,8 @@ DEFAULT_API = "http://127.0.0.1:8420"
 API_VARIABLE = "CAGE_STAFF_API"
 KEY_ID_VARIABLE = "CAGE_STAFF_KEY_ID"
 KEY_FILE_VARIABLE = "CAGE_STAFF_KEY_FILE"
-PAGES_MAX = 1000  # of 500 objects: no list is followed for ever
+PAGE = "500"
+PAGES_MAX = 1000  # no list that is kept whole is followed for ever
 
 ApiOption = Annotated[
     str | None, typer.Option("--api", help=f"URL of the API; else {API_VARIABLE}.")
@@ -85,17 +86,37 @@ def _hint(status: int) -> str:
             return ""
 
 
+async def pages(
+    client: "StaffClient",
+    path: str,
+    query: Mapping[str, str] | None = None,
+    *,
+    limit: str | None = PAGE,
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Every page, one at a time. A cursor that comes again is an error, not a loop."""
+    parameters = {**({"limit": limit} if limit else {}), **(query or {})}
+    while True:
+        page = await client.get(path, parameters)
+        yield page
+        following = page["next_cursor"]
+        if following is None:
+            return
+        if following == parameters.get("cursor"):
+            raise CliError(f"{path} gave the same page twice", hint="is the API of this version?")
+        parameters["cursor"] = following
+
+
 async def all_pages(
     client: "StaffClient", path: str, query: Mapping[str, str] | None = None
 ) -> list[Mapping[str, Any]]:
     """Every item of a list, page by page."""
     items: list[Mapping[str, Any]] = []
-    parameters = {"limit": "500", **(query or {})}
-    for _ in range(PAGES_MAX):
-        page = await client.get(path, parameters)
-        items.extend(page["items"])
-        cursor = page.get("next_cursor")
-        if not cursor:
-            return items
-        parameters["cursor"] = cursor
-    raise CliError(f"{path} has more than {PAGES_MAX} pages", hint="narrow it with a filter")
+    left = PAGES_MAX
+    async for page in pages(client, path, query):
+        if not left:
+            raise CliError(
+                f"{path} has more than {PAGES_MAX} pages", hint="narrow it with a filter"
+            )
+        left -= 1
+        items += page["items"]
+    return items
