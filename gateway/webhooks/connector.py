@@ -1,6 +1,6 @@
 """The HTTP client of webhooks: one POST, guarded at connect time (A34).
 
-The only module of the gateway that opens outgoing HTTP connections. A public target is called
+A public target is called
 through a client whose every connection goes to an address that `targets` found public at that very
 moment; names are resolved by us, once per connection, and what was checked is what is connected. A
 host of the allow-list has a client of its own. No redirect is followed, no cookie kept, no proxy of
