@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from config.clock import Clock
-from config.database import Database, async_url
+from config.database import Database, Uow, async_url
 from config.ids import Ids
 from config.registry import Registry, load_registry
 from config.settings import (
@@ -26,16 +26,18 @@ from tests.support.auditor import audit
 from tests.support.databases import TestDatabase
 from tests.support.simchain import TOKEN_CONTRACT
 from tests.support.worlds import Wallet
-from watchers import addresses, deposit_commands, exposure, pool, reconcile_chain
+from watchers import addresses, deposit_commands, exposure, pool, reconcile_chain, switches
 from watchers.addresses import AddressRow
 from watchers.chain import Chain
 from watchers.deposits import DepositRow
 from watchers.follower import Crash, Follower, Position, Step, no_crash
 from watchers.loops import look_beside
 from watchers.network import Network
+from watchers.switches import Action, GrantKind
 
 BRANDS = {"acme": 1, "zest": 2}
 POOL_ROWS = 12
+TWO_PEOPLE = {"proposed_by": "ada", "approved_by": "grace"}
 
 
 def registry_for(
@@ -160,10 +162,52 @@ class Watch:
         (found,) = await self.deposits()
         return found
 
+    async def deposit_states(self) -> set[str]:
+        """The states that deposits are in."""
+        return {item.state.value for item in await self.deposits()}
+
     async def states(self, deposit_id: UUID) -> list[str]:
         """Every state a deposit has had, in order."""
         async with self.as_watcher.unit_of_work() as uow:
             return [row.state for row in await lifecycle.history(uow, "deposit", deposit_id)]
+
+    async def grant(self, kind: GrantKind, count: int) -> None:
+        """Two people let the watcher do this much."""
+        async with self.as_api.unit_of_work() as uow:
+            await self._grant(uow, kind, count)
+
+    async def start_again(self, *, depth: int | None = None) -> None:
+        """What the API does once two people let the network go on, and walk a reorg this deep."""
+        async with self.as_api.unit_of_work() as uow:
+            scope = f"network:{self.network.name}"
+            found = await switches.get(uow, scope=scope, action=Action.ALL)
+            if found is None:
+                raise AssertionError("nothing was stopped")
+            closed = await switches.close_breaker(
+                uow,
+                scope=scope,
+                action=Action.ALL,
+                version=found.version,
+                reason="the branch is right",
+                **TWO_PEOPLE,
+                ids=self.ids,
+                at=self.clock.now(),
+            )
+            if closed is None:
+                raise AssertionError("the switch is of another version")
+            if depth is not None:
+                await self._grant(uow, GrantKind.REORG, depth)
+
+    async def _grant(self, uow: Uow, kind: GrantKind, count: int) -> None:
+        await switches.grant(
+            uow,
+            network=self.network.name,
+            kind=kind,
+            count=count,
+            **TWO_PEOPLE,
+            ids=self.ids,
+            at=self.clock.now(),
+        )
 
     async def books(self) -> dict[str, int]:
         """Every account that is not empty, by code."""

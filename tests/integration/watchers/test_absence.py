@@ -21,10 +21,6 @@ async def pay_and_lose(utxo: UtxoBench, count: int) -> list[str]:
     return txids
 
 
-async def states(utxo: UtxoBench) -> set[str]:
-    return {item.state.value for item in await utxo.watch.deposits()}
-
-
 async def alarms(utxo: UtxoBench) -> list[str]:
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         found = await uow.execute("SELECT kind FROM gateway.alarms ORDER BY kind")
@@ -40,7 +36,7 @@ async def test_more_absent_deposits_than_allowed_in_one_step_wait_for_people(
     utxo.sim.mine(12)
     for _ in range(3):
         await utxo.watch.follow()
-        assert await states(utxo) == {"orphaned"}
+        assert await utxo.watch.deposit_states() == {"orphaned"}
     assert await alarms(utxo) == ["reversals_over_limit", "switch_stopped"]
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         assert await switches.is_stopped(
@@ -56,19 +52,9 @@ async def test_what_two_people_granted_is_reversed_once(utxo: UtxoBench) -> None
     utxo.sim.mine(12)
     await utxo.watch.follow()
     for count, expected in ((LIMIT, "orphaned"), (LIMIT + 1, "reversed")):
-        async with utxo.watch.as_api.unit_of_work() as uow:
-            await switches.grant(
-                uow,
-                network="btc",
-                kind=switches.GrantKind.REVERSALS,
-                count=count,
-                proposed_by="ann",
-                approved_by="bob",
-                ids=utxo.watch.ids,
-                at=utxo.watch.clock.now(),
-            )
+        await utxo.watch.grant(switches.GrantKind.REVERSALS, count)
         await utxo.watch.follow()
-        assert await states(utxo) == {expected}
+        assert await utxo.watch.deposit_states() == {expected}
     assert await utxo.watch.books() == {}
     await utxo.watch.audit()
 
@@ -80,7 +66,7 @@ async def test_as_many_absent_deposits_as_allowed_are_reversed_in_one_step(
         utxo.sim.drop(txid)
     utxo.sim.mine(12)
     await utxo.watch.follow()
-    assert await states(utxo) == {"reversed"}
+    assert await utxo.watch.deposit_states() == {"reversed"}
     assert await alarms(utxo) == []
     assert await utxo.watch.books() == {}
     await utxo.watch.audit()

@@ -386,7 +386,7 @@ async def test_more_reversals_than_allowed_in_one_step_wait_for_people(utxo: Utx
     utxo.sim.conflict(txid)
     utxo.sim.mine(7)
     await utxo.watch.follow()
-    assert {item.state for item in await utxo.watch.deposits()} == {"orphaned"}
+    assert await utxo.watch.deposit_states() == {"orphaned"}
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         alarms = (await uow.execute("SELECT kind FROM gateway.alarms")).scalars().all()
     assert sorted(alarms) == ["reversals_over_limit", "switch_stopped"]

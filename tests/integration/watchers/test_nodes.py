@@ -50,7 +50,7 @@ async def test_n05_a_transfer_that_one_node_invents_is_no_deposit(pooled: Pooled
     nodes.sim.mine(1)
     nodes.views[1].forged[nodes.sim.tip.ref.hash] = forge(nodes.sim.tip.effects)
     await nodes.round(3)
-    assert {item.state for item in await nodes.watch.deposits()} <= {"detected"}
+    assert await nodes.watch.deposit_states() <= {"detected"}
     assert (await nodes.status()).height == 0
     [(kind, detail)] = await nodes.alarms()
     assert kind == "node_disagreement"

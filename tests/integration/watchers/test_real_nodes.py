@@ -32,21 +32,21 @@ async def test_d02_d04_d16_deposits_survive_a_reorg_with_one_credit_each(
     tier = watch.registry.assets[world.native].tier(amount)
     await pay_players(world, watch, ["anna", "ben"])
     await watch.follow()
-    assert {item.state for item in await watch.deposits()} == {"detected"}
+    assert await watch.deposit_states() == {"detected"}
 
     await world.mine(tier.min_depth)
     await watch.follow()
-    assert {item.state for item in await watch.deposits()} == {"provisional"}
+    assert await watch.deposit_states() == {"provisional"}
     await watch.audit()
 
     await world.lose(tier.min_depth)
     await watch.follow()
-    assert {item.state for item in await watch.deposits()} == {"orphaned"}
+    assert await watch.deposit_states() == {"orphaned"}
     await watch.audit()
 
     await world.mine(tier.full_depth + 2)
     await watch.follow()
-    assert {item.state for item in await watch.deposits()} == {"final"}
+    assert await watch.deposit_states() == {"final"}
     clearing = f"brand:acme:clearing:{world.native}"
     assert (await watch.books())[clearing] == 2 * amount
     await watch.audit()

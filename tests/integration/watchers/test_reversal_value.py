@@ -11,7 +11,7 @@ from tests.support.clock import ManualClock
 from watchers import rates, switches
 from watchers.deposits import DepositRow
 from watchers.reversal_limit import VALUE_REASON, excess
-from watchers.switches import Action
+from watchers.switches import Action, GrantKind
 
 pytestmark = pytest.mark.postgres
 
@@ -36,10 +36,6 @@ async def double_spent(utxo: UtxoBench) -> None:
     utxo.sim.conflict(txid)
     utxo.sim.mine(7)
     await utxo.watch.follow()
-
-
-async def states(utxo: UtxoBench) -> set[str]:
-    return {item.state.value for item in await utxo.watch.deposits()}
 
 
 async def rate(utxo: UtxoBench, dollars: str) -> None:
@@ -69,20 +65,6 @@ async def booked(utxo: UtxoBench) -> DepositRow:
     return await utxo.watch.deposit()
 
 
-async def grant(utxo: UtxoBench, count: int) -> None:
-    async with utxo.watch.as_api.unit_of_work() as uow:
-        await switches.grant(
-            uow,
-            network="btc",
-            kind=switches.GrantKind.REVERSALS,
-            count=count,
-            proposed_by="ann",
-            approved_by="bob",
-            ids=utxo.watch.ids,
-            at=utxo.watch.clock.now(),
-        )
-
-
 async def stopped_by(utxo: UtxoBench) -> str | None:
     async with utxo.watch.as_api.unit_of_work() as uow:
         found = await switches.get(uow, scope="network:btc", action=Action.ALL)
@@ -95,12 +77,12 @@ async def test_more_value_than_the_assets_own_limit_waits_for_two_people(
     """One unit over: the breaker opens, a grant of too few is not used, one of enough is."""
     limit(utxo, ReversedValueMax(assets_minor={BTC: 2 * HALF - 1}))
     await double_spent(utxo)
-    assert await states(utxo) == {"orphaned"}
+    assert await utxo.watch.deposit_states() == {"orphaned"}
     assert await stopped_by(utxo) == VALUE_REASON
     for count, expected in ((1, "orphaned"), (2, "reversed")):
-        await grant(utxo, count)
+        await utxo.watch.grant(GrantKind.REVERSALS, count)
         await utxo.watch.follow()
-        assert await states(utxo) == {expected}
+        assert await utxo.watch.deposit_states() == {expected}
     assert await utxo.watch.books() == {}
     await utxo.watch.audit()
 
@@ -110,7 +92,7 @@ async def test_as_much_value_as_the_limits_allow_is_reversed_at_once(utxo: UtxoB
     limit(utxo, ReversedValueMax(reference_minor=DOLLARS_150, assets_minor={BTC: 2 * HALF}))
     await rate(utxo, "150")
     await double_spent(utxo)
-    assert await states(utxo) == {"reversed"}
+    assert await utxo.watch.deposit_states() == {"reversed"}
     assert await stopped_by(utxo) is None
     await utxo.watch.audit()
 
@@ -121,7 +103,7 @@ async def test_more_value_in_the_reference_currency_than_the_limit_waits(
     limit(utxo, ReversedValueMax(reference_minor=DOLLARS_150))
     await rate(utxo, "150.01")
     await double_spent(utxo)
-    assert await states(utxo) == {"orphaned"}
+    assert await utxo.watch.deposit_states() == {"orphaned"}
     assert await stopped_by(utxo) == VALUE_REASON
     async with utxo.watch.as_watcher.unit_of_work() as uow:
         found = await uow.execute(
@@ -141,11 +123,11 @@ async def test_without_a_fresh_rate_any_value_is_over_a_limit_in_the_reference_c
         await rate(utxo, "150")
         clock.advance(utxo.watch.network.reference.stale_seconds + 1)
     await double_spent(utxo)
-    assert await states(utxo) == {"orphaned"}
+    assert await utxo.watch.deposit_states() == {"orphaned"}
     assert await stopped_by(utxo) == VALUE_REASON
     await rate(utxo, "151")
     await utxo.watch.follow()
-    assert await states(utxo) == {"reversed"}
+    assert await utxo.watch.deposit_states() == {"reversed"}
     assert await stopped_by(utxo) == VALUE_REASON
     await utxo.watch.audit()
 

@@ -89,7 +89,7 @@ async def test_n04_n05_a_deposit_that_one_node_invents_is_stopped_before_it_is_f
         "and they are not the same"
     ]
     await mine(nodes, 10)
-    assert {item.state for item in await nodes.watch.deposits()} <= {"pending", "provisional"}
+    assert await nodes.watch.deposit_states() <= {"pending", "provisional"}
     await look(nodes)
     assert (await rows(nodes)).count("differs") == 1
 

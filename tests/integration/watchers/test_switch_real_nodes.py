@@ -4,41 +4,13 @@ import pytest
 
 from tests.integration.watchers.conftest import RealBench
 from tests.integration.watchers.test_real_nodes import pay_players
-from tests.support.watching import Watch
 from watchers import switches
 from watchers.errors import ReorgTooDeep
-from watchers.switches import Action, GrantKind
+from watchers.switches import Action
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 LIMIT = 6  # blocks; bitcoind forgets the txs of a reorg deeper than 10
-
-
-async def allow(watch: Watch, *, depth: int) -> None:
-    """What the API does once two people agreed."""
-    scope, people = f"network:{watch.network.name}", {"proposed_by": "ada", "approved_by": "grace"}
-    async with watch.as_api.unit_of_work() as uow:
-        found = await switches.get(uow, scope=scope, action=Action.ALL)
-        assert found is not None
-        await switches.close_breaker(
-            uow,
-            scope=scope,
-            action=Action.ALL,
-            version=found.version,
-            reason="every node is on this branch",
-            ids=watch.ids,
-            at=watch.clock.now(),
-            **people,
-        )
-        await switches.grant(
-            uow,
-            network=watch.network.name,
-            kind=GrantKind.REORG,
-            count=depth,
-            ids=watch.ids,
-            at=watch.clock.now(),
-            **people,
-        )
 
 
 @pytest.mark.parametrize(
@@ -66,7 +38,7 @@ async def test_d05_d09_a_deep_reorg_stops_the_network_and_two_people_let_it_be_w
     assert (await watch.deposit()).state == credited
     assert await watch.books() == books
 
-    await allow(watch, depth=LIMIT + 2)
+    await watch.start_again(depth=LIMIT + 2)
     await watch.follow()
     assert (await watch.deposit()).state == "orphaned"
     await watch.audit()

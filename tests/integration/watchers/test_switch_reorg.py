@@ -6,7 +6,7 @@ from tests.integration.watchers.conftest import UtxoBench
 from tests.support.clock import ManualClock
 from watchers import switches
 from watchers.errors import NetworkStopped, ReorgTooDeep
-from watchers.switches import GRANT_SECONDS, Action, GrantKind
+from watchers.switches import GRANT_SECONDS, Action
 
 pytestmark = pytest.mark.postgres
 
@@ -33,37 +33,6 @@ async def stop(utxo: UtxoBench) -> None:
     with pytest.raises(ReorgTooDeep) as caught:
         await utxo.watch.follow()
     await utxo.watch.follower.stop(str(caught.value))
-
-
-async def start(utxo: UtxoBench, *, depth: int | None) -> None:
-    """What the API does once two people agreed."""
-    watch = utxo.watch
-    async with watch.as_api.unit_of_work() as uow:
-        found = await switches.get(uow, scope=BTC, action=Action.ALL)
-        assert found is not None
-        closed = await switches.close_breaker(
-            uow,
-            scope=BTC,
-            action=Action.ALL,
-            version=found.version,
-            reason="the branch is right",
-            proposed_by="ada",
-            approved_by="grace",
-            ids=watch.ids,
-            at=watch.clock.now(),
-        )
-        assert closed is not None
-        if depth is not None:
-            await switches.grant(
-                uow,
-                network="btc",
-                kind=GrantKind.REORG,
-                count=depth,
-                proposed_by="ada",
-                approved_by="grace",
-                ids=watch.ids,
-                at=watch.clock.now(),
-            )
 
 
 async def is_stopped(utxo: UtxoBench, action: Action = Action.BROADCAST) -> bool:
@@ -104,7 +73,7 @@ async def test_d05_two_people_name_the_depth_and_the_deposit_orphans_by_the_norm
     utxo: UtxoBench,
 ) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=DEEP)
+    await utxo.watch.start_again(depth=DEEP)
     assert not await is_stopped(utxo)
     assert await open_alarms(utxo) == set()
 
@@ -118,7 +87,7 @@ async def test_d05_two_people_name_the_depth_and_the_deposit_orphans_by_the_norm
 
 async def test_d09_a_depth_that_does_not_reach_the_fork_stops_it_again(utxo: UtxoBench) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=DEEP - 1)
+    await utxo.watch.start_again(depth=DEEP - 1)
     await stop(utxo)
     assert await is_stopped(utxo)
     assert (await utxo.watch.deposit()).state == "final"
@@ -126,14 +95,14 @@ async def test_d09_a_depth_that_does_not_reach_the_fork_stops_it_again(utxo: Utx
 
 async def test_d09_a_start_without_a_depth_stops_it_again(utxo: UtxoBench) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=None)
+    await utxo.watch.start_again()
     await stop(utxo)
     assert await is_stopped(utxo)
 
 
 async def test_d09_what_was_allowed_once_allows_no_second_reorg(utxo: UtxoBench) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=DEEP)
+    await utxo.watch.start_again(depth=DEEP)
     await utxo.watch.follow()
     utxo.sim.rewind(DEEP)
     for _ in range(DEEP + 1):
@@ -146,7 +115,7 @@ async def test_d09_what_was_allowed_counts_no_more_after_a_day(
     utxo: UtxoBench, clock: ManualClock
 ) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=DEEP)
+    await utxo.watch.start_again(depth=DEEP)
     clock.advance(GRANT_SECONDS)
     await stop(utxo)
     assert await is_stopped(utxo)
@@ -163,10 +132,10 @@ async def test_d09_a_fork_older_than_the_headers_we_keep_is_never_walked(utxo: U
     for _ in range(DEEP + 1):
         utxo.sim.mine_exactly([])
     await stop(utxo)
-    await start(utxo, depth=10 * DEEP)
+    await utxo.watch.start_again(depth=10 * DEEP)
     await stop(utxo)
     assert await is_stopped(utxo)
-    await start(utxo, depth=None)
+    await utxo.watch.start_again()
     after = await utxo.watch.position()
     assert (after.height, after.hash) == (before.height, before.hash)
 
@@ -179,7 +148,7 @@ async def test_d09_a_watcher_that_dies_in_the_middle_goes_on_with_the_same_allow
     utxo: UtxoBench,
 ) -> None:
     await stop_by_deep_reorg(utxo)
-    await start(utxo, depth=DEEP)
+    await utxo.watch.start_again(depth=DEEP)
     left = [10]
 
     def die_after_ten(point: str) -> None:
