@@ -1,10 +1,10 @@
 """The HTTP client of webhooks: one POST, guarded at connect time (A34).
 
-A public target is called
-through a client whose every connection goes to an address that `targets` found public at that very
-moment; names are resolved by us, once per connection, and what was checked is what is connected. A
-host of the allow-list has a client of its own. No redirect is followed, no cookie kept, no proxy of
-the environment used, and of the answer nothing but its status leaves this module.
+A public target is called through a client whose every connection goes to an address that `targets`
+found public at that very moment; names are resolved by us, once per connection, and what was
+checked is what is connected. A host of the allow-list has a client of its own. No redirect is
+followed, no cookie kept, no proxy of the environment used, and of the answer nothing but its status
+leaves this module. The guards serve the source of rates too.
 """
 
 import asyncio
