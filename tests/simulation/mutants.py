@@ -1,13 +1,16 @@
 """Followers with one planted bug each: proof that the walks would see it (CASES c.7)."""
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
 
+from config.database import Uow
 from tests.support.pools import OverReader
 from tests.support.watching import Watch
+from watchers import store
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import Block, BlockRef, Chain
-from watchers.errors import NodeUnavailable
+from watchers.errors import LeaseLost, NodeUnavailable
 from watchers.follower import Crash, Follower, Position
 from watchers.quorum import AgreeingReader
 
@@ -18,10 +21,29 @@ class ComparesHeights(Follower):
     async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
         return []
 
-    async def _next(self, position: Position) -> BlockRef | None:
-        if position.height is None:
-            return None
-        return await self._chain.reader.ref_at(position.height + 1)
+
+class KeepsLostDeposits(Follower):
+    """The cursor leaves a block that the chain lost; its deposits stay as they are."""
+
+    async def _disconnect(self, position: Position, stale: BlockRef, *, is_last: bool) -> Position:
+        async with self._database.unit_of_work() as uow:
+            await self._move(uow, position, height=stale.height - 1, block_hash=stale.parent_hash)
+            await store.disconnect_block(uow, network=self._network.name, block_hash=stale.hash)
+        return Position(height=stale.height - 1, hash=stale.parent_hash, fence=position.fence)
+
+
+class IgnoresTheFence(Follower):
+    """Who woke up after its lease goes on with what it had in hand."""
+
+    async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
+        with contextlib.suppress(LeaseLost):
+            await super()._move(uow, position, height=height, block_hash=block_hash)
+
+    async def _hold(self, uow: Uow, position: Position) -> int:
+        try:
+            return await super()._hold(uow, position)
+        except LeaseLost:
+            return position.height or 0
 
 
 class EmptyOnError(AgreeingReader):
@@ -76,6 +98,16 @@ def compares_heights(watch: Watch, chain: Chain, holder: str, crash: Crash) -> F
     return _follower(ComparesHeights, watch, chain, holder, crash)
 
 
+def keeps_lost_deposits(watch: Watch, chain: Chain, holder: str, crash: Crash) -> Follower:
+    """D04 broken."""
+    return _follower(KeepsLostDeposits, watch, chain, holder, crash)
+
+
+def ignores_the_fence(watch: Watch, chain: Chain, holder: str, crash: Crash) -> Follower:
+    """P13 broken, for watchers."""
+    return _follower(IgnoresTheFence, watch, chain, holder, crash)
+
+
 def empty_on_error(watch: Watch, chain: Chain, holder: str, crash: Crash) -> Follower:
     """N11 broken."""
     return _follower(Follower, watch, _reading(EmptyOnError, chain), holder, crash)
@@ -88,6 +120,8 @@ def first_output_only(watch: Watch, chain: Chain, holder: str, crash: Crash) -> 
 
 MUTANTS = {
     "compares_heights": compares_heights,
+    "keeps_lost_deposits": keeps_lost_deposits,
+    "ignores_the_fence": ignores_the_fence,
     "empty_on_error": empty_on_error,
     "first_output_only": first_output_only,
 }
