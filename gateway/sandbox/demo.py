@@ -30,7 +30,6 @@ from gateway.sandbox.story import Payment, Story, StoryFailed
 from gateway.sandbox.world import start_world
 
 CRASH_POINT = "payout.signed"
-SETTLE_TIMEOUT_SECONDS = 30.0
 
 PAYMENTS = [
     Payment(brand="acme", player="ann", asset="btc:BTC", amount="0.5"),

@@ -212,11 +212,6 @@ class Deployment:
         finally:
             log.close()
 
-    @property
-    def supervisor_pid(self) -> int | None:
-        """The pid of `cage up`, when it runs."""
-        return None if self._supervisor is None else self._supervisor.pid
-
     def has_died(self) -> bool:
         """Whether `cage up` ended by itself."""
         return self._supervisor is not None and self._supervisor.returncode is not None

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from config.clock import Clock, SystemClock
 from config.ids import Ids, SystemIds
@@ -427,9 +426,3 @@ class Anvil(DevNode):
     async def revert(self, snapshot: str) -> None:
         """Return to a snapshot; the blocks mined since are gone."""
         await self.rpc("evm_revert", snapshot)
-
-
-def node_host(url: str) -> str:
-    """Host and port of a node URL without its credentials, for display."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}"

@@ -5,8 +5,6 @@ wait polls a fact with a deadline; nothing is assumed after a delay.
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -463,22 +461,6 @@ async def forged_row(story: Story, forge: Callable[[str, str], Awaitable[None]])
     story.narration.check(
         "the signer refused, nothing was paid", held["code"] == "signer_refused" and paid == 0
     )
-
-
-async def killed_role(story: Story, role: str) -> None:
-    """kill -9 of a role: the supervisor starts it again by itself."""
-    pid = story.role_pids().get(role)
-    if pid is None:
-        story.narration.check(f"role {role} runs", False)
-        return
-    os.kill(pid, signal.SIGKILL)
-
-    async def other_pid() -> int | None:
-        now = story.role_pids().get(role)
-        return now if now is not None and now != pid else None
-
-    await story.until(f"a new {role} process", other_pid)
-    story.narration.check(f"{role} killed -9 and started again by the supervisor", True)
 
 
 async def _stranger(story: Story, network: str) -> str:

@@ -23,7 +23,6 @@ TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
 TRANSFER_BYTES = 68
 MAX_PAYLOAD_BYTES = 4_096
 MIN_GAS = 21_000
-_WORD_LIMIT = 2**256
 _NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
 
 
