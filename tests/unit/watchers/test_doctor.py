@@ -1,14 +1,14 @@
 """The doctor's judgement: every finding from the facts that cause it, in words that fit them."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 
 from config.registry import load_registry
 from config.settings import NetworkSettings, Settings
 from tests.architecture.source import ROOT
+from tests.support.clock import START
+from tests.support.deposit_rows import PENDING as DEPOSIT
 from watchers import doctor
 from watchers.chain import FeeQuote
 from watchers.deposits import DepositRow, DepositState
@@ -16,7 +16,6 @@ from watchers.doctor import DepositFacts, NetworkFacts, Pay, Sighting, Told
 from watchers.eta import DepositEta, Eta
 from watchers.findings import ADVICE, Actor, Finding, FindingCode, Severity
 
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 BTC = load_registry(Settings(networks={"btc": NetworkSettings(chain="regtest")})).assets["btc:BTC"]
 RIVAL = "ee" * 32
 QUOTE = FeeQuote(rates={2: 20_000, 36: 5_000}, floor=1_000, base_fee=0)
@@ -25,41 +24,6 @@ LATER = Eta(blocks=5, p50_seconds=2_800, p90_seconds=4_800)
 ETA = DepositEta(provisional=SOON, final=LATER)
 WELL = NetworkFacts(name="btc", height=100, tip_height=100)
 
-DEPOSIT = DepositRow(
-    id=UUID(int=1),
-    brand="acme",
-    player_id="anna",
-    network="btc",
-    txid="aa" * 32,
-    position="out:0",
-    cycle=1,
-    asset="btc:BTC",
-    amount_minor=50_000_000,
-    address_id=UUID(int=2),
-    address="bcrt1q",
-    state=DepositState.PENDING,
-    prior_state=None,
-    substatus=None,
-    sweep_state="none",
-    is_internal=False,
-    is_coinbase=False,
-    block_hash="bb" * 32,
-    height=100,
-    min_depth=2,
-    full_depth=6,
-    provisional_at_height=101,
-    final_at_height=105,
-    orphaned_at_height=None,
-    absent_at_height=None,
-    conflict_txid=None,
-    conflict_final_at_height=None,
-    credited_stage=None,
-    custody_block_hash=None,
-    custody_height=None,
-    version=1,
-    first_seen_at=AT,
-    state_at=AT,
-)
 UNMINED = replace(DEPOSIT, state=DepositState.DETECTED, block_hash=None, height=None)
 
 
@@ -137,7 +101,7 @@ BESIDES = [
     ),
     (
         C.WATCHER_SILENT,
-        facts(DEPOSIT, network=replace(WELL, silent_since=AT)),
+        facts(DEPOSIT, network=replace(WELL, silent_since=START)),
         "since 2026-01-01T00:00:00+00:00",
     ),
     (

@@ -1,50 +1,13 @@
 """Which step of a deposit is due at a tip: decided by heights, never by counting."""
 
 from dataclasses import replace
-from uuid import UUID
 
 import pytest
 
-from tests.support.clock import START
+from tests.support.deposit_rows import PENDING as AT_100
 from watchers.deposit_due import due_trigger
 from watchers.deposits import DepositRow, DepositState, DepositTrigger
 
-ZERO = UUID(int=0)
-AT_100 = DepositRow(
-    id=ZERO,
-    brand="acme",
-    player_id="anna",
-    network="btc",
-    txid="aa" * 32,
-    position="out:0",
-    cycle=1,
-    asset="btc:BTC",
-    amount_minor=1,
-    address_id=ZERO,
-    address="bcrt1",
-    state=DepositState.PENDING,
-    prior_state=None,
-    substatus=None,
-    sweep_state="none",
-    is_internal=False,
-    is_coinbase=False,
-    block_hash="bb" * 32,
-    height=100,
-    min_depth=2,
-    full_depth=6,
-    provisional_at_height=101,
-    final_at_height=105,
-    orphaned_at_height=None,
-    absent_at_height=None,
-    conflict_txid=None,
-    conflict_final_at_height=None,
-    credited_stage=None,
-    custody_block_hash=None,
-    custody_height=None,
-    version=1,
-    first_seen_at=START,
-    state_at=START,
-)
 ORPHANED = replace(AT_100, state=DepositState.ORPHANED, prior_state=DepositState.PROVISIONAL)
 LOST = replace(
     ORPHANED,

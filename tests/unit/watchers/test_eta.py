@@ -1,9 +1,7 @@
 """ETA: the model against published tables, and its laws."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from types import MappingProxyType
-from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from config.chains import load_chains
 from config.settings import NetworkSettings, Settings
+from tests.support.deposit_rows import PENDING
 from watchers.chain import FeeQuote
 from watchers.deposits import DepositRow, DepositState
 from watchers.eta import (
@@ -31,7 +30,6 @@ CHAINS = load_chains(
 )
 RANDOM = Pace(is_random=True, mean_ms=600_000)
 SLOTS = Pace(is_random=False, mean_ms=12_000)
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 QUOTE = FeeQuote(
     rates=MappingProxyType({2: 30_000, 6: 12_000, 144: 2_000}), floor=1_000, base_fee=0
 )
@@ -40,16 +38,9 @@ NONE = Blocks(p50=0, p90=0)
 
 def deposit(**changes: object) -> DepositRow:
     """Pending at height 100, min 1, full 3."""
-    row = DepositRow(
-        id=UUID(int=1), brand="acme", player_id="anna", network="btc", txid="t",
-        position="out:0", cycle=1, asset="btc:BTC", amount_minor=1, address_id=UUID(int=2),
-        address="a", state=DepositState.PENDING, prior_state=None, substatus=None,
-        sweep_state="none", is_internal=False, is_coinbase=False, block_hash="h", height=100,
-        min_depth=1, full_depth=3, provisional_at_height=100, final_at_height=102,
-        orphaned_at_height=None, absent_at_height=None, conflict_txid=None,
-        conflict_final_at_height=None, credited_stage=None, custody_block_hash=None,
-        custody_height=None, version=1, first_seen_at=AT, state_at=AT,
-    )  # fmt: skip
+    row = replace(
+        PENDING, min_depth=1, full_depth=3, provisional_at_height=100, final_at_height=102
+    )
     return replace(row, **changes)  # type: ignore[arg-type]
 
 
