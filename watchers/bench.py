@@ -78,7 +78,7 @@ async def _apply(
     height, at = block.ref.height, clock.now()
 
     async def connect(uow: Uow) -> None:
-        await effects.connect(uow, network, known, block, finalised_height=None, at=at)
+        await effects.connect(uow, network, known, [block], finalised_height=None, at=at)
 
     await database.run(connect)
     tip = deposit_due.Tip(height=height, final_below=height)

@@ -18,7 +18,6 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 from config.logs import get_logger
 from watchers import addresses, deposit_store, inflows, store, token_store
-from watchers.addresses import AddressRow
 from watchers.agreement import is_traced_at
 from watchers.chain import Block, Transfer
 from watchers.deposits import DepositState, DepositTrigger, Step, from_row, step_many
@@ -37,21 +36,43 @@ _Place = tuple[str, str]
 async def settle(
     uow: Uow,
     network: Network,
-    block: Block,
+    blocks: Sequence[Block],
     *,
     at: datetime,
     only: frozenset[UUID] | None = None,
-) -> Block:
-    """The block without transfers that contradict a deposit at their place.
+) -> list[Block]:
+    """The blocks of a run without transfers that contradict a deposit at their place.
 
-    A deposit in no block takes the new effect; where there is none, this block excludes it. A
-    reversed one takes another sum to the same account. Any other one stays orphaned, with this
+    A deposit in no block takes the new effect; where there is none, its block excludes it. A
+    reversed one takes another sum to the same account. Any other one stays orphaned, with its
     block as its conflict; what the tx pays now is an inflow, in suspense. `only`: of all deposits
     these (`retrace.py`).
     """
-    if not block.txids:
+    txids = [txid for block in blocks for txid in block.txids]
+    if not txids:
+        return list(blocks)
+    rows = await token_store.deposits_of(uow, network=network.name, txids=txids)
+    by_txid: dict[str, list[RowMapping]] = {}
+    for row in rows:
+        by_txid.setdefault(row["txid"], []).append(row)
+    settled = []
+    for block in blocks:
+        told = [row for txid in block.txids for row in by_txid.get(txid, ())] if rows else []
+        settled.append(await _settle(uow, network, block, told, at=at, only=only))
+    return settled
+
+
+async def _settle(
+    uow: Uow,
+    network: Network,
+    block: Block,
+    rows: Sequence[RowMapping],
+    *,
+    at: datetime,
+    only: frozenset[UUID] | None,
+) -> Block:
+    if not rows:
         return block
-    rows = await token_store.deposits_of(uow, network=network.name, txids=block.txids)
     here = {(item.txid, item.position): item for item in block.transfers}
     changed = [
         row
@@ -159,14 +180,14 @@ async def _suspend(
     own = await addresses.by_keys(
         uow, network=network.name, keys=sorted({item.to_key for item in withheld})
     )
-    arrived: list[tuple[Transfer, AddressRow, int]] = []
+    arrived: list[inflows.Arrival] = []
     for item in withheld:
         asset = network.asset(item.asset)
         if asset is None or item.to_key not in own or item.amount_minor > BOOKED_MAX_MINOR:
             continue
         depths = network.depths(asset, item.amount_minor, is_coinbase=False)
-        arrived.append((item, own[item.to_key], depths.full_depth))
-    await inflows.connect(uow, block, arrived, network=network.name, ids=network.ids, at=at)
+        arrived.append((block.ref, item, own[item.to_key], depths.full_depth))
+    await inflows.connect(uow, arrived, network=network.name, ids=network.ids, at=at)
 
 
 async def _tell(

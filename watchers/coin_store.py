@@ -162,21 +162,30 @@ async def insert_unmined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def mark_spent(
-    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]], block_hash: str, height: int
+    uow: Uow,
+    *,
+    network: str,
+    spends: Sequence[tuple[str, int, str, int]],
+    blocks: Mapping[int, str],
 ) -> int:
-    """Mark own coins spent by a block's inputs: (txid, vout, spending txid)."""
+    """Mark own coins spent by inputs of blocks (hashes by height): (txid, vout, spending txid,
+    height of its block)."""
     result = await uow.execute(
-        "UPDATE chain.coins c SET spent_by = s.spender, spent_hash = :hash, "
-        "spent_height = :height FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
-        "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
+        "UPDATE chain.coins c SET spent_by = s.spender, spent_hash = b.hash, "
+        "spent_height = b.height FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
+        "CAST(:spenders AS text[]), CAST(:at_heights AS bigint[])) "
+        "AS s (txid, vout, spender, height) "
+        "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
+        "ON b.height = s.height "
         "WHERE c.network = :network AND c.txid = s.txid AND c.vout = s.vout",
         {
             "network": network,
-            "hash": block_hash,
-            "height": height,
+            "heights": list(blocks),
+            "hashes": list(blocks.values()),
             "txids": [spend[0] for spend in spends],
             "vouts": [spend[1] for spend in spends],
             "spenders": [spend[2] for spend in spends],
+            "at_heights": [spend[3] for spend in spends],
         },
     )
     return result.rowcount

@@ -1,7 +1,8 @@
 """What blocks and mempools do to deposits: record, include, orphan, mark what is impossible.
 
-Owns which rows a block makes and moves; what is due at a height is in `deposit_due.py`, the states
-in `deposits.py`. A block is a fixed number of statements, however many deposits it pays.
+Owns which rows blocks make and move; what is due at a height is in `deposit_due.py`, the states in
+`deposits.py`. A run of blocks is a fixed number of statements, however many deposits it pays; of
+two blocks that exclude the same deposit the earlier one counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from watchers import deposit_store as store
 from watchers import exposure, policies
 from watchers import store as chain_store
 from watchers.addresses import AddressRow
-from watchers.chain import AccountSend, Block, MempoolTx, Spend, Transfer
+from watchers.chain import AccountSend, Block, MempoolTx, Transfer
 from watchers.deposit_due import locked
 from watchers.deposits import (
     RESTORES,
@@ -28,7 +29,7 @@ from watchers.deposits import (
     tell_new,
 )
 from watchers.lineage import SpendsByTx, needed_inputs, spends_by_tx
-from watchers.matches import Match
+from watchers.matches import Match, Terms, TxDepths
 from watchers.network import Depths, Network
 
 log = get_logger("watchers.deposits")
@@ -57,6 +58,15 @@ _Seen = tuple[Transfer, AddressRow, Depths]
 
 _Key = tuple[str, str, str]
 """Txid, position, and the block of a coinbase or nothing (D31)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paid:
+    """A block of a run, and what it pays to players: of listed assets, and of none."""
+
+    block: Block
+    found: Sequence[Found]
+    unlisted: Sequence[tuple[Transfer, AddressRow]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +109,8 @@ async def detect(
         if tx.sender_key is not None and tx.nonce is not None
     }
     fee_rates = {tx.txid: tx.fee_rate for tx in txs}
-    depths = await policies.tx_depths(uow, network, found, in_block=False)
+    terms = await policies.terms(uow, network, found)
+    depths = TxDepths(network, found, terms, in_block=False)
     rows = [
         _new_row(
             network,
@@ -125,51 +136,59 @@ async def detect(
 async def connect(
     uow: Uow,
     network: Network,
-    block: Block,
-    found: Sequence[Found],
+    run: Sequence[Paid],
     *,
-    unlisted: Sequence[tuple[Transfer, AddressRow]],
+    terms: Terms,
     internal_txids: frozenset[str],
     at: datetime,
 ) -> None:
-    """Include the block's deposits, and note which deposits its other txs make impossible."""
-    sends = {send.txid: send for send in block.sends}
-    depths = await policies.tx_depths(uow, network, found, in_block=True)
-    seen = {_key(item[0], block): (item[0], item[1], depths.of(item)) for item in found}
-    for transfer, address in unlisted[:UNLISTED_PER_BLOCK]:
-        spec = network.spec
-        usual = Depths(min_depth=spec.min_depth, full_depth=spec.full_depth)
-        seen[_key(transfer, block)] = (transfer, address, usual)
-    if len(unlisted) > UNLISTED_PER_BLOCK:
-        await _tell_flood(uow, network, block, len(unlisted), at=at)
-    known = await _known(uow, network, list(seen))
+    """Include the blocks' deposits, and note which deposits their other txs make impossible."""
+    placed: dict[_Key, tuple[_Seen, _Place]] = {}
+    for paid in run:
+        placed |= _placed(network, paid, terms, internal_txids)
+        if len(paid.unlisted) > UNLISTED_PER_BLOCK:
+            await _tell_flood(uow, network, paid.block, len(paid.unlisted), at=at)
+    known = await _known(uow, network, list(placed))
     included = await _include(
-        uow,
-        network,
-        block,
-        [(deposit, seen[key][2], sends.get(deposit.txid)) for key, deposit in known.items()],
-        at=at,
+        uow, network, [(deposit, *placed[key]) for key, deposit in known.items()], at=at
     )
     rows = [
-        _new_row(
-            network,
+        _new_row(network, seen, place, at=at)
+        for key, (seen, place) in placed.items()
+        if key not in known
+    ]
+    new = [from_row(row) for row in await store.insert(uow, rows)] if rows else []
+    await tell_new(uow, new, ids=network.ids, at=at)
+    await _refuse(uow, network, [*included, *new], at=at)
+    await _insert_inputs(uow, network, run)
+    blocks = [paid.block for paid in run]
+    await _mark_conflicts(uow, network, blocks)
+    await _replace(uow, network, blocks, at=at)
+
+
+def _placed(
+    network: Network, paid: Paid, terms: Terms, internal_txids: frozenset[str]
+) -> dict[_Key, tuple[_Seen, _Place]]:
+    """What one block pays to players, in order. Pure."""
+    block, spec = paid.block, network.spec
+    depths = TxDepths(network, paid.found, terms, in_block=True)
+    usual = Depths(min_depth=spec.min_depth, full_depth=spec.full_depth)
+    seen: list[_Seen] = [(item[0], item[1], depths.of(item)) for item in paid.found]
+    seen += [(item, address, usual) for item, address in paid.unlisted[:UNLISTED_PER_BLOCK]]
+    if not seen:
+        return {}
+    sends = {send.txid: send for send in block.sends}
+    return {
+        _key(item[0], block): (
             item,
             _Place(
                 block=block,
                 sender=_sender(sends.get(item[0].txid)),
                 is_internal=item[0].txid in internal_txids,
             ),
-            at=at,
         )
-        for key, item in seen.items()
-        if key not in known
-    ]
-    new = [from_row(row) for row in await store.insert(uow, rows)] if rows else []
-    await tell_new(uow, new, ids=network.ids, at=at)
-    await _refuse(uow, network, [*included, *new], at=at)
-    await _insert_inputs(uow, network, found, block.spends)
-    await _mark_conflicts(uow, network, block)
-    await _replace(uow, network, block, at=at)
+        for item in seen
+    }
 
 
 async def disconnect(
@@ -215,8 +234,7 @@ def _left(deposit: DepositRow, *, height: int, absent_at: int) -> dict[str, Any]
 async def _include(
     uow: Uow,
     network: Network,
-    block: Block,
-    known: Sequence[tuple[DepositRow, Depths, AccountSend | None]],
+    known: Sequence[tuple[DepositRow, _Seen, _Place]],
     *,
     at: datetime,
 ) -> list[DepositRow]:
@@ -226,8 +244,8 @@ async def _include(
     """
     steps: list[Step] = []
     again: list[dict[str, Any]] = []
-    for deposit, depths, send in known:
-        changes = _included(deposit, depths, block, send)
+    for deposit, seen, place in known:
+        changes = _included(deposit, seen[2], place)
         if deposit.state is DepositState.ORPHANED:
             again.append({"id": deposit.id, **changes})
         elif deposit.state in _OPEN_TO_INCLUDE:
@@ -240,23 +258,24 @@ async def _include(
     return await step_many(uow, steps, ids=network.ids, at=at)
 
 
-def _included(
-    deposit: DepositRow, depths: Depths, block: Block, send: AccountSend | None
-) -> dict[str, Any]:
+def _included(deposit: DepositRow, depths: Depths, place: _Place) -> dict[str, Any]:
+    if place.block is None:
+        raise ValueError("a deposit is included by a block")
+    ref = place.block.ref
     min_depth = max(deposit.min_depth, depths.min_depth)
     full_depth = max(deposit.full_depth, depths.full_depth)
     is_deeper = (min_depth, full_depth) != (deposit.min_depth, deposit.full_depth)
     changes: dict[str, Any] = {
-        "block_hash": block.ref.hash,
-        "height": block.ref.height,
+        "block_hash": ref.hash,
+        "height": ref.height,
         "min_depth": min_depth,
         "full_depth": full_depth,
         "policy_version": depths.policy_version if is_deeper else deposit.policy_version,
-        "provisional_at_height": block.ref.height + min_depth - 1,
-        "final_at_height": block.ref.height + full_depth - 1,
+        "provisional_at_height": ref.height + min_depth - 1,
+        "final_at_height": ref.height + full_depth - 1,
     }
-    if send is not None:
-        changes |= {"sender_key": send.sender_key, "sender_nonce": send.nonce}
+    if place.sender is not None:
+        changes |= {"sender_key": place.sender[0], "sender_nonce": place.sender[1]}
     return changes
 
 
@@ -288,46 +307,44 @@ async def _tell_flood(
     )
 
 
-async def _mark_conflicts(uow: Uow, network: Network, block: Block) -> None:
-    spends = _triples(block.spends)
+async def _mark_conflicts(uow: Uow, network: Network, blocks: Sequence[Block]) -> None:
+    hashes = {block.ref.height: block.ref.hash for block in blocks}
+    spends = [
+        (spend.outpoint.txid, spend.outpoint.vout, spend.txid, block.ref.height)
+        for block in blocks
+        for spend in block.spends
+    ]
     if spends:
-        await store.mark_conflicts_by_input(
-            uow,
-            network=network.name,
-            spends=spends,
-            block_hash=block.ref.hash,
-            height=block.ref.height,
-        )
-    if block.sends:
-        await store.mark_conflicts_by_nonce(
-            uow,
-            network=network.name,
-            sends=[(send.sender_key, send.nonce, send.txid) for send in block.sends],
-            block_hash=block.ref.hash,
-            height=block.ref.height,
-        )
+        await store.mark_conflicts_by_input(uow, network=network.name, spends=spends, blocks=hashes)
+    sends = [
+        (send.sender_key, send.nonce, send.txid, block.ref.height)
+        for block in blocks
+        for send in block.sends
+    ]
+    if sends:
+        await store.mark_conflicts_by_nonce(uow, network=network.name, sends=sends, blocks=hashes)
 
 
-async def _replace(uow: Uow, network: Network, block: Block, *, at: datetime) -> None:
-    """What the block makes impossible and was in no block yet is `replaced` (D03, D14, D51)."""
-    rows = await store.conflicted(uow, network=network.name, block_hash=block.ref.hash)
+async def _replace(uow: Uow, network: Network, blocks: Sequence[Block], *, at: datetime) -> None:
+    """What a block makes impossible and was in no block yet is `replaced` (D03, D14, D51)."""
+    rows = await store.conflicted(
+        uow, network=network.name, block_hashes=[block.ref.hash for block in blocks]
+    )
     steps = [
         Step(deposit=from_row(row), trigger=DepositTrigger.REPLACE, changes={}) for row in rows
     ]
     await step_many(uow, steps, ids=network.ids, at=at)
 
 
-async def _insert_inputs(
-    uow: Uow, network: Network, found: Sequence[Found], spends: Sequence[Spend]
-) -> None:
-    """What the txs that pay players need, as far as this block or mempool tells (D13)."""
-    inputs = needed_inputs({item[0].txid for item in found}, spends_by_tx(spends))
+async def _insert_inputs(uow: Uow, network: Network, run: Sequence[Paid]) -> None:
+    """What the txs that pay players need, as far as their own block tells (D13)."""
+    inputs = []
+    for paid in run:
+        if paid.found and paid.block.spends:
+            txids = {item[0].txid for item in paid.found}
+            inputs += needed_inputs(txids, spends_by_tx(paid.block.spends))
     if inputs:
         await store.insert_inputs(uow, network=network.name, inputs=inputs)
-
-
-def _triples(spends: Sequence[Spend]) -> list[tuple[str, int, str]]:
-    return [(spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in spends]
 
 
 def _sender(send: AccountSend | None) -> tuple[str, int] | None:

@@ -17,7 +17,7 @@ from config.logs import get_logger
 from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
-from watchers import exposure, reversal_limit, switches
+from watchers import exposure, policies, reversal_limit, switches
 from watchers import store as chain_store
 from watchers.deposit_postings import Booking
 from watchers.deposits import (
@@ -51,12 +51,17 @@ class Tip:
 
     height: int
     final_below: int
+    since: int | None = None
+    """The first height that this tip stands for, where the blocks came in a run (ADR 0017)."""
 
 
-def due_trigger(deposit: DepositRow, *, height: int, final_below: int) -> DepositTrigger | None:
+def due_trigger(
+    deposit: DepositRow, *, height: int, final_below: int, since: int | None = None
+) -> DepositTrigger | None:
     """The step that is due at tip `height`, or None. Pure.
 
-    `final_below` is the highest block that may count as final at this tip.
+    `final_below` is the highest block that may count as final at this tip. A deposit whose credit
+    was due before it was final, at a height from `since` on, is credited first.
     """
     is_final = (
         deposit.height is not None
@@ -68,7 +73,9 @@ def due_trigger(deposit: DepositRow, *, height: int, final_below: int) -> Deposi
         deposit.provisional_at_height is not None and deposit.provisional_at_height <= height
     )
     if deposit.state is DepositState.PENDING and is_credited:
-        return DepositTrigger.FINALISE if is_final else DepositTrigger.CREDIT
+        first = height if since is None else since
+        is_at_once = is_final and not _was_credited_first(deposit, first)
+        return DepositTrigger.FINALISE if is_at_once else DepositTrigger.CREDIT
     if deposit.state is DepositState.PROVISIONAL and is_final:
         return DepositTrigger.FINALISE
     if deposit.state is not DepositState.ORPHANED or deposit.prior_state is None:
@@ -83,6 +90,12 @@ def due_trigger(deposit: DepositRow, *, height: int, final_below: int) -> Deposi
         return DepositTrigger.REVERSE if is_dead else None
     is_reached = is_final if deposit.prior_state is DepositState.FINAL else is_credited
     return RESTORES[deposit.prior_state] if is_reached else None
+
+
+def _was_credited_first(deposit: DepositRow, since: int) -> bool:
+    """Whether a pass at each height from `since` on would have credited it before its full tier."""
+    credit_at, final_at = deposit.provisional_at_height, deposit.final_at_height
+    return credit_at is not None and final_at is not None and max(credit_at, since) < final_at
 
 
 async def settle_page(
@@ -139,6 +152,18 @@ async def settle_rest(
     if following is None:
         await settle_capped(uow, network, tip, at=at)
     return following
+
+
+async def walks(uow: Uow, network: Network, tip: Tip) -> bool:
+    """Whether a pass at `tip` must be made at every height of its run: room under a cap goes from
+    one height to the next, and reversals are limited by step."""
+    policy = await policies.current(uow, assets=network.assets, reference=network.reference)
+    if policy.caps:
+        return True
+    rows = await store.dead(
+        uow, network=network.name, height=tip.height, final_below=tip.final_below
+    )
+    return bool(rows)
 
 
 async def reverse_dead(uow: Uow, network: Network, tip: Tip, *, at: datetime) -> int:
@@ -213,7 +238,9 @@ async def _settle(
     for _ in range(WAVES_MAX):
         moves: list[Due] = []
         for item in current:
-            trigger = due_trigger(item, height=tip.height, final_below=tip.final_below)
+            trigger = due_trigger(
+                item, height=tip.height, final_below=tip.final_below, since=tip.since
+            )
             if trigger is not None and trigger is not DepositTrigger.REVERSE:
                 moves.append((item, trigger))
         moves = await _with_room(uow, network, moves, at=at)

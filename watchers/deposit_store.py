@@ -258,30 +258,43 @@ async def mark_booked(uow: Uow, *, deposit_ids: Sequence[UUID], stage: str) -> N
     )
 
 
+_BY_INPUT = """
+UPDATE chain.deposits d SET conflict_txid = c.spender, conflict_hash = c.hash,
+    conflict_final_at_height = c.height + d.full_depth - 1
+FROM (
+    SELECT DISTINCT ON (i.txid) i.txid, s.spender, b.hash, b.height
+    FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), CAST(:spenders AS text[]),
+        CAST(:at_heights AS bigint[])) AS s (txid, vout, spender, height)
+    JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
+        AND i.outpoint_vout = s.vout AND i.spender <> s.spender
+    JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash)
+        ON b.height = s.height
+    ORDER BY i.txid, s.height, s.spender
+) c WHERE d.txid = c.txid AND d.network = :network AND d.conflict_hash IS NULL
+"""
+
+
 async def mark_conflicts_by_input(
     uow: Uow,
     *,
     network: str,
-    spends: Sequence[tuple[str, int, str]],
-    block_hash: str,
-    height: int,
+    spends: Sequence[tuple[str, int, str, int]],
+    blocks: Mapping[int, str],
 ) -> None:
-    """A block spends an input of a deposit's tx by another tx; the earliest block stays."""
+    """Blocks (hashes by height) spend inputs of deposits' txs by other txs; the earliest stays.
+
+    A spend: outpoint txid and vout, the tx that spends it, the height of its block.
+    """
     await uow.execute(
-        "UPDATE chain.deposits d SET conflict_txid = s.spender, conflict_hash = :hash, "
-        "conflict_final_at_height = :height + d.full_depth - 1 "
-        "FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
-        "CAST(:spenders AS text[])) AS s (txid, vout, spender) "
-        "JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
-        "AND i.outpoint_vout = s.vout AND i.spender <> s.spender "
-        "WHERE d.txid = i.txid AND d.network = :network AND d.conflict_hash IS NULL",
+        _BY_INPUT,
         {
             "network": network,
-            "hash": block_hash,
-            "height": height,
+            "heights": list(blocks),
+            "hashes": list(blocks.values()),
             "txids": [spend[0] for spend in spends],
             "vouts": [spend[1] for spend in spends],
             "spenders": [spend[2] for spend in spends],
+            "at_heights": [spend[3] for spend in spends],
         },
     )
 
@@ -290,36 +303,42 @@ async def mark_conflicts_by_nonce(
     uow: Uow,
     *,
     network: str,
-    sends: Sequence[tuple[str, int, str]],
-    block_hash: str,
-    height: int,
+    sends: Sequence[tuple[str, int, str, int]],
+    blocks: Mapping[int, str],
 ) -> None:
-    """A block has another tx at the sender and nonce of a deposit's tx; the earliest stays."""
+    """Blocks (hashes by height) have other txs at the sender and nonce of deposits' txs; the
+    earliest stays. A send: sender, nonce, txid, the height of its block."""
     await uow.execute(
-        "UPDATE chain.deposits d SET conflict_txid = s.txid, conflict_hash = :hash, "
-        "conflict_final_at_height = :height + d.full_depth - 1 "
-        "FROM unnest(CAST(:keys AS text[]), CAST(:nonces AS bigint[]), "
-        "CAST(:txids AS text[])) AS s (key, nonce, txid) "
+        "UPDATE chain.deposits d SET conflict_txid = s.txid, conflict_hash = b.hash, "
+        "conflict_final_at_height = b.height + d.full_depth - 1 "
+        "FROM unnest(CAST(:keys AS text[]), CAST(:nonces AS bigint[]), CAST(:txids AS text[]), "
+        "CAST(:at_heights AS bigint[])) AS s (key, nonce, txid, height) "
+        "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
+        "ON b.height = s.height "
         "WHERE d.network = :network AND d.sender_key = s.key AND d.sender_nonce = s.nonce "
         "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned') "
         "AND d.conflict_hash IS NULL",
         {
             "network": network,
-            "hash": block_hash,
-            "height": height,
+            "heights": list(blocks),
+            "hashes": list(blocks.values()),
             "keys": [send[0] for send in sends],
             "nonces": [send[1] for send in sends],
             "txids": [send[2] for send in sends],
+            "at_heights": [send[3] for send in sends],
         },
     )
 
 
-async def conflicted(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMapping]:
-    """Detected deposits that a block made impossible."""
+async def conflicted(
+    uow: Uow, *, network: str, block_hashes: Sequence[str]
+) -> Sequence[RowMapping]:
+    """Detected deposits that blocks made impossible."""
     result = await uow.execute(
         f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
-        "AND d.conflict_hash = :hash AND d.state = 'detected' ORDER BY d.id FOR UPDATE",
-        {"network": network, "hash": block_hash},
+        "AND d.conflict_hash = ANY(CAST(:hashes AS text[])) AND d.state = 'detected' "
+        "ORDER BY d.id FOR UPDATE",
+        {"network": network, "hashes": list(block_hashes)},
     )
     return result.mappings().all()
 

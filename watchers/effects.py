@@ -1,11 +1,11 @@
-"""Everything that one block, or its loss, changes: the single place that orders the effects.
+"""Everything that blocks, or the loss of one, change: the single place that orders the effects.
 
 Runs inside the follower's unit of work, next to the cursor. It must not call a node. Matching is
 by key only, never by address text (D27); what no player has is an inflow (D24, D25); outputs of
 our own transactions to our own wallets are neither (D18).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ from watchers.chain import Block, MempoolTx, Transfer
 from watchers.deposit_due import Tip
 from watchers.errors import NodeUnavailable
 from watchers.lineage import SpendsByTx
-from watchers.matches import Match, TxDepths
+from watchers.matches import Match, Terms, TxDepths
 from watchers.network import Depths, Network
 
 
@@ -40,69 +40,106 @@ async def connect(
     uow: Uow,
     network: Network,
     known: AddressFilter,
-    block: Block,
+    blocks: Sequence[Block],
     *,
     finalised_height: int | None,
     at: datetime,
 ) -> None:
-    """Apply a block whose parent is the cursor's block."""
-    ref = block.ref
-    await store.connect_block(
-        uow,
-        network=network.name,
-        block_hash=ref.hash,
-        height=ref.height,
-        parent_hash=ref.parent_hash,
-        time_seconds=ref.time_seconds,
-    )
-    given = () if block.agreement is None else block.agreement.transfers
-    keys = {item.to_key for item in (*block.transfers, *given)}
-    keys |= {item.sender_key for item in block.sends}
+    """Apply a run of blocks, the first of which has the cursor's block as its parent, and no two
+    of which share a txid (ADR 0017)."""
+    await store.connect_blocks(uow, network=network.name, refs=[block.ref for block in blocks])
+    keys = {key for block in blocks for key in _named_keys(block)}
     own = await _own(uow, network, known, keys)
-    ours = await outgoing_blocks.own_txids(uow, network, block.txids)
-    matches = _matches(network, block.transfers, own)
     # Own transactions first: payouts too lock theirs before coins, players and accounts.
-    await outgoing_blocks.connect(uow, network, block, own_keys=frozenset(own), at=at)
+    ours = await outgoing_blocks.connect(uow, network, blocks, own_keys=frozenset(own), at=at)
+    found = [(block, _matches(network, block.transfers, own)) for block in blocks]
+    terms = await policies.terms(uow, network, [item for _, items in found for item in items])
     if network.family is Family.BITCOIN:
-        await _connect_coins(uow, network, block, matches, ours)
-    unlisted = _unlisted(network, block.transfers, own)
-    await deposit_blocks.connect(
-        uow,
-        network,
-        block,
-        _of_players(matches),
-        unlisted=unlisted,
-        internal_txids=ours,
-        at=at,
-    )
-    found = _foreign_inflows(network, matches, ours)
-    await _remember_inputs(uow, network, block, {item[0].txid for item in found})
+        await _connect_coins(uow, network, found, terms, ours)
+    run = [
+        deposit_blocks.Paid(
+            block=block,
+            found=_of_players(matches),
+            unlisted=_unlisted(network, block.transfers, own),
+        )
+        for block, matches in found
+    ]
+    await deposit_blocks.connect(uow, network, run, terms=terms, internal_txids=ours, at=at)
+    arrived = [_foreign_inflows(network, block, matches, ours) for block, matches in found]
+    await _remember_inputs(uow, network, blocks, arrived)
     await inflows.connect(
         uow,
-        block,
-        found,
+        [item for items in arrived for item in items],
         network=network.name,
         ids=network.ids,
         at=at,
     )
-    recorded = unlisted[: deposit_blocks.UNLISTED_PER_BLOCK]
-    proven_txids = {item[0].txid for item in (*_of_players(matches), *found)}
-    proven_txids |= {transfer.txid for transfer, _ in recorded}
-    await evidence.store(uow, network, block, proven_txids, at=at)
-    await second_pass.remember(uow, network, block, own, at=at)
-    await settle_due(uow, network, height=ref.height, finalised_height=finalised_height, at=at)
+    proven = [
+        (paid.block, _proven_txids(paid, items)) for paid, items in zip(run, arrived, strict=True)
+    ]
+    await evidence.store(uow, network, proven, at=at)
+    await second_pass.remember(uow, network, blocks, own, at=at)
+    await _settle_run(uow, network, blocks, finalised_height=finalised_height, at=at)
+
+
+def _named_keys(block: Block) -> Iterator[str]:
+    """Every key that a block names, as it was given and as it counts."""
+    given = () if block.agreement is None else block.agreement.transfers
+    yield from (item.to_key for item in block.transfers)
+    yield from (item.to_key for item in given)
+    yield from (item.sender_key for item in block.sends)
+
+
+def _proven_txids(paid: deposit_blocks.Paid, arrived: Sequence[inflows.Arrival]) -> set[str]:
+    """The txs of a block whose inclusion is kept."""
+    recorded = paid.unlisted[: deposit_blocks.UNLISTED_PER_BLOCK]
+    txids = {item[0].txid for item in paid.found} | {item[1].txid for item in arrived}
+    return txids | {transfer.txid for transfer, _ in recorded}
+
+
+async def _settle_run(
+    uow: Uow,
+    network: Network,
+    blocks: Sequence[Block],
+    *,
+    finalised_height: int | None,
+    at: datetime,
+) -> None:
+    """Thresholds that the blocks reach: in one pass, or height by height where that decides."""
+    first, last = blocks[0].ref.height, blocks[-1].ref.height
+    final_below = network.final_below(height=last, finalised_height=finalised_height)
+    tip = Tip(height=last, final_below=final_below)
+    passes = [(first, last)]
+    if first < last and await deposit_due.walks(uow, network, tip):
+        passes = [(height, height) for height in range(first, last + 1)]
+    for since, height in passes:
+        await settle_due(
+            uow,
+            network,
+            height=height,
+            since=since,
+            finalised_height=finalised_height,
+            at=at,
+        )
 
 
 async def settle_due(
-    uow: Uow, network: Network, *, height: int, finalised_height: int | None, at: datetime
+    uow: Uow,
+    network: Network,
+    *,
+    height: int,
+    since: int | None = None,
+    finalised_height: int | None,
+    at: datetime,
 ) -> None:
     """Thresholds that tip `height` reaches; own transactions first, as in `connect`.
 
-    Of deposits it is one page: the follower does what is left (`deposit_due.settle_page`).
+    `since`: the first height that it stands for. Of deposits it is one page: the follower does
+    what is left (`deposit_due.settle_page`).
     """
     final_below = network.final_below(height=height, finalised_height=finalised_height)
     await outgoing_blocks.settle_due(uow, network, height=height, final_below=final_below, at=at)
-    tip = Tip(height=height, final_below=final_below)
+    tip = Tip(height=height, final_below=final_below, since=since)
     await deposit_due.reverse_dead(uow, network, tip, at=at)
     await deposit_due.settle_page(uow, network, tip, at=at)
     await inflows.book_due(
@@ -213,11 +250,11 @@ def _of_players(matches: Sequence[Match]) -> list[Match]:
 
 
 def _foreign_inflows(
-    network: Network, matches: Sequence[Match], ours: frozenset[str]
-) -> list[tuple[Transfer, AddressRow, int]]:
+    network: Network, block: Block, matches: Sequence[Match], ours: frozenset[str]
+) -> list[inflows.Arrival]:
     depths = TxDepths(network, matches, in_block=True)
     return [
-        (match[0], match[1], depths.of(match).full_depth)
+        (block.ref, match[0], match[1], depths.of(match).full_depth)
         for match in matches
         if match[1].player_id is None and match[0].txid not in ours
     ]
@@ -226,28 +263,32 @@ def _foreign_inflows(
 async def _connect_coins(
     uow: Uow,
     network: Network,
-    block: Block,
-    matches: Sequence[Match],
+    found: Sequence[tuple[Block, Sequence[Match]]],
+    terms: Terms,
     ours: frozenset[str],
 ) -> None:
-    depths = await policies.tx_depths(uow, network, matches, in_block=True)
-    rows = [
-        _coin(network, block, match, depths.of(match), is_ours=match[0].txid in ours)
-        for match in matches
-    ]
+    rows: list[dict[str, Any]] = []
+    raws: dict[str, bytes] = {}
+    for block, matches in found:
+        depths = TxDepths(network, matches, terms, in_block=True)
+        for match in matches:
+            txid = match[0].txid
+            rows.append(_coin(network, block, match, depths.of(match), is_ours=txid in ours))
+            raws[txid] = _raw_tx(block, txid)
     if rows:
-        raws = {txid: _raw_tx(block, txid) for txid in {row["txid"] for row in rows}}
         await coin_store.insert_txs(uow, network=network.name, raws=raws)
         await coin_store.upsert_mined(uow, rows)
-    if block.spends:
+    spends = [
+        (spend.outpoint.txid, spend.outpoint.vout, spend.txid, block.ref.height)
+        for block, _ in found
+        for spend in block.spends
+    ]
+    if spends:
         await coin_store.mark_spent(
             uow,
             network=network.name,
-            spends=[
-                (spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in block.spends
-            ],
-            block_hash=block.ref.hash,
-            height=block.ref.height,
+            spends=spends,
+            blocks={block.ref.height: block.ref.hash for block, _ in found},
         )
 
 
@@ -260,11 +301,16 @@ def _raw_tx(block: Block, txid: str) -> bytes:
 
 
 async def _remember_inputs(
-    uow: Uow, network: Network, block: Block, txids: AbstractSet[str]
+    uow: Uow,
+    network: Network,
+    blocks: Sequence[Block],
+    arrived: Sequence[Sequence[inflows.Arrival]],
 ) -> None:
     """What the txs of inflows spend, as deposits remember it: a later rival is then known."""
+    txids = {item[1].txid for items in arrived for item in items}
     inputs = [
         (spend.outpoint.txid, spend.outpoint.vout, spend.txid, spend.txid)
+        for block in (blocks if txids else ())
         for spend in block.spends
         if spend.txid in txids
     ]

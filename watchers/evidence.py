@@ -6,7 +6,7 @@ of a deposit up to the deepest full tier of its network. docs/integration/deposi
 format of the bundle that the API makes of it, and says what is kept costs per year.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,27 +55,27 @@ def span(network: Network, *, is_coinbase: bool) -> int:
 
 
 async def store(
-    uow: Uow, network: Network, block: Block, txids: Collection[str], *, at: datetime
+    uow: Uow, network: Network, wanted: Sequence[tuple[Block, Collection[str]]], *, at: datetime
 ) -> None:
-    """Keep the proofs of these txs of a block that connects, and its header where one needs it.
+    """Keep the proofs of these txs of blocks that connect, and their headers where one needs them.
 
     Safe to repeat. A block without evidence (no reader verified it) leaves none.
     """
-    evidence = block.evidence
-    if evidence is None:
-        return
-    if txids:
-        await evidence_store.upsert(
-            uow, [_row(network, block, evidence, txid, at=at) for txid in sorted(set(txids))]
-        )
-    if evidence.header:
-        await evidence_store.insert_header(
-            uow,
-            network=network.name,
-            block_hash=block.ref.hash,
-            height=block.ref.height,
-            raw=evidence.header,
-        )
+    rows = [
+        _row(network, block, block.evidence, txid, at=at)
+        for block, txids in wanted
+        if block.evidence is not None
+        for txid in sorted(set(txids))
+    ]
+    if rows:
+        await evidence_store.upsert(uow, rows)
+    headers = [
+        (block.ref.hash, block.ref.height, block.evidence.header)
+        for block, _ in wanted
+        if block.evidence is not None and block.evidence.header
+    ]
+    if headers:
+        await evidence_store.insert_headers(uow, network=network.name, headers=headers)
 
 
 async def proof_of(

@@ -26,15 +26,24 @@ async def upsert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-async def insert_header(
-    uow: Uow, *, network: str, block_hash: str, height: int, raw: bytes
+async def insert_headers(
+    uow: Uow, *, network: str, headers: Sequence[tuple[str, int, bytes]]
 ) -> None:
-    """A header, where some tx's evidence reaches up to its height."""
+    """Headers (hash, height, bytes), those that the evidence of a tx in our chain reaches."""
     await uow.execute(
-        "INSERT INTO chain.headers (network, hash, raw) SELECT :network, :hash, :raw "
-        "WHERE EXISTS (SELECT FROM chain.evidence WHERE network = :network "
-        "AND until_height >= :height) ON CONFLICT DO NOTHING",
-        {"network": network, "hash": block_hash, "height": height, "raw": raw},
+        "INSERT INTO chain.headers (network, hash, raw) "
+        "SELECT CAST(:network AS text), h.hash, h.raw FROM unnest(CAST(:hashes AS text[]), "
+        "CAST(:heights AS bigint[]), CAST(:raws AS bytea[])) AS h (hash, height, raw) "
+        "WHERE EXISTS (SELECT FROM chain.evidence e JOIN chain.blocks b "
+        "ON b.network = e.network AND b.hash = e.block_hash AND b.is_canonical "
+        "WHERE e.network = :network AND e.until_height >= h.height AND e.height <= h.height) "
+        "ON CONFLICT DO NOTHING",
+        {
+            "network": network,
+            "hashes": [item[0] for item in headers],
+            "heights": [item[1] for item in headers],
+            "raws": [item[2] for item in headers],
+        },
     )
 
 

@@ -1,5 +1,7 @@
 """Follows one network's tip: connects and disconnects blocks in order, each in one unit of work.
 
+A follower that is behind connects a run of them in one (ADR 0017); a block alone is a run of one.
+
 Owns the cursor and its lease. Position is a hash, never a height (CASES law 2): a fork is found by
 walking stored headers back to the node's chain, so a reorg to the same height (D07), while nobody
 watched (D08), or there and back again (D06) are one case. A node that fails, answers null or lags
@@ -25,12 +27,13 @@ from watchers import (
     inflows,
     outgoing_blocks,
     retrace,
+    runs,
     store,
     switches,
     token_checks,
 )
 from watchers.address_filter import AddressFilter
-from watchers.ahead import Ahead, fetch
+from watchers.ahead import RUN_BLOCKS_MAX, Ahead, fetch
 from watchers.chain import Block, BlockRef, Chain
 from watchers.code_checks import CodeChecks
 from watchers.deposit_mempool import MempoolMemory
@@ -42,7 +45,7 @@ from watchers.tx_looks import TxLooks
 log = get_logger("watchers.follower")
 
 LEASE_SECONDS = 10.0  # how long a killed holder is waited for; renewed by every round, fenced
-BLOCKS_PER_ROUND = 100  # then the lease is renewed and others of the loop get their turn
+BLOCKS_PER_ROUND = 4 * RUN_BLOCKS_MAX  # then the lease is renewed and the loop's others have a turn
 
 
 class Crash(Protocol):
@@ -95,6 +98,7 @@ class Follower:
         holder: str,
         start_height: int | None,
         crash: Crash = no_crash,
+        run_blocks_max: int = RUN_BLOCKS_MAX,
     ) -> None:
         self._chain = chain
         self._network = network
@@ -103,6 +107,7 @@ class Follower:
         self._holder = holder
         self._start_height = start_height
         self._crash = crash
+        self._run_blocks_max = run_blocks_max
         self._finalised: int | None = None
         self._known = AddressFilter(network.name)
         self._mempool = MempoolMemory()
@@ -157,21 +162,29 @@ class Follower:
         finalised = await reader.finalised_height()
         steps: list[Step] = []
         if position.hash is None:
-            first = await self._first_block(tip)
-            history = await self._history(first)
+            first = await runs.first_block(reader, tip=tip, start_height=self._start_height)
+            limit = self._network.spec.reorg_limit_blocks
+            history = await runs.history(reader, first, limit_blocks=limit)
             block = await fetch(reader, first)
-            position = await self._connect(position, block, finalised, history=history)
+            position = await self._connect(position, [block], finalised, history=history)
             steps.append(Connected(ref=first))
         stale_blocks = await self._stale_blocks(position, tip)
         for stale in stale_blocks:
             position = await self._disconnect(position, stale, is_last=stale is stale_blocks[-1])
             steps.append(Disconnected(height=stale.height, hash=stale.hash))
         count = BLOCKS_PER_ROUND - len(steps)
-        height, block_hash = position.height, position.hash
-        async with Ahead(reader, height=height, block_hash=block_hash, count=count) as ahead:
-            while (following := await ahead.next()) is not None:
-                position = await self._connect(position, following, finalised)
-                steps.append(Connected(ref=following.ref))
+        async with Ahead(
+            reader,
+            height=position.height,
+            block_hash=position.hash,
+            count=count,
+            tip_height=tip.height,
+            run_blocks_max=self._run_blocks_max,
+        ) as ahead:
+            while blocks := await ahead.run():
+                for run in runs.within_payments(blocks, self._known):
+                    position = await self._connect(position, run, finalised)
+                steps += [Connected(ref=block.ref) for block in blocks]
         if not steps and finalised != self._finalised:
             await self._settle(position, finalised)
         self._finalised = finalised
@@ -184,7 +197,8 @@ class Follower:
 
         async def work(uow: Uow) -> None:
             height = await self._hold(uow, position)
-            await store.set_finalised(uow, network=self._network.name, height=finalised)
+            if finalised is not None:
+                await store.set_finalised(uow, network=self._network.name, height=finalised)
             await effects.settle_due(
                 uow, self._network, height=height, finalised_height=finalised, at=at
             )
@@ -309,30 +323,6 @@ class Follower:
             raise LeaseLost(f"{self._network.name}: the cursor is not ours")
         return int(row["height"])
 
-    async def _first_block(self, tip: BlockRef) -> BlockRef:
-        if self._start_height is None or self._start_height >= tip.height:
-            return tip
-        ref = await self._chain.reader.ref_at(self._start_height)
-        if ref is None:
-            raise NodeUnavailable(f"no header at start height {self._start_height}")
-        return ref
-
-    async def _history(self, first: BlockRef) -> list[BlockRef]:
-        """Headers below the first block, so that a reorg of the very first one can be walked.
-
-        They are stored with it: headers of a first start that died would bar those of the next.
-        """
-        history: list[BlockRef] = []
-        below = first
-        lowest = max(0, first.height - self._network.spec.reorg_limit_blocks)
-        for height in range(first.height - 1, lowest - 1, -1):
-            ref = await self._chain.reader.ref_at(height)
-            if ref is None or ref.hash != below.parent_hash:
-                raise NodeUnavailable(f"header {height} is not the parent of the next one")
-            history.append(ref)
-            below = ref
-        return history
-
     async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
         """Our blocks that the node's chain does not have, highest first.
 
@@ -381,39 +371,50 @@ class Follower:
     async def _connect(
         self,
         position: Position,
-        block: Block,
+        run: Sequence[Block],
         finalised: int | None,
         *,
         history: Sequence[BlockRef] = (),
     ) -> Position:
-        ref = block.ref
-        seen = await token_checks.look(
-            self._database, self._chain.reader, self._network, self._known, block, codes=self._codes
+        """Connect a run; a block that contradicts itself ends a unit of work, so that the breaker
+        which it opens stops the next one's credits."""
+        looks = await token_checks.look(
+            self._database, self._chain.reader, self._network, self._known, run, codes=self._codes
         )
+        for part in runs.until_findings(looks):
+            position = await self._connect_part(position, part, finalised, history=history)
+            history = ()
+        return position
+
+    async def _connect_part(
+        self,
+        position: Position,
+        looks: Sequence[token_checks.Look],
+        finalised: int | None,
+        *,
+        history: Sequence[BlockRef],
+    ) -> Position:
         at = self._clock.now()
+        ref = looks[-1].block.ref
 
         async def work(uow: Uow) -> None:
             await self._move(uow, position, height=ref.height, block_hash=ref.hash)
-            for below in history:
-                await store.connect_block(
-                    uow,
-                    network=self._network.name,
-                    block_hash=below.hash,
-                    height=below.height,
-                    parent_hash=below.parent_hash,
-                    time_seconds=below.time_seconds,
-                )
-            await store.set_finalised(uow, network=self._network.name, height=finalised)
-            settled = await changed_effects.settle(uow, self._network, seen.block, at=at)
+            if finalised is not None:
+                await store.set_finalised(uow, network=self._network.name, height=finalised)
+            if history:
+                await store.connect_blocks(uow, network=self._network.name, refs=history)
+            seen = [look.block for look in looks]
+            blocks = await changed_effects.settle(uow, self._network, seen, at=at)
             await effects.connect(
-                uow, self._network, self._known, settled, finalised_height=finalised, at=at
+                uow, self._network, self._known, blocks, finalised_height=finalised, at=at
             )
-            await token_checks.record(uow, self._network, seen, at=at)
+            await token_checks.record(uow, self._network, looks, at=at)
             self._crash("block.before_commit")
 
         await self._database.run(work)
         self._crash("block.after_commit")
-        log.debug("block.connected", network=self._network.name, height=ref.height, hash=ref.hash)
+        count, name = len(looks), self._network.name
+        log.debug("block.connected", network=name, height=ref.height, hash=ref.hash, blocks=count)
         return Position(height=ref.height, hash=ref.hash, fence=position.fence)
 
     async def _disconnect(self, position: Position, stale: BlockRef, *, is_last: bool) -> Position:
@@ -430,12 +431,8 @@ class Follower:
 
         await self._database.run(work)
         self._crash("reorg.after_commit")
-        log.warning(
-            "block.disconnected",
-            network=self._network.name,
-            height=stale.height,
-            hash=stale.hash,
-        )
+        height, name = stale.height, self._network.name
+        log.warning("block.disconnected", network=name, height=height, hash=stale.hash)
         return Position(height=stale.height - 1, hash=stale.parent_hash, fence=position.fence)
 
     async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:

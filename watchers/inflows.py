@@ -21,7 +21,7 @@ from ledger.accounts import Account, capital, custody, suspense
 from ledger.journal import ChainEffect, Posting, Reversal, credit, debit
 from watchers import inflow_store as store
 from watchers.addresses import AddressRole, AddressRow
-from watchers.chain import Block, Transfer
+from watchers.chain import BlockRef, Transfer
 
 PAGE_ROWS = 500  # inflows booked in one unit of work
 
@@ -131,16 +131,14 @@ async def assign(
     return inflow
 
 
+Arrival = tuple[BlockRef, Transfer, AddressRow, int]
+"""A transfer in a block to an own address, and its full depth in blocks."""
+
+
 async def connect(
-    uow: Uow,
-    block: Block,
-    found: Sequence[tuple[Transfer, AddressRow, int]],
-    *,
-    network: str,
-    ids: Ids,
-    at: datetime,
+    uow: Uow, found: Sequence[Arrival], *, network: str, ids: Ids, at: datetime
 ) -> None:
-    """Record the inflows of a block: (transfer, own address, full depth in blocks)."""
+    """Record the inflows of blocks."""
     if not found:
         return
     await store.upsert_mined(
@@ -151,19 +149,19 @@ async def connect(
                 "network": network,
                 "txid": transfer.txid,
                 "position": transfer.position,
-                "coinbase_hash": block.ref.hash if transfer.is_coinbase else "",
+                "coinbase_hash": ref.hash if transfer.is_coinbase else "",
                 "role": address.role.value,
                 "brand": address.brand,
                 "asset": transfer.asset,
                 "amount": transfer.amount_minor,
                 "address_id": address.id,
                 "address": address.address,
-                "block_hash": block.ref.hash,
-                "height": block.ref.height,
-                "book_at_height": block.ref.height + full_depth - 1,
+                "block_hash": ref.hash,
+                "height": ref.height,
+                "book_at_height": ref.height + full_depth - 1,
                 "at": at,
             }
-            for transfer, address, full_depth in found
+            for ref, transfer, address, full_depth in found
         ],
     )
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import RowMapping
 
@@ -36,36 +37,48 @@ async def own_txids(uow: Uow, network: Network, txids: Sequence[str]) -> frozens
 
 
 async def connect(
-    uow: Uow, network: Network, block: Block, *, own_keys: frozenset[str], at: datetime
-) -> None:
-    """Our transactions of a block, and those that the block makes impossible.
+    uow: Uow,
+    network: Network,
+    blocks: Sequence[Block],
+    *,
+    own_keys: frozenset[str],
+    at: datetime,
+) -> frozenset[str]:
+    """Our transactions of a run of blocks, and those that it makes impossible; the txids of ours.
 
-    `own_keys`: the senders among the block's account sends that are our own accounts.
+    `own_keys`: the senders among the blocks' account sends that are our own accounts.
     """
     if network.family is Family.BITCOIN:
-        rows = await store.by_txids(uow, network=network.name, txids=block.txids, is_locked=True)
-        for row in rows:
+        block_of = {txid: block for block in blocks for txid in block.txids}
+        rows = await store.by_txids(uow, network=network.name, txids=list(block_of), is_locked=True)
+        for row in sorted(rows, key=lambda row: block_of[row["txid"]].ref.height):
+            block = block_of[row["txid"]]
             await _mine(uow, network, row, block, _utxo_evidence(row), at=at)
-        await _utxo_conflicts(uow, network, block, at=at)
-        return
-    sends = {(send.sender_key, send.nonce): send for send in block.sends}
-    ours = [pair for pair in sends if pair[0] in own_keys]
-    if not ours:
-        return
+        await _utxo_conflicts(uow, network, blocks, at=at)
+        return frozenset(row["txid"] for row in rows)
+    sends = {
+        (send.sender_key, send.nonce): (send, block)
+        for block in blocks
+        for send in block.sends
+        if send.sender_key in own_keys
+    }
+    if not sends:
+        return frozenset()
     rows = await store.by_account_nonces(
         uow,
         network=network.name,
-        keys=[pair[0] for pair in ours],
-        nonces=[pair[1] for pair in ours],
+        keys=[pair[0] for pair in sends],
+        nonces=[pair[1] for pair in sends],
     )
-    for row in rows:
-        send = sends[(row["sender_key"], row["nonce"])]
+    places = [(sends[(row["sender_key"], row["nonce"])], row) for row in rows]
+    for (send, block), row in sorted(places, key=lambda place: place[0][1].ref.height):
         if send.txid == row["txid"]:
             await _mine(uow, network, row, block, _account_evidence(row, send), at=at)
         else:
             await _conflict(uow, network, row, block, send.txid, at=at)
-    for key, nonce in sorted(ours):
+    for key, nonce in sorted(sends):
         await nonces.observe(uow, network=network.name, sender_key=key, nonce=nonce)
+    return await own_txids(uow, network, [send.txid for send, _ in sends.values()])
 
 
 async def settle_due(
@@ -162,22 +175,42 @@ async def _mine(
     await _advance(uow, row, OutgoingEvent.MINE, changes, at=at)
 
 
-async def _utxo_conflicts(uow: Uow, network: Network, block: Block, *, at: datetime) -> None:
-    """What the block's inputs exclude: our txs with one of them, and all that descend from such.
+async def _utxo_conflicts(
+    uow: Uow, network: Network, blocks: Sequence[Block], *, at: datetime
+) -> None:
+    """What the blocks' inputs exclude: our txs with one of them, and all that descend from such.
 
-    Coins that we spent may come from a deposit or inflow whose block was orphaned: when the block
+    Coins that we spent may come from a deposit or inflow whose block was orphaned: when a block
     has a rival of that tx, nothing of ours below it can be mined (CONTRACT 5, `anchor_dead`).
     """
-    spends = [(spend.outpoint.txid, spend.outpoint.vout, spend.txid) for spend in block.spends]
+    spends = [
+        (spend.outpoint.txid, spend.outpoint.vout, spend.txid)
+        for block in blocks
+        for spend in block.spends
+    ]
     if not spends:
         return
-    below = await store.descendants_of_dead(uow, network=network.name, spends=spends)
-    direct = await store.by_spent_inputs(uow, network=network.name, spends=spends)
-    rivals = {hit["id"]: hit["spender"] for hit in (*below, *direct)}
+    hits = await store.excluded(uow, network=network.name, spends=spends)
+    if not hits:
+        return
+    block_of = {spend.txid: block for block in blocks for spend in block.spends}
+    # The first block counts, and in it a rival for an input of our own before one further up.
+    hits = sorted(
+        hits,
+        key=lambda hit: (
+            block_of[hit["spender"]].ref.height,
+            not hit["is_direct"],
+            hit["spender"],
+        ),
+    )
+    rivals: dict[UUID, str] = {}
+    for hit in hits:
+        rivals.setdefault(hit["id"], hit["spender"])
     for attempt_id in sorted(rivals):
         row = await store.get(uow, attempt_id, is_locked=True)
         if row is not None:
-            await _conflict(uow, network, row, block, rivals[attempt_id], at=at)
+            rival = rivals[attempt_id]
+            await _conflict(uow, network, row, block_of[rival], rival, at=at)
 
 
 async def _conflict(

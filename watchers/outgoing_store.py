@@ -145,29 +145,10 @@ async def by_account_nonces(
     return result.mappings().all()
 
 
-async def by_spent_inputs(
-    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]]
-) -> Sequence[RowMapping]:
-    """Signed attempts with an input that another txid of the block spends."""
-    result = await uow.execute(
-        "SELECT DISTINCT ON (o.id) o.id, s.spender FROM unnest(CAST(:txids AS text[]), "
-        "CAST(:vouts AS integer[]), CAST(:spenders AS text[])) AS s (txid, vout, spender) "
-        "JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = s.txid "
-        "AND i.outpoint_vout = s.vout JOIN chain.outgoing o ON o.id = i.attempt_id "
-        "WHERE o.txid IS NOT NULL AND o.txid <> s.spender ORDER BY o.id",
-        {
-            "network": network,
-            "txids": [spend[0] for spend in spends],
-            "vouts": [spend[1] for spend in spends],
-            "spenders": [spend[2] for spend in spends],
-        },
-    )
-    return result.mappings().all()
-
-
-# `dead`: txs that can never be mined beside the block, with the rival in it. A deposit or inflow
+# `dead`: txs that can never be mined beside the blocks, with the rival there. A deposit or inflow
 # that we spent (its inputs are in chain.deposit_inputs), an own tx, and what spends their outputs.
-_DESCENDANTS = """
+# Unmined attempts below such a one, unsigned ones included, and signed attempts with a spent input.
+_EXCLUDED = """
 WITH RECURSIVE spends (txid, vout, spender) AS (
     SELECT * FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]),
         CAST(:spenders AS text[]))
@@ -185,20 +166,26 @@ WITH RECURSIVE spends (txid, vout, spender) AS (
     JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = d.txid
     JOIN chain.outgoing o ON o.id = i.attempt_id AND o.txid IS NOT NULL
 )
-SELECT DISTINCT ON (o.id) o.id, d.spender FROM dead d
+SELECT o.id, d.spender, false AS is_direct FROM dead d
 JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = d.txid
 JOIN chain.outgoing o ON o.id = i.attempt_id
 WHERE o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped')
-ORDER BY o.id, d.spender
+UNION
+SELECT o.id, s.spender, true FROM spends s
+JOIN chain.outgoing_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
+    AND i.outpoint_vout = s.vout
+JOIN chain.outgoing o ON o.id = i.attempt_id
+WHERE o.txid IS NOT NULL AND o.txid <> s.spender
 """
 
 
-async def descendants_of_dead(
+async def excluded(
     uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]]
 ) -> Sequence[RowMapping]:
-    """Unmined attempts below a tx that a block's spends make impossible, unsigned ones included."""
+    """Attempts that a spend of some blocks makes impossible, each with every such spender:
+    `is_direct` where that spends an input of the attempt itself, else of what it descends from."""
     result = await uow.execute(
-        _DESCENDANTS,
+        _EXCLUDED,
         {
             "network": network,
             "txids": [spend[0] for spend in spends],

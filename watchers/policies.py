@@ -13,7 +13,7 @@ from config.assets import AssetRegistry
 from config.credit_policy import CONFIGURED, CreditPolicy, ReferenceSpec, parse_policy
 from config.database import Uow
 from watchers import policy_store as store
-from watchers.matches import Match, Terms, TxDepths
+from watchers.matches import Match, Terms
 from watchers.network import Network
 
 
@@ -85,12 +85,10 @@ async def put(
     )
 
 
-async def tx_depths(
-    uow: Uow, network: Network, matches: Sequence[Match], *, in_block: bool
-) -> TxDepths:
-    """Depths of what a block or a mempool pays, under the version in force: two short reads."""
+async def terms(uow: Uow, network: Network, matches: Sequence[Match]) -> Terms:
+    """What decides the depths of some matches, under the version in force: two short reads."""
     if not matches:
-        return TxDepths(network, matches, in_block=in_block)
+        return Terms()
     policy = await current(uow, assets=network.assets, reference=network.reference)
     pairs = sorted(
         {
@@ -101,4 +99,4 @@ async def tx_depths(
     )
     rows = await store.groups(uow, pairs) if policy.rules and pairs else []
     groups = {(row["brand"], row["player_id"]): row["player_group"] for row in rows}
-    return TxDepths(network, matches, Terms(policy=policy, groups=groups), in_block=in_block)
+    return Terms(policy=policy, groups=groups)

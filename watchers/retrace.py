@@ -25,6 +25,7 @@ from watchers import (
     deposit_blocks,
     deposit_due,
     evidence,
+    policies,
     store,
     token_checks,
     token_store,
@@ -178,7 +179,7 @@ class Retrace:
             traces_incomplete=False,
         )
         only = frozenset(row["id"] for row in rows)
-        block = await changed_effects.settle(uow, network, block, at=at, only=only)
+        (block,) = await changed_effects.settle(uow, network, [block], at=at, only=only)
         await self._include(uow, block, at=at)
         for row in rows:
             log.warning("retrace.told", deposit_id=str(row["id"]), hash=ref.hash)
@@ -195,9 +196,15 @@ class Retrace:
             if (asset := network.asset(item.asset)) is not None
         ]
         await deposit_blocks.connect(
-            uow, network, block, found, unlisted=(), internal_txids=frozenset(), at=at
+            uow,
+            network,
+            [deposit_blocks.Paid(block=block, found=found)],
+            terms=await policies.terms(uow, network, found),
+            internal_txids=frozenset(),
+            at=at,
         )
-        await evidence.store(uow, network, block, {item.txid for item in block.transfers}, at=at)
+        proven = {item.txid for item in block.transfers}
+        await evidence.store(uow, network, [(block, proven)], at=at)
 
 
 def _told(block: Block, rows: Sequence[RowMapping], transfers: Sequence[Transfer]) -> _Told | None:

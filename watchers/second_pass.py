@@ -36,30 +36,38 @@ ACTOR = "watchers.second_pass"
 
 
 async def remember(
-    uow: Uow, network: Network, block: Block, own_keys: Collection[str], *, at: datetime
+    uow: Uow,
+    network: Network,
+    blocks: Sequence[Block],
+    own_keys: Collection[str],
+    *,
+    at: datetime,
 ) -> None:
-    """Ask for a second look at a block that connects, in its unit of work.
+    """Ask for a second look at blocks that connect, in their unit of work.
 
-    `own_keys` holds every own key that the block pays as it was given. Nothing is remembered of
+    `own_keys` holds every own key that they pay as they were given. Nothing is remembered of
     what every configured node gave already, or one reader alone.
     """
-    agreement = block.agreement
-    if agreement is None or len(agreement.given_by) >= agreement.nodes:
-        return
-    digest, payments = paid(agreement.transfers, own_keys)
-    await store.remember(
-        uow,
-        {
-            "network": network.name,
-            "block_hash": block.ref.hash,
-            "height": block.ref.height,
-            "final_at": block.ref.height + _least_full_depth(network) - 1,
-            "given_by": list(agreement.given_by),
-            "digest": digest,
-            "payments": payments,
-            "at": at,
-        },
-    )
+    rows = []
+    for block in blocks:
+        agreement = block.agreement
+        if agreement is None or len(agreement.given_by) >= agreement.nodes:
+            continue
+        digest, payments = paid(agreement.transfers, own_keys)
+        rows.append(
+            {
+                "network": network.name,
+                "block_hash": block.ref.hash,
+                "height": block.ref.height,
+                "final_at": block.ref.height + _least_full_depth(network) - 1,
+                "given_by": list(agreement.given_by),
+                "digest": digest,
+                "payments": payments,
+                "at": at,
+            }
+        )
+    if rows:
+        await store.remember(uow, rows)
 
 
 def paid(transfers: Iterable[Transfer], own_keys: Collection[str]) -> tuple[str, int]:

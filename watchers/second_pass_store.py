@@ -9,8 +9,8 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 
 
-async def remember(uow: Uow, row: Mapping[str, Any]) -> None:
-    """A block waits for its second look: one block before it makes any deposit final."""
+async def remember(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Blocks wait for their second look: one block before each makes any deposit final."""
     await uow.execute(
         "INSERT INTO chain.second_looks (network, block_hash, height, due_at_height, given_by, "
         "digest, payments, connected_at, next_look_at) VALUES (:network, :block_hash, :height, "
@@ -21,7 +21,7 @@ async def remember(uow: Uow, row: Mapping[str, Any]) -> None:
         "due_at_height = excluded.due_at_height, digest = excluded.digest, "
         "payments = excluded.payments, state = 'waiting', "
         "connected_at = excluded.connected_at, next_look_at = excluded.next_look_at",
-        row,
+        [dict(row) for row in rows],
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.chain import BlockRef
 
 _CURSOR = (
     "network, height, hash, finalised_height, lease_holder, lease_expires_at, fence, "
@@ -87,7 +88,7 @@ async def lock_cursor(uow: Uow, *, network: str, fence: int) -> RowMapping | Non
     return result.mappings().one_or_none()
 
 
-async def set_finalised(uow: Uow, *, network: str, height: int | None) -> None:
+async def set_finalised(uow: Uow, *, network: str, height: int) -> None:
     """The chain's own finality as last read; it never goes back."""
     await uow.execute(
         "UPDATE chain.cursors SET finalised_height = :height WHERE network = :network "
@@ -134,20 +135,20 @@ async def stop(uow: Uow, *, network: str, reason: str, at: datetime) -> bool:
     return result.rowcount == 1
 
 
-async def connect_block(
-    uow: Uow, *, network: str, block_hash: str, height: int, parent_hash: str, time_seconds: int
-) -> None:
-    """The block is on our canonical chain."""
+async def connect_blocks(uow: Uow, *, network: str, refs: Sequence[BlockRef]) -> None:
+    """These blocks are on our canonical chain."""
     await uow.execute(
         "INSERT INTO chain.blocks (network, hash, height, parent_hash, time_seconds, "
-        "is_canonical) VALUES (:network, :hash, :height, :parent, :time, true) "
+        "is_canonical) SELECT CAST(:network AS text), r.*, true FROM unnest("
+        "CAST(:hashes AS text[]), CAST(:heights AS bigint[]), CAST(:parents AS text[]), "
+        "CAST(:times AS bigint[])) AS r "
         "ON CONFLICT (network, hash) DO UPDATE SET is_canonical = true",
         {
             "network": network,
-            "hash": block_hash,
-            "height": height,
-            "parent": parent_hash,
-            "time": time_seconds,
+            "hashes": [ref.hash for ref in refs],
+            "heights": [ref.height for ref in refs],
+            "parents": [ref.parent_hash for ref in refs],
+            "times": [ref.time_seconds for ref in refs],
         },
     )
 

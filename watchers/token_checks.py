@@ -93,23 +93,33 @@ async def look(
     reader: ChainReader,
     network: Network,
     known: AddressFilter,
-    block: Block,
+    run: Sequence[Block],
     *,
     codes: CodeChecks | None = None,
-) -> Look:
-    """Compare a block's claims with balances at it and at its parent, by hash.
+) -> list[Look]:
+    """Compare what each block of a run claims with balances at it and at its parent, by hash.
 
-    Asks only about own accounts that the block names. Raises NodeUnavailable, TipMoved.
+    Asks only about own accounts that the blocks name; whether those have code it asks once, at the
+    last block. Raises NodeUnavailable, TipMoved.
     """
     if network.family is not Family.EVM:
-        return Look(block=block)
-    keys = {item.to_key for item in (*block.transfers, *block.gifts)}
-    keys |= {item.sender_key for item in block.sends}
+        return [Look(block=block) for block in run]
+    keys = {item.to_key for block in run for item in (*block.transfers, *block.gifts)}
+    keys |= {item.sender_key for block in run for item in block.sends}
     async with database.unit_of_work() as uow:
         await known.extend(uow)
         own = await addresses.by_keys(uow, network=network.name, keys=known.candidates(keys))
     if not own:
-        return Look(block=block)
+        return [Look(block=block) for block in run]
+    looks = [await _look(reader, network, block, own) for block in run]
+    paid = {key for block in run for key in _paid_keys(network, block, own)}
+    coded = await (codes or CodeChecks()).ask(reader, run[-1], paid)
+    return [*looks[:-1], replace(looks[-1], coded=coded)]
+
+
+async def _look(
+    reader: ChainReader, network: Network, block: Block, own: Mapping[str, AddressRow]
+) -> Look:
     claims = await _claims(reader, network, block, own)
     judged = [_judge(claim, is_whole=not block.traces_incomplete) for claim in claims]
     changed = {_place(item): cut for cuts, _ in judged for item, cut in cuts}
@@ -118,7 +128,6 @@ async def look(
         block=replace(block, transfers=tuple(item for item in kept if item is not None)),
         findings=tuple(finding for _, finding in judged if finding is not None),
         gifts=tuple((item, own[item.to_key]) for item in block.gifts if item.to_key in own),
-        coded=await (codes or CodeChecks()).ask(reader, block, _paid_keys(network, block, own)),
     )
 
 
@@ -286,8 +295,23 @@ def _shares(transfers: Sequence[Transfer], arrived: int) -> list[_Cut]:
     ]
 
 
-async def record(uow: Uow, network: Network, seen: Look, *, at: datetime) -> None:
-    """Write down what a look found, in the unit of work that connects the block."""
+async def record(uow: Uow, network: Network, run: Sequence[Look], *, at: datetime) -> None:
+    """Write down what looks found, in the unit of work that connects their blocks."""
+    for seen in run:
+        await _record_one(uow, network, seen, at=at)
+    untraced = next((seen.block.ref for seen in run if seen.block.traces_incomplete), None)
+    if untraced is not None and network.spec.traces is Traces.AUTO:
+        await _alarm(
+            uow,
+            network,
+            "traces_incomplete",
+            f"since block {untraced.height}: coins moved by contract calls show only in "
+            "the reconciliation",
+            at=at,
+        )
+
+
+async def _record_one(uow: Uow, network: Network, seen: Look, *, at: datetime) -> None:
     for finding in seen.findings:
         await _record_finding(uow, network, seen.block, finding, at=at)
     arrived = [
@@ -299,8 +323,10 @@ async def record(uow: Uow, network: Network, seen: Look, *, at: datetime) -> Non
     arrived += [(gift, address, coin) for gift, address in seen.gifts if coin is not None]
     await inflows.connect(
         uow,
-        seen.block,
-        [(item, address, _full_depth(network, asset, item)) for item, address, asset in arrived],
+        [
+            (seen.block.ref, item, address, _full_depth(network, asset, item))
+            for item, address, asset in arrived
+        ],
         network=network.name,
         ids=network.ids,
         at=at,
@@ -317,15 +343,6 @@ async def record(uow: Uow, network: Network, seen: Look, *, at: datetime) -> Non
         )
         if fresh:
             await _alarm(uow, network, "code_at_address", ", ".join(fresh), at=at)
-    if seen.block.traces_incomplete and network.spec.traces is Traces.AUTO:
-        await _alarm(
-            uow,
-            network,
-            "traces_incomplete",
-            f"since block {seen.block.ref.height}: coins moved by contract calls show only in "
-            "the reconciliation",
-            at=at,
-        )
 
 
 async def _record_finding(

@@ -143,10 +143,10 @@ STORIES: dict[str, tuple[Callable[[Bench], Awaitable[None]], str, int]] = {
     "detected": (paid, "mempool", 1),
     "pending": (in_a_block, "block", 1),
     "provisional": (at_min_tier, "block", 1),
-    "final": (at_full_tier, "block", 4),
+    "final": (at_full_tier, "block", 1),
     "orphaned": (lost, "reorg", 2),
     "reversed": (absent, "absence", 1),
-    "restored": (back_again, "block", 2),
+    "restored": (back_again, "block", 1),
     "below_minimum": (tiny, "block", 1),
 }
 

@@ -1,11 +1,12 @@
 """Blocks fetched ahead come in order, one chain only, bounded, and stop with their context."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tests.support.simchain import SimUtxo, SimUtxoReader, sim_utxo
-from watchers.ahead import BLOCKS_MAX, TXS_MAX, Ahead
+from watchers.ahead import BLOCKS_MAX, RUN_BLOCKS_MAX, TXS_MAX, Ahead
 from watchers.chain import Block, BlockRef
 from watchers.errors import NodeUnavailable
 
@@ -79,14 +80,30 @@ def world(blocks: int) -> SimUtxo:
     return sim
 
 
-def on_genesis(reader: SimUtxoReader, *, count: int = 100) -> Ahead:
-    return Ahead(reader, height=0, block_hash=reader.world.active[0], count=count)
+def on_genesis(
+    reader: SimUtxoReader, *, count: int = 100, most: int = 1, tip_height: int = 0
+) -> Ahead:
+    return Ahead(
+        reader,
+        height=0,
+        block_hash=reader.world.active[0],
+        count=count,
+        tip_height=tip_height,
+        run_blocks_max=most,
+    )
+
+
+async def following(ahead: Ahead) -> Block | None:
+    """The next block of runs of one."""
+    run = await ahead.run()
+    assert len(run) <= 1
+    return run[0] if run else None
 
 
 async def taken(ahead: Ahead) -> list[int]:
     """Heights until there is no next block; each is worked on while more are fetched."""
     heights: list[int] = []
-    while (block := await ahead.next()) is not None:
+    while (block := await following(ahead)) is not None:
         heights.append(block.ref.height)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -97,7 +114,7 @@ async def test_blocks_come_in_order_up_to_the_tip_however_fast_the_node_is() -> 
     sim = world(3 * BLOCKS_MAX)
     async with asyncio.timeout(10), on_genesis(SimUtxoReader(sim)) as ahead:
         assert await taken(ahead) == list(range(1, 3 * BLOCKS_MAX + 1))
-        assert await ahead.next() is None
+        assert await following(ahead) is None
 
 
 async def test_no_more_than_the_asked_count_is_fetched() -> None:
@@ -110,8 +127,8 @@ async def test_no_more_than_the_asked_count_is_fetched() -> None:
 async def test_what_waits_is_bounded_in_blocks() -> None:
     reader = Watched(world(5 * BLOCKS_MAX))
     async with on_genesis(reader) as ahead:
-        await ahead.next()
-        for _ in range(100):
+        await following(ahead)
+        for _ in range(1_000):
             await asyncio.sleep(0)
         # One was taken, BLOCKS_MAX wait, one is in hand.
         assert len(reader.asked) == BLOCKS_MAX + 2
@@ -120,7 +137,7 @@ async def test_what_waits_is_bounded_in_blocks() -> None:
 async def test_what_waits_is_bounded_in_txs() -> None:
     reader = Full(world(5))
     async with on_genesis(reader) as ahead:
-        await ahead.next()
+        await following(ahead)
         for _ in range(100):
             await asyncio.sleep(0)
         assert len(reader.asked) == 3  # one taken, one waits, one in hand
@@ -143,13 +160,13 @@ class Full(Watched):
 
 async def test_n11_blocks_before_a_failure_count_and_the_failure_is_raised_after_them() -> None:
     async with on_genesis(FailsAt(world(5))) as ahead:
-        first, second = await ahead.next(), await ahead.next()
+        first, second = await following(ahead), await following(ahead)
         assert first is not None
         assert second is not None
         assert (first.ref.height, second.ref.height) == (1, 2)
         for _ in range(2):
             with pytest.raises(NodeUnavailable, match="null"):
-                await ahead.next()
+                await following(ahead)
 
 
 async def test_d07_a_header_on_another_parent_ends_what_is_fetched() -> None:
@@ -160,7 +177,7 @@ async def test_d07_a_header_on_another_parent_ends_what_is_fetched() -> None:
 async def test_n18_another_block_than_the_header_says_is_refused() -> None:
     async with on_genesis(OtherBlock(world(2))) as ahead:
         with pytest.raises(NodeUnavailable, match="another one"):
-            await ahead.next()
+            await following(ahead)
 
 
 async def test_a_call_under_way_ends_with_the_context() -> None:
@@ -168,3 +185,74 @@ async def test_a_call_under_way_ends_with_the_context() -> None:
     async with on_genesis(reader):
         await reader.is_asked.wait()
     assert reader.is_cancelled
+
+
+async def runs(ahead: Ahead) -> list[list[int]]:
+    """Heights of every run until there is none."""
+    found: list[list[int]] = []
+    while run := await ahead.run():
+        found.append([block.ref.height for block in run])
+    return found
+
+
+async def test_behind_the_tip_blocks_come_in_full_runs() -> None:
+    tip_height = RUN_BLOCKS_MAX + 3
+    reader = SimUtxoReader(world(tip_height))
+    async with on_genesis(reader, most=RUN_BLOCKS_MAX, tip_height=tip_height) as ahead:
+        first = list(range(1, RUN_BLOCKS_MAX + 1))
+        assert await runs(ahead) == [first, [RUN_BLOCKS_MAX + number for number in (1, 2, 3)]]
+
+
+async def test_a_run_does_not_wait_for_what_is_above_the_known_tip() -> None:
+    """Two blocks are known of, the third never comes: the two are handed out, at once."""
+    reader = HangsAt(world(5), height=3)
+    async with asyncio.timeout(10), on_genesis(reader, most=9, tip_height=2) as ahead:
+        assert [block.ref.height for block in await ahead.run()] == [1, 2]
+
+
+async def test_a_run_waits_a_while_for_a_slow_block_and_not_for_ever() -> None:
+    reader = HangsAt(world(5), height=3)
+    async with asyncio.timeout(10), on_genesis(reader, most=9, tip_height=5) as ahead:
+        assert [block.ref.height for block in await ahead.run()] == [1, 2]
+
+
+class HangsAt(SimUtxoReader):
+    """Never gives the block at one height."""
+
+    def __init__(self, world: SimUtxo, *, height: int) -> None:
+        super().__init__(world)
+        self.height = height
+
+    async def block(self, block_hash: str) -> Block:
+        if self.world.blocks[block_hash].ref.height == self.height:
+            await asyncio.Event().wait()
+        return await super().block(block_hash)
+
+
+async def test_d31_a_txid_that_a_run_has_already_begins_the_next_one() -> None:
+    async with on_genesis(SameCoinbase(world(4)), most=9, tip_height=4) as ahead:
+        assert await runs(ahead) == [[1, 2], [3], [4]]
+
+
+class SameCoinbase(SimUtxoReader):
+    """From height 2 on every block has the same coinbase."""
+
+    async def block(self, block_hash: str) -> Block:
+        block = await super().block(block_hash)
+        return replace(block, txids=("cb" * 32,)) if block.ref.height > 1 else block
+
+
+async def test_n11_a_failed_header_is_raised_after_the_blocks_below_it() -> None:
+    async with on_genesis(NoHeaderAt(world(5)), most=9, tip_height=5) as ahead:
+        assert [block.ref.height for block in await ahead.run()] == [1, 2]
+        with pytest.raises(NodeUnavailable, match="no header"):
+            await ahead.run()
+
+
+class NoHeaderAt(SimUtxoReader):
+    """Fails for the header at one height."""
+
+    async def ref_at(self, height: int) -> BlockRef | None:
+        if height == 3:
+            raise NodeUnavailable("no header")
+        return await super().ref_at(height)
