@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rlp.codec import encode_raw  # type: ignore[import-untyped]
-
-from watchers.chains.evm import decode
+from watchers.chains.evm import decode, rlp
 
 Raw = Mapping[str, object]
 EIP155_V = 35  # v = chain id * 2 + 35 + parity
@@ -143,7 +141,7 @@ def header(raw: Raw) -> bytes:
     while tail < len(HEADER_TAIL) and raw.get(HEADER_TAIL[tail][0]) is not None:
         tail += 1
     fields = (*HEADER, *HEADER_TAIL[:tail])
-    return bytes(encode_raw([encode(raw.get(name), name) for name, encode in fields]))
+    return rlp.encode([encode(raw.get(name), name) for name, encode in fields])
 
 
 def strange_members(raw: Raw) -> list[str]:
@@ -166,13 +164,7 @@ def kind(raw: Raw) -> int:
 def tx(raw: Raw) -> bytes:
     """A signed tx as its hash covers it (EIP-2718 envelope, blobs left out as in a block)."""
     type_ = kind(raw)
-    parity = raw.get("v") if type_ == 0 else raw.get("yParity", raw.get("v"))
-    signature = [
-        number(parity, "v"),
-        number(raw.get("r"), "r"),
-        number(raw.get("s"), "s"),
-    ]
-    return _envelope(type_, [*_fields(raw, TXS[type_]), *signature])
+    return _tx(raw, type_, _fields(raw, TXS[type_]))
 
 
 def signed(raw: Raw) -> tuple[bytes, bytes]:
@@ -181,10 +173,30 @@ def signed(raw: Raw) -> tuple[bytes, bytes]:
     Raises UnknownShape for a tx that nobody signed (system txs of Polygon and the like).
     """
     type_ = kind(raw)
+    return _signed(raw, type_, _fields(raw, TXS[type_]))
+
+
+def tx_and_signed(raw: Raw) -> tuple[bytes, tuple[bytes, bytes]]:
+    """`tx` and `signed` of one tx, its fields read once."""
+    type_ = kind(raw)
+    fields = _fields(raw, TXS[type_])
+    return _tx(raw, type_, fields), _signed(raw, type_, fields)
+
+
+def _tx(raw: Raw, type_: int, fields: list[Any]) -> bytes:
+    parity = raw.get("v") if type_ == 0 else raw.get("yParity", raw.get("v"))
+    signature = [
+        number(parity, "v"),
+        number(raw.get("r"), "r"),
+        number(raw.get("s"), "s"),
+    ]
+    return _envelope(type_, [*fields, *signature])
+
+
+def _signed(raw: Raw, type_: int, fields: list[Any]) -> tuple[bytes, bytes]:
     r, s = number(raw.get("r"), "r"), number(raw.get("s"), "s")
     if not r and not s:
         raise UnknownShape("a tx without a signature")
-    fields = _fields(raw, TXS[type_])
     if type_ != 0:
         parity = int.from_bytes(number(raw.get("yParity", raw.get("v")), "yParity"), "big")
     else:
@@ -192,7 +204,8 @@ def signed(raw: Raw) -> tuple[bytes, bytes]:
         parity = (v - 27 if v < EIP155_V else v - EIP155_V) % 2
         if v >= EIP155_V:
             chain_id = (v - EIP155_V) // 2
-            fields += [chain_id.to_bytes((chain_id.bit_length() + 7) // 8, "big"), b"", b""]
+            ending = [chain_id.to_bytes((chain_id.bit_length() + 7) // 8, "big"), b"", b""]
+            fields = [*fields, *ending]
     signature = r.rjust(32, b"\0") + s.rjust(32, b"\0") + bytes([parity & 0xFF])
     return _envelope(type_, fields), signature
 
@@ -221,18 +234,16 @@ def receipt(raw: Raw) -> bytes:
 
 def withdrawal(raw: Raw) -> bytes:
     """A withdrawal of the beacon chain (EIP-4895)."""
-    return bytes(
-        encode_raw(
-            [
-                number(raw.get("index"), "index"),
-                number(raw.get("validatorIndex"), "validatorIndex"),
-                data(raw.get("address"), "address"),
-                number(raw.get("amount"), "amount"),
-            ]
-        )
+    return rlp.encode(
+        [
+            number(raw.get("index"), "index"),
+            number(raw.get("validatorIndex"), "validatorIndex"),
+            data(raw.get("address"), "address"),
+            number(raw.get("amount"), "amount"),
+        ]
     )
 
 
 def _envelope(type_: int, fields: list[Any]) -> bytes:
-    payload = bytes(encode_raw(fields))
+    payload = rlp.encode(fields)
     return payload if type_ == 0 else bytes([type_]) + payload

@@ -96,8 +96,8 @@ def _tries(block: Block, raw: Raw, receipts: Sequence[Raw], header: bytes) -> Tr
     where = f"block {block.ref.hash}"
     items = [decode.mapping(item, "tx") for item in decode.sequence(raw["transactions"], "txs")]
     kinds = [encode.kind(item) for item in items]
-    txs = tuple(encode.tx(item) for item in items)
-    signed = [encode.signed(item) for item in items]
+    pairs = [encode.tx_and_signed(item) for item in items]
+    txs, signed = tuple(pair[0] for pair in pairs), [pair[1] for pair in pairs]
     for txid, tx in zip(block.txids, txs, strict=True):
         if _hex(keccak(tx)) != txid:
             raise NodeLied(f"{where}: tx {txid} differs from its hash")

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eth_hash.auto import keccak
-from rlp.codec import encode_raw  # type: ignore[import-untyped]
+
+from watchers.chains.evm import rlp
 
 EMPTY_ROOT = keccak(b"\x80")  # of a trie without keys
 HASH_BYTES = 32
@@ -28,7 +29,7 @@ class _Node:
     encoded: bytes = b""
 
     def __post_init__(self) -> None:
-        self.encoded = bytes(encode_raw(self.body))
+        self.encoded = rlp.encode(self.body)
 
     @property
     def reference(self) -> "bytes | Body":
@@ -74,7 +75,7 @@ def ordered(values: Sequence[bytes]) -> Trie:
 
 def index_key(index: int) -> bytes:
     """RLP of an index: the key of a tx or receipt in its block."""
-    return bytes(encode_raw(index.to_bytes((index.bit_length() + 7) // 8, "big")))
+    return rlp.encode(index.to_bytes((index.bit_length() + 7) // 8, "big"))
 
 
 def _holds(node: _Node, path: bytes) -> bool:
