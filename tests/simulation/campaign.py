@@ -13,7 +13,7 @@ from gateway.sandbox.postgres import EmbeddedPostgres
 from tests.conformance.conftest import chain_of
 from tests.simulation.arena import Arena
 from tests.simulation.evm_arena import EvmArena
-from tests.simulation.plan import Step, make_plan
+from tests.simulation.plan import REORG_LIMIT_BLOCKS, Step, make_plan
 from tests.simulation.utxo_arena import UtxoArena
 from tests.simulation.walk import MakeFollower, Walk, honest_follower, short
 from tests.support.clock import ManualClock, SequentialIds
@@ -96,8 +96,14 @@ class Campaign:
     ) -> None:
         clock = WalkClock()
         ids = SequentialIds(clock, seed=seed)
-        assets = self.arena.assets
-        async with watching(self.chain, database, clock=clock, ids=ids, assets=assets) as watch:
+        async with watching(
+            self.chain,
+            database,
+            clock=clock,
+            ids=ids,
+            assets=self.arena.assets,
+            reorg_limit_blocks=REORG_LIMIT_BLOCKS,
+        ) as watch:
             short(watch, blocks=ABSENCE_BLOCKS)
             walk = Walk(
                 arena=self.arena,

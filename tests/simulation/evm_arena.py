@@ -63,6 +63,7 @@ class EvmArena:
         self._outsider = outsider
         self._snapshot = ""
         self._lost: list[Tx] = []
+        self._outbids = 0
         self.assets: Mapping[str, AssetSettings] = {
             COIN: AssetSettings(tiers=TIERS[COIN]),
             TOKEN: AssetSettings(contract=token, tiers=TIERS[TOKEN]),
@@ -81,6 +82,7 @@ class EvmArena:
 
     async def begin(self) -> None:
         self._lost.clear()
+        self._outbids = 0
         self._snapshot = await self._node.snapshot()
         await self._node.mine(FIRST_BLOCKS)  # anvil forgets a snapshot that a reorg goes below
 
@@ -174,14 +176,15 @@ class EvmArena:
         await self._outbid(victim)
 
     async def _outbid(self, victim: Tx) -> None:
-        """Another tx of the same account and nonce, to nobody of ours."""
+        """Another tx of the same account and nonce, to nobody of ours, for more than any before."""
+        self._outbids += 1
         await self._send(
             victim.sender,
             to=self._outsider,
             value=1,
             nonce=victim.nonce,
-            maxFeePerGas=900 * GWEI,
-            maxPriorityFeePerGas=90 * GWEI,
+            maxFeePerGas=(900 + self._outbids) * GWEI,
+            maxPriorityFeePerGas=(90 + self._outbids) * GWEI,
         )
 
     async def revive(self, dice: Random) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 from config.database import Uow
+from tests.simulation.plan import REORG_LIMIT_BLOCKS
 from tests.support.pools import OverReader
 from tests.support.watching import Watch
 from watchers import store
@@ -76,7 +77,7 @@ class FirstOutputOnly(AgreeingReader):
 def _reading(reader: type[AgreeingReader], chain: Chain) -> Chain:
     if not isinstance(chain, AgreedChain):
         return chain
-    return OverReader(chain, reader(chain.pool, reorg_limit_blocks=100))
+    return OverReader(chain, reader(chain.pool, reorg_limit_blocks=REORG_LIMIT_BLOCKS))
 
 
 def _follower(

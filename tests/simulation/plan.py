@@ -12,6 +12,7 @@ from random import Random
 
 STEPS_MIN, STEPS_MAX = 10, 16
 REORG_DEPTH_MAX = 4  # blocks
+REORG_LIMIT_BLOCKS = 24  # of the watcher; its first look reads so many headers of each node
 
 
 class Act(StrEnum):

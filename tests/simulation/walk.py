@@ -14,7 +14,7 @@ from config.database import is_away
 from tests.simulation.arena import Arena, CannotBe
 from tests.simulation.ending import compare, count_steps, unsettled
 from tests.simulation.lies import DECEITS
-from tests.simulation.plan import REORG_DEPTH_MAX, Act, Step
+from tests.simulation.plan import REORG_DEPTH_MAX, REORG_LIMIT_BLOCKS, Act, Step
 from tests.support.clock import ManualClock
 from tests.support.pgproxy import CommitCutter
 from tests.support.pools import OverReader
@@ -80,7 +80,7 @@ class SleepyReader(AgreeingReader):
     """Has a block's effects in hand, and gives them when the gate opens."""
 
     def __init__(self, chain: AgreedChain, gate: Gate) -> None:
-        super().__init__(chain.pool, reorg_limit_blocks=100)
+        super().__init__(chain.pool, reorg_limit_blocks=REORG_LIMIT_BLOCKS)
         self._gate = gate
 
     async def block(self, block_hash: str) -> Block:
