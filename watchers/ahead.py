@@ -149,9 +149,10 @@ class Ahead:
         for block in self._waiting:
             if taken.blocks >= self._run_blocks_max or taken.is_full:
                 return
-            if not seen.isdisjoint(block.txids):
+            txids = {*block.txids, *(item.txid for item in block.transfers)}
+            if not seen.isdisjoint(txids):
                 return
-            seen.update(block.txids)
+            seen |= txids
             taken.add(block)
             yield block
 

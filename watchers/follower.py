@@ -45,7 +45,7 @@ from watchers.tx_looks import TxLooks
 log = get_logger("watchers.follower")
 
 LEASE_SECONDS = 10.0  # how long a killed holder is waited for; renewed by every round, fenced
-BLOCKS_PER_ROUND = 4 * RUN_BLOCKS_MAX  # then the lease is renewed and the loop's others have a turn
+BLOCKS_PER_ROUND = 100  # then the lease is renewed and others of the loop get their turn
 
 
 class Crash(Protocol):

@@ -82,9 +82,8 @@ async def test_a_later_conflict_does_not_put_off_an_earlier_one(utxo: UtxoBench)
         await deposit_store.mark_conflicts_by_input(
             uow,
             network="btc",
-            spends=[("ee" * 32, 0, "dd" * 32)],
-            block_hash="ff" * 32,
-            height=50,
+            spends=[("ee" * 32, 0, "dd" * 32, 50)],
+            blocks={50: "ff" * 32},
         )
     assert await utxo.watch.deposit() == before
 
