@@ -75,19 +75,30 @@ WEIGHTS: Mapping[Act, int] = {
 }
 
 
-SCENES: Sequence[tuple[Act, ...]] = (
-    (Act.PAY, Act.DOUBLE_SPEND),
-    (Act.OUTAGE,),
-    (Act.PAY, Act.MINE, Act.REORG_CONFLICT, Act.REVIVE),
-    (Act.KILL, Act.PAY, Act.MINE),
-    (Act.PAY, Act.REPLACE),
-    (Act.PAY, Act.CUT),
-    (Act.PAY, Act.MINE, Act.THERE_AND_BACK),
-    (Act.PAY, Act.FREEZE),
-    (Act.PAY, Act.MINE_SOME, Act.RESTART, Act.REORG_REMINE),
-    (Act.PAY, Act.MINE, Act.REORG_DROP, Act.HONEST),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """A step with what it needs before it. `is_quiet`: the watcher looks at its end only, so that
+    it has several blocks to catch up with."""
+
+    acts: tuple[Act, ...]
+    is_quiet: bool = False
+
+
+SCENES: Sequence[Scene] = (
+    Scene(acts=(Act.PAY, Act.DOUBLE_SPEND)),
+    Scene(acts=(Act.OUTAGE,)),
+    Scene(acts=(Act.PAY, Act.MINE, Act.REORG_CONFLICT, Act.REVIVE)),
+    Scene(acts=(Act.KILL, Act.PAY, Act.MINE)),
+    Scene(acts=(Act.PAY, Act.REPLACE)),
+    Scene(acts=(Act.PAY, Act.CUT)),
+    Scene(acts=(Act.PAY, Act.MINE, Act.PAY, Act.MINE_SOME, Act.PAY, Act.MINE), is_quiet=True),
+    Scene(acts=(Act.PAY, Act.MINE, Act.THERE_AND_BACK)),
+    Scene(acts=(Act.PAY, Act.FREEZE)),
+    Scene(acts=(Act.KILL, Act.PAY, Act.MINE, Act.PAY, Act.MINE, Act.CUT), is_quiet=True),
+    Scene(acts=(Act.PAY, Act.MINE_SOME, Act.RESTART, Act.HONEST, Act.REORG_REMINE)),
+    Scene(acts=(Act.PAY, Act.MINE, Act.REORG_DROP, Act.OUTAGE)),
 )
-"""What is met in turn, with what it needs before it."""
+"""What is met in turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +121,11 @@ def make_plan(seed: int, *, can_replace: bool) -> list[Step]:
     count = dice.randint(STEPS_MIN, STEPS_MAX) - 2
     drawn = dice.choices(list(weights), weights=list(weights.values()), k=count)
     acts = [(act, dice.random() < 0.8) for act in [Act.PAY, Act.MINE, *drawn]]
-    scenes = [scene for scene in SCENES if can_replace or not any(map(_replaces, scene))]
+    scenes = [scene for scene in SCENES if can_replace or not any(map(_replaces, scene.acts))]
+    scene = scenes[seed % len(scenes)]
     place = dice.randint(2, len(acts))
-    acts[place:place] = [(act, True) for act in scenes[seed % len(scenes)]]
+    acts[place:place] = [(act, not scene.is_quiet) for act in scene.acts[:-1]]
+    acts.insert(place + len(scene.acts) - 1, (scene.acts[-1], True))
     lies_at = None
     if seed % 2 == 0:
         lies_at = dice.randint(2, len(acts))
