@@ -17,6 +17,7 @@ from tests.support.proxy import LyingNode, null
 COIN, TOKEN = "eth:ETH", "eth:USDT"
 ETHER, DOLLAR = 10**18, 10**6
 GWEI = 10**9
+NODE_WALKS = 10  # one anvil forgets state after some forty walks of reorgs and reverts
 SENDERS = 4
 MINTED = 10**15
 GAS = 400_000
@@ -64,6 +65,7 @@ class EvmArena:
         self._snapshot = ""
         self._lost: list[Tx] = []
         self._outbids = 0
+        self._walks = 0
         self.assets: Mapping[str, AssetSettings] = {
             COIN: AssetSettings(tiers=TIERS[COIN]),
             TOKEN: AssetSettings(contract=token, tiers=TIERS[TOKEN]),
@@ -73,18 +75,25 @@ class EvmArena:
     async def on(cls, node: Anvil) -> "EvmArena":
         """Deploy what strangers use, and give each of them tokens."""
         accounts = await node.accounts()
-        token = await evm.deploy(node, "UsdtLike")
-        router = await evm.deploy(node, "Router")
         senders = accounts[:SENDERS]
-        for sender in senders:
-            await evm.mint(node, token, sender, MINTED)
+        token, router = await _deploy(node, senders)
         return cls(node, token=token, router=router, senders=senders, outsider=accounts[-1])
 
     async def begin(self) -> None:
         self._lost.clear()
         self._outbids = 0
+        self._walks += 1
+        if self._walks % NODE_WALKS == 0:
+            await self._renew()
         self._snapshot = await self._node.snapshot()
         await self._node.mine(FIRST_BLOCKS)  # anvil forgets a snapshot that a reorg goes below
+
+    async def _renew(self) -> None:
+        """A new chain behind the same URL, with the same contracts at the same addresses."""
+        await self._node.stop()
+        await self._node.start()
+        if await _deploy(self._node, self._senders) != (self._token, self._router):
+            raise AssertionError("the contracts have other addresses on the new chain")
 
     async def end(self) -> None:
         await self._node.rpc("anvil_dropAllTransactions")
@@ -307,3 +316,12 @@ class EvmArena:
             own = [tx for tx in txs if tx.sender == sender]
             held += own[dice.randint(0, len(own)) :]
         return held
+
+
+async def _deploy(node: Anvil, senders: Sequence[str]) -> tuple[str, str]:
+    """Token and router, from a new chain's first account; each sender gets tokens."""
+    token = await evm.deploy(node, "UsdtLike")
+    router = await evm.deploy(node, "Router")
+    for sender in senders:
+        await evm.mint(node, token, sender, MINTED)
+    return token, router
