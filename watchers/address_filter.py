@@ -30,24 +30,17 @@ class _Layer:
     def __init__(self, keys: int) -> None:
         self.capacity = keys
         self.count = 0
-        self._shift = 64 - (keys * BITS_PER_KEY).bit_length() + 1
-        self._bits = bytearray((keys * BITS_PER_KEY) // 8)
+        self.shift = 64 - (keys * BITS_PER_KEY).bit_length() + 1
+        self.bits = bytearray((keys * BITS_PER_KEY) // 8)
 
     def add(self, tails: Iterable[int]) -> None:
-        bits, shift = self._bits, self._shift
+        bits, shift = self.bits, self.shift
         for tail in tails:
             first = (tail * _FIRST & _MASK) >> shift
             second = (tail * _SECOND & _MASK) >> shift
             bits[first >> 3] |= 1 << (first & 7)
             bits[second >> 3] |= 1 << (second & 7)
             self.count += 1
-
-    def has(self, tail: int) -> bool:
-        first = (tail * _FIRST & _MASK) >> self._shift
-        if not self._bits[first >> 3] >> (first & 7) & 1:
-            return False
-        second = (tail * _SECOND & _MASK) >> self._shift
-        return bool(self._bits[second >> 3] >> (second & 7) & 1)
 
 
 class AddressFilter:
@@ -76,8 +69,19 @@ class AddressFilter:
 
     def candidates(self, keys: Iterable[str]) -> list[str]:
         """The keys that may be ours, sorted; every key of ours is among them."""
-        layers = self._layers
-        return sorted(key for key in keys if any(layer.has(_tail(key)) for layer in layers))
+        # Written out: a full block has ten thousand keys, and a call for each costs as much again.
+        layers = [(layer.bits, layer.shift) for layer in self._layers]
+        found = []
+        for key in keys:
+            tail = int(key[-TAIL_DIGITS:] or "0", 16)  # an empty script is a script
+            for bits, shift in layers:
+                first = (tail * _FIRST & _MASK) >> shift
+                if bits[first >> 3] >> (first & 7) & 1:
+                    second = (tail * _SECOND & _MASK) >> shift
+                    if bits[second >> 3] >> (second & 7) & 1:
+                        found.append(key)
+                        break
+        return sorted(found)
 
     def _forget(self) -> None:
         self._layers: list[_Layer] = []
@@ -109,7 +113,3 @@ class AddressFilter:
             wanted = max(total - self.count, count, KEYS_MIN)
             self._layers.append(_Layer(min(1 << (wanted - 1).bit_length(), KEYS_MAX)))
         return self._layers[-1]
-
-
-def _tail(key: str) -> int:
-    return int(key[-TAIL_DIGITS:] or "0", 16)  # an empty script is a script

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 
 from config.database import Uow
 from watchers.chain import Outpoint
+from watchers.columns import column
 
 _COLUMNS = (
     "c.network, c.txid, c.vout, c.asset, c.amount, c.address_id, c.key, c.path, "
@@ -172,9 +173,9 @@ async def mark_spent(
     height of its block)."""
     result = await uow.execute(
         "UPDATE chain.coins c SET spent_by = s.spender, spent_hash = b.hash, "
-        "spent_height = b.height FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), "
-        "CAST(:spenders AS text[]), CAST(:at_heights AS bigint[])) "
-        "AS s (txid, vout, spender, height) "
+        "spent_height = b.height FROM unnest(string_to_array(:txids, ' '), "
+        "CAST(string_to_array(:vouts, ' ') AS integer[]), string_to_array(:spenders, ' '), "
+        "CAST(string_to_array(:at_heights, ' ') AS bigint[])) AS s (txid, vout, spender, height) "
         "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
         "ON b.height = s.height "
         "WHERE c.network = :network AND c.txid = s.txid AND c.vout = s.vout",
@@ -182,10 +183,10 @@ async def mark_spent(
             "network": network,
             "heights": list(blocks),
             "hashes": list(blocks.values()),
-            "txids": [spend[0] for spend in spends],
-            "vouts": [spend[1] for spend in spends],
-            "spenders": [spend[2] for spend in spends],
-            "at_heights": [spend[3] for spend in spends],
+            "txids": column(spend[0] for spend in spends),
+            "vouts": column(spend[1] for spend in spends),
+            "spenders": column(spend[2] for spend in spends),
+            "at_heights": column(spend[3] for spend in spends),
         },
     )
     return result.rowcount

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.columns import column
 
 _NAMES = (
     "id", "brand", "player_id", "network", "txid", "position", "cycle", "asset", "amount",
@@ -263,8 +264,9 @@ UPDATE chain.deposits d SET conflict_txid = c.spender, conflict_hash = c.hash,
     conflict_final_at_height = c.height + d.full_depth - 1
 FROM (
     SELECT DISTINCT ON (i.txid) i.txid, s.spender, b.hash, b.height
-    FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]), CAST(:spenders AS text[]),
-        CAST(:at_heights AS bigint[])) AS s (txid, vout, spender, height)
+    FROM unnest(string_to_array(:txids, ' '), CAST(string_to_array(:vouts, ' ') AS integer[]),
+        string_to_array(:spenders, ' '), CAST(string_to_array(:at_heights, ' ') AS bigint[]))
+        AS s (txid, vout, spender, height)
     JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
         AND i.outpoint_vout = s.vout AND i.spender <> s.spender
     JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash)
@@ -291,10 +293,10 @@ async def mark_conflicts_by_input(
             "network": network,
             "heights": list(blocks),
             "hashes": list(blocks.values()),
-            "txids": [spend[0] for spend in spends],
-            "vouts": [spend[1] for spend in spends],
-            "spenders": [spend[2] for spend in spends],
-            "at_heights": [spend[3] for spend in spends],
+            "txids": column(spend[0] for spend in spends),
+            "vouts": column(spend[1] for spend in spends),
+            "spenders": column(spend[2] for spend in spends),
+            "at_heights": column(spend[3] for spend in spends),
         },
     )
 
@@ -311,8 +313,9 @@ async def mark_conflicts_by_nonce(
     await uow.execute(
         "UPDATE chain.deposits d SET conflict_txid = s.txid, conflict_hash = b.hash, "
         "conflict_final_at_height = b.height + d.full_depth - 1 "
-        "FROM unnest(CAST(:keys AS text[]), CAST(:nonces AS bigint[]), CAST(:txids AS text[]), "
-        "CAST(:at_heights AS bigint[])) AS s (key, nonce, txid, height) "
+        "FROM unnest(string_to_array(:keys, ' '), "
+        "CAST(string_to_array(:nonces, ' ') AS bigint[]), string_to_array(:txids, ' '), "
+        "CAST(string_to_array(:at_heights, ' ') AS bigint[])) AS s (key, nonce, txid, height) "
         "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
         "ON b.height = s.height "
         "WHERE d.network = :network AND d.sender_key = s.key AND d.sender_nonce = s.nonce "
@@ -322,10 +325,10 @@ async def mark_conflicts_by_nonce(
             "network": network,
             "heights": list(blocks),
             "hashes": list(blocks.values()),
-            "keys": [send[0] for send in sends],
-            "nonces": [send[1] for send in sends],
-            "txids": [send[2] for send in sends],
-            "at_heights": [send[3] for send in sends],
+            "keys": column(send[0] for send in sends),
+            "nonces": column(send[1] for send in sends),
+            "txids": column(send[2] for send in sends),
+            "at_heights": column(send[3] for send in sends),
         },
     )
 

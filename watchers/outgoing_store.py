@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.columns import column
 
 _COLUMNS = (
     "id, network, purpose, family_id, state, unsigned, raw, txid, sender_key, nonce, payments, "
@@ -105,8 +106,9 @@ async def by_txids(
     """Our own transactions among `txids`."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.outgoing WHERE network = :network "
-        "AND txid = ANY(CAST(:txids AS text[])) ORDER BY id" + (" FOR UPDATE" if is_locked else ""),
-        {"network": network, "txids": list(txids)},
+        "AND txid = ANY(string_to_array(:txids, ' ')) ORDER BY id"
+        + (" FOR UPDATE" if is_locked else ""),
+        {"network": network, "txids": column(txids)},
     )
     return result.mappings().all()
 
@@ -150,8 +152,8 @@ async def by_account_nonces(
 # Unmined attempts below such a one, unsigned ones included, and signed attempts with a spent input.
 _EXCLUDED = """
 WITH RECURSIVE spends (txid, vout, spender) AS (
-    SELECT * FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[]),
-        CAST(:spenders AS text[]))
+    SELECT * FROM unnest(string_to_array(:txids, ' '),
+        CAST(string_to_array(:vouts, ' ') AS integer[]), string_to_array(:spenders, ' '))
 ), dead (txid, spender) AS (
     (SELECT i.txid, s.spender FROM spends s
     JOIN chain.deposit_inputs i ON i.network = :network AND i.outpoint_txid = s.txid
@@ -188,9 +190,9 @@ async def excluded(
         _EXCLUDED,
         {
             "network": network,
-            "txids": [spend[0] for spend in spends],
-            "vouts": [spend[1] for spend in spends],
-            "spenders": [spend[2] for spend in spends],
+            "txids": column(spend[0] for spend in spends),
+            "vouts": column(spend[1] for spend in spends),
+            "spenders": column(spend[2] for spend in spends),
         },
     )
     return result.mappings().all()

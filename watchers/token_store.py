@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.columns import column
 
 _COLUMNS = (
     "id, network, kind, asset, subject, brand, player_id, block_hash, height, claimed, moved, "
@@ -75,8 +76,8 @@ async def deposits_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequen
     result = await uow.execute(
         "SELECT d.id, d.txid, d.position, d.asset, d.amount, d.state, d.brand, d.player_id, a.key "
         "FROM chain.deposits d JOIN chain.addresses a ON a.id = d.address_id "
-        "WHERE d.network = :network AND d.txid = ANY(CAST(:txids AS text[])) ORDER BY d.id",
-        {"network": network, "txids": list(txids)},
+        "WHERE d.network = :network AND d.txid = ANY(string_to_array(:txids, ' ')) ORDER BY d.id",
+        {"network": network, "txids": column(txids)},
     )
     return result.mappings().all()
 
