@@ -1,6 +1,9 @@
-"""SQL of the benchmarks of the watcher: issued addresses by the million."""
+"""SQL of the benchmarks of the watcher: issued addresses by the million, and where it stands."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Self
 
 import asyncpg
 
@@ -30,3 +33,37 @@ async def issue_many(url: str, *, brand: str, count: int, at: datetime) -> None:
         await connection.execute("CHECKPOINT", timeout=TIMEOUT_SECONDS)  # warm, and at rest
     finally:
         await connection.close(timeout=TIMEOUT_SECONDS)
+
+
+class CursorLook:
+    """One connection that asks where a follower stands: a new one for each look takes from what is
+    measured."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, url: str) -> AsyncIterator[Self]:
+        """A look that is closed at the end."""
+        connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
+        try:
+            yield cls(connection)
+        finally:
+            await connection.close(timeout=TIMEOUT_SECONDS)
+
+    async def height(self, network: str) -> int:
+        """The height of the cursor; -1 before the first block."""
+        found = await self._connection.fetchval(
+            "SELECT height FROM chain.cursors WHERE network = $1", network, timeout=TIMEOUT_SECONDS
+        )
+        return -1 if found is None else int(found)
+
+    async def is_held(self, network: str) -> bool:
+        """Whether some watcher has the lease."""
+        found = await self._connection.fetchval(
+            "SELECT lease_holder IS NOT NULL FROM chain.cursors WHERE network = $1",
+            network,
+            timeout=TIMEOUT_SECONDS,
+        )
+        return bool(found)
