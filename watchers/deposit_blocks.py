@@ -31,6 +31,7 @@ from watchers.deposits import (
 from watchers.lineage import SpendsByTx, needed_inputs, spends_by_tx
 from watchers.matches import Match, Terms, TxDepths
 from watchers.network import Depths, Network
+from watchers.unsupported import classify
 
 log = get_logger("watchers.deposits")
 
@@ -287,7 +288,8 @@ async def _refuse(
     for deposit in deposits:
         asset = network.asset(deposit.asset)
         if asset is None:
-            steps.append(Step(deposit=deposit, trigger=DepositTrigger.DISALLOW, changes={}))
+            changes = {"substatus": classify(network, deposit.asset)}
+            steps.append(Step(deposit=deposit, trigger=DepositTrigger.DISALLOW, changes=changes))
         elif deposit.amount_minor < asset.minimum_deposit_minor:
             steps.append(Step(deposit=deposit, trigger=DepositTrigger.UNDERPAY, changes={}))
     await step_many(uow, steps, ids=network.ids, at=at)

@@ -6,7 +6,6 @@ FEATURES), by the network and the contract that its asset id holds.
 
 from enum import StrEnum
 
-from watchers.chain import Transfer
 from watchers.network import Network
 
 
@@ -19,11 +18,11 @@ class Substatus(StrEnum):
     """The contract of an asset that is listed on another network only (D37)."""
 
 
-def classify(network: Network, transfer: Transfer) -> Substatus | None:
-    """The word for a transfer seen on `network`; None when its asset is listed there."""
-    if network.asset(transfer.asset) is not None:
+def classify(network: Network, asset_id: str) -> Substatus | None:
+    """The word for an asset seen on `network`; None when it is listed there."""
+    if network.asset(asset_id) is not None:
         return None
-    contract = transfer.asset.partition(":")[2].lower()
+    contract = asset_id.partition(":")[2].lower()
     elsewhere = (
         item.contract.lower()
         for item in network.assets.values()

@@ -62,12 +62,36 @@ async def test_d73_a_token_that_no_list_has_is_recorded_and_not_booked(
     (deposit,) = await account.watch.deposits()
     assert (deposit.state, deposit.asset) == ("unsupported", STRANGE)
     assert deposit.amount_minor == 2**256 - 1
+    assert deposit.substatus == "unlisted_token"
     assert await account.watch.states(deposit.id) == ["pending", "unsupported"]
     account.sim.mine(40)
     await follow(account, anna, [])
     assert (await account.watch.deposit()).state == "unsupported"
     assert await account.watch.books() == {}
     await account.watch.audit()
+
+
+async def test_d37_a_contract_that_is_listed_on_another_network_is_told_as_that(
+    account: AccountBench,
+) -> None:
+    watch = account.watch
+    usdt = watch.network.assets["eth:USDT"]
+    twin = replace(usdt, id="side:USDT", network="side", contract=STRANGE.partition(":")[2])
+    watch.network = replace(watch.network, assets={**watch.network.assets, twin.id: twin})
+    anna = await watch.address("anna")
+    account.sim.mine(1)
+    await follow(account, anna, [5])
+    deposit = await watch.deposit()
+    assert (deposit.state, deposit.substatus) == ("unsupported", "wrong_network")
+    assert await watch.books() == {}
+    account.sim.rewind(1)
+    account.sim.mine(2)
+    await follow(account, anna, [5])
+    account.sim.mine(40)
+    await follow(account, anna, [])
+    again = await watch.deposits()
+    assert [(row.state, row.substatus) for row in again] == 2 * [("unsupported", "wrong_network")]
+    await watch.audit()
 
 
 async def test_d73_an_unlisted_token_whose_block_is_lost_is_reversed_without_a_posting(
