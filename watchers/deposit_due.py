@@ -204,12 +204,18 @@ async def apply_many(
     *,
     at: datetime,
 ) -> list[DepositRow]:
-    """One due step of each with its posting; the caller holds the players' locks."""
+    """One due step of each with its posting; the caller holds the players' locks.
+
+    Who is credited was admitted by `exposure` in this unit of work, so that it counts already.
+    """
     bookings = [(item, booking) for item, by in moves if (booking := _booking(item, by))]
     await postings.book_many(uow, bookings, family=network.family, ids=network.ids, at=at)
     steps = [Step(deposit=item, trigger=by, changes=_changes(item, by)) for item, by in moves]
     after = await step_many(uow, steps, ids=network.ids, at=at)
-    await exposure.keep(uow, network, after, at=at)
+    others = [
+        item for item, (_, by) in zip(after, moves, strict=True) if by is not DepositTrigger.CREDIT
+    ]
+    await exposure.keep(uow, network, others, at=at)
     for item in after:
         log.info(
             f"deposit.{item.state.value}",

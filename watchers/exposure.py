@@ -181,7 +181,8 @@ async def admit(
     await _count(uow, network, admitted, rows, fresh, at=at)
     taken = {item.id for item in admitted}
     refused = [item.id for item in asking.values() if item.id not in taken]
-    await store.set_capped(uow, refused=refused, admitted=sorted(taken))
+    waited = [item.id for item in admitted if item.substatus == SUBSTATUS]
+    await store.set_capped(uow, refused=refused, admitted=waited)
     if refused:
         log.info("exposure.capped", network=network.name, count=len(refused))
     if policy.caps:
