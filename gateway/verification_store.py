@@ -17,11 +17,11 @@ WITH deposit AS MATERIALIZED (
             THEN '@' || coalesce(chain.coinbase_hash(d.id), '') ELSE '' END || ':' AS stem
     FROM chain.deposits d WHERE d.id > CAST(:place AS uuid) ORDER BY d.id LIMIT :limit
 ), step AS MATERIALIZED (
-    SELECT d.id, c.cycle, s.step, k.posting_id, k.booked_at
+    SELECT d.id, c.cycle, s.step, p.id AS posting_id, p.booked_at
     FROM deposit d CROSS JOIN LATERAL generate_series(1, d.cycle) AS c (cycle)
     CROSS JOIN (VALUES ('provisional'), ('clearing'), ('unallocated'), ('held'), ('final'),
                        ('released'), ('reversed')) AS s (step)
-    JOIN ledger.posting_keys k ON k.reference = d.stem || c.cycle || ':' || s.step
+    JOIN ledger.postings p ON p.reference = d.stem || c.cycle || ':' || s.step
 ), cycle AS MATERIALIZED (
     SELECT s.id, s.cycle, bool_or(s.step = 'reversed') AS is_reversed,
         count(*) FILTER (WHERE s.step IN ('provisional', 'clearing', 'unallocated')) AS credits,
@@ -71,9 +71,9 @@ WITH withdrawal AS MATERIALIZED (
     SELECT w.id, sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) AS amount
     FROM withdrawal w CROSS JOIN LATERAL generate_series(1, w.version) AS v (version)
     CROSS JOIN (VALUES (''), ('\\:reversed')) AS s (step)
-    JOIN ledger.posting_keys k
-        ON k.reference = 'withdrawal:' || w.id || '\\:settled:' || v.version || s.step
-    JOIN ledger.entries e ON e.posting_id = k.posting_id AND e.booked_at = k.booked_at
+    JOIN ledger.postings p
+        ON p.reference = 'withdrawal:' || w.id || '\\:settled:' || v.version || s.step
+    JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
     JOIN ledger.accounts a ON a.id = e.account_id AND a.kind = 'in_flight' GROUP BY w.id
 )
 SELECT 'page' AS kind, (SELECT id FROM withdrawal ORDER BY id DESC LIMIT 1)::text AS subject,

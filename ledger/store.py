@@ -102,14 +102,13 @@ async def read_postings(uow: Uow, references: Sequence[str]) -> dict[str, list[R
     """Postings by reference: one row per line, the posting's own fields in each."""
     result = await uow.execute(
         """
-        SELECT k.reference, p.id, p.kind, p.network, p.block_hash, p.block_height,
+        SELECT p.reference, p.id, p.kind, p.network, p.block_hash, p.block_height,
             a.code, a.kind AS account_kind, a.asset, a.brand, a.player_id, a.wallet,
             e.side, e.amount, e.brand_tag
-        FROM ledger.posting_keys k
-        JOIN ledger.postings p ON p.id = k.posting_id AND p.booked_at = k.booked_at
+        FROM ledger.postings p
         JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
         JOIN ledger.accounts a ON a.id = e.account_id
-        WHERE k.reference = ANY(CAST(:references AS text[])) ORDER BY e.line
+        WHERE p.reference = ANY(CAST(:references AS text[])) ORDER BY e.line
         """,
         {"references": list(references)},
     )

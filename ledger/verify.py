@@ -23,10 +23,8 @@ class Part(StrEnum):
     """What is replayed, in this order."""
 
     POSTINGS = "postings"
-    """Balanced per asset, with entries and key; a reversal mirrors one posting, once."""
+    """Balanced per asset, with entries; a reversal mirrors one posting, once."""
     ENTRIES = "entries"
-    """Each belongs to a posting."""
-    KEYS = "keys"
     """Each belongs to a posting."""
     ACCOUNTS = "accounts"
     """What is cached is the sum of the entries; none below zero; stages agree with holds."""
@@ -37,7 +35,6 @@ class Part(StrEnum):
 _FIRST = {
     Part.POSTINGS: ("-infinity", "00000000-0000-0000-0000-000000000000"),
     Part.ENTRIES: ("00000000-0000-0000-0000-000000000000", "0"),
-    Part.KEYS: ("",),
     Part.ACCOUNTS: ("0",),
 }
 

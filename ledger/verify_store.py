@@ -11,7 +11,7 @@ from ledger.store import Row
 
 _POSTINGS = """
 WITH head AS MATERIALIZED (
-    SELECT id, booked_at, reference, reverses FROM ledger.postings
+    SELECT id, booked_at, reverses FROM ledger.postings
     WHERE (booked_at, id)
         > (CAST(CAST(:first AS text) AS timestamptz), CAST(CAST(:second AS text) AS uuid))
     ORDER BY booked_at, id LIMIT :limit
@@ -44,10 +44,6 @@ UNION ALL
 SELECT 'posting_without_entries', h.id::text, '', 0 FROM head h
 WHERE NOT EXISTS (SELECT 1 FROM line l WHERE l.id = h.id)
 UNION ALL
-SELECT 'posting_without_key', h.id::text, '', 0 FROM head h
-LEFT JOIN ledger.posting_keys k ON k.reference = h.reference
-WHERE (k.posting_id, k.booked_at) IS DISTINCT FROM (h.id, h.booked_at)
-UNION ALL
 SELECT 'reversed_twice', h.reverses::text, '', 0 FROM head h
 WHERE EXISTS (SELECT 1 FROM ledger.postings o WHERE o.reverses = h.reverses AND o.id <> h.id)
 UNION ALL
@@ -72,20 +68,6 @@ UNION ALL
 SELECT 'entry_without_posting', e.posting_id || ' line ' || e.line, e.asset, e.amount FROM entry e
 WHERE NOT EXISTS (SELECT 1 FROM ledger.postings p
                   WHERE p.id = e.posting_id AND p.booked_at = e.booked_at)
-"""
-
-_KEYS = """
-WITH key AS MATERIALIZED (
-    SELECT reference, posting_id, booked_at FROM ledger.posting_keys
-    WHERE reference > CAST(:first AS text) ORDER BY reference LIMIT :limit
-)
-SELECT 'page' AS kind, (SELECT max(reference) FROM key) AS subject, '' AS asset,
-    count(*) AS difference
-FROM key HAVING count(*) > 0
-UNION ALL
-SELECT 'key_without_posting', k.reference, '', 0 FROM key k
-WHERE NOT EXISTS (SELECT 1 FROM ledger.postings p WHERE p.id = k.posting_id
-                  AND p.booked_at = k.booked_at AND p.reference = k.reference)
 """
 
 # A player's reserved and in-flight money is also what their holds say.
@@ -126,7 +108,7 @@ LEFT JOIN held h ON (h.brand, h.player_id, h.asset, h.kind)
 WHERE a.kind IN ('reserved', 'in_flight') AND r.entered <> coalesce(h.amount, 0)
 """
 
-STATEMENTS = {"postings": _POSTINGS, "entries": _ENTRIES, "keys": _KEYS, "accounts": _ACCOUNTS}
+STATEMENTS = {"postings": _POSTINGS, "entries": _ENTRIES, "accounts": _ACCOUNTS}
 
 
 async def page(uow: Uow, part: str, *, place: Sequence[str], limit: int) -> Sequence[Row]:

@@ -121,7 +121,7 @@ class Poster:
         """How many postings there are, and what the cached balances of the players sum to."""
         row = await self._connection.fetchrow(
             """
-            SELECT (SELECT count(*) FROM ledger.posting_keys) AS postings,
+            SELECT (SELECT count(*) FROM ledger.postings) AS postings,
                 (SELECT sum(b.balance) FROM ledger.balances b WHERE b.is_checked)
                 + coalesce((SELECT sum(p.delta) FROM ledger.pending_credits p
                     JOIN ledger.balances b USING (account_id) WHERE b.is_checked), 0) AS balance

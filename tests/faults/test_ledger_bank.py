@@ -312,7 +312,7 @@ async def test_l04_a_bank_under_kill_and_pause_sums_to_the_same_in_every_snapsho
     async with database.unit_of_work() as uow:
         await _look(uow)
         assert await reconcile.check_books(uow) == []
-        keys = await uow.execute("SELECT reference FROM ledger.posting_keys")
+        keys = await uow.execute("SELECT reference FROM ledger.postings")
         told = {key for key in keys.scalars() if not key.startswith("open:")}
         later = await reading.accounts(uow, at=clock.now(), limit=100)
         now = await reading.accounts(uow, limit=100)

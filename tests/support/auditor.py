@@ -39,13 +39,11 @@ _DEBITS_EQUAL_CREDITS = {
         HAVING sum(CASE side WHEN 'debit' THEN amount ELSE -amount END) <> 0
     """,
     "whole postings": """
-        SELECT format('posting %s: key, posting or entries are missing',
-            coalesce(k.posting_id, p.id, e.posting_id))
-        FROM ledger.posting_keys k
-        FULL JOIN ledger.postings p ON p.id = k.posting_id AND p.reference = k.reference
-        FULL JOIN (SELECT DISTINCT posting_id FROM ledger.entries) e
-            ON e.posting_id = coalesce(p.id, k.posting_id)
-        WHERE k.posting_id IS NULL OR p.id IS NULL OR e.posting_id IS NULL
+        SELECT format('posting %s: its head or its entries are missing', coalesce(p.id, e.posting_id))
+        FROM ledger.postings p
+        FULL JOIN (SELECT DISTINCT posting_id, booked_at FROM ledger.entries) e
+            ON (e.posting_id, e.booked_at) = (p.id, p.booked_at)
+        WHERE p.id IS NULL OR e.posting_id IS NULL
     """,
     "assets": """
         SELECT format('posting %s: %s on account %s', e.posting_id, e.asset, a.code)

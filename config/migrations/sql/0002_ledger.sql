@@ -6,6 +6,7 @@
 -- table's at each statement, which was a tenth of the cost of a posting.
 CREATE DOMAIN ledger.amount AS numeric(78, 0) CHECK (VALUE > 0 AND VALUE <> 'NaN');
 CREATE DOMAIN ledger.change AS numeric(78, 0) CHECK (VALUE <> 'NaN');
+CREATE DOMAIN ledger.stock AS numeric(78, 0) CHECK (VALUE >= 0 AND VALUE <> 'NaN');
 CREATE DOMAIN ledger.side AS text CHECK (VALUE IN ('debit', 'credit'));
 CREATE DOMAIN ledger.line AS smallint CHECK (VALUE >= 1);
 CREATE DOMAIN ledger.reference AS text CHECK (length(VALUE) BETWEEN 1 AND 300);
@@ -43,13 +44,20 @@ CREATE TABLE ledger.accounts (
 CREATE INDEX accounts_player ON ledger.accounts (brand, player_id) WHERE player_id IS NOT NULL;
 CREATE INDEX accounts_kind ON ledger.accounts (kind, asset);
 
--- A cache of the entries. The balance is this row plus the account's pending rows.
-CREATE TABLE ledger.balances (
+-- A cache of the entries. The balance is the account's row plus its pending rows. A checked account
+-- has its row in the first table, whose domain knows no less than zero, any other in the second.
+CREATE TABLE ledger.checked_balances (
     account_id bigint PRIMARY KEY REFERENCES ledger.accounts (id),
-    balance ledger.change NOT NULL DEFAULT 0,
-    is_checked boolean NOT NULL,
-    CONSTRAINT balances_never_negative CHECK (NOT is_checked OR balance >= 0)
+    balance ledger.stock NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+CREATE TABLE ledger.free_balances (
+    account_id bigint PRIMARY KEY REFERENCES ledger.accounts (id),
+    balance ledger.change NOT NULL DEFAULT 0
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+CREATE VIEW ledger.balances WITH (security_invoker = true) AS
+    SELECT account_id, balance::numeric(78, 0), true AS is_checked FROM ledger.checked_balances
+    UNION ALL
+    SELECT account_id, balance::numeric(78, 0), false FROM ledger.free_balances;
 
 -- Increases (and, for unchecked accounts, decreases too) are appended here, so that hot rows do
 -- not serialise the house; a debit that needs them, or a short loop, folds them in (HOUSE 7).
@@ -59,26 +67,21 @@ CREATE TABLE ledger.pending_credits (
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX pending_credits_account ON ledger.pending_credits (account_id);
 
--- Unique for ever, narrow, unpartitioned.
-CREATE TABLE ledger.posting_keys (
-    reference ledger.reference PRIMARY KEY,
-    posting_id uuid NOT NULL,
-    booked_at timestamptz NOT NULL,
-    fingerprint bytea NOT NULL
-);
-
+-- The heads: unique by reference for ever, and so unpartitioned (ADR 0018). Found by id through their
+-- entries, which name both columns of the second index.
 CREATE TABLE ledger.postings (
+    reference ledger.reference PRIMARY KEY,
     id uuid NOT NULL,
     booked_at timestamptz NOT NULL,
-    reference text NOT NULL,
     kind text NOT NULL,
     reason text,
     reverses uuid,
     network text,
     block_hash text,
-    block_height bigint,
-    PRIMARY KEY (id, booked_at)
-) PARTITION BY RANGE (booked_at);
+    block_height bigint
+);
+CREATE UNIQUE INDEX postings_time ON ledger.postings (booked_at, id);
+CREATE INDEX postings_reverses ON ledger.postings (reverses) WHERE reverses IS NOT NULL;
 
 CREATE TABLE ledger.entries (
     posting_id uuid NOT NULL,
@@ -93,7 +96,6 @@ CREATE TABLE ledger.entries (
 ) PARTITION BY RANGE (booked_at);
 CREATE INDEX entries_account ON ledger.entries (account_id, booked_at);
 
-CREATE TABLE ledger.postings_default PARTITION OF ledger.postings DEFAULT;
 CREATE TABLE ledger.entries_default PARTITION OF ledger.entries DEFAULT;
 
 -- Makes the monthly partitions from the month of `p_from`, `p_months` ahead; idempotent. A month
@@ -103,27 +105,24 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     month_start timestamptz;
     name text;
-    parent text;
     made integer := 0;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('ledger.ensure_partitions'));
     FOR i IN 0..p_months LOOP
         month_start := date_trunc('month', p_from AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
         month_start := (month_start AT TIME ZONE 'UTC' + make_interval(months => i)) AT TIME ZONE 'UTC';
-        FOREACH parent IN ARRAY ARRAY['postings', 'entries'] LOOP
-            name := format('%s_%s', parent, to_char(month_start AT TIME ZONE 'UTC', 'YYYYMM'));
-            CONTINUE WHEN to_regclass('ledger.' || name) IS NOT NULL;
-            BEGIN
-                EXECUTE format(
-                    'CREATE TABLE ledger.%I PARTITION OF ledger.%I FOR VALUES FROM (%L) TO (%L)',
-                    name, parent, month_start,
-                    (month_start AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
-                PERFORM ledger.guard(name, parent = 'entries');
-                made := made + 1;
-            EXCEPTION WHEN check_violation THEN
-                NULL;  -- the default partition holds rows of that month
-            END;
-        END LOOP;
+        name := format('entries_%s', to_char(month_start AT TIME ZONE 'UTC', 'YYYYMM'));
+        CONTINUE WHEN to_regclass('ledger.' || name) IS NOT NULL;
+        BEGIN
+            EXECUTE format(
+                'CREATE TABLE ledger.%I PARTITION OF ledger.entries FOR VALUES FROM (%L) TO (%L)',
+                name, month_start,
+                (month_start AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
+            PERFORM ledger.guard(name, true);
+            made := made + 1;
+        EXCEPTION WHEN check_violation THEN
+            NULL;  -- the default partition holds rows of that month
+        END;
     END LOOP;
     RETURN made;
 END
@@ -264,14 +263,13 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['postings', 'entries', 'posting_keys', 'state_history', 'events']
+    FOREACH name IN ARRAY ARRAY['postings', 'entries', 'state_history', 'events']
     LOOP
         EXECUTE format(
             'CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger.%I '
             'FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change()', name);
         PERFORM ledger.guard(name, name = 'entries');
     END LOOP;
-    PERFORM ledger.guard('postings_default', false);
     PERFORM ledger.guard('entries_default', true);
 END
 $$;
@@ -294,25 +292,21 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['balances', 'pending_credits', 'entries'] LOOP
+    FOREACH name IN ARRAY ARRAY['checked_balances', 'free_balances', 'pending_credits', 'entries'] LOOP
         EXECUTE format('ALTER TABLE ledger.%I ENABLE ROW LEVEL SECURITY', name);
         -- Row-level security of ledger.accounts holds inside the subquery too.
         EXECUTE format(
             'CREATE POLICY brand_rows ON ledger.%I USING ((SELECT config.sees_brand(''*'')) OR '
             'EXISTS (SELECT 1 FROM ledger.accounts a WHERE a.id = account_id))', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['postings', 'posting_keys'] LOOP
-        EXECUTE format('ALTER TABLE ledger.%I ENABLE ROW LEVEL SECURITY', name);
-        EXECUTE format(
-            'CREATE POLICY operator_rows ON ledger.%I USING ((SELECT config.sees_brand(''*'')))',
-            name);
-    END LOOP;
 END
 $$;
+ALTER TABLE ledger.postings ENABLE ROW LEVEL SECURITY;
+CREATE POLICY operator_rows ON ledger.postings USING ((SELECT config.sees_brand('*')));
 
 -- Not on the partitions: their parent's policies would not hold there.
-GRANT SELECT ON ledger.accounts, ledger.balances, ledger.pending_credits, ledger.posting_keys,
-    ledger.postings, ledger.entries, ledger.holds, ledger.players, ledger.state_history
+GRANT SELECT ON ledger.accounts, ledger.checked_balances, ledger.free_balances, ledger.balances,
+    ledger.pending_credits, ledger.postings, ledger.entries, ledger.holds, ledger.players, ledger.state_history
     TO gateway_api, gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT SELECT ON ledger.events TO gateway_payouts, gateway_webhooks, watchers, scheduler;
 GRANT INSERT, UPDATE ON ledger.players TO gateway_api, gateway_payouts, watchers;

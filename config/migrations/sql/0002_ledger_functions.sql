@@ -42,10 +42,10 @@ BEGIN
         INSERT INTO ledger.accounts AS a (code, kind, asset, brand, player_id, wallet)
             VALUES (p_codes[i], p_kinds[i], p_assets[i], p_brands[i], p_players[i], p_wallets[i])
             ON CONFLICT (code) DO NOTHING RETURNING a.id INTO opened;
-        IF opened IS NOT NULL THEN
-            INSERT INTO ledger.balances (account_id, is_checked)
-                SELECT a.id, a.is_checked FROM ledger.accounts a WHERE a.id = opened;
-        END IF;
+        INSERT INTO ledger.checked_balances (account_id)
+            SELECT a.id FROM ledger.accounts a WHERE a.id = opened AND a.is_checked;
+        INSERT INTO ledger.free_balances (account_id)
+            SELECT a.id FROM ledger.accounts a WHERE a.id = opened AND NOT a.is_checked;
     END LOOP;
     SELECT array_agg(a.id ORDER BY l.n) INTO ids
         FROM unnest(p_codes) WITH ORDINALITY AS l (code, n)
@@ -54,18 +54,19 @@ BEGIN
 END
 $$;
 
--- Adds an account's pending rows to its balance row, which the caller has locked or will lock here.
+-- Adds a checked account's pending rows to its balance row, which the caller has locked or will
+-- lock here.
 CREATE FUNCTION ledger.fold_account(p_account bigint) RETURNS numeric
 LANGUAGE plpgsql AS $$
 DECLARE
     folded numeric;
     result numeric;
 BEGIN
-    PERFORM 1 FROM ledger.balances WHERE account_id = p_account FOR UPDATE;
+    PERFORM 1 FROM ledger.checked_balances WHERE account_id = p_account FOR UPDATE;
     WITH gone AS (
         DELETE FROM ledger.pending_credits WHERE account_id = p_account RETURNING delta
     ) SELECT coalesce(sum(delta), 0) INTO folded FROM gone;
-    UPDATE ledger.balances SET balance = balance + folded WHERE account_id = p_account
+    UPDATE ledger.checked_balances SET balance = balance + folded WHERE account_id = p_account
         RETURNING balance INTO result;
     RETURN result;
 END
@@ -77,20 +78,40 @@ CREATE FUNCTION ledger.fold(p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     accounts bigint[];
+    held bigint[];
 BEGIN
-    SELECT array_agg(l.account_id) INTO accounts FROM (
-        SELECT b.account_id FROM ledger.balances b
-        WHERE b.account_id IN (
-            SELECT DISTINCT p.account_id FROM ledger.pending_credits p ORDER BY 1 LIMIT p_limit)
-        ORDER BY b.account_id FOR UPDATE SKIP LOCKED) AS l;
+    SELECT array_agg(p.account_id) INTO accounts FROM (
+        SELECT DISTINCT account_id FROM ledger.pending_credits ORDER BY 1 LIMIT p_limit) AS p;
+    SELECT array_agg(l.account_id) INTO held FROM (
+        SELECT account_id FROM ledger.checked_balances WHERE account_id = ANY (accounts)
+            ORDER BY account_id FOR UPDATE SKIP LOCKED) AS l;
+    SELECT held || array_agg(l.account_id) INTO accounts FROM (
+        SELECT account_id FROM ledger.free_balances WHERE account_id = ANY (accounts)
+            ORDER BY account_id FOR UPDATE SKIP LOCKED) AS l;
     WITH gone AS (
         DELETE FROM ledger.pending_credits p WHERE p.account_id = ANY (accounts)
             RETURNING p.account_id, p.delta
+    ), folded AS (
+        SELECT g.account_id, sum(g.delta) AS delta FROM gone g GROUP BY g.account_id
+    ), checked AS (
+        UPDATE ledger.checked_balances b SET balance = b.balance + f.delta
+            FROM folded f WHERE b.account_id = f.account_id
     )
-    UPDATE ledger.balances b SET balance = b.balance + s.folded
-        FROM (SELECT g.account_id, sum(g.delta) AS folded FROM gone g GROUP BY g.account_id) AS s
-        WHERE b.account_id = s.account_id;
+    UPDATE ledger.free_balances b SET balance = b.balance + f.delta
+        FROM folded f WHERE b.account_id = f.account_id;
     RETURN coalesce(cardinality(accounts), 0);
+END
+$$;
+
+-- Takes from a checked account.
+CREATE FUNCTION ledger.take(p_account bigint, p_amount numeric, p_reference text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE ledger.checked_balances b SET balance = b.balance - p_amount
+        WHERE b.account_id = p_account AND b.balance >= p_amount;
+    IF NOT FOUND THEN
+        PERFORM ledger.take_folded(p_account, p_amount, p_reference);
+    END IF;
 END
 $$;
 
@@ -105,28 +126,47 @@ BEGIN
             USING ERRCODE = 'CG005',
             DETAIL = (SELECT code FROM ledger.accounts WHERE id = p_account);
     END IF;
-    UPDATE ledger.balances SET balance = balance - p_amount WHERE account_id = p_account;
+    UPDATE ledger.checked_balances SET balance = balance - p_amount WHERE account_id = p_account;
 END
 $$;
 
--- What a reference stands for. In one expression, so that it is inlined into the statement.
-CREATE FUNCTION ledger.fingerprint(
-    p_kind text, p_reverses uuid, p_network text, p_block_hash text, p_block_height bigint,
-    p_codes text[], p_assets text[], p_sides text[], p_amounts numeric[], p_tags text[]
-) RETURNS bytea
-LANGUAGE sql AS $$
-    SELECT pg_catalog.sha256(pg_catalog.convert_to(ROW(p_kind, p_reverses, p_network, p_block_hash,
-        p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)::text, 'UTF8'))
+-- Which of these references stand for other content than is given here. Postings and lines are
+-- parallel arrays, `p_of` names each line's posting, counted from 1. Entries that were put away with
+-- their month are other content: what cannot be compared is refused.
+CREATE FUNCTION ledger.differing(
+    p_references text[], p_kinds text[], p_reverses uuid[], p_networks text[],
+    p_block_hashes text[], p_block_heights bigint[],
+    p_of integer[], p_codes text[], p_sides text[], p_amounts numeric[], p_tags text[]
+) RETURNS SETOF text
+LANGUAGE sql STABLE AS $$
+    WITH given AS (
+        SELECT o.of, array_agg(ROW(o.code, o.side, o.amount, o.tag) ORDER BY o.n) AS lines
+        FROM ROWS FROM (pg_catalog.unnest(p_of), pg_catalog.unnest(p_codes),
+                pg_catalog.unnest(p_sides), pg_catalog.unnest(p_amounts),
+                pg_catalog.unnest(p_tags)) WITH ORDINALITY AS o (of, code, side, amount, tag, n)
+        GROUP BY o.of
+    )
+    SELECT r.reference
+    FROM ROWS FROM (pg_catalog.unnest(p_references), pg_catalog.unnest(p_kinds),
+            pg_catalog.unnest(p_reverses), pg_catalog.unnest(p_networks),
+            pg_catalog.unnest(p_block_hashes), pg_catalog.unnest(p_block_heights)) WITH ORDINALITY
+        AS r (reference, kind, reverses, network, block_hash, block_height, n)
+    JOIN ledger.postings p ON p.reference = r.reference
+    LEFT JOIN given g ON g.of = r.n
+    WHERE (r.kind, r.reverses, r.network, r.block_hash, r.block_height, g.lines)
+        IS DISTINCT FROM (p.kind, p.reverses, p.network, p.block_hash, p.block_height,
+            (SELECT array_agg(ROW(a.code, e.side::text, e.amount::numeric, e.brand_tag)
+                    ORDER BY e.line)
+             FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id
+             WHERE e.posting_id = p.id AND e.booked_at = p.booked_at))
 $$;
 
 -- One posting, one round trip. Lines are parallel arrays. Idempotent by reference: the same content
 -- answers the first id and is_new = false; other content raises CG004. A checked account that
 -- would go below zero raises CG005 with its code in DETAIL.
 --
--- One statement reads the accounts and writes everything, the balance of the one checked account
--- that most postings lower included: on this path each further statement or expression costs as
--- much as the row it writes. It writes nothing when a line does not fit or the reference is taken;
--- ledger.post_unfit then says why or makes it fit.
+-- Written for few instructions (docs/BENCHMARKS.md): statements of one row, whose plans each
+-- connection keeps, cost less than one statement that does everything, and so do few expressions.
 CREATE FUNCTION ledger.post(
     p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
     p_network text, p_block_hash text, p_block_height bigint,
@@ -137,111 +177,110 @@ CREATE FUNCTION ledger.post(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 #variable_conflict use_column
 DECLARE
-    -- Lines that lower a checked account and are not done yet: there are several, which are taken in
-    -- one order so that two postings cannot deadlock, or the balance row alone was not enough. What
-    -- the posting itself adds to such an account is pending by then, and take_folded counts it.
-    take_ids bigint[];
-    take_amounts numeric[];
+    account bigint;
+    delta numeric;  -- signed by the account's normal side; NULL: the line lowers a checked account
+    fits boolean;
+    ids bigint[] := '{}';
+    take_id bigint;
+    take_amount numeric;
+    more_ids bigint[];
+    more_amounts numeric[];
 BEGIN
     IF current_setting('cage.brand', true) IS DISTINCT FROM '*' THEN
         PERFORM ledger.refuse_foreign(p_brands);
     END IF;
-    WITH line AS MATERIALIZED (
-        SELECT n, a.id, a.is_checked, p_assets[n] AS asset, p_sides[n] AS side,
-            p_amounts[n] AS amount, p_tags[n] AS tag, p_sides[n] = a.normal_side AS is_raised,
-            a.brand IS NOT DISTINCT FROM p_brands[n] AND p_amounts[n] = trunc(p_amounts[n])
-                AND num_nulls(p_network, p_block_hash, p_block_height) IN (0, 3)
-                AND a.id IS NOT NULL AS fits
-        FROM generate_subscripts(p_codes, 1) AS n
-        -- OFFSET 0: always by the code's index, whatever the plan was made from.
-        LEFT JOIN LATERAL (SELECT a.id, a.brand, a.normal_side, a.is_checked
-            FROM ledger.accounts a WHERE a.code = p_codes[n] OFFSET 0) AS a ON true
-    ), key AS (
-        INSERT INTO ledger.posting_keys AS k
-            SELECT p_reference, p_id, p_at, ledger.fingerprint(p_kind, p_reverses, p_network,
-                p_block_hash, p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags)
-            WHERE NOT EXISTS (SELECT 1 FROM line l WHERE NOT l.fits)
-            ON CONFLICT (reference) DO NOTHING RETURNING k.posting_id
-    ), head AS (
-        INSERT INTO ledger.postings
-            SELECT p_id, p_at, p_reference, p_kind, p_reason, p_reverses, p_network,
-                p_block_hash, p_block_height FROM key
-    ), entry AS (
-        INSERT INTO ledger.entries
-            SELECT p_id, l.n, p_at, l.id, l.asset, l.side, l.amount, l.tag
-            FROM line l WHERE EXISTS (SELECT 1 FROM key)
-    ), pending AS (
-        INSERT INTO ledger.pending_credits
-            SELECT l.id, CASE WHEN l.is_raised THEN l.amount ELSE -l.amount END
-            FROM line l WHERE (l.is_raised OR NOT l.is_checked) AND EXISTS (SELECT 1 FROM key)
-    ), taken AS (
-        UPDATE ledger.balances b SET balance = b.balance - t.amount
-            FROM (SELECT max(l.id) AS id, max(l.amount) AS amount FROM line l
-                  WHERE l.is_checked AND NOT l.is_raised HAVING count(*) = 1) AS t
-            WHERE b.account_id = t.id AND b.balance >= t.amount AND EXISTS (SELECT 1 FROM key)
-            RETURNING true
-    )
-    SELECT k.posting_id,
-            ARRAY(SELECT l.id FROM line l WHERE l.is_checked AND NOT l.is_raised
-                AND NOT EXISTS (SELECT 1 FROM taken)),
-            ARRAY(SELECT l.amount FROM line l WHERE l.is_checked AND NOT l.is_raised
-                AND NOT EXISTS (SELECT 1 FROM taken))
-        INTO posting_id, take_ids, take_amounts FROM key k;
+    INSERT INTO ledger.postings SELECT p_reference, p_id, p_at, p_kind, p_reason, p_reverses,
+            p_network, p_block_hash, p_block_height
+        WHERE num_nulls(p_network, p_block_hash, p_block_height) IN (0, 3)
+            AND cardinality(p_codes) > 0
+        ON CONFLICT (reference) DO NOTHING;
     IF NOT FOUND THEN
-        SELECT u.posting_id, u.is_new INTO posting_id, is_new FROM ledger.post_unfit(p_id, p_at,
-            p_reference, p_kind, p_reason, p_reverses, p_network, p_block_hash, p_block_height,
-            p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets, p_sides, p_amounts,
-            p_tags) AS u;
+        posting_id := ledger.posted_before(p_reference, p_kind, p_reverses, p_network, p_block_hash,
+            p_block_height, p_codes, p_sides, p_amounts, p_tags);
+        is_new := false;
         RETURN;
     END IF;
-    is_new := true;
-    IF cardinality(take_ids) > 1 THEN
-        SELECT array_agg(t.id ORDER BY t.id, t.amount), array_agg(t.amount ORDER BY t.id, t.amount)
-            INTO take_ids, take_amounts FROM unnest(take_ids, take_amounts) AS t (id, amount);
-    END IF;
-    FOR i IN 1..cardinality(take_ids) LOOP
-        UPDATE ledger.balances b SET balance = b.balance - take_amounts[i]
-            WHERE b.account_id = take_ids[i] AND b.balance >= take_amounts[i];
-        IF NOT FOUND THEN
-            PERFORM ledger.take_folded(take_ids[i], take_amounts[i], p_reference);
+    FOR n IN 1..cardinality(p_codes) LOOP
+        SELECT a.id, a.brand IS NOT DISTINCT FROM p_brands[n]
+                    AND p_amounts[n] = trunc(p_amounts[n]),
+                CASE WHEN p_sides[n] = a.normal_side THEN p_amounts[n]
+                    WHEN NOT a.is_checked THEN -p_amounts[n] END
+            INTO account, fits, delta FROM ledger.accounts a WHERE a.code = p_codes[n];
+        IF fits IS NOT TRUE THEN
+            SELECT f.account, f.delta INTO account, delta FROM ledger.fitted(n, p_reference, p_codes,
+                p_kinds, p_assets, p_brands, p_players, p_wallets, p_sides, p_amounts) AS f;
+        END IF;
+        ids := ids || account;
+        IF delta IS NOT NULL THEN
+            INSERT INTO ledger.pending_credits VALUES (account, delta);
+        ELSIF take_id IS NULL THEN
+            take_id := account;
+            take_amount := p_amounts[n];
+        ELSE
+            more_ids := more_ids || account;
+            more_amounts := more_amounts || p_amounts[n];
         END IF;
     END LOOP;
+    INSERT INTO ledger.entries
+        SELECT p_id, n, p_at, ids[n], p_assets[n], p_sides[n], p_amounts[n], p_tags[n]
+        FROM generate_subscripts(ids, 1) AS n;
+    IF more_ids IS NOT NULL THEN
+        -- In one order, so that two postings cannot deadlock.
+        PERFORM ledger.take(t.id, t.amount, p_reference)
+            FROM (SELECT t.id, t.amount FROM unnest(more_ids || take_id, more_amounts || take_amount)
+                    AS t (id, amount) ORDER BY t.id, t.amount) AS t;
+    ELSIF take_id IS NOT NULL THEN
+        UPDATE ledger.checked_balances b SET balance = b.balance - take_amount
+            WHERE b.account_id = take_id AND b.balance >= take_amount;
+        IF NOT FOUND THEN
+            PERFORM ledger.take_folded(take_id, take_amount, p_reference);
+        END IF;
+    END IF;
+    posting_id := p_id;
+    is_new := true;
 END
 $$;
 
--- The rare half of a posting: the reference was taken, an account is missing, or a line is wrong.
-CREATE FUNCTION ledger.post_unfit(
-    p_id uuid, p_at timestamptz, p_reference text, p_kind text, p_reason text, p_reverses uuid,
-    p_network text, p_block_hash text, p_block_height bigint,
-    p_codes text[], p_kinds text[], p_assets text[], p_brands text[], p_players text[],
-    p_wallets text[], p_sides text[], p_amounts numeric[], p_tags text[],
-    OUT posting_id uuid, OUT is_new boolean
-)
+-- The rare half of a posting: no head was written. Answers the first id of a reference that was
+-- taken, CG004 for other content; raises for what can be no head.
+CREATE FUNCTION ledger.posted_before(
+    p_reference text, p_kind text, p_reverses uuid, p_network text, p_block_hash text,
+    p_block_height bigint, p_codes text[], p_sides text[], p_amounts numeric[], p_tags text[]
+) RETURNS uuid
 LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    old_print bytea;
-    wrong text;
 BEGIN
-    IF NOT coalesce((SELECT bool_and(l.amount = trunc(l.amount))
-                     FROM unnest(p_amounts) AS l (amount)), false) THEN
-        RAISE EXCEPTION 'posting %: an amount is not a whole number of minor units', p_reference
-            USING ERRCODE = 'CG002';
-    END IF;
     IF num_nulls(p_network, p_block_hash, p_block_height) NOT IN (0, 3) THEN
         RAISE EXCEPTION 'posting %: network, hash and height of a block come together', p_reference
             USING ERRCODE = 'check_violation';
     END IF;
-    SELECT k.posting_id, k.fingerprint INTO posting_id, old_print
-        FROM ledger.posting_keys k WHERE k.reference = p_reference;
-    IF FOUND THEN
-        IF old_print <> ledger.fingerprint(p_kind, p_reverses, p_network, p_block_hash,
-                p_block_height, p_codes, p_assets, p_sides, p_amounts, p_tags) THEN
-            RAISE EXCEPTION 'reference % was posted with other content', p_reference
-                USING ERRCODE = 'CG004';
-        END IF;
-        is_new := false;
-        RETURN;
+    IF coalesce(cardinality(p_codes), 0) = 0 THEN
+        RAISE EXCEPTION 'posting % has no lines', p_reference USING ERRCODE = 'CG002';
+    END IF;
+    IF EXISTS (SELECT 1 FROM ledger.differing(ARRAY[p_reference], ARRAY[p_kind],
+            ARRAY[p_reverses], ARRAY[p_network], ARRAY[p_block_hash], ARRAY[p_block_height],
+            array_fill(1, ARRAY[cardinality(p_codes)]), p_codes, p_sides, p_amounts, p_tags)) THEN
+        RAISE EXCEPTION 'reference % was posted with other content', p_reference
+            USING ERRCODE = 'CG004';
+    END IF;
+    RETURN (SELECT p.id FROM ledger.postings p WHERE p.reference = p_reference);
+END
+$$;
+
+-- The other rare half: a line does not fit. Raises for what is wrong with the lines, opens the
+-- accounts that are missing, and answers line `p_n`.
+CREATE FUNCTION ledger.fitted(
+    p_n integer, p_reference text, p_codes text[], p_kinds text[], p_assets text[],
+    p_brands text[], p_players text[], p_wallets text[], p_sides text[], p_amounts numeric[],
+    OUT account bigint, OUT delta numeric
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    wrong text;
+BEGIN
+    IF EXISTS (SELECT 1 FROM unnest(p_amounts) AS l (amount)
+               WHERE (l.amount = trunc(l.amount)) IS NOT TRUE) THEN
+        RAISE EXCEPTION 'posting %: an amount is not a whole number of minor units', p_reference
+            USING ERRCODE = 'CG002';
     END IF;
     PERFORM ledger.account_ids(p_codes, p_kinds, p_assets, p_brands, p_players, p_wallets);
     SELECT l.code INTO wrong
@@ -250,9 +289,9 @@ BEGIN
     IF FOUND THEN  -- a code of one owner under another's name
         RAISE EXCEPTION 'account % belongs to another owner', wrong USING ERRCODE = 'CG008';
     END IF;
-    SELECT p.posting_id, p.is_new INTO posting_id, is_new FROM ledger.post(p_id, p_at, p_reference,
-        p_kind, p_reason, p_reverses, p_network, p_block_hash, p_block_height, p_codes, p_kinds,
-        p_assets, p_brands, p_players, p_wallets, p_sides, p_amounts, p_tags) AS p;
+    SELECT a.id, CASE WHEN p_sides[p_n] = a.normal_side THEN p_amounts[p_n]
+                WHEN NOT a.is_checked THEN -p_amounts[p_n] END
+        INTO account, delta FROM ledger.accounts a WHERE a.code = p_codes[p_n];
 END
 $$;
 
@@ -267,7 +306,7 @@ BEGIN
     SELECT b.account_id, b.balance + coalesce((SELECT sum(p.delta) FROM ledger.pending_credits p
                                                WHERE p.account_id = b.account_id), 0) AS balance
         INTO owed
-        FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
+        FROM ledger.accounts a JOIN ledger.checked_balances b ON b.account_id = a.id
         WHERE a.code = 'receivable:' || p_brand || ':' || p_asset;
     IF owed.balance IS NULL OR owed.balance = 0 THEN
         RETURN 0;
@@ -299,8 +338,7 @@ DECLARE
     amounts numeric(78, 0)[] := p_amounts;
     answers boolean[] := array_fill(false, ARRAY[total]);
     fresh integer[] := '{}';
-    prints bytea[] := array_fill(NULL::bytea, ARRAY[total]);
-    old_print bytea;
+    known integer[] := '{}';
     ids bigint[];
     available numeric;
     taken numeric;
@@ -329,26 +367,20 @@ BEGIN
         taken := 0;
         FOR i IN 1..total LOOP
             CONTINUE WHEN ids[i] <> account;
-            prints[i] := sha256(convert_to(ROW('hold_placed', p_hold_ids[i], p_brands[i],
-                p_players[i], p_assets[i], p_amounts[i])::text, 'UTF8'));
-            SELECT k.fingerprint INTO old_print
-                FROM ledger.posting_keys k WHERE k.reference = p_references[i];
-            IF FOUND THEN
-                IF old_print <> prints[i] THEN
-                    RAISE EXCEPTION 'reference % was posted with other content', p_references[i]
-                        USING ERRCODE = 'CG004';
-                END IF;
+            IF EXISTS (SELECT 1 FROM ledger.postings p WHERE p.reference = p_references[i]) THEN
                 answers[i] := true;
+                known := known || i;
             ELSIF taken + p_amounts[i] <= available THEN
-                INSERT INTO ledger.posting_keys
-                    VALUES (p_references[i], p_posting_ids[i], p_at, prints[i]);
+                INSERT INTO ledger.postings (reference, id, booked_at, kind)
+                    VALUES (p_references[i], p_posting_ids[i], p_at, 'hold_placed');
                 taken := taken + p_amounts[i];
                 answers[i] := true;
                 fresh := fresh || i;
             END IF;
         END LOOP;
         IF taken > 0 THEN
-            UPDATE ledger.balances SET balance = balance - taken WHERE account_id = account;
+            UPDATE ledger.checked_balances SET balance = balance - taken
+                WHERE account_id = account;
         END IF;
     END LOOP;
     PERFORM ledger.open_holds(p_at, h.ids, h.brands, h.players, h.assets, h.amounts)
@@ -357,8 +389,6 @@ BEGIN
                 array_agg(p_amounts[i]) AS amounts
               FROM unnest(fresh) AS i) AS h
         WHERE h.ids IS NOT NULL;
-    INSERT INTO ledger.postings (id, booked_at, reference, kind)
-        SELECT p_posting_ids[i], p_at, p_references[i], 'hold_placed' FROM unnest(fresh) AS i;
     INSERT INTO ledger.entries (posting_id, line, booked_at, account_id, asset, side, amount, brand_tag)
         SELECT p_posting_ids[i], s.line, p_at, s.account, p_assets[i], s.side, p_amounts[i], p_brands[i]
         FROM unnest(fresh) AS i,
@@ -366,7 +396,55 @@ BEGIN
                 AS s (line, account, side);
     INSERT INTO ledger.pending_credits (account_id, delta)
         SELECT ids[total + i], p_amounts[i] FROM unnest(fresh) AS i;
+    IF cardinality(known) > 0 THEN
+        PERFORM ledger.refuse_other_holds(h.ids, h.refs, h.brands, h.players, h.assets, h.amounts)
+            FROM (SELECT array_agg(p_hold_ids[i]) AS ids, array_agg(p_references[i]) AS refs,
+                    array_agg(p_brands[i]) AS brands, array_agg(p_players[i]) AS players,
+                    array_agg(p_assets[i]) AS assets, array_agg(p_amounts[i]) AS amounts
+                  FROM unnest(known) AS i) AS h;
+    END IF;
     RETURN answers;
+END
+$$;
+
+-- CG004 when one of these references stands for other content than this reservation.
+CREATE FUNCTION ledger.refuse_other_holds(
+    p_ids uuid[], p_references text[], p_brands text[], p_players text[], p_assets text[],
+    p_amounts numeric[]
+) RETURNS void
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    total integer := cardinality(p_ids);
+    wrong text;
+BEGIN
+    SELECT r.reference INTO wrong
+        FROM unnest(p_ids, p_references, p_brands, p_players, p_assets, p_amounts)
+            AS r (id, reference, brand, player, asset, amount)
+        WHERE NOT EXISTS (SELECT 1 FROM ledger.holds h
+            WHERE (h.id, h.brand, h.player_id, h.asset, h.amount)
+                = (r.id, r.brand, r.player, r.asset, r.amount))
+        UNION ALL
+        SELECT ledger.differing(p_references, array_fill('hold_placed'::text, ARRAY[total]),
+            array_fill(NULL::uuid, ARRAY[total]), array_fill(NULL::text, ARRAY[total]),
+            array_fill(NULL::text, ARRAY[total]), array_fill(NULL::bigint, ARRAY[total]),
+            l.of, l.codes, l.sides, l.amounts, l.tags)
+        FROM (
+            SELECT array_agg(r.n::integer ORDER BY r.n, s.line) AS of,
+                array_agg(s.code ORDER BY r.n, s.line) AS codes,
+                array_agg(s.side ORDER BY r.n, s.line) AS sides,
+                array_agg(r.amount ORDER BY r.n, s.line) AS amounts,
+                array_agg(r.brand ORDER BY r.n, s.line) AS tags
+            FROM unnest(p_brands, p_players, p_assets, p_amounts) WITH ORDINALITY
+                AS r (brand, player, asset, amount, n)
+            CROSS JOIN LATERAL (VALUES
+                (1, 'brand:' || r.brand || ':clearing:' || r.asset, 'debit'),
+                (2, 'player:' || r.brand || ':' || r.player || ':reserved:' || r.asset, 'credit'))
+                AS s (line, code, side)) AS l
+        LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'reference % was posted with other content', wrong
+            USING ERRCODE = 'CG004';
+    END IF;
 END
 $$;
 

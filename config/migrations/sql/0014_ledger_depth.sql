@@ -1,10 +1,5 @@
 -- Reading the journal back: by time, by posting, and by who may see what of it.
 
--- The export walks the journal by time: one row per posting, always at the right edge. What reverses
--- a posting is asked by its id.
-CREATE INDEX postings_time ON ledger.postings (booked_at, id);
-CREATE INDEX postings_reverses ON ledger.postings (reverses) WHERE reverses IS NOT NULL;
-
 -- The journal's heads are the operator's (0002_ledger.sql). The functions below run as the owner and
 -- show a brand's unit of work the heads of those postings that have a line on an account of its own,
 -- and of those only its own lines. A reason may name others: it is the operator's.
@@ -66,10 +61,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
          WHERE n.posting_id = p.id AND n.booked_at = p.booked_at),
         a.code, a.kind, e.asset, a.brand, a.player_id, a.wallet, e.side::text, e.amount::numeric,
         e.brand_tag
-    FROM ledger.postings p
-    JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
+    FROM ledger.entries e
+    JOIN ledger.postings p ON p.id = e.posting_id AND p.booked_at = e.booked_at
     JOIN ledger.accounts a ON a.id = e.account_id
-    WHERE p.id = p_id AND config.sees_brand(coalesce(a.brand, '*'))
+    WHERE e.posting_id = p_id AND config.sees_brand(coalesce(a.brand, '*'))
     ORDER BY e.line
 $$;
 

@@ -35,10 +35,10 @@ GRANT SELECT, INSERT, DELETE ON gateway.doctor_cases TO gateway_api;
 CREATE FUNCTION ledger.standing(p_references text[]) RETURNS TABLE (
     reference text, posting_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
-    SELECT k.reference, k.posting_id FROM ledger.posting_keys k
-    WHERE k.reference = ANY(p_references) AND EXISTS (
+    SELECT p.reference, p.id FROM ledger.postings p
+    WHERE p.reference = ANY(p_references) AND EXISTS (
         SELECT 1 FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id
-        WHERE e.posting_id = k.posting_id AND e.booked_at = k.booked_at
+        WHERE e.posting_id = p.id AND e.booked_at = p.booked_at
             AND config.sees_brand(coalesce(a.brand, '*')))
 $$;
 REVOKE EXECUTE ON FUNCTION ledger.standing FROM PUBLIC;

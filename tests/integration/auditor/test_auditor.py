@@ -33,9 +33,9 @@ PLANTS = {
         "(SELECT posting_id FROM ledger.entries ORDER BY 1 LIMIT 1)",
         "1 debits = credits",
     ),
-    "a posting without its key": (
-        "DELETE FROM ledger.posting_keys WHERE reference = "
-        "(SELECT reference FROM ledger.posting_keys ORDER BY 1 LIMIT 1)",
+    "entries without their posting": (
+        "DELETE FROM ledger.postings WHERE reference = "
+        "(SELECT reference FROM ledger.postings ORDER BY 1 LIMIT 1)",
         "1 debits = credits",
     ),
     "a posting without entries": (
@@ -59,11 +59,11 @@ PLANTS = {
         "2 nobody below zero",
     ),
     "a cached balance one unit off": (
-        f"UPDATE ledger.balances SET balance = balance + 1 WHERE account_id = {CUSTODY}",
+        f"UPDATE ledger.free_balances SET balance = balance + 1 WHERE account_id = {CUSTODY}",
         "2 nobody below zero",
     ),
     "an account without a balance row": (
-        f"DELETE FROM ledger.balances WHERE account_id = {CLEARING}",
+        f"DELETE FROM ledger.checked_balances WHERE account_id = {CLEARING}",
         "2 nobody below zero",
     ),
     "coins in custody that nobody owns": (
