@@ -39,7 +39,7 @@ _DEBITS_EQUAL_CREDITS = {
         HAVING sum(CASE side WHEN 'debit' THEN amount ELSE -amount END) <> 0
     """,
     "whole postings": """
-        SELECT format('posting %s: its head or its entries are missing', coalesce(p.id, e.posting_id))
+        SELECT format('posting %s: head or entries are missing', coalesce(p.id, e.posting_id))
         FROM ledger.postings p
         FULL JOIN (SELECT DISTINCT posting_id, booked_at FROM ledger.entries) e
             ON (e.posting_id, e.booked_at) = (p.id, p.booked_at)
