@@ -65,7 +65,7 @@ async def collect(
 
     def start(count: int) -> None:
         for label, ask in waiting[:count]:
-            running[asyncio.ensure_future(_timed(label, ask, timeout_seconds))] = label
+            running[asyncio.ensure_future(timed(label, ask, timeout_seconds))] = label
         del waiting[:count]
         answers.pending = len(running) + len(waiting)
 
@@ -95,7 +95,8 @@ async def collect(
     return answers
 
 
-async def _timed(label: str, ask: Ask[T], timeout_seconds: float) -> T:
+async def timed(label: str, ask: Ask[T], timeout_seconds: float) -> T:
+    """One node's answer; NodeUnavailable when it does not come in time."""
     try:
         async with asyncio.timeout(timeout_seconds):
             return await ask()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from watchers.agreement import Answers, Traced, collect, digest, kth_best, traced
+from watchers.agreement import Answers, Traced, collect, digest, kth_best, timed, traced
 from watchers.chain import (
     Agreement,
     Block,
@@ -233,14 +233,12 @@ class AgreeingReader:
         """The first healthy node's answer; the next one is asked when it has none."""
         problem: NodeError = NodeUnavailable("no node")
         for node in await self._pool.healthy():
-            answers = await collect(
-                {node.label: partial(read, node.chain.reader)},
-                enough=lambda found: bool(found.values),
-                timeout_seconds=self._pool.timeout_seconds * patience,
-            )
-            if answers.values:
-                return next(iter(answers.values.items()))
-            problem = answers.errors[node.label]
+            ask = partial(read, node.chain.reader)
+            try:  # one call needs none of what `collect` does for several
+                timeout_seconds = self._pool.timeout_seconds * patience
+                return node.label, await timed(node.label, ask, timeout_seconds)
+            except NodeError as error:
+                problem = error
             self._pool.note_error(node.label, problem)
             if isinstance(problem, TipMoved):
                 break
