@@ -14,6 +14,7 @@ from signer.settings import load_settings
 from tests.support.payouts import Payouts
 
 START_SECONDS = 10.0
+ANSWER_SECONDS = 60.0  # a request of 8 MB on a busy machine
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def socket_signer(house: Payouts) -> AsyncIterator[tuple[Path, SignerClien
     async with asyncio.timeout(START_SECONDS):
         await ready.wait()
     try:
-        yield settings.socket, SignerClient(settings.socket, timeout_seconds=10.0)
+        yield settings.socket, SignerClient(settings.socket, timeout_seconds=ANSWER_SECONDS)
     finally:
         serving.cancel()
         await asyncio.wait([serving], timeout=START_SECONDS)
