@@ -32,6 +32,7 @@ from gateway.api import (
     policies,
     rates,
     reconciliations,
+    searches,
     statements,
     switches,
     verifications,
@@ -68,6 +69,7 @@ MODULES = (
     switches,
     approvals,
     alarms,
+    searches,
     policies,
     rates,
 )

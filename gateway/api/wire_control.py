@@ -1,4 +1,4 @@
-"""Wire models of control: switches, decisions of two people, alarms."""
+"""Wire models of control: switches, decisions of two people, alarms, searches."""
 
 from typing import Literal
 
@@ -109,3 +109,35 @@ class AlarmOut(Wire):
     detail: str
     raised_at: Time
     cleared_at: Time | None
+
+
+class SearchOut(Wire):
+    """A difference that no transaction explains. Amounts in minor units: the token may be one
+    whose decimals nobody should trust."""
+
+    id: str
+    network: NetworkName
+    kind: str = Field(
+        description="unexplained, shortfall, short, impossible, decimals, surplus, unchecked, "
+        "changed."
+    )
+    asset: str
+    subject: str = Field(description="An own address, a custody account, or a deposit.")
+    brand: str | None
+    player_id: str | None
+    block_hash: str = Field(description="Where it showed.")
+    height: int
+    claimed_minor: str
+    moved_minor: str = Field(description="May be negative.")
+    txids: list[str] = Field(description="What was not credited because of it.")
+    state: Literal["open", "closed"]
+    opened_at: Time
+    closed_at: Time | None
+    closed_by: str | None
+    outcome: str | None
+
+
+class SearchClose(Body):
+    """What a person found out."""
+
+    outcome: str = Reason

@@ -8,7 +8,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -44,6 +44,13 @@ class FilterQuery(PageQuery):
     asset: Text | None = None
     txid: Text | None = None
     created_after: Text | None = Field(default=None, description="RFC 3339.")
+
+
+class SearchQuery(PageQuery):
+    """A list of searches, narrowed."""
+
+    network: Text | None = None
+    state: Literal["open", "closed"] | None = None
 
 
 class WithdrawalQuery(FilterQuery):

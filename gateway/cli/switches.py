@@ -1,4 +1,4 @@
-"""`cage treasury switch`, `approvals`, `alarms`: stop, start again, and what waits for people.
+"""`cage treasury switch`, `approvals`, `alarms`, `searches`: stop, start, what waits for people.
 
 `switch SCOPE ACTION stop` takes one person and acts at once; `start` takes two, who run the same
 command under their own keys. Without arguments `switch` lists what is stopped.
@@ -144,6 +144,35 @@ def alarms(
     show_table(("alarm", "kind", "network", "raised at", "cleared at", "detail"), rows)
 
 
+def searches(
+    search: Annotated[str | None, typer.Argument(help="sea_...: close it; nothing: list.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", help="What you found out; kept for ever.")
+    ] = None,
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Open differences that no transaction explains; with an id and --outcome, close one."""
+    if (search is None) != (outcome is None):
+        raise CliError("give SEARCH and --outcome, or neither", code=USAGE)
+
+    async def listed(client: "StaffClient") -> list[Mapping[str, Any]]:
+        return await all_pages(client, "/v1/searches", {"state": "open"})
+
+    async def closed(client: "StaffClient") -> list[Mapping[str, Any]]:
+        return [await client.post(f"/v1/searches/{search}/close", {"outcome": outcome})]
+
+    found = call(listed if search is None else closed, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json({"items": found} if search is None else found[0])
+        return
+    names = ("kind", "asset", "subject", "claimed_minor", "moved_minor", "height", "outcome")
+    head = ("search", "kind", "asset", "subject", "claimed", "moved", "height", "outcome")
+    show_table(head, [(row["id"], *(row[name] for name in names)) for row in found])
+
+
 def _body(
     scope: str, action: str | None, change: str | None, reason: str | None
 ) -> dict[str, str | int]:
@@ -208,3 +237,4 @@ def mount(group: typer.Typer) -> None:
     group.command("switch")(switch)
     group.command("approvals")(approvals)
     group.command("alarms")(alarms)
+    group.command("searches")(searches)

@@ -26,8 +26,10 @@ CREATE TABLE chain.searches (
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed')),
     opened_at timestamptz NOT NULL,
     closed_at timestamptz,
+    closed_by text,
+    outcome text,                          -- what the person found, in their words
     UNIQUE (network, block_hash, kind, asset, subject),
-    CHECK ((state = 'closed') = (closed_at IS NOT NULL))
+    CHECK ((state = 'closed') = (num_nulls(closed_at, closed_by, outcome) = 0))
 );
 CREATE INDEX searches_open ON chain.searches (network, opened_at) WHERE state = 'open';
 
@@ -38,5 +40,5 @@ CREATE POLICY operator_calls ON chain.searches AS RESTRICTIVE TO gateway_api
     USING ((SELECT config.sees_brand('*')));
 
 GRANT SELECT, INSERT, UPDATE ON chain.searches TO watchers;
-GRANT SELECT, UPDATE (state, closed_at) ON chain.searches TO gateway_api;
+GRANT SELECT, UPDATE (state, closed_at, closed_by, outcome) ON chain.searches TO gateway_api;
 GRANT SELECT ON chain.searches TO gateway_payouts, scheduler;

@@ -403,7 +403,9 @@ async def test_starts_and_stops_at_once_end_as_the_history_says(house: ApiHouse)
     assert await is_stopped(house) == (rows[-1]["state"] == "stopped")
 
 
-@pytest.mark.parametrize("path", ["switches", "switches/history", "approvals", "alarms"])
+@pytest.mark.parametrize(
+    "path", ["switches", "switches/history", "approvals", "alarms", "searches"]
+)
 async def test_a29_control_is_shown_to_no_person_of_one_brand(house: ApiHouse, path: str) -> None:
     await ask(house, "stopped")
     await house.add_key(

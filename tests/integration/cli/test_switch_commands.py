@@ -78,3 +78,13 @@ def test_half_a_command_is_a_question_of_usage(desk: Desk, arguments: tuple[str,
 def test_support_stops_nothing(desk: Desk) -> None:
     stop = ("treasury", "switch", "network:btc", "all", "stop", "--reason", "drill")
     assert desk.runs(*stop, *desk.supporter)[0] == REFUSED
+
+
+def test_searches_are_listed_and_need_words_to_be_closed(desk: Desk) -> None:
+    code, out, _ = desk.runs("treasury", "searches", *desk.treasurer, "--json")
+    assert (code, json.loads(out)) == (0, {"items": []})
+    code, _, error = desk.runs("treasury", "searches", "sea_test_1", *desk.treasurer)
+    assert (code, "--outcome" in error) == (USAGE, True)
+    unknown = "sea_test_" + "0" * 32
+    code, _, error = desk.runs("treasury", "searches", unknown, "--outcome", "x y", *desk.treasurer)
+    assert (code, "not_found" in error) == (1, True)
