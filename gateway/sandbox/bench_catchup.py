@@ -44,7 +44,7 @@ class Shape:
 
 
 SMALL = Shape(blocks=200, txs=40, deposits=4)
-FULL = Shape(blocks=20, txs=3_000, deposits=20)  # as many txs as a block of Bitcoin's main chain
+FULL = Shape(blocks=12, txs=3_000, deposits=20)  # as many txs as a block of Bitcoin's main chain
 
 Ask = Callable[[int], Awaitable[object]]
 
