@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from config.database import Database, async_url
@@ -18,6 +19,10 @@ from gateway.sandbox.provision import NODES, Provisioned, provision
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase, clone, drop, make_template
 from tests.support.hosting import LoopThread
+
+# No example is judged by the clock: the machine may be busy.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 DEFAULT_SEED = 20260101
 WALKS = 30
