@@ -14,7 +14,8 @@ from gateway.sandbox.nodes import Bitcoind
 WITNESS_SCRIPT = bytes.fromhex("7551")  # OP_DROP OP_TRUE
 SCRIPT = b"\x00\x20" + sha256(WITNESS_SCRIPT).digest()
 WITNESS_BYTES = 105  # a DER signature of 72 bytes and a key of 33
-FAN_OUT = 2_000  # outputs of one tx
+FAN_OUT = 2_000  # outputs of one tx, some 86 kB
+BRANCHES_PER_BLOCK = 8  # below the size of a block
 VALUE = 1_010_000  # satoshi of one coin: a payment, a little change and the fee
 PAYMENT = 1_000_000  # 0.01 BTC: playable at one confirmation
 FEE = 1_000
@@ -64,13 +65,16 @@ async def free_coins(node: Bitcoind, count: int) -> list[FreeCoin]:
     vout = next(out["n"] for out in found["vout"] if out["scriptPubKey"]["hex"] == SCRIPT.hex())
     trunk = FreeCoin(txid=txid, vout=vout, value=total)
     trunk_txid, trunk_hex = spend(trunk, [(branch_value, SCRIPT)] * branches)
-    txs, coins = [trunk_hex], []
+    await node.mine_exactly([trunk_hex])
+    txs: list[str] = []
+    coins: list[FreeCoin] = []
     for branch in range(branches):
         coin = FreeCoin(txid=trunk_txid, vout=branch, value=branch_value)
         branch_txid, branch_hex = spend(coin, [(VALUE, SCRIPT)] * FAN_OUT)
         txs.append(branch_hex)
         coins += [FreeCoin(txid=branch_txid, vout=n, value=VALUE) for n in range(FAN_OUT)]
-    await node.mine_exactly(txs)
+    for start in range(0, len(txs), BRANCHES_PER_BLOCK):
+        await node.mine_exactly(txs[start : start + BRANCHES_PER_BLOCK])
     return coins[:count]
 
 
