@@ -60,6 +60,7 @@ PREFIXES = {
     "approval": "apr_",
     "reconciliation": "rec_",
     "switch": "sw_",
+    "rescan": "rsc_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

@@ -110,10 +110,12 @@ async def searched(uow: Uow, *, network: str, txid: str, block_hash: str) -> Map
 
 
 async def span(uow: Uow, *, network: str) -> RowMapping | None:
-    """Where the follower stands, and the lowest block that it has."""
+    """Where the follower stands, and the block from which on every one was looked at."""
     result = await uow.execute(
-        "SELECT c.height, (SELECT min(b.height) FROM chain.blocks b WHERE b.network = c.network "
-        "AND b.is_canonical) AS first_height FROM chain.cursors c WHERE c.network = :network",
+        "SELECT c.height, coalesce((SELECT max(b.height) + 1 FROM chain.blocks b "
+        "WHERE b.network = c.network AND b.is_canonical AND b.is_header_only), "
+        "(SELECT min(b.height) FROM chain.blocks b WHERE b.network = c.network "
+        "AND b.is_canonical)) AS first_height FROM chain.cursors c WHERE c.network = :network",
         {"network": network},
     )
     return result.mappings().one_or_none()

@@ -48,6 +48,21 @@ async def connect(
     """Apply a run of blocks, the first of which has the cursor's block as its parent, and no two
     of which share a txid (ADR 0017)."""
     await store.connect_blocks(uow, network=network.name, refs=[block.ref for block in blocks])
+    own = await record(uow, network, known, blocks, at=at)
+    await second_pass.remember(uow, network, blocks, own, at=at)
+    await _settle_run(uow, network, blocks, finalised_height=finalised_height, at=at)
+
+
+async def record(
+    uow: Uow,
+    network: Network,
+    known: AddressFilter,
+    blocks: Sequence[Block],
+    *,
+    at: datetime,
+) -> dict[str, AddressRow]:
+    """What a run of blocks of our chain moves, whether it connects now or is looked at again;
+    the own addresses that it names, by key. What it has recorded before stays as it is."""
     keys = {key for block in blocks for key in _named_keys(block)}
     own = await _own(uow, network, known, keys)
     # Own transactions first: payouts too lock theirs before coins, players and accounts.
@@ -78,8 +93,7 @@ async def connect(
         (paid.block, _proven_txids(paid, items)) for paid, items in zip(run, arrived, strict=True)
     ]
     await evidence.store(uow, network, proven, at=at)
-    await second_pass.remember(uow, network, blocks, own, at=at)
-    await _settle_run(uow, network, blocks, finalised_height=finalised_height, at=at)
+    return own
 
 
 def _named_keys(block: Block) -> Iterator[str]:

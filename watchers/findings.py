@@ -339,7 +339,7 @@ ADVICE: Mapping[FindingCode, Advice] = {
         severity=_S.ACT,
         who=_W.OPERATOR,
         text="Block {height} is older than the first one that was read here ({first}).",
-        remedy="Ask the operator to book it by hand.",
+        remedy="Ask the operator for `cage deposits rescan {network} --from {height}`.",
     ),
     _C.NOT_RECORDED: Advice(
         severity=_S.ALARM,

@@ -23,9 +23,12 @@ from watchers import (
     deposit_due,
     deposit_mempool,
     effects,
+    forks,
     health,
     inflows,
     outgoing_blocks,
+    rescan_store,
+    rescans,
     retrace,
     runs,
     store,
@@ -38,7 +41,8 @@ from watchers.chain import Block, BlockRef, Chain
 from watchers.code_checks import CodeChecks
 from watchers.deposit_mempool import MempoolMemory
 from watchers.deposits import DepositRow
-from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
+from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable
+from watchers.forks import Fork
 from watchers.network import Network
 from watchers.tx_looks import TxLooks
 
@@ -116,6 +120,14 @@ class Follower:
         self._retrace = retrace.Retrace(
             reader=chain.reader, network=network, database=database, clock=clock
         )
+        self._rescans = rescans.Rescans(
+            reader=chain.reader,
+            network=network,
+            database=database,
+            clock=clock,
+            known=self._known,
+            crash=crash,
+        )
 
     async def take_lease(self) -> Position | None:
         """Take or renew the lease; None while another instance holds it.
@@ -168,9 +180,17 @@ class Follower:
             block = await fetch(reader, first)
             position = await self._connect(position, [block], finalised, history=history)
             steps.append(Connected(ref=first))
-        stale_blocks = await self._stale_blocks(position, tip)
-        for stale in stale_blocks:
-            position = await self._disconnect(position, stale, is_last=stale is stale_blocks[-1])
+        fork = await forks.find(
+            reader,
+            self._network,
+            self._database,
+            height=position.height,
+            block_hash=position.hash,
+            tip=tip,
+            clock=self._clock,
+        )
+        for stale in fork.stale:
+            position = await self._disconnect(position, stale, fork)
             steps.append(Disconnected(height=stale.height, hash=stale.hash))
         count = BLOCKS_PER_ROUND - len(steps)
         async with Ahead(
@@ -266,6 +286,12 @@ class Follower:
         self._crash("mempool.after_commit")
         return count
 
+    async def rescan(self, position: Position) -> bool:
+        """A piece of what people want looked at again; True when more can be done now."""
+        if position.hash is None:
+            return False
+        return await self._rescans.look(lambda uow: self._hold(uow, position))
+
     async def reverse_absent(self, position: Position) -> int:
         """Drop and reverse deposits that neither chain nor mempool had for T blocks."""
         await self._retrace.look(lambda uow: self._hold(uow, position))
@@ -323,51 +349,6 @@ class Follower:
             raise LeaseLost(f"{self._network.name}: the cursor is not ours")
         return int(row["height"])
 
-    async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
-        """Our blocks that the node's chain does not have, highest first.
-
-        A node whose tip is one of our own earlier blocks only lags: nothing is disconnected
-        towards a mere prefix of what we know.
-        """
-        if position.height is None or position.hash is None or tip.hash == position.hash:
-            return []
-        current = await self._chain.reader.ref_at(position.height)
-        if current is not None and current.hash == position.hash:
-            return []
-        stale: list[BlockRef] = []
-        async with self._database.unit_of_work() as uow:
-            limit = await switches.reorg_limit(
-                uow,
-                network=self._network.name,
-                height=position.height,
-                limit_blocks=self._network.spec.reorg_limit_blocks,
-                at=self._clock.now(),
-            )
-            low = max(0, position.height - limit - 1)
-            rows = await store.canonical_from(
-                uow, network=self._network.name, low=low, high=position.height
-            )
-        if any(row["height"] == tip.height and row["hash"] == tip.hash for row in rows):
-            return []
-        for row in rows:
-            ref = await self._chain.reader.ref_at(row["height"])
-            if ref is not None and ref.hash == row["hash"]:
-                return stale
-            stale.append(
-                BlockRef(
-                    height=row["height"],
-                    hash=row["hash"],
-                    parent_hash=row["parent_hash"],
-                    time_seconds=row["time_seconds"],
-                )
-            )
-            if len(stale) > limit:
-                break
-        raise ReorgTooDeep(
-            f"{self._network.name}: no common block within {limit} blocks below "
-            f"{position.height}; the node's tip is {tip.height} {tip.hash}"
-        )
-
     async def _connect(
         self,
         position: Position,
@@ -417,23 +398,27 @@ class Follower:
         log.debug("block.connected", network=name, height=ref.height, hash=ref.hash, blocks=count)
         return Position(height=ref.height, hash=ref.hash, fence=position.fence)
 
-    async def _disconnect(self, position: Position, stale: BlockRef, *, is_last: bool) -> Position:
+    async def _disconnect(self, position: Position, stale: BlockRef, fork: Fork) -> Position:
         at = self._clock.now()
+        is_last, anchor = stale is fork.stale[-1], forks.headers(fork, stale)
+        height, block_hash = stale.height - 1, anchor[0].hash if anchor else stale.parent_hash
 
         async def work(uow: Uow) -> None:
-            await self._move(uow, position, height=stale.height - 1, block_hash=stale.parent_hash)
+            await self._move(uow, position, height=height, block_hash=block_hash)
             await effects.disconnect(
                 uow, self._network, block_hash=stale.hash, height=stale.height, at=at
             )
+            if anchor:  # nobody has looked at the blocks of these
+                await rescan_store.connect_headers(uow, network=self._network.name, refs=anchor)
             if is_last:  # what two people allowed is used up with the block that ends it
                 await switches.end_reorg(uow, network=self._network.name, at=at)
             self._crash("reorg.before_commit")
 
         await self._database.run(work)
         self._crash("reorg.after_commit")
-        height, name = stale.height, self._network.name
-        log.warning("block.disconnected", network=name, height=height, hash=stale.hash)
-        return Position(height=stale.height - 1, hash=stale.parent_hash, fence=position.fence)
+        name = self._network.name
+        log.warning("block.disconnected", network=name, height=stale.height, hash=stale.hash)
+        return Position(height=height, hash=block_hash, fence=position.fence)
 
     async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
         """First in the unit of work: a second watcher waits here and then finds it moved."""

@@ -240,6 +240,12 @@ def _row(
     }
 
 
+async def followed_height(uow: Uow, network: str) -> int | None:
+    """Where the follower of a network stands; None before its first block."""
+    row = await store.cursor(uow, network)
+    return None if row is None or row["height"] is None else int(row["height"])
+
+
 async def append_network_event(
     uow: Uow,
     *,

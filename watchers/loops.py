@@ -218,8 +218,9 @@ class FollowLoop:
             if self._pool is not None:
                 self._pool.accept_branch()
             await look_beside(self._follower, position)
+        is_more = not steps and await self._follower.rescan(position)
         await self._tell_health(height=_height_after(position, steps))
-        return 0.0 if steps else None
+        return 0.0 if steps or is_more else None
 
     async def _take_over(self, position: Position) -> None:
         """At a new fence: what the last holder of the lease knew of the nodes."""

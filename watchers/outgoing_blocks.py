@@ -163,6 +163,8 @@ async def _mine(
     *,
     at: datetime,
 ) -> None:
+    if row["block_hash"] == block.ref.hash:  # a block that is looked at again (`rescans.py`)
+        return
     changes = {
         **evidence,
         "block_hash": block.ref.hash,

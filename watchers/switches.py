@@ -318,6 +318,11 @@ async def reorg_limit(
     return limit_blocks if floor is None else max(limit_blocks, height - floor)
 
 
+async def reorg_floor(uow: Uow, *, network: str, at: datetime) -> int | None:
+    """The height down to which two people let a reorg reach now; None without their word."""
+    return await store.reorg_floor(uow, network=network, at=at)
+
+
 async def end_reorg(uow: Uow, *, network: str, at: datetime) -> None:
     """The reorg was walked to its end: what allowed it is used up."""
     await store.take_reorg_grants(uow, network=network, at=at)

@@ -141,3 +141,34 @@ class SearchClose(Body):
     """What a person found out."""
 
     outcome: str = Reason
+
+
+class RescanIn(Body):
+    """Which blocks to look at again, and why."""
+
+    from_height: int = Field(ge=0, le=2**53, description="The first block.")
+    to_height: int | None = Field(
+        default=None, ge=0, le=2**53, description="The last one; without it where the watcher is."
+    )
+    reason: str = Reason
+
+
+class RescanOut(Wire):
+    """A range of blocks that people want looked at again, and how far that is."""
+
+    id: str
+    network: NetworkName
+    from_height: int
+    to_height: int = Field(description="It rises where something is found.")
+    next_height: int = Field(description="Every block of the range below it was looked at.")
+    state: Literal["running", "done", "failed"]
+    found: int = Field(description="Deposits, inflows and own txs that were not recorded before.")
+    withheld: int = Field(
+        description="Transfers that may be in the books already as an unexplained inflow."
+    )
+    waits_for: str | None = Field(description="Why it stands still now; it is tried for ever.")
+    failure: str | None = Field(description="What a block contradicts.")
+    asked_by: str
+    reason: str
+    created_at: Time
+    finished_at: Time | None

@@ -1,11 +1,12 @@
-"""`cage deposits`: `doctor` for support, and `verify`, offline, for anybody with a proof."""
+"""`cage deposits`: `doctor` for support, `rescan` for what is missing, and `verify`, offline, for
+anybody with a proof."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli import deposit_doctor
+from gateway.cli import deposit_doctor, rescans
 from gateway.cli.console import FAILED, CliError, JsonOption, show_json, show_line, show_table
 
 deposits_app = typer.Typer(no_args_is_help=True, help="Deposits.")
@@ -47,6 +48,7 @@ def verify(
 
 
 deposits_app.command("doctor")(deposit_doctor.doctor)
+deposits_app.command("rescan")(rescans.rescan)
 
 
 def mount(app: typer.Typer) -> None:

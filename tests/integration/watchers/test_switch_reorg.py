@@ -121,8 +121,11 @@ async def test_d09_what_was_allowed_counts_no_more_after_a_day(
     assert await is_stopped(utxo)
 
 
-async def test_d09_a_fork_older_than_the_headers_we_keep_is_never_walked(utxo: UtxoBench) -> None:
-    """The first run begins at the tip and keeps 100 headers; the fork is older than those."""
+async def test_d09_a_fork_older_than_the_headers_we_keep_is_not_walked_without_a_depth(
+    utxo: UtxoBench,
+) -> None:
+    """The first run begins at the tip and keeps 100 headers; the fork is older than those, and the
+    depth that two people named does not reach below them (`test_rescans.py` has the way out)."""
     utxo.sim.mine(DEEP + 5)
     utxo.watch.start_height = None
     utxo.watch.follower = utxo.watch.new_follower("first")
@@ -132,9 +135,10 @@ async def test_d09_a_fork_older_than_the_headers_we_keep_is_never_walked(utxo: U
     for _ in range(DEEP + 1):
         utxo.sim.mine_exactly([])
     await stop(utxo)
-    await utxo.watch.start_again(depth=10 * DEEP)
-    await stop(utxo)
-    assert await is_stopped(utxo)
+    for depth in (None, 100):
+        await utxo.watch.start_again(depth=depth)
+        await stop(utxo)
+        assert await is_stopped(utxo)
     await utxo.watch.start_again()
     after = await utxo.watch.position()
     assert (after.height, after.hash) == (before.height, before.hash)
