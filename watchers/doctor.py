@@ -352,8 +352,8 @@ def _reason(
     if not pay.is_listed:
         return _C.UNLISTED_TOKEN, {"asset": pay.asset}
     if height is not None and first is not None and height < first:
-        shown = {"network": sighting.network, "height": str(height), "first": str(first)}
-        return _C.BEFORE_WATCH, shown
+        detail = {"network": sighting.network, "height": str(height), "first": str(first)}
+        return _C.BEFORE_WATCH, detail
     return _C.NOT_RECORDED, {"height": str(height)}
 
 

@@ -49,6 +49,7 @@ WATCHERS_SURFACE = {
     "coins",
     "nonces",
     "health",
+    "rescans",
     "deposit_commands",
     "evidence",
     "inflows",

@@ -1,6 +1,7 @@
 """Rescans over the API: one person asks for a range that makes sense, and all see how far it is."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_d11_a_person_asks_for_a_range_and_sees_it_in_the_list(followed: A
     ],
 )
 async def test_d11_a_range_that_makes_no_sense_is_refused_by_its_field(
-    followed: ApiHouse, fields: dict[str, object], field: str, code: str | None
+    followed: ApiHouse, fields: dict[str, Any], field: str, code: str | None
 ) -> None:
     refused = await ask(followed, **fields)
     assert refused.status in (400, 422)

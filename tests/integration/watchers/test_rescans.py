@@ -1,6 +1,5 @@
 """Blocks looked at again: what is missing is found once, what is recorded stays as it is."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from watchers import inflows, rescans
 from watchers.addresses import AddressRole
 from watchers.chain import Block
 from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
-from watchers.follower import LEASE_SECONDS, Follower
+from watchers.follower import LEASE_SECONDS, Crash, Follower
 from watchers.rescans import RescanRow, RescanState
 from watchers.switches import Action
 
@@ -174,17 +173,17 @@ async def test_d11_killed_anywhere_it_goes_on_and_credits_once(utxo: UtxoBench, 
     await utxo.watch.audit()
 
 
-def die_at(point: str) -> Callable[[str], None]:
-    """Dies at this point."""
+def die_at(place: str) -> Crash:
+    """Dies at this place."""
 
-    def crash(reached: str) -> None:
-        if reached == point:
+    def crash(point: str) -> None:
+        if point == place:
             raise Killed
 
     return crash
 
 
-async def test_d11_an_own_network_of_recorded_rows_is_untouched(utxo: UtxoBench) -> None:
+async def test_d11_what_is_recorded_stays_as_it_is(utxo: UtxoBench) -> None:
     """Everything was followed: deposits of each state, coinbase, several players in one tx."""
     watch, sim = utxo.watch, utxo.sim
     anna, bob = await watch.address("anna"), await watch.address("bob", brand="zest")
