@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from watchers.chains.evm import decode, rlp
+from rlp.codec import encode_raw  # type: ignore[import-untyped]
+
+from watchers.chains.evm import decode
 
 Raw = Mapping[str, object]
 EIP155_V = 35  # v = chain id * 2 + 35 + parity
@@ -141,7 +143,7 @@ def header(raw: Raw) -> bytes:
     while tail < len(HEADER_TAIL) and raw.get(HEADER_TAIL[tail][0]) is not None:
         tail += 1
     fields = (*HEADER, *HEADER_TAIL[:tail])
-    return rlp.encode([encode(raw.get(name), name) for name, encode in fields])
+    return bytes(encode_raw([encode(raw.get(name), name) for name, encode in fields]))
 
 
 def strange_members(raw: Raw) -> list[str]:
@@ -234,16 +236,18 @@ def receipt(raw: Raw) -> bytes:
 
 def withdrawal(raw: Raw) -> bytes:
     """A withdrawal of the beacon chain (EIP-4895)."""
-    return rlp.encode(
-        [
-            number(raw.get("index"), "index"),
-            number(raw.get("validatorIndex"), "validatorIndex"),
-            data(raw.get("address"), "address"),
-            number(raw.get("amount"), "amount"),
-        ]
+    return bytes(
+        encode_raw(
+            [
+                number(raw.get("index"), "index"),
+                number(raw.get("validatorIndex"), "validatorIndex"),
+                data(raw.get("address"), "address"),
+                number(raw.get("amount"), "amount"),
+            ]
+        )
     )
 
 
 def _envelope(type_: int, fields: list[Any]) -> bytes:
-    payload = rlp.encode(fields)
+    payload = bytes(encode_raw(fields))
     return payload if type_ == 0 else bytes([type_]) + payload

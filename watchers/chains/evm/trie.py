@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eth_hash.auto import keccak
-
-from watchers.chains.evm import rlp
+from rlp.codec import encode_raw  # type: ignore[import-untyped]
 
 EMPTY_ROOT = keccak(b"\x80")  # of a trie without keys
 HASH_BYTES = 32
@@ -29,7 +28,7 @@ class _Node:
     encoded: bytes = b""
 
     def __post_init__(self) -> None:
-        self.encoded = rlp.encode(self.body)
+        self.encoded = bytes(encode_raw(self.body))
 
     @property
     def reference(self) -> "bytes | Body":
@@ -75,7 +74,7 @@ def ordered(values: Sequence[bytes]) -> Trie:
 
 def index_key(index: int) -> bytes:
     """RLP of an index: the key of a tx or receipt in its block."""
-    return rlp.encode(index.to_bytes((index.bit_length() + 7) // 8, "big"))
+    return bytes(encode_raw(index.to_bytes((index.bit_length() + 7) // 8, "big")))
 
 
 def _holds(node: _Node, path: bytes) -> bool:
