@@ -422,6 +422,7 @@ class Follower:
 
     async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
         """First in the unit of work: a second watcher waits here and then finds it moved."""
+        at = self._clock.now()
         is_ours = await store.move_cursor(
             uow,
             network=self._network.name,
@@ -429,7 +430,8 @@ class Follower:
             fence=position.fence,
             height=height,
             block_hash=block_hash,
-            at=self._clock.now(),
+            at=at,
+            expires_at=at + timedelta(seconds=LEASE_SECONDS),
         )
         if not is_ours:
             raise LeaseLost(f"{self._network.name}: another watcher moved the cursor")

@@ -60,10 +60,16 @@ async def move_cursor(
     height: int,
     block_hash: str,
     at: datetime,
+    expires_at: datetime,
 ) -> bool:
-    """Compare-and-set of the cursor on (hash, fence); False when another moved it (P12)."""
+    """Compare-and-set of the cursor on (hash, fence); False when another moved it (P12).
+
+    Whoever moves it is alive: the lease goes on with it.
+    """
     result = await uow.execute(
-        "UPDATE chain.cursors SET height = :height, hash = :hash, updated_at = :at "
+        "UPDATE chain.cursors SET height = :height, hash = :hash, updated_at = :at, "
+        "lease_expires_at = CASE WHEN lease_holder IS NOT NULL "
+        "THEN CAST(:expires_at AS timestamptz) END "
         "WHERE network = :network AND hash IS NOT DISTINCT FROM CAST(:expected AS text) "
         "AND fence = :fence AND stopped_reason IS NULL",
         {
@@ -73,6 +79,7 @@ async def move_cursor(
             "height": height,
             "hash": block_hash,
             "at": at,
+            "expires_at": expires_at,
         },
     )
     return result.rowcount == 1

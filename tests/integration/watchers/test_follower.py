@@ -104,6 +104,21 @@ async def test_p12_two_watchers_credit_each_deposit_once(utxo: UtxoBench) -> Non
     await utxo.watch.audit()
 
 
+async def test_p12_whoever_moves_the_cursor_keeps_its_lease(
+    utxo: UtxoBench, clock: ManualClock
+) -> None:
+    """A round of many full blocks may take longer than a lease."""
+    first = utxo.watch.new_follower("first")
+    standby = utxo.watch.new_follower("second")
+    await utxo.watch.follow(first)
+    position = await utxo.watch.position(first)
+    utxo.sim.mine(1)
+    clock.advance(LEASE_SECONDS - 1)
+    assert len(await first.follow(position)) == 1
+    clock.advance(LEASE_SECONDS - 1)
+    assert await standby.take_lease() is None
+
+
 async def test_p12_a_standby_takes_over_when_the_lease_ran_out_and_fences_the_first(
     utxo: UtxoBench, clock: ManualClock
 ) -> None:
