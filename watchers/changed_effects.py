@@ -15,9 +15,10 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
-from watchers import addresses, deposit_store, inflows, store, token_store
+from watchers import addresses, deposit_store, inflows, token_store
 from watchers.agreement import is_traced_at
 from watchers.chain import Block, Transfer
 from watchers.deposits import DepositState, DepositTrigger, Step, from_row, step_many
@@ -203,7 +204,7 @@ async def _tell(
         log.error("deposit.effect_changed", network=network.name, deposit_id=str(row["id"]))
         await token_store.open_search(uow, _search(network, block, row, withheld, at=at))
     if rows:
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=network.ids.new_id(),
             kind="effect_changed",

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from watchers import deposit_store as store
 from watchers import exposure, policies
-from watchers import store as chain_store
 from watchers.addresses import AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Transfer
 from watchers.deposit_due import locked
@@ -298,7 +298,7 @@ async def _refuse(
 async def _tell_flood(
     uow: Uow, network: Network, block: Block, count: int, *, at: datetime
 ) -> None:
-    await chain_store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind="unsupported_flood",

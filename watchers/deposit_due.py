@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
 from watchers import exposure, policies, reversal_limit, switches
-from watchers import store as chain_store
 from watchers.deposit_postings import Booking
 from watchers.deposits import (
     RESTORES,
@@ -347,7 +347,7 @@ async def _book_below_minimum(
 
 async def _refuse_reversals(uow: Uow, network: Network, excess: Excess, *, at: datetime) -> None:
     log.error("deposit.reversals_over_limit", network=network.name, detail=excess.detail)
-    await chain_store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind=REVERSALS_ALARM,

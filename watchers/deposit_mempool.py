@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import islice
 from types import TracebackType
 
+from config import alarm_store
 from config.database import Database, Uow, is_away
 from config.logs import get_logger
 from watchers import mempool_store as store
@@ -132,7 +133,7 @@ async def leave_stuck(
         return
     log.error("mempool.tx_failed", network=network.name, txid=tx.txid)
     async with database.unit_of_work() as uow:
-        await chain_store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=network.ids.new_id(),
             kind=STUCK_ALARM,

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
 
+from config import alarm_store
 from config.chains import Family
 from config.database import Uow
 from watchers import (
@@ -180,7 +181,7 @@ async def disconnect(
         uow, network=network.name, block_hash=block_hash, ids=network.ids, at=at
     )
     if assigned:
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=network.ids.new_id(),
             kind="inflow_orphaned",

@@ -14,12 +14,12 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from config import alarm_store
 from config.credit_policy import CreditPolicy, Scope
 from config.database import Uow
 from config.logs import get_logger
 from watchers import exposure_store as store
 from watchers import policies, rates
-from watchers import store as chain_store
 from watchers.deposits import DepositRow, DepositState
 from watchers.network import Network
 from watchers.rates import Rate
@@ -259,7 +259,7 @@ async def _tell_stale(uow: Uow, network: Network, assets: Sequence[str], *, at: 
     if not assets:
         await store.clear_alarm(uow, kind=STALE_ALARM, network=network.name, at=at)
         return
-    await chain_store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind=STALE_ALARM,

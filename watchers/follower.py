@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from config import alarm_store
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
@@ -446,7 +447,7 @@ class Follower:
         async with self._database.unit_of_work() as uow:
             if not await store.stop(uow, network=name, reason=reason, at=at):
                 return
-            await store.raise_alarm(
+            await alarm_store.raise_alarm(
                 uow,
                 alarm_id=ids.new_id(),
                 kind=kind,

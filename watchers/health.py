@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from config import alarm_store
 from config.database import Uow
 from config.ids import Ids
 from config.logs import redact_text
@@ -184,7 +185,7 @@ async def keep_nodes(uow: Uow, seen: NodesSeen, *, fence: int, ids: Ids, at: dat
                 uow, network=seen.network, object_id=None, kinds=[kind], at=at
             )
         else:
-            await node_store.raise_alarm(
+            await alarm_store.raise_alarm(
                 uow,
                 alarm_id=ids.new_id(),
                 kind=kind,
@@ -203,7 +204,7 @@ async def _tell_node(uow: Uow, network: str, record: NodeRecord, *, ids: Ids, at
     others = [item for item in NODE_ALARMS if item != kind]
     await node_store.clear_alarms(uow, network=network, object_id=node, kinds=others, at=at)
     if not record.is_healthy:
-        await node_store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=ids.new_id(),
             kind=kind,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from config import alarm_store
 from config.chains import Family
 from config.clock import Clock, Waker
 from config.database import Database, is_away
@@ -24,7 +25,7 @@ from ledger.errors import (
     ReferenceConflict,
     UnbalancedPosting,
 )
-from watchers import addresses, fees, health, nonces, pool, probes, store
+from watchers import addresses, fees, health, nonces, pool, probes
 from watchers.addresses import AddressRole
 from watchers.chain import Chain
 from watchers.errors import (
@@ -100,7 +101,7 @@ def alarm_of(database: Database, network: Network, *, clock: Clock) -> AlarmRais
 
     async def raise_alarm(loop: str, error: Exception) -> None:
         async with database.unit_of_work() as uow:
-            await store.raise_alarm(
+            await alarm_store.raise_alarm(
                 uow,
                 alarm_id=network.ids.new_id(),
                 kind="loop_failed",

@@ -57,31 +57,6 @@ async def forget_others(uow: Uow, *, network: str, labels: Sequence[str]) -> Non
     )
 
 
-async def raise_alarm(
-    uow: Uow,
-    *,
-    alarm_id: UUID,
-    kind: str,
-    network: str,
-    object_id: UUID | None,
-    detail: str,
-    at: datetime,
-) -> None:
-    """One open alarm per kind and node; it keeps the detail of its beginning."""
-    await uow.execute(
-        "INSERT INTO gateway.alarms (id, kind, network, object_id, detail, raised_at) VALUES "
-        "(:id, :kind, :network, :object, :detail, :at) ON CONFLICT DO NOTHING",
-        {
-            "id": alarm_id,
-            "kind": kind,
-            "network": network,
-            "object": object_id,
-            "detail": detail,
-            "at": at,
-        },
-    )
-
-
 async def alarms_raised(uow: Uow, *, network: str, kind: str) -> dict[UUID, int]:
     """How many alarms of a kind each node ever had."""
     result = await uow.execute(

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from config import alarm_store
 from config.clock import Clock
 from config.database import Database, Uow
 from config.ids import Ids
@@ -319,7 +320,7 @@ class Rescans:
     async def _alarm(
         self, uow: Uow, row: RescanRow, kind: str, detail: str, *, at: datetime
     ) -> None:
-        await node_store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._network.ids.new_id(),
             kind=kind,

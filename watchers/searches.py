@@ -7,6 +7,7 @@ and payouts of the asset pause (D56). Nothing here decides whose money it is: pe
 
 from datetime import datetime
 
+from config import alarm_store
 from config.assets import AssetSpec
 from config.chains import Family
 from config.clock import Clock
@@ -16,7 +17,6 @@ from watchers import (
     balance_scan,
     inflows,
     reconcile_chain,
-    store,
     switches,
     token_checks,
     token_store,
@@ -173,7 +173,7 @@ async def _open(
 
 
 async def _alarm(uow: Uow, network: Network, kind: str, detail: str, *, at: datetime) -> None:
-    await store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind=kind,

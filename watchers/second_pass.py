@@ -14,11 +14,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 from sqlalchemy import RowMapping
 
+from config import alarm_store
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import node_store, switches
 from watchers import second_pass_store as store
+from watchers import switches
 from watchers.agreement import is_traced
 from watchers.chain import Block, Transfer
 from watchers.errors import NodeError, NodeUnavailable
@@ -199,7 +200,7 @@ class SecondPass:
             f"block {row['height']} {row['block_hash']}: {given} told {row['payments']} payments "
             f"to us, {label} tells {payments}, and they are not the same"
         )
-        await node_store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._network.ids.new_id(),
             kind=ALARM,

@@ -256,17 +256,6 @@ async def health_rows(uow: Uow) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def raise_alarm(
-    uow: Uow, *, alarm_id: UUID, kind: str, network: str, detail: str, at: datetime
-) -> None:
-    """One open alarm per kind and network."""
-    await uow.execute(
-        "INSERT INTO gateway.alarms (id, kind, network, detail, raised_at) VALUES "
-        "(:id, :kind, :network, :detail, :at) ON CONFLICT DO NOTHING",
-        {"id": alarm_id, "kind": kind, "network": network, "detail": detail, "at": at},
-    )
-
-
 async def ask_probe(uow: Uow, *, probe_id: UUID, network: str, kind: str, at: datetime) -> None:
     """A question for the watcher of a network."""
     await uow.execute(

@@ -131,31 +131,6 @@ async def stopped_scopes(uow: Uow, *, network: str, action: str) -> list[str]:
     return list(result.scalars())
 
 
-async def raise_alarm(
-    uow: Uow,
-    *,
-    alarm_id: UUID,
-    kind: str,
-    network: str,
-    object_id: UUID,
-    detail: str,
-    at: datetime,
-) -> None:
-    """One open alarm per switch; a further cause is told by its event."""
-    await uow.execute(
-        "INSERT INTO gateway.alarms (id, kind, network, object_id, detail, raised_at) VALUES "
-        "(:id, :kind, :network, :object_id, :detail, :at) ON CONFLICT DO NOTHING",
-        {
-            "id": alarm_id,
-            "kind": kind,
-            "network": network,
-            "object_id": object_id,
-            "detail": detail,
-            "at": at,
-        },
-    )
-
-
 async def clear_alarms(
     uow: Uow, *, kinds: Sequence[str], network: str, object_id: UUID | None, at: datetime
 ) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from config import alarm_store
 from config.database import Uow
 from config.ids import Ids
 from ledger import outbox
@@ -159,7 +160,7 @@ async def open_breaker(
         return False
     switch = _switch(row)
     is_first = len(switch.causes) == 1
-    await store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=ids.new_id(),
         kind=ALARM,

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from config import alarm_store
 from config.assets import AssetSpec
 from config.chains import Family, Traces
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
-from watchers import addresses, inflows, store, switches, token_store
+from watchers import addresses, inflows, switches, token_store
 from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRow
 from watchers.chain import Block, ChainReader, TokenFacts, Transfer
@@ -459,7 +460,7 @@ async def _stop(
 
 
 async def _alarm(uow: Uow, network: Network, kind: str, detail: str, *, at: datetime) -> None:
-    await store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
         kind=kind,

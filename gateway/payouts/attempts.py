@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from config import alarm_store
 from config.database import Uow
 from gateway.payouts import store, withdrawals
 from gateway.payouts.context import Lane
@@ -96,7 +97,7 @@ async def alarm(
     lane: Lane, uow: Uow, kind: str, detail: str, *, object_id: UUID | None = None
 ) -> None:
     """Call a person; one open alarm per (kind, network, object)."""
-    await store.raise_alarm(
+    await alarm_store.raise_alarm(
         uow,
         alarm_id=lane.ids.new_id(),
         kind=kind,

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from config import alarm_store
 from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
@@ -159,7 +160,7 @@ class AttestationFetch:
         if retired is not None:
             event = self._event("address.withdrawn", retired, None)
             await outbox.append_many(uow, [event], at=at)
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._ids.new_id(),
             kind=WITHDRAWN,
@@ -176,7 +177,7 @@ class AttestationFetch:
         await attestation_store.postpone(uow, row.id, code=code, until=retry_at(at, refusals))
         if refusals == 0:
             log.warning("attestations.refused", address_id=str(row.id), code=code)
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._ids.new_id(),
             kind=REFUSED,

@@ -8,6 +8,7 @@ two keys is wrong. It stops no row behind it.
 from collections.abc import Sequence
 from datetime import datetime
 
+from config import alarm_store
 from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
@@ -94,7 +95,7 @@ class PoolVerifier:
             low = {brand: count for brand, count in free.items() if count < self._reserve}
             if low:
                 left = ", ".join(f"{brand} {count}" for brand, count in sorted(low.items()))
-                await store.raise_alarm(
+                await alarm_store.raise_alarm(
                     uow,
                     alarm_id=self._ids.new_id(),
                     kind=POOL_LOW,
@@ -109,7 +110,7 @@ class PoolVerifier:
                 )
 
     async def _alarm(self, uow: Uow, rows: list[AddressRow], *, at: datetime) -> None:
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._ids.new_id(),
             kind="address_pool_mismatch",

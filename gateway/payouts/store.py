@@ -231,34 +231,6 @@ def _headers(value: str | Mapping[str, str]) -> Mapping[str, str]:
     return found
 
 
-async def raise_alarm(
-    uow: Uow,
-    *,
-    alarm_id: UUID,
-    kind: str,
-    network: str,
-    object_id: UUID | None,
-    detail: str,
-    at: datetime,
-) -> None:
-    """Open an alarm for a person; one open row per (kind, network, object)."""
-    await uow.execute(
-        """
-        INSERT INTO gateway.alarms (id, kind, network, object_id, detail, raised_at)
-        VALUES (:id, :kind, :network, :object_id, :detail, :at)
-        ON CONFLICT DO NOTHING
-        """,
-        {
-            "id": alarm_id,
-            "kind": kind,
-            "network": network,
-            "object_id": object_id,
-            "detail": detail[:500],
-            "at": at,
-        },
-    )
-
-
 async def has_alarm(uow: Uow, *, kind: str, network: str) -> bool:
     """Whether an alarm of this kind is open for a network."""
     result = await uow.execute(

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 from uuid import UUID
 
+from config import alarm_store
 from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
@@ -120,7 +121,7 @@ class VoidDelivery:
         log.error("void.already_signed", withdrawal_id=str(row.withdrawal_id))
 
     async def _alarm(self, uow: Uow, row: VoidRow, kind: str, detail: str) -> None:
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._ids.new_id(),
             kind=kind,

@@ -286,20 +286,6 @@ async def set_health(uow: Uow, health: EndpointHealth) -> None:
     )
 
 
-async def raise_alarm(
-    uow: Uow, *, alarm_id: UUID, kind: str, object_id: UUID, detail: str, at: datetime
-) -> None:
-    """Open an alarm; one that is open for the same object already stays."""
-    await uow.execute(
-        """
-        INSERT INTO gateway.alarms (id, kind, object_id, detail, raised_at)
-        VALUES (:id, :kind, :object_id, :detail, :at)
-        ON CONFLICT DO NOTHING
-        """,
-        {"id": alarm_id, "kind": kind, "object_id": object_id, "detail": detail, "at": at},
-    )
-
-
 async def clear_resumed(uow: Uow, *, kind: str, at: datetime) -> int:
     """Close the alarms of endpoints that are not paused any more (a person resumed them)."""
     result = await uow.execute(

@@ -19,6 +19,7 @@ from uuid import UUID
 import aiohttp
 from sqlalchemy.exc import DBAPIError
 
+from config import alarm_store
 from config.clock import Clock
 from config.credit_policy import ReferenceSpec
 from config.database import Database
@@ -27,7 +28,6 @@ from config.json_depth import nests_deeper
 from config.logs import get_logger
 from config.policy import RateSource
 from gateway.webhooks.connector import GuardedResolver, guarded_socket
-from gateway.webhooks.deliveries_store import raise_alarm
 from gateway.webhooks.errors import SourceFailed
 from watchers import rates
 from watchers.errors import RateRefused, RateTooFar
@@ -224,7 +224,7 @@ class RateLoop:
     async def _tell(self, quote: Quote, detail: str, *, at: datetime) -> None:
         log.warning("rates.jump", asset=quote.asset, source=self._name)
         async with self._database.unit_of_work() as uow:
-            await raise_alarm(
+            await alarm_store.raise_alarm(
                 uow,
                 alarm_id=self._ids.new_id(),
                 kind=ALARM,

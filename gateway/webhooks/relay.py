@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from config import alarm_store
 from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
@@ -189,7 +190,7 @@ class Relay:
             await store.set_health(uow, after)
             if after.is_paused and not before.is_paused:
                 log.warning("webhook.endpoint_paused", endpoint_id=after.endpoint_id)
-                await store.raise_alarm(
+                await alarm_store.raise_alarm(
                     uow,
                     alarm_id=self._ids.new_id(),
                     kind=ALARM_PAUSED,
@@ -204,7 +205,7 @@ class Relay:
     async def _park_alarm(self, uow: Uow, retry: Retry, now: datetime) -> None:
         claim = retry.claim
         log.warning("webhook.parked", delivery_id=claim.delivery_id, event_id=claim.event_id)
-        await store.raise_alarm(
+        await alarm_store.raise_alarm(
             uow,
             alarm_id=self._ids.new_id(),
             kind=ALARM_PARKED,

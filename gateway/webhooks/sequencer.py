@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
+from config import alarm_store
 from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
@@ -19,7 +20,6 @@ from config.logs import get_logger
 from gateway import leases
 from gateway.api.wire import WireContext, render_event
 from gateway.webhooks import store
-from gateway.webhooks.deliveries_store import raise_alarm
 from gateway.webhooks.store import EventRow, NewDelivery, NumberedEvent, Subscription
 
 LEASE_NAME = "sequencer"
@@ -136,7 +136,7 @@ class Sequencer:
         async with self._database.unit_of_work() as uow:
             await self._lease.check(uow)
             await store.mark_stuck(uow, event.id)
-            await raise_alarm(
+            await alarm_store.raise_alarm(
                 uow,
                 alarm_id=self._ids.new_id(),
                 kind="event_stuck",
