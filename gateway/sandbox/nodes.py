@@ -296,7 +296,8 @@ class UtxoNode(DevNode):
         return lowest
 
     async def conflict(self, txid: str, *, fee: str = "0.001") -> str:
-        """A signed raw tx that spends all inputs of the wallet's own `txid` back to the wallet."""
+        """A signed raw tx that spends all inputs of the wallet's own `txid` back to the wallet, for
+        `fee` coins, or half of what they are worth when that is less."""
         found = await self.rpc("getrawtransaction", txid, True)
         inputs, previous, total = [], [], 0
         for spent in found["vin"]:
@@ -308,7 +309,7 @@ class UtxoNode(DevNode):
             script = output["scriptPubKey"]["hex"]
             amount_text = f"{output['value']:.8f}"
             previous.append(inputs[-1] | {"scriptPubKey": script, "amount": amount_text})
-        amount = total - type(total)(fee)
+        amount = total - min(type(total)(fee), total / 2)
         raw = await self.rpc(
             "createrawtransaction", inputs, {await self.new_address(): f"{amount:.8f}"}
         )
