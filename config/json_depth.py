@@ -19,3 +19,12 @@ def nests_deeper(data: bytes, levels: int) -> bool:
         if depth > levels:
             return True
     return False
+
+
+def shallow_text(data: bytes, levels: int) -> str:
+    """A JSON text that is safe to parse. ValueError when it is not UTF-8 (RFC 8259, 8.1) or nests
+    deeper: a parser given bytes guesses UTF-16 too, in which the brackets hide from the count."""
+    text = data.decode("utf-8")
+    if nests_deeper(data, levels):
+        raise ValueError(f"nested deeper than {levels} levels")
+    return text

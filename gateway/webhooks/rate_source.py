@@ -24,7 +24,7 @@ from config.clock import Clock
 from config.credit_policy import ReferenceSpec
 from config.database import Database
 from config.ids import Ids
-from config.json_depth import nests_deeper
+from config.json_depth import shallow_text
 from config.logs import get_logger
 from config.policy import RateSource
 from gateway.webhooks.connector import GuardedResolver, guarded_socket
@@ -108,12 +108,11 @@ def parse(body: bytes, source: RateSource, *, at: datetime) -> list[Quote]:
 
     Raises SourceFailed: a member that is missing or no rate spoils the whole answer.
     """
-    if nests_deeper(body, LEVELS_MAX):
-        raise SourceFailed(f"nested deeper than {LEVELS_MAX} levels")
     try:
-        answer = json.loads(body, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
-    except (ValueError, InvalidOperation, RecursionError) as error:
-        raise SourceFailed("not JSON") from error
+        text = shallow_text(body, LEVELS_MAX)
+        answer = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
+    except (ValueError, InvalidOperation) as error:
+        raise SourceFailed(f"not JSON of at most {LEVELS_MAX} levels") from error
     as_of = _moment(_member(answer, source.as_of))
     if at < as_of <= at + timedelta(seconds=CLOCK_SKEW_SECONDS):
         as_of = at

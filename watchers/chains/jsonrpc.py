@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from config.clock import Clock
-from config.json_depth import nests_deeper
+from config.json_depth import shallow_text
 from watchers.chains.errors import NotSent, RpcError
 from watchers.errors import NodeUnavailable, WrongNetwork
 
@@ -90,12 +90,13 @@ def _refuse_constant(text: str) -> NoReturn:
 
 def parse_json(body: bytes) -> object:
     """Strict JSON with `Decimal` numbers (D30); raises NodeUnavailable for anything else (N09)."""
-    if nests_deeper(body, NESTING_MAX):
-        raise NodeUnavailable(f"answer nests deeper than {NESTING_MAX} levels")
     try:
-        value: object = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        text = shallow_text(body, NESTING_MAX)
+        value: object = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
     except ValueError as error:
-        raise NodeUnavailable(f"answer is not JSON ({len(body)} bytes)") from error
+        raise NodeUnavailable(
+            f"answer is not JSON of at most {NESTING_MAX} levels ({len(body)} bytes)"
+        ) from error
     return value
 
 

@@ -61,7 +61,10 @@ def test_row_without_a_readable_request_is_the_suspect() -> None:
 
 def test_a24_a_forged_row_that_nests_deeply_is_the_suspect_and_ends_no_process() -> None:
     rows = [row(1), row(2)]
-    deep = replace(signed(rows[1]), body=b"[" * 100_000)
+    hidden = ('{"a":"\u0122","b":' + "[" * 100_000).encode("utf-16-le")
+    for body in (b"[" * 100_000, hidden):
+        deep = replace(signed(rows[1]), body=body)
+        assert found(rows, {rows[0].id: signed(rows[0]), rows[1].id: deep}) == {rows[1].id}
 
     assert found(rows, {rows[0].id: signed(rows[0]), rows[1].id: deep}) == {rows[1].id}
 

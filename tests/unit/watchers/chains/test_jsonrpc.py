@@ -304,6 +304,7 @@ def test_percent_encoded_credentials_are_decoded() -> None:
         b"[" * 100_000,
         b'"' + b'\\\\"' * 100_000,
         b"[}",
+        ('{"a":"\u0122","b":' + "[" * 5_000 + "]" * 5_000 + "}").encode("utf-16-le"),
     ],
 )
 def test_n17_nesting_is_bounded(text: bytes) -> None:
