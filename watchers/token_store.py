@@ -18,13 +18,15 @@ _COLUMNS = (
 
 
 async def open_search(uow: Uow, row: Mapping[str, Any]) -> bool:
-    """Open a search once per (block, kind, asset, subject); False when it is known."""
+    """Open a search once per (block, kind, asset, subject); False when it is open. One that a
+    person closed is opened again: the difference stands all the same."""
     result = await uow.execute(
-        "INSERT INTO chain.searches (id, network, kind, asset, subject, brand, player_id, "
+        "INSERT INTO chain.searches AS s (id, network, kind, asset, subject, brand, player_id, "
         "block_hash, height, claimed, moved, transfers, opened_at) VALUES (:id, :network, :kind, "
         ":asset, :subject, :brand, :player_id, :block_hash, :height, :claimed, :moved, "
         "CAST(:transfers AS jsonb), :at) ON CONFLICT (network, block_hash, kind, asset, subject) "
-        "DO NOTHING",
+        "DO UPDATE SET state = 'open', opened_at = :at, closed_at = NULL, closed_by = NULL, "
+        "outcome = NULL WHERE s.state = 'closed'",
         {**row, "transfers": json.dumps(row["transfers"])},
     )
     return result.rowcount == 1

@@ -1,8 +1,11 @@
 """`/v1/searches`: what arrived or left and no tx explains, until a person has found out (D45-D48).
 
-Closing books nothing: what is in suspense leaves it by the assignment of its inflow. A difference
-that still stands opens a search again at the next comparison.
+Closing books nothing: what is in suspense leaves it by the assignment of its inflow. A balance that
+still differs (`unexplained`, `shortfall`) opens a search again at the next comparison; what one
+block contradicted is not compared again.
 """
+
+from uuid import UUID
 
 from gateway.api import searches_store as store
 from gateway.api import switches
@@ -14,6 +17,8 @@ from gateway.api.wire_control import SearchClose, SearchOut
 from gateway.api.wire_query import Page, SearchQuery, decode_cursor, limit_of, next_cursor
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, NotFound
+
+CHANGED = "changed"
 
 
 @endpoint(
@@ -76,7 +81,7 @@ def _wire(call: Call, row: SearchRow) -> SearchOut:
         network=row.network,
         kind=row.kind,
         asset=row.asset,
-        subject=row.subject,
+        subject=_subject(call, row),
         brand=row.brand,
         player_id=row.player_id,
         block_hash=row.block_hash,
@@ -90,3 +95,9 @@ def _wire(call: Call, row: SearchRow) -> SearchOut:
         closed_by=row.closed_by,
         outcome=row.outcome,
     )
+
+
+def _subject(call: Call, row: SearchRow) -> str:
+    """Of a tx that was mined again with another effect it is the deposit (D50)."""
+    is_deposit = row.kind == CHANGED
+    return call.services.wire.id("deposit", UUID(row.subject)) if is_deposit else row.subject
