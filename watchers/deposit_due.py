@@ -166,6 +166,26 @@ async def walks(uow: Uow, network: Network, tip: Tip) -> bool:
     return bool(rows)
 
 
+async def lock_ahead(uow: Uow, network: Network, tip: Tip) -> None:
+    """Take the locks of every pass up to `tip`, in one order: pass by pass they would come in that
+    of the heights, crosswise to those of another network."""
+    rows = [
+        *await store.dead(
+            uow, network=network.name, height=tip.height, final_below=tip.final_below
+        ),
+        *await store.due(
+            uow,
+            network=network.name,
+            height=tip.height,
+            final_below=tip.final_below,
+            stopped=(),
+            after=FIRST,
+            limit=PAGE_ROWS,
+        ),
+    ]
+    await exposure.lock(uow, network, await locked(uow, [from_row(row) for row in rows]))
+
+
 async def reverse_dead(uow: Uow, network: Network, tip: Tip, *, at: datetime) -> int:
     """Reverse every orphaned deposit whose conflict is final; returns how many moved."""
     rows = await store.dead(

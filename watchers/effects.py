@@ -45,13 +45,13 @@ async def connect(
     *,
     finalised_height: int | None,
     at: datetime,
-) -> None:
+) -> bool:
     """Apply a run of blocks, the first of which has the cursor's block as its parent, and no two
-    of which share a txid (ADR 0017)."""
+    of which share a txid (ADR 0017). True when more is due than a page of deposits."""
     await store.connect_blocks(uow, network=network.name, refs=[block.ref for block in blocks])
     own = await record(uow, network, known, blocks, at=at)
     await second_pass.remember(uow, network, blocks, own, at=at)
-    await _settle_run(uow, network, blocks, finalised_height=finalised_height, at=at)
+    return await _settle_run(uow, network, blocks, finalised_height=finalised_height, at=at)
 
 
 async def record(
@@ -119,16 +119,19 @@ async def _settle_run(
     *,
     finalised_height: int | None,
     at: datetime,
-) -> None:
-    """Thresholds that the blocks reach: in one pass, or height by height where that decides."""
+) -> bool:
+    """Thresholds that the blocks reach: in one pass, or height by height where that decides. True
+    when there is more than a page of them."""
     first, last = blocks[0].ref.height, blocks[-1].ref.height
     final_below = network.final_below(height=last, finalised_height=finalised_height)
     tip = Tip(height=last, final_below=final_below)
     passes = [(first, last)]
     if first < last and await deposit_due.walks(uow, network, tip):
         passes = [(height, height) for height in range(first, last + 1)]
+        await deposit_due.lock_ahead(uow, network, tip)
+    is_left = False
     for since, height in passes:
-        await settle_due(
+        is_left |= await settle_due(
             uow,
             network,
             height=height,
@@ -136,6 +139,7 @@ async def _settle_run(
             finalised_height=finalised_height,
             at=at,
         )
+    return is_left
 
 
 async def settle_due(
@@ -146,17 +150,17 @@ async def settle_due(
     since: int | None = None,
     finalised_height: int | None,
     at: datetime,
-) -> None:
+) -> bool:
     """Thresholds that tip `height` reaches; own transactions first, as in `connect`.
 
-    `since`: the first height that it stands for. Of deposits it is one page: the follower does
-    what is left (`deposit_due.settle_page`).
+    `since`: the first height that it stands for. Of deposits it is one page: True when there may
+    be more, which the follower does (`deposit_due.settle_page`).
     """
     final_below = network.final_below(height=height, finalised_height=finalised_height)
     await outgoing_blocks.settle_due(uow, network, height=height, final_below=final_below, at=at)
     tip = Tip(height=height, final_below=final_below, since=since)
     await deposit_due.reverse_dead(uow, network, tip, at=at)
-    await deposit_due.settle_page(uow, network, tip, at=at)
+    following = await deposit_due.settle_page(uow, network, tip, at=at)
     await inflows.book_due(
         uow,
         family=network.family,
@@ -166,6 +170,7 @@ async def settle_due(
         ids=network.ids,
         at=at,
     )
+    return following is not None
 
 
 async def disconnect(

@@ -226,8 +226,11 @@ class Follower:
 
         await self._database.run(work)
 
-    async def _settle_rest(self, position: Position, finalised: int | None) -> None:
-        """Pages that a block left, and what a start, a grant or free room makes due (D28)."""
+    async def _settle_rest(
+        self, position: Position, finalised: int | None, *, since: int | None = None
+    ) -> None:
+        """Pages that a run left, which began at height `since`, and what a start, a grant or free
+        room makes due (D28)."""
         at = self._clock.now()
         after: UUID | None = deposit_due.FIRST
         while after is not None:
@@ -235,7 +238,7 @@ class Follower:
             async def work(uow: Uow, page: UUID = after) -> UUID | None:
                 height = await self._hold(uow, position)
                 final_below = self._network.final_below(height=height, finalised_height=finalised)
-                tip = deposit_due.Tip(height=height, final_below=final_below)
+                tip = deposit_due.Tip(height=height, final_below=final_below, since=since)
                 is_left = await self._settle_house(uow, tip, at=at)
                 following = await deposit_due.settle_rest(
                     uow, self._network, tip, after=page, at=at
@@ -345,7 +348,12 @@ class Follower:
 
     async def _hold(self, uow: Uow, position: Position) -> int:
         """Lock the cursor for work beside the blocks; the height under our fence."""
-        row = await store.lock_cursor(uow, network=self._network.name, fence=position.fence)
+        row = await store.lock_cursor(
+            uow,
+            network=self._network.name,
+            fence=position.fence,
+            expires_at=self._clock.now() + timedelta(seconds=LEASE_SECONDS),
+        )
         if row is None or row["hash"] is None or row["stopped_reason"] is not None:
             raise LeaseLost(f"{self._network.name}: the cursor is not ours")
         return int(row["height"])
@@ -360,12 +368,20 @@ class Follower:
     ) -> Position:
         """Connect a run; a block that contradicts itself ends a unit of work, so that the breaker
         which it opens stops the next one's credits."""
-        looks = await token_checks.look(
-            self._database, self._chain.reader, self._network, self._known, run, codes=self._codes
-        )
-        for part in runs.until_findings(looks):
-            position = await self._connect_part(position, part, finalised, history=history)
-            history = ()
+        while run:
+            looks = await token_checks.look(
+                self._database,
+                self._chain.reader,
+                self._network,
+                self._known,
+                run,
+                codes=self._codes,
+                clock=self._clock,
+            )
+            run = run[len(looks) :]
+            for part in runs.until_findings(looks):
+                position = await self._connect_part(position, part, finalised, history=history)
+                history = ()
         return position
 
     async def _connect_part(
@@ -379,7 +395,7 @@ class Follower:
         at = self._clock.now()
         ref = looks[-1].block.ref
 
-        async def work(uow: Uow) -> None:
+        async def work(uow: Uow) -> bool:
             await self._move(uow, position, height=ref.height, block_hash=ref.hash)
             if finalised is not None:
                 await store.set_finalised(uow, network=self._network.name, height=finalised)
@@ -387,17 +403,21 @@ class Follower:
                 await store.connect_blocks(uow, network=self._network.name, refs=history)
             seen = [look.block for look in looks]
             blocks = await changed_effects.settle(uow, self._network, seen, at=at)
-            await effects.connect(
+            is_left = await effects.connect(
                 uow, self._network, self._known, blocks, finalised_height=finalised, at=at
             )
             await token_checks.record(uow, self._network, looks, at=at)
             self._crash("block.before_commit")
+            return is_left
 
-        await self._database.run(work)
+        is_left = await self._database.run(work)
         self._crash("block.after_commit")
         count, name = len(looks), self._network.name
         log.debug("block.connected", network=name, height=ref.height, hash=ref.hash, blocks=count)
-        return Position(height=ref.height, hash=ref.hash, fence=position.fence)
+        position = Position(height=ref.height, hash=ref.hash, fence=position.fence)
+        if is_left:  # now: to the next run it would be due at once, without its first tier
+            await self._settle_rest(position, finalised, since=looks[0].block.ref.height)
+        return position
 
     async def _disconnect(self, position: Position, stale: BlockRef, fork: Fork) -> Position:
         at = self._clock.now()

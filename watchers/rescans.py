@@ -221,22 +221,32 @@ class Rescans:
             place: int = low
             while blocks := await ahead.run():
                 for run in runs.within_payments(blocks, self._known):
-                    looks = await look(
-                        self._database,
-                        self._reader,
-                        network,
-                        self._known,
-                        run,
-                        codes=CodeChecks(),
-                    )
-                    for part in runs.until_findings(looks):
-                        await self._database.run(
-                            partial(self._record, row=row, place=place, looks=part, hold=hold)
-                        )
-                        self._crash("rescan.after_commit")
-                        place = part[-1].block.ref.height + 1
+                    place = await self._record_run(row, run, place, hold)
         if place == low:
             raise NodeUnavailable(f"the nodes' block {low} does not follow the one that we keep")
+
+    async def _record_run(
+        self, row: RescanRow, run: Sequence[Block], place: int, hold: Hold
+    ) -> int:
+        """The place behind the run."""
+        while run:
+            looks = await look(
+                self._database,
+                self._reader,
+                self._network,
+                self._known,
+                run,
+                codes=CodeChecks(),
+                clock=self._clock,
+            )
+            run = run[len(looks) :]
+            for part in runs.until_findings(looks):
+                await self._database.run(
+                    partial(self._record, row=row, place=place, looks=part, hold=hold)
+                )
+                self._crash("rescan.after_commit")
+                place = part[-1].block.ref.height + 1
+        return place
 
     async def _record(
         self, uow: Uow, *, row: RescanRow, place: int, looks: Sequence[Look], hold: Hold

@@ -85,12 +85,16 @@ async def move_cursor(
     return result.rowcount == 1
 
 
-async def lock_cursor(uow: Uow, *, network: str, fence: int) -> RowMapping | None:
-    """The cursor row locked for this unit of work, or None when the fence moved on."""
+async def lock_cursor(
+    uow: Uow, *, network: str, fence: int, expires_at: datetime
+) -> RowMapping | None:
+    """The cursor row locked for this unit of work, or None when the fence moved on. Whoever works
+    is alive: the lease goes on."""
     result = await uow.execute(
-        f"SELECT {_CURSOR} FROM chain.cursors WHERE network = :network AND fence = :fence "
-        "FOR UPDATE",
-        {"network": network, "fence": fence},
+        "UPDATE chain.cursors SET lease_expires_at = CASE WHEN lease_holder IS NOT NULL "
+        "THEN CAST(:expires_at AS timestamptz) END "
+        f"WHERE network = :network AND fence = :fence RETURNING {_CURSOR}",
+        {"network": network, "fence": fence, "expires_at": expires_at},
     )
     return result.mappings().one_or_none()
 

@@ -28,6 +28,7 @@ from watchers.network import Network
 log = get_logger("watchers.token_checks")
 
 KEYS_PER_CALL = 200  # addresses per holdings call
+LOOK_SECONDS = 3.0  # after which what was looked at is connected: it keeps the lease (10 s)
 BOOKED_MAX_MINOR = 2**128 - 1  # above every real supply; sums of it fit NUMERIC(78, 0)
 ACTOR = "watchers.token_checks"
 
@@ -97,8 +98,10 @@ async def look(
     run: Sequence[Block],
     *,
     codes: CodeChecks | None = None,
+    clock: Clock,
 ) -> list[Look]:
-    """Compare what each block of a run claims with balances at it and at its parent, by hash.
+    """Compare what each block of a run claims with balances at it and at its parent, by hash: of
+    the first blocks of the run, as many as LOOK_SECONDS allow.
 
     Asks only about own accounts that the blocks name; whether those have code it asks once, at the
     last block. Raises NodeUnavailable, TipMoved.
@@ -112,9 +115,13 @@ async def look(
         own = await addresses.by_keys(uow, network=network.name, keys=known.candidates(keys))
     if not own:
         return [Look(block=block) for block in run]
-    looks = [await _look(reader, network, block, own) for block in run]
-    paid = {key for block in run for key in _paid_keys(network, block, own)}
-    coded = await (codes or CodeChecks()).ask(reader, run[-1], paid)
+    until = clock.monotonic_seconds() + LOOK_SECONDS
+    looks = [await _look(reader, network, run[0], own)]
+    while len(looks) < len(run) and clock.monotonic_seconds() < until:
+        looks.append(await _look(reader, network, run[len(looks)], own))
+    seen = run[: len(looks)]
+    paid = {key for block in seen for key in _paid_keys(network, block, own)}
+    coded = await (codes or CodeChecks()).ask(reader, seen[-1], paid)
     return [*looks[:-1], replace(looks[-1], coded=coded)]
 
 

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from config.database import Database
+from ledger import balances
 from tests.integration.watchers.conftest import UtxoBench
+from tests.integration.watchers.test_credit_policy import put_policy, put_rate
 from tests.support.waiting import until_it_waits
 from watchers import store, switches
 from watchers.switches import Action
@@ -54,6 +56,31 @@ async def test_usage_rows_of_a_step_are_locked_in_one_order(utxo: UtxoBench) -> 
         "final",
         "provisional",
     ]
+    await watch.audit()
+
+
+async def test_a_run_that_is_walked_locks_its_players_in_one_order(utxo: UtxoBench) -> None:
+    """Under a cap a run is settled height by height: zed's is reached first, anna's row is asked
+    for first, and while it waits for her it holds nothing of his."""
+    watch = utxo.watch
+    await put_rate(watch, "100")
+    await put_policy(watch, caps=[{"per_brand": "100000.00"}])
+    zed, anna = await watch.address("zed"), await watch.address("anna")
+    await watch.follow()
+    async with watch.as_watcher.unit_of_work() as uow:
+        await balances.lock_players(uow, [("acme", "anna"), ("acme", "zed")])
+    for payee in (zed, anna):
+        utxo.sim.pay([(payee.address, HALF)])
+        utxo.sim.mine(1)
+    utxo.sim.mine(1)
+    async with watch.as_watcher.unit_of_work() as other:
+        await other.execute("SELECT 1 FROM ledger.players WHERE player_id = 'anna' FOR UPDATE")
+        step = asyncio.create_task(watch.follow())
+        await until_it_waits(watch.as_owner)
+        is_zed_free = await is_free(watch.as_owner, "ledger.players", "player_id = 'zed'")
+    await step
+    assert is_zed_free
+    assert {row.state.value for row in await watch.deposits()} == {"provisional", "final"}
     await watch.audit()
 
 

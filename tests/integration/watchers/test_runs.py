@@ -28,6 +28,7 @@ from tests.support.watching import Watch, watching
 from watchers import addresses
 from watchers.ahead import RUN_BLOCKS_MAX
 from watchers.chain import Chain
+from watchers.deposit_due import PAGE_ROWS
 from watchers.follower import Follower
 
 pytestmark = pytest.mark.postgres
@@ -259,6 +260,29 @@ async def test_a_deposit_takes_every_step_in_a_run_that_it_takes_block_by_block(
     deposit = await pair.many.deposit()
     assert await pair.many.states(deposit.id) == ["pending", "provisional", "final"]
     await assert_same(pair)
+
+
+async def test_d28_more_than_a_page_takes_every_step_in_a_run_too(
+    paired: Callable[..., Any],
+) -> None:
+    sim, _ = sim_utxo()
+    pair = await paired(lambda: utxo_chain(sim))
+    address, *_ = await addresses_of(pair)
+    count = PAGE_ROWS + 50
+    for first in range(0, count, 25):
+        sim.pay([(address, COINS[2] + first + k) for k in range(25)])
+    sim.mine(9)
+    await pair.follow()
+    for watch in pair:
+        async with watch.as_owner.unit_of_work() as uow:
+            told = await uow.execute(
+                "SELECT type, count(*) AS n FROM ledger.events GROUP BY 1 ORDER BY 1"
+            )
+            assert {row.type: row.n for row in told} == {
+                "deposit.pending": count,
+                "deposit.final": count,
+                "deposit.provisional": count,
+            }
 
 
 async def test_d14_a_rival_in_a_run_replaces_before_its_own_run_ends(
