@@ -181,15 +181,7 @@ class Follower:
             block = await fetch(reader, first)
             position = await self._connect(position, [block], finalised, history=history)
             steps.append(Connected(ref=first))
-        fork = await forks.find(
-            reader,
-            self._network,
-            self._database,
-            height=position.height,
-            block_hash=position.hash,
-            tip=tip,
-            clock=self._clock,
-        )
+        fork = await self._fork(position, tip)
         for stale in fork.stale:
             position = await self._disconnect(position, stale, fork)
             steps.append(Disconnected(height=stale.height, hash=stale.hash))
@@ -211,6 +203,17 @@ class Follower:
         self._finalised = finalised
         await self._settle_rest(position, finalised)
         return steps
+
+    async def _fork(self, position: Position, tip: BlockRef) -> forks.Fork:
+        return await forks.find(
+            self._chain.reader,
+            self._network,
+            self._database,
+            height=position.height,
+            block_hash=position.hash,
+            tip=tip,
+            clock=self._clock,
+        )
 
     async def _settle(self, position: Position, finalised: int | None) -> None:
         """No new block, but the chain's own finality moved."""

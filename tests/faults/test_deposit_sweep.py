@@ -228,6 +228,13 @@ class Rig:
         if sorted((v, fact[1]) for v, facts in said.items() for fact in facts) != wanted:
             self.violations.append(f"{point}: events {wanted}, told {sorted(said)}")
 
+    async def is_at_rest(self) -> bool:
+        """Also what was told to the PAM and not noted before a death was told again."""
+        waiting = await self._rows(
+            "SELECT 1 FROM gateway.deliveries WHERE state = 'pending' LIMIT 1"
+        )
+        return not waiting
+
     async def _rows(self, statement: str, **values: Any) -> list[Any]:
         async with self.owner.unit_of_work() as uow:
             return list((await uow.execute(statement, values)).mappings())
@@ -349,4 +356,5 @@ async def test_p01_p07_killed_at_any_message_a_deposit_is_credited_and_told_once
         assert road.violations == []
         assert deaths.total() >= (DEATHS_MIN_ALL if is_all else DEATHS_MIN_SOME)
         assert {name.partition("/")[0] for name in deaths} == {"commit", "node", "pam", "write"}
+        await road.until("at rest", road.is_at_rest)
         assert await audit(database.engine, at_rest=True) == []

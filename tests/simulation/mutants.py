@@ -13,20 +13,21 @@ from watchers.agreed_chain import AgreedChain
 from watchers.chain import Block, BlockRef, Chain
 from watchers.errors import LeaseLost, NodeUnavailable
 from watchers.follower import Crash, Follower, Position
+from watchers.forks import NO_FORK, Fork
 from watchers.quorum import AgreeingReader
 
 
 class ComparesHeights(Follower):
     """A block is known by its height: what changed at or below ours is never seen."""
 
-    async def _stale_blocks(self, position: Position, tip: BlockRef) -> list[BlockRef]:
-        return []
+    async def _fork(self, position: Position, tip: BlockRef) -> Fork:
+        return NO_FORK
 
 
 class KeepsLostDeposits(Follower):
     """The cursor leaves a block that the chain lost; its deposits stay as they are."""
 
-    async def _disconnect(self, position: Position, stale: BlockRef, *, is_last: bool) -> Position:
+    async def _disconnect(self, position: Position, stale: BlockRef, fork: Fork) -> Position:
         async with self._database.unit_of_work() as uow:
             await self._move(uow, position, height=stale.height - 1, block_hash=stale.parent_hash)
             await store.disconnect_block(uow, network=self._network.name, block_hash=stale.hash)

@@ -78,7 +78,10 @@ async def test_a_comparison_and_a_follower_do_not_wait_for_each_other(utxo: Utxo
     await watch.follow()
     position = await watch.position()
     async with watch.as_watcher.unit_of_work() as uow:
-        assert await store.lock_cursor(uow, network="btc", fence=position.fence) is not None
+        row = await store.lock_cursor(
+            uow, network="btc", fence=position.fence, expires_at=watch.clock.now()
+        )
+        assert row is not None
         held = await reconcile_chain.holdings_at(watch.as_watcher, watch.chain, watch.network)
         assert held.height == position.height
 

@@ -9,7 +9,7 @@ from config.registry import load_registry
 from config.settings import load_settings
 from gateway.api import wire_objects
 from gateway.api.wire_base import WireContext
-from tests.unit.watchers.test_due_trigger import AT_100
+from tests.support.deposit_rows import PENDING as AT_100
 from watchers.deposits import snapshot
 
 
