@@ -10,15 +10,13 @@ from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.pools import ANCHOR_DEPTH, View, agreed, record, states
 from tests.support.simchain import SimUtxo, sim_utxo
-from tests.support.watching import Watch, watching
-from watchers import switches
+from tests.support.watching import watching
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import TxStatus
 from watchers.errors import NodeUnavailable, ReorgTooDeep
 from watchers.judge import NodeState
 from watchers.loops import FollowLoop
 from watchers.metrics import Metrics
-from watchers.switches import Action, GrantKind
 from watchers.tx_looks import AT_ONCE
 
 pytestmark = pytest.mark.postgres
@@ -76,23 +74,6 @@ async def looks(chain: AgreedChain, clock: ManualClock) -> None:
         await chain.pool.look_all()
 
 
-async def allow(watch: Watch, depth: int) -> None:
-    """What the API does once two people agreed to start and to the depth."""
-    async with watch.as_api.unit_of_work() as uow:
-        found = await switches.get(uow, scope="network:btc", action=Action.ALL)
-        assert found is not None
-        assert found.is_stopped
-        people = {"proposed_by": "ada", "approved_by": "grace"}
-        at = watch.clock.now()
-        await switches.close_breaker(
-            uow, scope="network:btc", action=Action.ALL, version=found.version,
-            reason="the branch is right", ids=watch.ids, at=at, **people,
-        )  # fmt: skip
-        await switches.grant(
-            uow, network="btc", kind=GrantKind.REORG, count=depth, ids=watch.ids, at=at, **people
-        )
-
-
 @pytest.mark.parametrize(("count", "quorum"), [(3, 2), (1, 1)])
 async def test_d05_n03_a_reorg_below_every_anchor_stops_for_people_and_a_grant_walks_it(
     test_database: TestDatabase, clock: ManualClock, ids: SequentialIds, count: int, quorum: int
@@ -122,7 +103,7 @@ async def test_d05_n03_a_reorg_below_every_anchor_stops_for_people_and_a_grant_w
         await follower.stop(str(caught.value))
         await looks(chain, clock)
         assert record(chain, 0).anchor == lost
-        await allow(watch, depth)
+        await watch.start_again(depth=depth)
         while await loop.look() == 0.0:
             pass
         assert (await watch.position(follower)).hash == world.active[-1]
