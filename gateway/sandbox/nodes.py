@@ -192,6 +192,8 @@ class UtxoNode(DevNode):
         self._peer = peer
         self._has_peers = has_peers
         self._peer_port = free_port()
+        self.rewards_to: str | None = None
+        """Who has what blocks pay; None: the wallet, whose young coins then die in a reorg."""
 
     @property
     def url(self) -> str:
@@ -245,13 +247,13 @@ class UtxoNode(DevNode):
 
     async def mine(self, count: int = 1, *, address: str | None = None) -> list[str]:
         """Mine `count` blocks with what the mempool holds; returns their hashes."""
-        target = address or await self.new_address()
+        target = address or self.rewards_to or await self.new_address()
         hashes: list[str] = await self.rpc("generatetoaddress", count, target)
         return hashes
 
     async def mine_exactly(self, txs: Sequence[str], *, address: str | None = None) -> str:
         """Mine one block that holds just `txs` (raw hex or txids of the mempool)."""
-        target = address or await self.new_address()
+        target = address or self.rewards_to or await self.new_address()
         block = await self.rpc("generateblock", target, list(txs))
         block_hash: str = block["hash"]
         return block_hash

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.registry import Registry
-from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
+from gateway.sandbox.nodes import COINBASE_MATURITY_BLOCKS, Anvil, Bitcoind, Litecoind, UtxoNode
 from gateway.sandbox.postgres import EmbeddedPostgres
 from tests.conformance.conftest import chain_of
 from tests.simulation.arena import Arena
@@ -170,4 +170,6 @@ async def _arena(backend: str, program: Path, folder: Path, stack: AsyncExitStac
         node, network, can_replace = Bitcoind(program, folder), "btc", True
     await stack.enter_async_context(node)
     await node.ensure_funds()
+    node.rewards_to = (await node.rpc("decodescript", "51"))["p2sh"]
+    await node.mine(COINBASE_MATURITY_BLOCKS)  # no coin of the wallet is young from here on
     return UtxoArena(node, network, can_replace=can_replace)
