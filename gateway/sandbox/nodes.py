@@ -192,8 +192,8 @@ class UtxoNode(DevNode):
         self._peer = peer
         self._has_peers = has_peers
         self._peer_port = free_port()
-        self.rewards_to: str | None = None
-        """Who has what blocks pay; None: the wallet, whose young coins then die in a reorg."""
+        self.keeps_rewards = True
+        """Whether the wallet has what blocks pay: its young coins die in a reorg."""
 
     @property
     def url(self) -> str:
@@ -247,16 +247,24 @@ class UtxoNode(DevNode):
 
     async def mine(self, count: int = 1, *, address: str | None = None) -> list[str]:
         """Mine `count` blocks with what the mempool holds; returns their hashes."""
-        target = address or self.rewards_to or await self.new_address()
+        target = address or await self._reward_address()
         hashes: list[str] = await self.rpc("generatetoaddress", count, target)
         return hashes
 
     async def mine_exactly(self, txs: Sequence[str], *, address: str | None = None) -> str:
         """Mine one block that holds just `txs` (raw hex or txids of the mempool)."""
-        target = address or self.rewards_to or await self.new_address()
+        target = address or await self._reward_address()
         block = await self.rpc("generateblock", target, list(txs))
         block_hash: str = block["hash"]
         return block_hash
+
+    async def _reward_address(self) -> str:
+        """Another one for each call, or two branches would have the same block."""
+        if self.keeps_rewards:
+            return await self.new_address()
+        script = f"08{self._ids.token_bytes(8).hex()}7551"  # drop the number, leave true
+        address: str = (await self.rpc("decodescript", script))["p2sh"]
+        return address
 
     async def ensure_funds(self) -> None:
         """Mine until the node's wallet has mature coins."""

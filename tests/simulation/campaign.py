@@ -170,6 +170,6 @@ async def _arena(backend: str, program: Path, folder: Path, stack: AsyncExitStac
         node, network, can_replace = Bitcoind(program, folder), "btc", True
     await stack.enter_async_context(node)
     await node.ensure_funds()
-    node.rewards_to = (await node.rpc("decodescript", "51"))["p2sh"]
+    node.keeps_rewards = False
     await node.mine(COINBASE_MATURITY_BLOCKS)  # no coin of the wallet is young from here on
     return UtxoArena(node, network, can_replace=can_replace)
