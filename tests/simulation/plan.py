@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-STEPS_MIN, STEPS_MAX = 10, 16
+STEPS_MIN, STEPS_MAX = 10, 16  # drawn; a scene and perhaps a lie come on top
 REORG_DEPTH_MAX = 4  # blocks
 REORG_LIMIT_BLOCKS = 24  # of the watcher; its first look reads so many headers of each node
 
