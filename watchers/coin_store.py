@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping
 
 from config.database import Uow
 from watchers.chain import Outpoint
-from watchers.columns import column
+from watchers.columns import Spend, spend_columns
 
 _COLUMNS = (
     "c.network, c.txid, c.vout, c.asset, c.amount, c.address_id, c.key, c.path, "
@@ -166,11 +166,10 @@ async def mark_spent(
     uow: Uow,
     *,
     network: str,
-    spends: Sequence[tuple[str, int, str, int]],
+    spends: Sequence[Spend],
     blocks: Mapping[int, str],
 ) -> int:
-    """Mark own coins spent by inputs of blocks (hashes by height): (txid, vout, spending txid,
-    height of its block)."""
+    """Mark own coins spent by inputs of blocks (hashes by height)."""
     result = await uow.execute(
         "UPDATE chain.coins c SET spent_by = s.spender, spent_hash = b.hash, "
         "spent_height = b.height FROM unnest(string_to_array(:txids, ' '), "
@@ -179,15 +178,7 @@ async def mark_spent(
         "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
         "ON b.height = s.height "
         "WHERE c.network = :network AND c.txid = s.txid AND c.vout = s.vout",
-        {
-            "network": network,
-            "heights": list(blocks),
-            "hashes": list(blocks.values()),
-            "txids": column(spend[0] for spend in spends),
-            "vouts": column(spend[1] for spend in spends),
-            "spenders": column(spend[2] for spend in spends),
-            "at_heights": column(spend[3] for spend in spends),
-        },
+        {"network": network, **spend_columns(spends, blocks)},
     )
     return result.rowcount
 

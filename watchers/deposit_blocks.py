@@ -17,6 +17,7 @@ from watchers import deposit_store as store
 from watchers import exposure, policies
 from watchers.addresses import AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Transfer
+from watchers.columns import hashes_of, spends_of
 from watchers.deposit_due import locked
 from watchers.deposits import (
     RESTORES,
@@ -310,13 +311,8 @@ async def _tell_flood(
 
 
 async def _mark_conflicts(uow: Uow, network: Network, blocks: Sequence[Block]) -> None:
-    hashes = {block.ref.height: block.ref.hash for block in blocks}
-    spends = [
-        (spend.outpoint.txid, spend.outpoint.vout, spend.txid, block.ref.height)
-        for block in blocks
-        for spend in block.spends
-    ]
-    if spends:
+    hashes = hashes_of(blocks)
+    if spends := spends_of(blocks):
         await store.mark_conflicts_by_input(uow, network=network.name, spends=spends, blocks=hashes)
     sends = [
         (send.sender_key, send.nonce, send.txid, block.ref.height)

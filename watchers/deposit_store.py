@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers.columns import column
+from watchers.columns import Spend, column, spend_columns
 
 _NAMES = (
     "id", "brand", "player_id", "network", "txid", "position", "cycle", "asset", "amount",
@@ -280,25 +280,11 @@ async def mark_conflicts_by_input(
     uow: Uow,
     *,
     network: str,
-    spends: Sequence[tuple[str, int, str, int]],
+    spends: Sequence[Spend],
     blocks: Mapping[int, str],
 ) -> None:
-    """Blocks (hashes by height) spend inputs of deposits' txs by other txs; the earliest stays.
-
-    A spend: outpoint txid and vout, the tx that spends it, the height of its block.
-    """
-    await uow.execute(
-        _BY_INPUT,
-        {
-            "network": network,
-            "heights": list(blocks),
-            "hashes": list(blocks.values()),
-            "txids": column(spend[0] for spend in spends),
-            "vouts": column(spend[1] for spend in spends),
-            "spenders": column(spend[2] for spend in spends),
-            "at_heights": column(spend[3] for spend in spends),
-        },
-    )
+    """Blocks (hashes by height) spend inputs of deposits' txs by other txs; the earliest stays."""
+    await uow.execute(_BY_INPUT, {"network": network, **spend_columns(spends, blocks)})
 
 
 async def mark_conflicts_by_nonce(

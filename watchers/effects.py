@@ -30,6 +30,7 @@ from watchers import (
 from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import Block, MempoolTx, Transfer
+from watchers.columns import hashes_of, spends_of
 from watchers.deposit_due import Tip
 from watchers.errors import NodeUnavailable
 from watchers.lineage import SpendsByTx
@@ -298,17 +299,10 @@ async def _connect_coins(
     if rows:
         await coin_store.insert_txs(uow, network=network.name, raws=raws)
         await coin_store.upsert_mined(uow, rows)
-    spends = [
-        (spend.outpoint.txid, spend.outpoint.vout, spend.txid, block.ref.height)
-        for block, _ in found
-        for spend in block.spends
-    ]
-    if spends:
+    blocks = [block for block, _ in found]
+    if spends := spends_of(blocks):
         await coin_store.mark_spent(
-            uow,
-            network=network.name,
-            spends=spends,
-            blocks={block.ref.height: block.ref.hash for block, _ in found},
+            uow, network=network.name, spends=spends, blocks=hashes_of(blocks)
         )
 
 

@@ -22,6 +22,7 @@ from ledger.errors import StaleState
 from watchers import coin_store, nonces
 from watchers import outgoing_store as store
 from watchers.chain import AccountSend, Block
+from watchers.columns import spends_of
 from watchers.network import Network
 from watchers.outgoing import OUTGOING, OutgoingEvent, OutgoingState
 
@@ -185,11 +186,7 @@ async def _utxo_conflicts(
     Coins that we spent may come from a deposit or inflow whose block was orphaned: when a block
     has a rival of that tx, nothing of ours below it can be mined (CONTRACT 5, `anchor_dead`).
     """
-    spends = [
-        (spend.outpoint.txid, spend.outpoint.vout, spend.txid)
-        for block in blocks
-        for spend in block.spends
-    ]
+    spends = spends_of(blocks)
     if not spends:
         return
     hits = await store.excluded(uow, network=network.name, spends=spends)

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers.columns import column
+from watchers.columns import Spend, column
 
 _COLUMNS = (
     "id, network, purpose, family_id, state, unsigned, raw, txid, sender_key, nonce, payments, "
@@ -181,9 +181,7 @@ WHERE o.txid IS NOT NULL AND o.txid <> s.spender
 """
 
 
-async def excluded(
-    uow: Uow, *, network: str, spends: Sequence[tuple[str, int, str]]
-) -> Sequence[RowMapping]:
+async def excluded(uow: Uow, *, network: str, spends: Sequence[Spend]) -> Sequence[RowMapping]:
     """Attempts that a spend of some blocks makes impossible, each with every such spender:
     `is_direct` where that spends an input of the attempt itself, else of what it descends from."""
     result = await uow.execute(
