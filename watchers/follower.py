@@ -204,7 +204,7 @@ class Follower:
         await self._settle_rest(position, finalised)
         return steps
 
-    async def _fork(self, position: Position, tip: BlockRef) -> forks.Fork:
+    async def _fork(self, position: Position, tip: BlockRef) -> Fork:
         return await forks.find(
             self._chain.reader,
             self._network,
@@ -424,7 +424,8 @@ class Follower:
 
     async def _disconnect(self, position: Position, stale: BlockRef, fork: Fork) -> Position:
         at = self._clock.now()
-        is_last, anchor = stale is fork.stale[-1], forks.headers(fork, stale)
+        is_last = stale is fork.stale[-1]
+        anchor = fork.anchor if is_last else ()
         height, block_hash = stale.height - 1, anchor[0].hash if anchor else stale.parent_hash
 
         async def work(uow: Uow) -> None:

@@ -4,7 +4,6 @@ Reads headers, ours and the nodes', and writes nothing. A fork below the lowest 
 is walked only as far as two people named a depth, and ends at a new anchor (CASES D09).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping
@@ -120,8 +119,3 @@ def _ref(row: RowMapping) -> BlockRef:
         parent_hash=row["parent_hash"],
         time_seconds=row["time_seconds"],
     )
-
-
-def headers(fork: Fork, stale: BlockRef) -> Sequence[BlockRef]:
-    """What takes the place of the last of ours; nothing for the others, or above a common block."""
-    return fork.anchor if fork.stale and stale is fork.stale[-1] else ()
