@@ -10,6 +10,7 @@ import copy
 import os
 import signal
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ def free_port() -> int:
         return port
 
 
-class DevNode:
+class DevNode(ABC):
     """A child process that answers JSON-RPC. Subclasses give the command and the probe call."""
 
     name = "node"
@@ -103,9 +104,9 @@ class DevNode:
         finally:
             await view.stop()
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """The command line."""
-        raise NotImplementedError
 
     async def rpc(self, method: str, *params: Any) -> Any:
         """One call of the node's own API. Raises RpcError or RpcUnreachable."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clock import ManualClock
 from tests.unit.watchers.chains.support import (
     Answer,
     ScriptedPost,
@@ -22,20 +23,11 @@ from watchers.errors import NodeUnavailable, WrongNetwork
 FIRST, SECOND = "http://user:hunter2@first:1/path-secret", "http://second:2"
 
 
-class InstantClock:
-    """Time passes only by waiting, at once."""
-
-    def __init__(self) -> None:
-        self.elapsed_seconds = 0.0
-
-    def now(self) -> Any:
-        raise NotImplementedError
-
-    def monotonic_seconds(self) -> float:
-        return self.elapsed_seconds
+class InstantClock(ManualClock):
+    """Time passes by waiting too, at once."""
 
     async def sleep(self, delay_seconds: float) -> None:
-        self.elapsed_seconds += delay_seconds
+        self.advance(delay_seconds)
 
 
 def _rpc(
@@ -76,7 +68,7 @@ async def test_n09_a_read_is_tried_again_and_then_answered() -> None:
     rpc, post, clock = _rpc([raw(b"<html>"), raw(b""), result(7)])
     assert await rpc.call("getblockcount") == 7
     assert len(post.asked) == 3
-    assert clock.elapsed_seconds > 0
+    assert clock.monotonic_seconds() > 0
 
 
 async def test_an_error_object_is_an_answer_and_not_asked_again() -> None:
@@ -174,7 +166,7 @@ async def test_the_first_node_is_preferred_again_after_its_rest() -> None:
     steps = [fails(NodeUnavailable("down")), result(1), result(2)]
     rpc, post, clock = _rpc(steps, [FIRST, SECOND])
     await rpc.call("m")
-    clock.elapsed_seconds += COOL_DOWN_SECONDS + 1
+    clock.advance(COOL_DOWN_SECONDS + 1)
     await rpc.call("m")
     assert post.asked[-1][0] == "first:1"
 
@@ -184,7 +176,7 @@ async def test_n08_a_busy_node_is_left_alone_for_as_long_as_it_asks(status: int)
     steps = [raw(b"slow down", status=status, retry_after_seconds=120.0), result(1), result(2)]
     rpc, post, clock = _rpc(steps, [FIRST, SECOND])
     await rpc.call("m")
-    clock.elapsed_seconds += 100
+    clock.advance(100)
     await rpc.call("m")
     assert [label for label, _ in post.asked] == ["first:1", "second:2", "second:2"]
 
@@ -200,7 +192,7 @@ async def test_n08_the_only_node_is_not_asked_before_its_pause_is_over(
         with pytest.raises(NodeUnavailable):
             await rpc.call("m")
     assert len(post.asked) == 1
-    clock.elapsed_seconds += 1.25 * max(pause_seconds, 1.0)
+    clock.advance(1.25 * max(pause_seconds, 1.0))
     assert await rpc.call("m") == 7
 
 
@@ -210,7 +202,7 @@ async def test_n08_pauses_grow_while_the_node_refuses() -> None:
         with pytest.raises(NodeUnavailable):
             await rpc.call("m")
         assert len(post.asked) == asked
-        clock.elapsed_seconds += 1.25 * 2 ** (asked - 1)
+        clock.advance(1.25 * 2 ** (asked - 1))
     assert await rpc.call("m") == 7
 
 
@@ -248,7 +240,7 @@ async def test_d62_identity_is_checked_again_after_a_failure_and_after_a_while()
     steps = [result("ours"), result(1), result(2), result("other")]
     rpc, _, clock = _rpc(steps, identify=_only_second)
     assert [await rpc.call("m"), await rpc.call("m")] == [1, 2]
-    clock.elapsed_seconds += 61
+    clock.advance(61)
     with pytest.raises(WrongNetwork):
         await rpc.call("m")
 
