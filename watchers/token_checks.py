@@ -121,7 +121,7 @@ async def look(
         looks.append(await _look(reader, network, run[len(looks)], own))
     seen = run[: len(looks)]
     paid = {key for block in seen for key in _paid_keys(network, block, own)}
-    coded = await (codes or CodeChecks()).ask(reader, seen[-1], paid)
+    coded = await (codes or CodeChecks()).ask(reader, seen, paid)
     return [*looks[:-1], replace(looks[-1], coded=coded)]
 
 

@@ -1,4 +1,4 @@
-"""Wire models of control: switches, decisions of two people, alarms, searches."""
+"""Wire models of control: switches, decisions of two people, alarms, searches, rescans."""
 
 from typing import Literal
 

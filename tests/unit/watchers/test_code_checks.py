@@ -8,14 +8,14 @@ from tests.support.simchain import SimAccountReader, sim_account
 from watchers.chain import Block
 from watchers.code_checks import (
     BACKLOG_KEYS_MAX,
-    CALLS_PER_BLOCK,
+    CALLS_PER_RUN,
     KEYS_PER_CALL,
     PAUSE_BLOCKS,
     CodeChecks,
 )
 from watchers.errors import NodeError, NodeUnavailable, StateUnavailable
 
-PER_BLOCK = KEYS_PER_CALL * CALLS_PER_BLOCK
+PER_BLOCK = KEYS_PER_CALL * CALLS_PER_RUN
 
 
 def _keys(count: int) -> list[str]:
@@ -46,39 +46,49 @@ async def test_d48_many_accounts_are_asked_about_in_parts_and_over_blocks() -> N
     reader, block, checks = await _bench()
     keys = _keys(PER_BLOCK + 1)
     reader.coded = frozenset([keys[0], keys[-1]])
-    first = await checks.ask(reader, block, keys)
+    first = await checks.ask(reader, [block], keys)
     assert (first.keys, first.unasked) == (frozenset(keys[:1]), 0)
-    assert reader.asked == [KEYS_PER_CALL] * CALLS_PER_BLOCK
-    second = await checks.ask(reader, block, [])
+    assert reader.asked == [KEYS_PER_CALL] * CALLS_PER_RUN
+    second = await checks.ask(reader, [block], [])
     assert second.keys == {keys[0], keys[-1]}
-    assert reader.asked[CALLS_PER_BLOCK:] == [1]
+    assert reader.asked[CALLS_PER_RUN:] == [1]
 
 
 async def test_d48_nodes_that_do_not_answer_are_left_alone_for_a_while_and_asked_again() -> None:
     reader, block, checks = await _bench()
     keys = _keys(KEYS_PER_CALL + 1)
     reader.coded, reader.failure = frozenset(keys[-1:]), NodeUnavailable("no answer in 20 s")
-    assert (await checks.ask(reader, block, keys)).unasked == len(keys)
+    assert (await checks.ask(reader, [block], keys)).unasked == len(keys)
     for _ in range(PAUSE_BLOCKS):
-        assert (await checks.ask(reader, block, keys[:1])).unasked == len(keys)
+        assert (await checks.ask(reader, [block], keys[:1])).unasked == len(keys)
     assert reader.asked == [KEYS_PER_CALL]
     reader.failure = None
-    told = await checks.ask(reader, block, [])
+    told = await checks.ask(reader, [block], [])
     assert (told.keys, told.unasked) == (frozenset(keys[-1:]), 0)
+
+
+async def test_d48_a_run_of_blocks_ends_the_pause_as_its_blocks_would() -> None:
+    reader, block, checks = await _bench()
+    reader.failure = NodeUnavailable("no answer in 20 s")
+    await checks.ask(reader, [block], _keys(1))
+    await checks.ask(reader, [block] * PAUSE_BLOCKS, [])
+    reader.failure = None
+    assert (await checks.ask(reader, [block], [])).unasked == 0
+    assert reader.asked == [1, 1]
 
 
 async def test_d48_state_that_is_gone_is_asked_for_at_the_next_block() -> None:
     reader, block, checks = await _bench()
     reader.failure = StateUnavailable("missing trie node")
     reader.coded = frozenset(_keys(1))
-    assert (await checks.ask(reader, block, _keys(1))).unasked == 0
+    assert (await checks.ask(reader, [block], _keys(1))).unasked == 0
     reader.failure = None
-    assert (await checks.ask(reader, block, [])).keys == set(_keys(1))
+    assert (await checks.ask(reader, [block], [])).keys == set(_keys(1))
 
 
 @pytest.mark.parametrize("extra", [0, 5])
 async def test_d48_what_waits_is_bounded(extra: int) -> None:
     reader, block, checks = await _bench()
     reader.failure = NodeUnavailable("refused")
-    told = await checks.ask(reader, block, _keys(BACKLOG_KEYS_MAX + extra))
+    told = await checks.ask(reader, [block], _keys(BACKLOG_KEYS_MAX + extra))
     assert told.unasked == BACKLOG_KEYS_MAX
