@@ -48,7 +48,7 @@ class RefusalCode(StrEnum):
     BAD_ORDER = "bad_order"
     """The signed body is not a well-formed withdrawal."""
     NOT_SUPPORTED = "not_supported"
-    """Well formed, but not signed by this version (for example `fee_mode: player`)."""
+    """Well formed, but the signer's settings do not let it speak of this."""
     EXPIRED = "expired"
     """Past `valid_until`: no first signature."""
     VOIDED = "voided"

@@ -34,12 +34,16 @@ _FEE_CLASSES = ("urgent", "normal", "economy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a client asked for. Pays exactly `amount_minor` of `asset` to `address`."""
+    """What a client asked for: `least_minor` to `amount_minor` of `asset` to `address`.
+
+    The two are one with `fee_mode` brand; with `player` they are `max_fee` apart (CONTRACT 1).
+    """
 
     request_id: str
     asset: str
     network: str
     address: str
+    least_minor: int
     amount_minor: int
     valid_until_seconds: int
 
@@ -99,7 +103,6 @@ def _order(raw: Any, *, created_seconds: int, settings: Settings) -> Order:
     if known is None or asset not in known.assets:
         raise _bad("asset: not on the signer's list")
     decimals = known.assets[asset].decimals
-    _check_fees(raw, decimals)
     amount = amount_minor(raw["amount"], decimals=decimals, field="amount")
     if amount == 0:
         raise _bad("amount: zero")
@@ -112,21 +115,27 @@ def _order(raw: Any, *, created_seconds: int, settings: Settings) -> Order:
         asset=asset,
         network=network,
         address=_text(raw, "address"),
+        least_minor=amount - _fee_max(raw, amount, decimals),
         amount_minor=amount,
         valid_until_seconds=_valid_until(raw.get("valid_until"), created_seconds),
     )
 
 
-def _check_fees(raw: dict[str, Any], decimals: int) -> None:
+def _fee_max(raw: dict[str, Any], amount: int, decimals: int) -> int:
+    """How much less than the amount the player may receive, in minor units of the asset."""
     if raw.get("fee_class", "normal") not in _FEE_CLASSES:
         raise _bad("fee_class: urgent, normal or economy")
-    mode = raw.get("fee_mode", "brand")
-    if mode == "player":
-        raise Refused(RefusalCode.NOT_SUPPORTED, "fee_mode player is not signed yet")
-    if mode != "brand":
+    mode, text = raw.get("fee_mode", "brand"), raw.get("max_fee")
+    if mode not in ("brand", "player"):
         raise _bad("fee_mode: brand or player")
-    if raw.get("max_fee") is not None:
-        amount_minor(raw["max_fee"], decimals=decimals, field="max_fee")
+    if mode == "player" and text is None:
+        raise _bad("max_fee: required with fee_mode player")
+    most = 0 if text is None else amount_minor(text, decimals=decimals, field="max_fee")
+    if mode == "brand":
+        return 0
+    if most >= amount:
+        raise _bad("max_fee: not below the amount")
+    return most
 
 
 def _valid_until(value: object, created_seconds: int) -> int:

@@ -199,13 +199,14 @@ class Policy:
             if not 0 <= index < len(tx.outputs) or index in paid:
                 raise Refused(RefusalCode.PAYMENT_MISMATCH, "an output index is wrong or double")
             script, output = bitcoin_script(order.address, network), tx.outputs[index]
-            if output.script != script or output.amount_minor != order.amount_minor:
+            is_ordered = order.least_minor <= output.amount_minor <= order.amount_minor
+            if output.script != script or not is_ordered:
                 raise Refused(
                     RefusalCode.PAYMENT_MISMATCH,
                     f"output {index} is not what the client signed for {order.request_id}",
                 )
             paid[index] = [
-                payment.brand, order.request_id, order.asset, script.hex(), order.amount_minor,
+                payment.brand, order.request_id, order.asset, script.hex(), output.amount_minor,
             ]  # fmt: skip
         self._check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=set(paid))
         return sorted(paid.values(), key=str)
@@ -312,20 +313,21 @@ class Policy:
 def _match_transfer(
     request: SignRequest, tx: EvmTx, found: Sequence[AuthorisedOrder]
 ) -> list[object]:
-    """One transfer, from a hot lane, of exactly the order."""
+    """One transfer, from a hot lane, of what was ordered."""
     if len(found) != 1 or request.payments[0].output_index != 0 or request.change_paths:
         raise Refused(RefusalCode.PAYMENT_MISMATCH, "an account tx carries exactly one payment")
     if tx.sender.role is not Role.HOT:
         raise Refused(RefusalCode.BAD_PATH, "a withdrawal leaves from a hot lane")
     order = found[0].order
     target = evm_address(order.address)
-    if (tx.asset, tx.destination, tx.amount_minor) != (order.asset, target, order.amount_minor):
+    is_ordered = order.least_minor <= tx.amount_minor <= order.amount_minor
+    if (tx.asset, tx.destination) != (order.asset, target) or not is_ordered:
         raise Refused(
             RefusalCode.PAYMENT_MISMATCH,
             f"the transfer is not what the client signed for {order.request_id}",
         )
     brand = request.payments[0].brand
-    return [[brand, order.request_id, order.asset, target.hex(), order.amount_minor]]
+    return [[brand, order.request_id, order.asset, target.hex(), tx.amount_minor]]
 
 
 def _decision(

@@ -191,11 +191,6 @@ def test_s20_body_that_is_not_one_strict_object_is_refused(kit: VaultKit, body: 
     assert outcome(kit, authorise(body)) == "bad_order"
 
 
-def test_fee_mode_player_is_not_signed_yet(kit: VaultKit) -> None:
-    body = order_body(fee_mode="player", max_fee="0.1")
-    assert outcome(kit, authorise(body)) == "not_supported"
-
-
 def test_uppercase_bech32_and_optional_fields_are_taken(kit: VaultKit) -> None:
     body = order_body(
         address=kits.FOREIGN_BTC.upper(),
