@@ -35,8 +35,9 @@ from gateway.errors import (
     invalid_field,
 )
 from gateway.idempotency import canonical_json
-from gateway.payouts import void_store, withdrawals
-from gateway.payouts.withdrawals import BalanceMode, Order, State, withdrawal_snapshot
+from gateway.payouts import acceptance, void_store, withdrawals
+from gateway.payouts.acceptance import BalanceMode, Order
+from gateway.payouts.withdrawals import State, withdrawal_snapshot
 from gateway.withdrawals_store import Filters, WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
@@ -106,7 +107,7 @@ async def create_withdrawal(call: Call) -> Answer:
     ):
         return await _not_accepting(call, order)
     try:
-        row = await withdrawals.accept(
+        row = await acceptance.accept(
             call.uow,
             order,
             withdrawal_id=call.services.ids.new_id(),

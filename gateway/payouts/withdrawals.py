@@ -1,4 +1,4 @@
-"""The withdrawal: its lifecycle, how one is accepted, reserved and cancelled.
+"""The withdrawal: its lifecycle, how one is reserved, moved and given up.
 
 Owns the table of CONTRACT 5 and the only functions that change the state of a withdrawal: each
 change is one compare-and-set with its history row (trigger) and its event, in the caller's unit of
@@ -6,7 +6,6 @@ work. It must not talk to a chain, to the signer or to HTTP, and it never commit
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -15,14 +14,12 @@ from uuid import UUID
 from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
-from gateway.errors import RequestMismatch, TooLate
+from gateway.errors import TooLate
 from gateway.payouts import void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
-from ledger import balances, holds, outbox
+from ledger import holds, outbox
 from ledger.lifecycle import Lifecycle, advance
-from signer.protocol import Authorisation
-from watchers import deposit_commands
 
 
 class State(StrEnum):
@@ -228,74 +225,6 @@ _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopen
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A valid request: parsed, of a known asset and to a parsed address. Minor units of `asset`.
-
-    `signed` is the client's HTTP request as received, `key_id` the key that signed it.
-    """
-
-    brand: str
-    request_id: str
-    player_id: str
-    network: str
-    asset: str
-    address: str
-    address_key: str
-    amount_minor: int
-    pam_balance_minor: int
-    minimum_minor: int
-    fee_class: str
-    metadata: Mapping[str, Any]
-    valid_until: datetime
-    promise_at: datetime
-    key_id: str
-    signed: Authorisation
-
-
-class BalanceMode(StrEnum):
-    """How a brand's players hold their money (CONTRACT 1, lock rule)."""
-
-    SHARED = "shared"
-    """One balance behind all assets: unfinished value in any other asset refuses."""
-    PER_ASSET = "per_asset"
-    """Each asset stands alone."""
-
-
-async def accept(
-    uow: Uow,
-    order: Order,
-    *,
-    withdrawal_id: UUID,
-    balance_mode: BalanceMode,
-    ids: Ids,
-    at: datetime,
-) -> WithdrawalRow:
-    """Store a request and take it as far as the rules let it, in the caller's unit of work.
-
-    Ends in `rejected`, `waiting_liquidity` or `queued` (nothing to check in this release), with
-    one event per state. Raises RequestMismatch when (brand, request_id) stands already: the caller
-    compares the stored body.
-    """
-    await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
-    known = await deposit_commands.lost(uow, brand=order.brand, player_id=order.player_id)
-    row = _received(order, withdrawal_id=withdrawal_id, orphaned_known=known, at=at)
-    if not await store.insert(uow, row):
-        raise RequestMismatch(order.request_id)
-    await store.insert_request(
-        uow,
-        withdrawal_id=row.id,
-        brand=order.brand,
-        key_id=order.key_id,
-        signed=order.signed,
-    )
-    await _append_event(uow, row, previous=None, event_type="withdrawal.received", ids=ids, at=at)
-    refusal = await _refusal(uow, order, balance_mode=balance_mode)
-    if refusal is not None:
-        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
-    return await reserve(uow, row, ids=ids, at=at)
-
-
 async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> WithdrawalRow:
     """Set the amount aside and queue it; with clearing short it waits (`clearing`).
 
@@ -390,7 +319,7 @@ async def move(
     if trigger in _VOIDING and moved.txid is None:
         await void_store.add(uow, moved, at=at)  # the signer must never pay it (S25)
     event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
-    await _append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
+    await append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
     return moved
 
 
@@ -419,57 +348,7 @@ def withdrawal_snapshot(row: WithdrawalRow) -> dict[str, Any]:
     }
 
 
-async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
-    """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
-    if order.amount_minor < order.minimum_minor:
-        return "below_minimum"
-    locked = await deposit_commands.locked_by_asset(
-        uow, brand=order.brand, player_id=order.player_id
-    )
-    for asset, value in locked.items():
-        unfinished = value.provisional + value.orphaned
-        if asset == order.asset:
-            if unfinished > order.pam_balance_minor:
-                return "not_final"
-        elif unfinished > 0 and balance_mode is BalanceMode.SHARED:
-            return "not_final"
-    return None
-
-
-def _received(
-    order: Order, *, withdrawal_id: UUID, orphaned_known: tuple[UUID, ...], at: datetime
-) -> WithdrawalRow:
-    return WithdrawalRow(
-        id=withdrawal_id,
-        brand=order.brand,
-        request_id=order.request_id,
-        kind="withdrawal",
-        player_id=order.player_id,
-        network=order.network,
-        asset=order.asset,
-        address=order.address,
-        address_key=order.address_key,
-        amount_minor=order.amount_minor,
-        pam_balance_minor=order.pam_balance_minor,
-        fee_class=order.fee_class,
-        fee_mode="brand",
-        metadata=order.metadata,
-        state=State.RECEIVED.value,
-        code=None,
-        is_reserved=False,
-        version=1,
-        attempt_id=None,
-        txid=None,
-        valid_until=order.valid_until,
-        promise_at=order.promise_at,
-        sign_requested_at=None,
-        accepted_at=at,
-        state_at=at,
-        orphaned_known=orphaned_known,
-    )
-
-
-async def _append_event(
+async def append_event(
     uow: Uow,
     row: WithdrawalRow,
     *,
@@ -478,6 +357,7 @@ async def _append_event(
     ids: Ids,
     at: datetime,
 ) -> None:
+    """The event of a row as it is now."""
     await outbox.append(
         uow,
         event_id=ids.new_id(),

@@ -19,13 +19,13 @@ from config.database import Database
 from config.registry import Registry, load_registry
 from gateway import withdrawals_store
 from gateway.leases import hold
-from gateway.payouts import withdrawals
+from gateway.payouts import acceptance
+from gateway.payouts.acceptance import BalanceMode, Order
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.pool_verifier import PoolVerifier
 from gateway.payouts.role import build_lane
-from gateway.payouts.withdrawals import BalanceMode, Order
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, reconcile
 from ledger.money import parse_amount
@@ -305,7 +305,7 @@ class Payouts:
             signed=signed,
         )
         async with self.database.unit_of_work() as uow:
-            return await withdrawals.accept(
+            return await acceptance.accept(
                 uow,
                 order,
                 withdrawal_id=self.ids.new_id(),

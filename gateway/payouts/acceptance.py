@@ -1,0 +1,140 @@
+"""How an order becomes a withdrawal: the rules that it meets, in one unit of work.
+
+Owns acceptance only: the player's lock, the row with its signed bytes, and the first answer of the
+rules. Every change of state after that is `payouts.withdrawals`'s. It never commits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from config.database import Uow
+from config.ids import Ids
+from gateway import withdrawals_store as store
+from gateway.errors import RequestMismatch
+from gateway.payouts.withdrawals import State, Trigger, append_event, move, reserve
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import balances
+from signer.protocol import Authorisation
+from watchers import deposit_commands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A valid request: parsed, of a known asset and to a parsed address. Minor units of `asset`.
+
+    `signed` is the client's HTTP request as received, `key_id` the key that signed it.
+    """
+
+    brand: str
+    request_id: str
+    player_id: str
+    network: str
+    asset: str
+    address: str
+    address_key: str
+    amount_minor: int
+    pam_balance_minor: int
+    minimum_minor: int
+    fee_class: str
+    metadata: Mapping[str, Any]
+    valid_until: datetime
+    promise_at: datetime
+    key_id: str
+    signed: Authorisation
+
+
+class BalanceMode(StrEnum):
+    """How a brand's players hold their money (CONTRACT 1, lock rule)."""
+
+    SHARED = "shared"
+    """One balance behind all assets: unfinished value in any other asset refuses."""
+    PER_ASSET = "per_asset"
+    """Each asset stands alone."""
+
+
+async def accept(
+    uow: Uow,
+    order: Order,
+    *,
+    withdrawal_id: UUID,
+    balance_mode: BalanceMode,
+    ids: Ids,
+    at: datetime,
+) -> WithdrawalRow:
+    """Store a request and take it as far as the rules let it, in the caller's unit of work.
+
+    Ends in `rejected`, `waiting_liquidity` or `queued` (nothing to check in this release), with
+    one event per state. Raises RequestMismatch when (brand, request_id) stands already: the caller
+    compares the stored body.
+    """
+    await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
+    known = await deposit_commands.lost(uow, brand=order.brand, player_id=order.player_id)
+    row = _received(order, withdrawal_id=withdrawal_id, orphaned_known=known, at=at)
+    if not await store.insert(uow, row):
+        raise RequestMismatch(order.request_id)
+    await store.insert_request(
+        uow,
+        withdrawal_id=row.id,
+        brand=order.brand,
+        key_id=order.key_id,
+        signed=order.signed,
+    )
+    await append_event(uow, row, previous=None, event_type="withdrawal.received", ids=ids, at=at)
+    refusal = await _refusal(uow, order, balance_mode=balance_mode)
+    if refusal is not None:
+        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
+    return await reserve(uow, row, ids=ids, at=at)
+
+
+async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
+    """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
+    if order.amount_minor < order.minimum_minor:
+        return "below_minimum"
+    locked = await deposit_commands.locked_by_asset(
+        uow, brand=order.brand, player_id=order.player_id
+    )
+    for asset, value in locked.items():
+        unfinished = value.provisional + value.orphaned
+        if asset == order.asset:
+            if unfinished > order.pam_balance_minor:
+                return "not_final"
+        elif unfinished > 0 and balance_mode is BalanceMode.SHARED:
+            return "not_final"
+    return None
+
+
+def _received(
+    order: Order, *, withdrawal_id: UUID, orphaned_known: tuple[UUID, ...], at: datetime
+) -> WithdrawalRow:
+    return WithdrawalRow(
+        id=withdrawal_id,
+        brand=order.brand,
+        request_id=order.request_id,
+        kind="withdrawal",
+        player_id=order.player_id,
+        network=order.network,
+        asset=order.asset,
+        address=order.address,
+        address_key=order.address_key,
+        amount_minor=order.amount_minor,
+        pam_balance_minor=order.pam_balance_minor,
+        fee_class=order.fee_class,
+        fee_mode="brand",
+        metadata=order.metadata,
+        state=State.RECEIVED.value,
+        code=None,
+        is_reserved=False,
+        version=1,
+        attempt_id=None,
+        txid=None,
+        valid_until=order.valid_until,
+        promise_at=order.promise_at,
+        sign_requested_at=None,
+        accepted_at=at,
+        state_at=at,
+        orphaned_known=orphaned_known,
+    )
