@@ -22,6 +22,7 @@ class Build:
     name: str
     abi: Sequence[dict[str, Any]]
     bytecode: str
+    deployed_bytecode: str
     source: Path
     source_sha256: str
 
@@ -37,6 +38,7 @@ def load_build(name: str) -> Build:
         name=raw["contract"],
         abi=raw["abi"],
         bytecode=raw["bytecode"],
+        deployed_bytecode=raw["deployed_bytecode"],
         source=CONTRACTS / raw["source"],
         source_sha256=raw["source_sha256"],
     )
