@@ -232,6 +232,7 @@ def _sighting(network: str, answer: Mapping[str, object]) -> Sighting:
                 player_id=item["player_id"],
                 stands=item["stands"],
                 search=item["search"],
+                is_other_script=bool(item.get("is_other_script", False)),  # of an older version
             )
             for item in pays
         ),
@@ -273,10 +274,19 @@ async def of_tx(uow: Uow, view: View, txid: str, seen: Sequence[Sighting]) -> Re
 
 
 async def of_addresses(
-    uow: Uow, view: View, rows: Sequence[AddressRow], networks: Sequence[str]
+    uow: Uow,
+    view: View,
+    rows: Sequence[AddressRow],
+    networks: Sequence[str],
+    *,
+    siblings: Sequence[AddressRow] = (),
 ) -> Report:
-    """The report about an address, which may be one of several networks."""
+    """The report about an address, which may be one of several networks. `siblings`: what was
+    handed out for the same public key, where the address itself is nobody's (D26)."""
     own = [row for row in rows if row.player_id is not None and row.brand is not None]
+    others = [row for row in siblings if row.player_id is not None]
+    if not own and others:
+        return Report(findings=tuple(_other_script(row) for row in others), deposits=())
     if not own:
         detail = {"networks": ", ".join(networks)}
         return Report(
@@ -293,6 +303,11 @@ async def of_addresses(
         )
         deposits.extend(found)
     return await _listed(uow, view, deposits, FindingCode.ADDRESS_WITHOUT_DEPOSIT, own)
+
+
+def _other_script(row: AddressRow) -> Finding:
+    detail = {"network": row.network, "address": row.address}
+    return Finding(code=FindingCode.ADDRESS_OTHER_SCRIPT, network=row.network, detail=detail)
 
 
 async def of_player(uow: Uow, view: View, *, brand: str, player_id: str) -> Report:

@@ -19,7 +19,8 @@ _COLUMNS = (
 # An unconfirmed own change coin is selectable while its ancestry has at most :ancestors unmined
 # txs (HOUSE 5), each of them ours, on its way and without a rival in a block. An unmined ancestor
 # of somebody else is a coin whose block was orphaned: what descends from it may never be mined.
-# Coins of others wait for their full tier, coinbase for maturity.
+# Coins of others wait for their full tier, coinbase for maturity. A coin of another script than
+# P2WPKH is none that the signer can spend (docs/adr/0022).
 _SPENDABLE = f"""
 WITH RECURSIVE tip AS (
     SELECT height FROM chain.cursors WHERE network = :network
@@ -44,6 +45,7 @@ WITH RECURSIVE tip AS (
 )
 SELECT {_COLUMNS} FROM chain.coins c
 WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL
+    AND NOT c.is_other_script
     AND ((c.height IS NOT NULL
             AND (c.is_own_change OR c.spendable_at_height <= (SELECT height FROM tip)))
         OR (c.txid, c.vout) IN (SELECT root_txid, root_vout FROM young))
@@ -76,6 +78,7 @@ async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) 
     result = await uow.execute(
         f"UPDATE chain.coins c SET reserved_by = :attempt_id FROM {wanted} "
         "WHERE c.txid = w.txid AND c.vout = w.vout AND c.spent_by IS NULL "
+        "AND NOT c.is_other_script "
         "AND (c.reserved_by IS NULL OR c.reserved_by = :attempt_id)",
         parameters,
     )
@@ -134,9 +137,9 @@ async def previous_txs(uow: Uow, *, network: str, txids: Collection[str]) -> dic
 
 _UPSERT_MINED = """
 INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path,
-    is_own_change, is_coinbase, block_hash, height, spendable_at_height)
+    is_own_change, is_coinbase, is_other_script, block_hash, height, spendable_at_height)
 SELECT r.network, r.txid, r.vout, r.asset, r.amount, r.address_id, r.key, r.path,
-    r.is_own_change, r.is_coinbase, r.block_hash, r.height, r.spendable_at_height
+    r.is_own_change, r.is_coinbase, r.is_other_script, r.block_hash, r.height, r.spendable_at_height
 FROM jsonb_populate_recordset(CAST(NULL AS chain.coins), CAST(:rows AS jsonb)) AS r
 ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash,
     height = excluded.height, spendable_at_height = excluded.spendable_at_height

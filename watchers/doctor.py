@@ -67,7 +67,8 @@ class DepositFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pay:
     """A transfer of a looked-up tx to a visible own key. `meant` is the network whose address the
-    key is; `stands` is `deposit`, the state of an inflow, or None."""
+    key is; `stands` is `deposit`, the state of an inflow, or None. `is_other_script`: it pays not
+    `address`, but another script of the same public key (D26)."""
 
     position: str
     asset: str
@@ -79,6 +80,7 @@ class Pay:
     player_id: str | None
     stands: str | None
     search: str | None
+    is_other_script: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +336,8 @@ def _reason(
         return _C.FAILED_TX, {"height": str(height)}
     if pay.meant != sighting.network:
         return _C.WRONG_NETWORK, {"network": sighting.network, "meant": pay.meant}
+    if pay.is_other_script:
+        return _C.PAID_TO_OTHER_SCRIPT, {"address": pay.address}
     if pay.role != "deposit":
         return _C.PAID_TO_OWN_WALLET, {"role": pay.role}
     if pay.player_id is None or pay.stands not in (None, "deposit"):

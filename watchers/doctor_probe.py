@@ -17,7 +17,7 @@ from sqlalchemy import RowMapping
 from config.clock import Clock
 from config.database import ALL_BRANDS, Database, Uow
 from config.logs import get_logger, redact_text
-from watchers import doctor_store, store
+from watchers import doctor_store, other_scripts, store
 from watchers.addresses import AddressRole
 from watchers.chain import Chain, Transfer, TxPlace, TxStatus
 from watchers.errors import NodeError, NodeUnavailable
@@ -130,7 +130,8 @@ async def _answer(
 ) -> dict[str, Any]:
     """The answer as this asker may see it; integers of any size as text."""
     block = seen.status.block
-    keys = sorted({item.to_key for item in seen.transfers})
+    issued = dict(other_scripts.siblings(network, seen.transfers))
+    keys = sorted({*(item.to_key for item in seen.transfers), *issued.values()})
     owners = await doctor_store.owners(uow, keys=keys) if keys else []
     own = [row for row in owners if _is_visible(row, brand)]
     stands = await doctor_store.recorded(uow, network=network.name, txid=txid)
@@ -152,7 +153,7 @@ async def _answer(
         "pays": [
             _pay(network, item, owner, stands=stands.get(item.position), search=searched)
             for item in seen.transfers
-            if (owner := _owner(network, own, item.to_key)) is not None
+            if (owner := _owner(network, own, item.to_key, issued.get(item))) is not None
         ],
     }
 
@@ -164,9 +165,13 @@ def _is_visible(row: RowMapping, brand: str) -> bool:
     return bool(row["role"] == AddressRole.DEPOSIT and row["brand"] == brand)
 
 
-def _owner(network: Network, own: Sequence[RowMapping], key: str) -> RowMapping | None:
-    """Whose a key is: a player's here, else a player's elsewhere, else whatever it is here."""
+def _owner(
+    network: Network, own: Sequence[RowMapping], key: str, issued: str | None
+) -> RowMapping | None:
+    """Whose a key is: a player's here, else a player's elsewhere, else whatever it is here. A key
+    that is nobody's is his who has the address that was `issued` for the same public key."""
     rows = [row for row in own if row["key"] == key]
+    rows = rows or [row for row in own if row["key"] == issued]
     here = [row for row in rows if row["network"] == network.name]
     of_players = [row for row in rows if row["player_id"] is not None]
     if here and here[0]["player_id"] is not None:
@@ -194,4 +199,5 @@ def _pay(
         "player_id": owner["player_id"],
         "stands": stands,
         "search": search.get(transfer.position),
+        "is_other_script": transfer.to_key != owner["key"],
     }

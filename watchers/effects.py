@@ -22,6 +22,7 @@ from watchers import (
     deposit_store,
     evidence,
     inflows,
+    other_scripts,
     outgoing_blocks,
     policies,
     second_pass,
@@ -66,13 +67,19 @@ async def record(
     """What a run of blocks of our chain moves, whether it connects now or is looked at again;
     the own addresses that it names, by key. What it has recorded before stays as it is."""
     keys = {key for block in blocks for key in _named_keys(block)}
+    siblings = [other_scripts.siblings(network, block.transfers) for block in blocks]
+    keys |= {key for items in siblings for _, key in items}
     own = await _own(uow, network, known, keys)
     # Own transactions first: payouts too lock theirs before coins, players and accounts.
     ours = await outgoing_blocks.connect(uow, network, blocks, own_keys=frozenset(own), at=at)
     found = [(block, _matches(network, block.transfers, own)) for block in blocks]
     terms = await policies.terms(uow, network, [item for _, items in found for item in items])
+    others = [
+        (block, other_scripts.matches(network, items, own))
+        for block, items in zip(blocks, siblings, strict=True)
+    ]
     if network.family is Family.BITCOIN:
-        await _connect_coins(uow, network, found, terms, ours)
+        await _connect_coins(uow, network, _joined(found, others), terms, ours)
     run = [
         deposit_blocks.Paid(
             block=block,
@@ -83,7 +90,7 @@ async def record(
     ]
     await deposit_blocks.connect(uow, network, run, terms=terms, internal_txids=ours, at=at)
     arrived = [_foreign_inflows(network, block, matches, ours) for block, matches in found]
-    await _remember_inputs(uow, network, blocks, arrived)
+    astray = [other_scripts.arrivals(network, block, items) for block, items in others]
     await inflows.connect(
         uow,
         [item for items in arrived for item in items],
@@ -91,8 +98,11 @@ async def record(
         ids=network.ids,
         at=at,
     )
+    await other_scripts.connect(uow, network, others, astray, at=at)
+    both = [[*usual, *other] for usual, other in zip(arrived, astray, strict=True)]
+    await _remember_inputs(uow, network, blocks, both)
     proven = [
-        (paid.block, _proven_txids(paid, items)) for paid, items in zip(run, arrived, strict=True)
+        (paid.block, _proven_txids(paid, items)) for paid, items in zip(run, both, strict=True)
     ]
     await evidence.store(uow, network, proven, at=at)
     return own
@@ -182,6 +192,7 @@ async def disconnect(
     await outgoing_blocks.disconnect(uow, network, block_hash=block_hash, at=at)
     if network.family is Family.BITCOIN:
         await coin_store.disconnect(uow, network=network.name, block_hash=block_hash)
+        await other_scripts.disconnect(uow, network, block_hash=block_hash, at=at)
     await deposit_blocks.disconnect(uow, network, block_hash=block_hash, height=height, at=at)
     assigned = await inflows.disconnect(
         uow, network=network.name, block_hash=block_hash, ids=network.ids, at=at
@@ -306,6 +317,14 @@ async def _connect_coins(
         )
 
 
+def _joined(
+    found: Sequence[tuple[Block, list[Match]]], others: Sequence[tuple[Block, list[Match]]]
+) -> list[tuple[Block, list[Match]]]:
+    return [
+        (block, [*items, *more]) for (block, items), (_, more) in zip(found, others, strict=True)
+    ]
+
+
 def _raw_tx(block: Block, txid: str) -> bytes:
     """The bytes of a tx that pays us; a node that left them out is asked for the block again."""
     raw = block.raw_txs.get(txid)
@@ -341,6 +360,7 @@ def _coin(
     is_ours: bool,
 ) -> dict[str, Any]:
     transfer, address, _ = match
+    is_other_script = transfer.to_key != address.key
     return {
         "network": network.name,
         "txid": transfer.txid,
@@ -348,9 +368,12 @@ def _coin(
         "asset": transfer.asset,
         "amount": transfer.amount_minor,
         "address_id": address.id,
-        "key": address.key,
+        "key": transfer.to_key,
         "path": address.path,
-        "is_own_change": is_ours and address.role is not AddressRole.DEPOSIT,
+        "is_own_change": is_ours
+        and address.role is not AddressRole.DEPOSIT
+        and not is_other_script,
+        "is_other_script": is_other_script,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": block.ref.hash,
         "height": block.ref.height,

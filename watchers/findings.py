@@ -92,6 +92,8 @@ class FindingCode(StrEnum):
     """It pays a wallet of the operator, not a player's address."""
     PAID_TO_UNISSUED_ADDRESS = "paid_to_unissued_address"
     """It pays an address that no player had when it arrived."""
+    PAID_TO_OTHER_SCRIPT = "paid_to_other_script"
+    """It pays another address of the same key, which nobody was given."""
     PAID_TO_RETIRED_ADDRESS = "paid_to_retired_address"
     """It pays an address that was replaced by a newer one; it counts all the same."""
     UNDER_SEARCH = "under_search"
@@ -126,6 +128,8 @@ class FindingCode(StrEnum):
     """Nothing was sent to any endpoint; the feed has it."""
     ADDRESS_UNKNOWN = "address_unknown"
     """Not an address of yours."""
+    ADDRESS_OTHER_SCRIPT = "address_other_script"
+    """Another form of an address of yours: the same key, but nobody was given this one."""
     ADDRESS_WITHOUT_DEPOSIT = "address_without_deposit"
     """An address of yours that nothing has arrived at."""
     PLAYER_WITHOUT_DEPOSIT = "player_without_deposit"
@@ -324,6 +328,13 @@ ADVICE: Mapping[FindingCode, Advice] = {
         text="The transaction pays {address}, which no player had when it arrived.",
         remedy="It is safe among the inflows; treasury staff may assign it.",
     ),
+    _C.PAID_TO_OTHER_SCRIPT: Advice(
+        severity=_S.ACT,
+        who=_W.OPERATOR,
+        text="The transaction pays another form of {address}: the same key, not the same address.",
+        remedy="It is not credited by itself. Once confirmed it is safe among the inflows;"
+        " treasury staff may assign it. The sender's wallet must take the address as it is given.",
+    ),
     _C.PAID_TO_RETIRED_ADDRESS: Advice(
         severity=_S.INFO,
         who=_W.NOBODY,
@@ -420,6 +431,14 @@ ADVICE: Mapping[FindingCode, Advice] = {
         who=_W.PLAYER,
         text="This is no address of a player of yours on {networks}.",
         remedy="Coins sent there went to somebody else. Compare it with the player's address.",
+    ),
+    _C.ADDRESS_OTHER_SCRIPT: Advice(
+        severity=_S.ACT,
+        who=_W.OPERATOR,
+        text="This is another form of {address} on {network}: the same key, but nobody was given"
+        " this one.",
+        remedy="Payments to it are not credited by themselves; treasury staff find them among the"
+        " inflows. Ask the player for the txid and look that up.",
     ),
     _C.ADDRESS_WITHOUT_DEPOSIT: Advice(
         severity=_S.INFO,

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 
 _COLUMNS = (
-    "id, network, txid, position, coinbase_hash, cycle, role, brand, asset, amount, address, "
+    "id, network, txid, position, coinbase_hash, cycle, kind, role, brand, asset, amount, address, "
     "state, block_hash, height, book_at_height, custody_block_hash, posting_reference, "
     "assigned_to, assigned_brand, version, first_seen_at, state_at"
 )
@@ -29,10 +29,10 @@ async def upsert_mined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     One that is booked already and orphaned returns to where it was: its posting stands.
     """
     await uow.execute(
-        "INSERT INTO chain.inflows AS i (id, network, txid, position, coinbase_hash, role, brand, "
-        "asset, amount, address_id, address, state, block_hash, height, book_at_height, "
-        "first_seen_at, state_at) VALUES (:id, :network, :txid, :position, :coinbase_hash, :role, "
-        ":brand, :asset, :amount, :address_id, :address, 'seen', :block_hash, :height, "
+        "INSERT INTO chain.inflows AS i (id, network, txid, position, coinbase_hash, kind, role, "
+        "brand, asset, amount, address_id, address, state, block_hash, height, book_at_height, "
+        "first_seen_at, state_at) VALUES (:id, :network, :txid, :position, :coinbase_hash, :kind, "
+        ":role, :brand, :asset, :amount, :address_id, :address, 'seen', :block_hash, :height, "
         ":book_at_height, :at, :at) ON CONFLICT (network, txid, position, coinbase_hash) "
         f"DO UPDATE SET {_EFFECT}, block_hash = excluded.block_hash, height = excluded.height, "
         "book_at_height = excluded.book_at_height, state_at = excluded.state_at, "

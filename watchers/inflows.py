@@ -39,9 +39,19 @@ class InflowState(StrEnum):
     """Its block left the chain. A booked one is reversed unless it was assigned."""
 
 
+class InflowKind(StrEnum):
+    """What makes it an inflow."""
+
+    PAYMENT = "payment"
+    """It reached an own address that no player has, or nothing explains it."""
+    OTHER_SCRIPT = "other_script"
+    """It reached another script of the key of an own address, which no payout can spend (D26)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InflowRow:
-    """An inflow. `posting_reference` names the standing posting."""
+    """An inflow. `posting_reference` names the standing posting. Of kind `other_script`, `address`
+    is the one that was issued for the key, not the one that was paid."""
 
     id: UUID
     network: str
@@ -49,6 +59,7 @@ class InflowRow:
     position: str
     coinbase_hash: str
     cycle: int
+    kind: InflowKind
     role: AddressRole
     brand: str | None
     asset: str
@@ -136,7 +147,13 @@ Arrival = tuple[BlockRef, Transfer, AddressRow, int]
 
 
 async def connect(
-    uow: Uow, found: Sequence[Arrival], *, network: str, ids: Ids, at: datetime
+    uow: Uow,
+    found: Sequence[Arrival],
+    *,
+    network: str,
+    ids: Ids,
+    at: datetime,
+    kind: InflowKind = InflowKind.PAYMENT,
 ) -> None:
     """Record the inflows of blocks."""
     if not found:
@@ -150,6 +167,7 @@ async def connect(
                 "txid": transfer.txid,
                 "position": transfer.position,
                 "coinbase_hash": ref.hash if transfer.is_coinbase else "",
+                "kind": kind.value,
                 "role": address.role.value,
                 "brand": address.brand,
                 "asset": transfer.asset,
@@ -194,6 +212,7 @@ async def connect_difference(
                 "txid": block_hash,
                 "position": f"balance:{code}",
                 "coinbase_hash": "",
+                "kind": InflowKind.PAYMENT.value,
                 "role": role.value,
                 "brand": brand,
                 "asset": asset,
@@ -317,6 +336,7 @@ def snapshot(inflow: InflowRow) -> Mapping[str, Any]:
         "network": inflow.network,
         "txid": inflow.txid,
         "position": inflow.position,
+        "kind": inflow.kind.value,
         "role": inflow.role.value,
         "asset": inflow.asset,
         "amount": str(inflow.amount_minor),
@@ -351,6 +371,7 @@ def _row(row: RowMapping) -> InflowRow:
         **{
             **values,
             "amount_minor": int(row["amount"]),
+            "kind": InflowKind(row["kind"]),
             "role": AddressRole(row["role"]),
             "state": InflowState(row["state"]),
         }

@@ -11,7 +11,7 @@ from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import AddressCodec, Chain
-from watchers.chains.bitcoin import BitcoinChain, BitcoinParams
+from watchers.chains.bitcoin import BitcoinChain, BitcoinParams, siblings
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.params import PowAlgorithm
 from watchers.chains.evm import EvmChain, EvmParams
@@ -124,6 +124,18 @@ def build_codec(spec: ChainSpec, assets: Iterable[AssetSpec]) -> AddressCodec:
             return EvmAddressCodec(evm_params(spec, listed))
         case _:
             assert_never(spec.family)
+
+
+def issued_key(family: Family, key: str) -> str | None:
+    """The match key of the address that the house would issue for the same public key, where `key`
+    is another script of it and tells (D26); else None. Pure."""
+    match family:
+        case Family.BITCOIN:
+            return siblings.issued_key(key)
+        case Family.EVM:
+            return None
+        case _:
+            assert_never(family)
 
 
 def bitcoin_params(spec: ChainSpec) -> BitcoinParams:

@@ -17,19 +17,54 @@ _COLUMNS = (
 )
 
 
+_OPEN_SEARCH = (
+    "INSERT INTO chain.searches AS s (id, network, kind, asset, subject, brand, player_id, "
+    "block_hash, height, claimed, moved, transfers, opened_at) VALUES (:id, :network, :kind, "
+    ":asset, :subject, :brand, :player_id, :block_hash, :height, :claimed, :moved, "
+    "CAST(:transfers AS jsonb), :at) ON CONFLICT (network, block_hash, kind, asset, subject) "
+    "DO UPDATE SET state = 'open', opened_at = :at, closed_at = NULL, closed_by = NULL, "
+    "outcome = NULL WHERE s.state = 'closed'"
+)
+
+
 async def open_search(uow: Uow, row: Mapping[str, Any]) -> bool:
     """Open a search once per (block, kind, asset, subject); False when it is open. One that a
     person closed is opened again: the difference stands all the same."""
-    result = await uow.execute(
-        "INSERT INTO chain.searches AS s (id, network, kind, asset, subject, brand, player_id, "
-        "block_hash, height, claimed, moved, transfers, opened_at) VALUES (:id, :network, :kind, "
-        ":asset, :subject, :brand, :player_id, :block_hash, :height, :claimed, :moved, "
-        "CAST(:transfers AS jsonb), :at) ON CONFLICT (network, block_hash, kind, asset, subject) "
-        "DO UPDATE SET state = 'open', opened_at = :at, closed_at = NULL, closed_by = NULL, "
-        "outcome = NULL WHERE s.state = 'closed'",
-        {**row, "transfers": json.dumps(row["transfers"])},
-    )
+    result = await uow.execute(_OPEN_SEARCH, {**row, "transfers": json.dumps(row["transfers"])})
     return result.rowcount == 1
+
+
+async def open_searches(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Open many, as `open_search` does each."""
+    if rows:
+        plain = [{**row, "transfers": json.dumps(row["transfers"])} for row in rows]
+        await uow.execute(_OPEN_SEARCH, plain)
+
+
+async def close_searches(
+    uow: Uow,
+    *,
+    network: str,
+    kind: str,
+    block_hash: str,
+    closed_by: str,
+    outcome: str,
+    at: datetime,
+) -> None:
+    """Close what is open of a kind about a block that says nothing any more."""
+    await uow.execute(
+        "UPDATE chain.searches SET state = 'closed', closed_at = :at, closed_by = :by, "
+        "outcome = :outcome WHERE network = :network AND kind = :kind AND block_hash = :hash "
+        "AND state = 'open'",
+        {
+            "network": network,
+            "kind": kind,
+            "hash": block_hash,
+            "by": closed_by,
+            "outcome": outcome,
+            "at": at,
+        },
+    )
 
 
 async def has_open(uow: Uow, *, network: str, kind: str, asset: str, subject: str) -> bool:

@@ -33,6 +33,7 @@ from watchers.deposit_commands import snapshot
 from watchers.doctor import Sighting, is_credited
 from watchers.errors import InvalidAddress
 from watchers.findings import Finding
+from watchers.registry import issued_key
 
 READ = frozenset({"deposits:read"})
 PATH = "/v1/deposits/doctor"
@@ -119,6 +120,7 @@ def _parse_txid(text: str, view: View) -> str:
 
 async def _by_address(call: Call, view: View, text: str) -> Report:
     rows: list[AddressRow] = []
+    siblings: list[AddressRow] = []
     networks: list[str] = []
     problem: InvalidAddress | None = None
     for network, codec in call.services.codecs.items():
@@ -130,10 +132,14 @@ async def _by_address(call: Call, view: View, text: str) -> Report:
         networks.append(network)
         row = await addresses.by_text(call.uow, network=network, key=key)
         rows.extend([] if row is None else [row])
+        issued = issued_key(view.registry.chains[network].family, key)
+        if issued is not None:
+            other = await addresses.by_text(call.uow, network=network, key=issued)
+            siblings.extend([] if other is None else [other])
     if not networks:
         remedy = "" if problem is None else f" {problem.reason.capitalize()}; {problem.remedy}."
         raise invalid_field("address", "invalid", f"No network here has this address.{remedy}")
-    return await doctor.of_addresses(call.uow, view, rows, networks)
+    return await doctor.of_addresses(call.uow, view, rows, networks, siblings=siblings)
 
 
 async def _by_txid(call: Call, view: View, txid: str) -> Answer:

@@ -119,7 +119,7 @@ class SearchOut(Wire):
     network: NetworkName
     kind: str = Field(
         description="unexplained, shortfall, short, impossible, decimals, surplus, unchecked, "
-        "changed."
+        "changed, other_script."
     )
     asset: str
     subject: str = Field(description="An own address, a custody account, or a deposit.")

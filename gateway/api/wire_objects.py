@@ -97,6 +97,10 @@ class Inflow(Stated):
     amount_minor: MinorOut
     address: str
     role: str
+    kind: str = Field(
+        description="`payment`, or `other_script`: another script of the key of `address`, which "
+        "no payout can spend yet."
+    )
     txid: str
     position: str
     state: str
@@ -234,6 +238,7 @@ def inflow(snapshot: Mapping[str, Any], *, context: WireContext) -> Inflow:
         amount_minor=str(amount),
         address=snapshot["address"],
         role=snapshot["role"],
+        kind=snapshot.get("kind", "payment"),  # an event of an older version has none
         txid=snapshot["txid"],
         position=snapshot["position"],
         state=snapshot["state"],

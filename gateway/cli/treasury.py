@@ -107,10 +107,18 @@ def inflows(
         show_json({"items": found})
         return
     rows = [
-        (row["id"], row["asset"], row["amount"], row["state"], row["assigned_to"], row["txid"])
+        (
+            row["id"],
+            row["asset"],
+            row["amount"],
+            row["kind"],
+            row["state"],
+            row["assigned_to"],
+            row["txid"],
+        )
         for row in found
     ]
-    show_table(("inflow", "asset", "amount>", "state", "assigned to", "txid"), rows)
+    show_table(("inflow", "asset", "amount>", "kind", "state", "assigned to", "txid"), rows)
 
 
 @treasury_app.command("top-up")

@@ -67,10 +67,14 @@ class SimUtxo(SimNetwork[State]):
 
     def pay(self, payments: Sequence[tuple[str, int]]) -> str:
         """Pay (address, satoshi) pairs from outside in one tx into the pool; its txid."""
+        keys = [(self.codec.parse(address).key, amount) for address, amount in payments]
+        return self.pay_scripts(keys)
+
+    def pay_scripts(self, payments: Sequence[tuple[str, int]]) -> str:
+        """The same by scriptPubKey in hex, for those that have no address."""
         number, self._world_coins = self._world_coins, self._world_coins + 1
         outpoint = Outpoint(txid=self._world_txid(number), vout=0)
-        keys = [(self.codec.parse(address).key, amount) for address, amount in payments]
-        return self._pool_world_tx(outpoint, keys, fee_minor=WORLD_FEE_MINOR)
+        return self._pool_world_tx(outpoint, payments, fee_minor=WORLD_FEE_MINOR)
 
     def conflict(self, txid: str) -> str:
         """Replace a tx of the outside world by one that pays nobody; the new txid.

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from embit import base58
 
 from tests.support.ward import COIN, NOBODYS, Ward, codes, deposit_codes
 from watchers import fees, switches
@@ -247,6 +248,27 @@ async def test_n10_a_retired_address_lists_its_deposits_and_says_that_they_count
     new = await watch.address("anna")
     found = await ward.report(f"address={new.address}")
     assert codes(found["findings"]) == ["address_without_deposit"]
+
+
+async def test_d26_n10_another_form_of_an_address_is_explained_to_its_brand_alone(
+    ward: Ward,
+) -> None:
+    """Asked by txid and by the address that the sender's wallet shows."""
+    row = await ward.watches["btc"].address("anna")
+    form = base58.encode_check(b"\x6f" + bytes.fromhex(row.key.removeprefix("0014")))
+    txid = ward.btc.pay([(form, COIN)])
+    ward.btc.mine()
+    await ward.follow()
+    for question in (f"txid={txid}", f"address={form}"):
+        (first, *_) = (await ward.report(question))["findings"]
+        assert first["code"] in ("paid_to_other_script", "address_other_script")
+        assert row.address in first["text"]
+    theirs = await ward.report(f"txid={txid}", key="zest-key")
+    assert codes(theirs["findings"]) == ["pays_no_address"]
+    theirs = await ward.report(f"address={form}", key="zest-key")
+    assert codes(theirs["findings"]) == ["address_unknown"]
+    (inflow,) = (await ward.house.call("GET", "/v1/inflows", key="operator-key")).json()["items"]
+    assert (inflow["kind"], inflow["address"]) == ("other_script", row.address)
 
 
 async def test_n10_a_player_has_the_newest_twenty_explained(ward: Ward) -> None:

@@ -1,7 +1,6 @@
 """Deposits on a UTXO chain: seen, credited once, settled, and taken back when the chain says so."""
 
 import pytest
-from embit import base58
 
 from ledger import holds
 from tests.integration.watchers.conftest import UtxoBench
@@ -321,17 +320,6 @@ async def test_d22_d23_a_rotated_address_stays_watched(utxo: UtxoBench) -> None:
     assert {(item.player_id, item.state.value) for item in found} == {("anna", "final")}
     assert [item.is_late for item in found] == [False, True, False, True]
     await utxo.watch.audit()
-
-
-async def test_d26_another_script_type_of_an_issued_key_is_not_credited(utxo: UtxoBench) -> None:
-    """P2PKH of the public key whose P2WPKH address the player has: matched by script only."""
-    anna = await utxo.watch.address("anna")
-    key_hash = bytes.fromhex(anna.key.removeprefix("0014"))
-    utxo.sim.pay([(base58.encode_check(b"\x6f" + key_hash), HALF)])
-    utxo.sim.mine(3)
-    await utxo.watch.follow()
-    assert await utxo.watch.deposits() == []
-    assert await utxo.watch.books() == {}
 
 
 async def test_d24_d25_value_to_an_address_that_no_player_has_is_an_inflow(

@@ -131,6 +131,16 @@ SIGHTINGS = [
         replace(MINED, pays=(replace(PAY, meant="ltc"),)),
         "came on btc, but belongs to ltc",
     ),
+    (
+        C.PAID_TO_OTHER_SCRIPT,
+        replace(MINED, pays=(replace(PAY, is_other_script=True, stands="booked"),)),
+        "pays another form of bcrt1q: the same key",
+    ),
+    (
+        C.PAID_TO_OTHER_SCRIPT,
+        replace(POOLED, pays=(replace(PAY, is_other_script=True),)),
+        "pays another form of bcrt1q: the same key",
+    ),
     (C.PAID_TO_OWN_WALLET, replace(MINED, pays=(replace(PAY, role="hot"),)), "a hot wallet"),
     (
         C.PAID_TO_UNISSUED_ADDRESS,
@@ -151,7 +161,12 @@ SIGHTINGS = [
     (C.BEFORE_WATCH, replace(MINED, height=9, pays=(PAY,)), "first one that was read here (10)"),
     (C.NOT_RECORDED, replace(MINED, pays=(PAY,)), "should stand here and does not"),
 ]
-OF_SUBJECTS = {C.ADDRESS_UNKNOWN, C.ADDRESS_WITHOUT_DEPOSIT, C.PLAYER_WITHOUT_DEPOSIT}
+OF_SUBJECTS = {
+    C.ADDRESS_UNKNOWN,
+    C.ADDRESS_OTHER_SCRIPT,
+    C.ADDRESS_WITHOUT_DEPOSIT,
+    C.PLAYER_WITHOUT_DEPOSIT,
+}
 
 
 def only(found: list[Finding], code: FindingCode) -> Finding:
