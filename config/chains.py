@@ -5,7 +5,7 @@ fact means is the business of `watchers/chains/<family>/`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import resources
 from tomllib import loads
@@ -81,6 +81,8 @@ class ChainSpec:
     """No block for this long is a halt (N25); 0: blocks come only when somebody makes them."""
     min_node_version: str | None = None
     """Nodes below it are not asked (N24)."""
+    batch_contract: str | None = None
+    """Our own contract that pays many at once, lower-case 0x hex (account chains)."""
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -150,7 +152,12 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
             facts = facts | {field: value}
     if facts["min_depth"] > facts["full_depth"]:
         raise ConfigError(f"networks.{name}: min_depth is above full_depth")
-    return _spec(name, network.chain, facts)
+    spec = _spec(name, network.chain, facts)
+    if network.batch_contract is None:
+        return spec
+    if spec.family is not Family.EVM:
+        raise ConfigError(f"networks.{name}.batch_contract: for account chains only")
+    return replace(spec, batch_contract=network.batch_contract.lower())
 
 
 def _known_chain(name: str, network: NetworkSettings, entry: Mapping[str, Any]) -> dict[str, Any]:

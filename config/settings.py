@@ -131,6 +131,7 @@ class NetworkSettings(Section):
     min_depth: int | None = Field(default=None, ge=1)
     full_depth: int | None = Field(default=None, ge=1)
     traces: Literal["auto", "off"] | None = None
+    batch_contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
 
     @field_validator("nodes", mode="before")
     @classmethod

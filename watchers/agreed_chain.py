@@ -9,15 +9,14 @@ from functools import partial
 
 from watchers.agreement import Answers, collect
 from watchers.chain import (
-    AccountPlan,
     AddressCodec,
     ChainReader,
     ChainWriter,
     FeeQuote,
+    Plan,
     SendOutcome,
     SendResult,
     Unsigned,
-    UtxoPlan,
 )
 from watchers.errors import NodeError, NodeUnavailable
 from watchers.nodes import NodePool
@@ -61,10 +60,10 @@ class AgreeingWriter:
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         return self._builder.estimate_size_vb(inputs=inputs, outputs=outputs)
 
-    def gas_limit(self, asset: str) -> int:
-        return self._builder.gas_limit(asset)
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
+        return self._builder.gas_limit(asset, legs=legs)
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+    def build(self, plan: Plan) -> Unsigned:
         return self._builder.build(plan)
 
     async def send(self, raw: bytes) -> SendResult:

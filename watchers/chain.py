@@ -57,13 +57,40 @@ class Spend:
     outpoint: Outpoint
 
 
+Movement = tuple[str, str, int]
+"""What left an account: (asset, key of who got it, amount)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLeg:
+    """One payment of our batch contract. `is_paid`: it says so, and the token's log shows exactly
+    this movement; a native leg's own word is the evidence."""
+
+    index: int
+    asset: str
+    to_key: str
+    amount_minor: int
+    is_paid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchEvidence:
+    """What our batch contract did in a tx: each leg that it tried, in order, and whatever of
+    listed assets left it, paid legs included."""
+
+    payer_key: str
+    legs: tuple[BatchLeg, ...]
+    moved: tuple[Movement, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSend:
     """A mined tx of an account chain, by sender and nonce (EVM families only).
 
     `fee_minor` is what the chain took from the sender, native coin. `is_success` is receipt
     status 1. `transfers_out` lists what left by it: (asset, to_key, amount) of listed assets by
-    evidence (value with status 1, or Transfer logs from `sender`).
+    evidence (value with status 1, or Transfer logs from `sender`), and `batch` what left our batch
+    contract by it.
     """
 
     txid: str
@@ -71,7 +98,8 @@ class AccountSend:
     nonce: int
     is_success: bool
     fee_minor: int
-    transfers_out: tuple[tuple[str, str, int], ...]
+    transfers_out: tuple[Movement, ...]
+    batch: BatchEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,11 +328,29 @@ class AccountPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPlan:
+    """What to build on an account chain that has our batch contract: several payments of one asset
+    at one nonce of its owner. `batch_id`: 32 bytes, paid once for ever."""
+
+    sender: DerivedAddress
+    nonce: int
+    batch_id: bytes
+    payments: tuple[Pay, ...]
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+Plan = UtxoPlan | AccountPlan | BatchPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unsigned:
     """A built, unsigned tx: PSBT v0 bytes or the EIP-1559 payload `0x02 || rlp`.
 
     `fee_minor` is exact for UTXO and the cap (gas limit x max fee) for EVM. `payment_outputs` gives
-    the output index of each payment in order (EVM: all 0); `change_outputs` index -> own path.
+    the output index of each payment in order (EVM: 0, of a batch the index of its leg);
+    `change_outputs` index -> own path.
     """
 
     data: bytes
@@ -403,6 +449,11 @@ class ChainReader(Protocol):
         """Those of `keys` that have code at a block (account chains; EIP-7702, D48)."""
         ...
 
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        """The account that our batch contract obeys; None where its address holds no such code at
+        this block, or the network has none (account chains)."""
+        ...
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -420,11 +471,11 @@ class ChainWriter(Protocol):
         """Signed virtual size of a tx with P2WPKH inputs and outputs to these match keys."""
         ...
 
-    def gas_limit(self, asset: str) -> int:
-        """Gas limit of a transfer of this asset (EVM)."""
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
+        """Gas limit of a transfer of this asset, or of a batch of so many legs (EVM)."""
         ...
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+    def build(self, plan: Plan) -> Unsigned:
         """The unsigned tx; pure, so that the same plan gives the same bytes."""
         ...
 

@@ -216,6 +216,12 @@ class AgreeingReader:
             lambda reader: reader.with_code(keys, block_hash=block_hash), "code at addresses"
         )
 
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        """Whom the batch contract obeys, by k nodes."""
+        return await self._same(
+            lambda reader: reader.batch_owner(block_hash=block_hash), "the batch contract"
+        )
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:

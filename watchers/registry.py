@@ -174,6 +174,7 @@ def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
         has_finalized_tag=_has_finalized_tag(spec.finality),
         native_mirror=next((item.native_mirror for item in assets if item.native_mirror), None),
         asks_traces=spec.traces is Traces.AUTO,
+        batch_contract=spec.batch_contract,
     )
 
 

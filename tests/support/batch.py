@@ -90,3 +90,9 @@ async def balance(node: Anvil, holder: str, *, token: str = NATIVE) -> int:
         return int(await node.rpc("eth_getBalance", holder, "latest"), 16)
     data = evm.call_data("balanceOf(address)", holder)
     return int(await node.rpc("eth_call", {"to": token, "data": data}, "latest"), 16)
+
+
+def code_hash() -> str:
+    """Keccak of the runtime code of the committed build."""
+    code = evm.load_build("BatchPayer").deployed_bytecode
+    return "0x" + keccak(bytes.fromhex(code[2:])).hex()

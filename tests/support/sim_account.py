@@ -26,6 +26,7 @@ from watchers.chain import (
     MempoolTx,
     Outpoint,
     Pay,
+    Plan,
     SendOutcome,
     SendResult,
     TokenFacts,
@@ -317,6 +318,9 @@ class SimAccountReader(SimReaderBase[State]):
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         return frozenset()
 
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        return None
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -336,11 +340,11 @@ class SimAccountWriter:
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         raise UnsupportedOperation("gas, not size")
 
-    def gas_limit(self, asset: str) -> int:
-        return build.gas_limit(asset, params=self.world.params)
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
+        return build.gas_limit(asset, legs=legs, params=self.world.params)
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
-        if not isinstance(plan, AccountPlan):
+    def build(self, plan: Plan) -> Unsigned:
+        if isinstance(plan, UtxoPlan):
             raise UnsupportedOperation("account plans only")
         return build.build(plan, codec=self.world.codec, params=self.world.params)
 

@@ -12,13 +12,13 @@ from embit import ec, hashes, script, transaction
 from tests.support.sim_base import SimNetwork, SimReaderBase
 from tests.support.sim_evidence import height_push, mined
 from watchers.chain import (
-    AccountPlan,
     Block,
     BlockEvidence,
     BlockRef,
     FeeQuote,
     MempoolTx,
     Outpoint,
+    Plan,
     SendOutcome,
     SendResult,
     Spend,
@@ -288,6 +288,9 @@ class SimUtxoReader(SimReaderBase[State]):
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         raise UnsupportedOperation("a UTXO chain has no code")
 
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        raise UnsupportedOperation("a UTXO chain has no contracts")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -310,10 +313,10 @@ class SimUtxoWriter:
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         return build.size_vb(inputs=inputs, outputs=outputs)
 
-    def gas_limit(self, asset: str) -> int:
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         raise UnsupportedOperation("no gas")
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+    def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation("UTXO plans only")
         return build.build(plan, codec=self.world.codec, asset=self.world.params.asset)

@@ -140,6 +140,9 @@ class BitcoinReader:
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         raise UnsupportedOperation(f"{self._params.network} has no code at addresses")
 
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        raise UnsupportedOperation(f"{self._params.network} has no contracts")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:

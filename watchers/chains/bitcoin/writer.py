@@ -5,7 +5,7 @@ Never signs and never retries a broadcast.
 
 from collections.abc import Sequence
 
-from watchers.chain import AccountPlan, FeeQuote, SendOutcome, SendResult, Unsigned, UtxoPlan
+from watchers.chain import FeeQuote, Plan, SendOutcome, SendResult, Unsigned, UtxoPlan
 from watchers.chains.bitcoin import build, fee, rawtx
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.errors import result_of
@@ -34,10 +34,10 @@ class BitcoinWriter:
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         return build.size_vb(inputs=inputs, outputs=outputs)
 
-    def gas_limit(self, asset: str) -> int:
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         raise UnsupportedOperation(f"{self._params.network} has no gas")
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
+    def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes UTXO plans")
         return build.build(plan, codec=self._codec, asset=self._params.asset)

@@ -45,6 +45,10 @@ class EvmAddressCodec:
                 "the contract of a token: coins sent there are lost",
                 remedy="send the address of a wallet",
             )
+        if key == self._params.batch_contract:
+            raise InvalidAddress(
+                "a contract of ours: it belongs to nobody", remedy="send the address of a wallet"
+            )
         return Destination(address=canonical, key=key)
 
     def derive(self, *, xpub: str, account: int, chain: int, index: int) -> DerivedAddress:

@@ -1,4 +1,4 @@
-"""Unsigned EIP-1559 txs: a native transfer or an ERC-20 `transfer`, nothing else.
+"""Unsigned EIP-1559 txs: a native transfer, an ERC-20 `transfer`, or `pay` of our batch contract.
 
 Pure: the same plan gives the same bytes, `0x02 || rlp([chain_id, nonce, max_priority, max_fee,
 gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
@@ -6,8 +6,9 @@ gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
 
 import rlp  # type: ignore[import-untyped]
 
-from watchers.chain import AccountPlan, Unsigned
+from watchers.chain import AccountPlan, BatchPlan, Unsigned
 from watchers.chains.errors import BadPlan
+from watchers.chains.evm import batch
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.params import EvmParams
 
@@ -21,28 +22,69 @@ NATIVE_GAS_LIMIT = 50_000
 TOKEN_GAS_LIMIT = 100_000
 
 
-def gas_limit(asset: str, *, params: EvmParams) -> int:
-    """Gas limit of a transfer. BadPlan for an asset that the network does not list."""
-    return NATIVE_GAS_LIMIT if _contract(asset, params) is None else TOKEN_GAS_LIMIT
+def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
+    """Gas limit of a transfer, or of a batch of `legs`. BadPlan for an asset that is not listed."""
+    is_native = _contract(asset, params) is None
+    if legs is not None:
+        return batch.gas_limit(is_native=is_native, legs=legs)
+    return NATIVE_GAS_LIMIT if is_native else TOKEN_GAS_LIMIT
 
 
-def build(plan: AccountPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
-    """The payload of a plan. `InvalidAddress` for its address, `BadPlan` for its numbers."""
-    payment = plan.payment
-    if not 0 < payment.amount_minor <= UINT256_MAX:
-        raise BadPlan("amount out of range")
+def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
+    """The payload of a plan. `InvalidAddress` for an address, `BadPlan` for its numbers."""
     if not 0 <= plan.nonce <= NONCE_MAX:
         raise BadPlan("nonce out of range")
     if not 0 <= plan.max_priority_fee_per_gas <= plan.max_fee_per_gas or plan.gas_limit <= 0:
         raise BadPlan("fee fields do not fit (EIP-1559)")
+    if isinstance(plan, BatchPlan):
+        outputs = tuple(range(len(plan.payments)))
+        return _payload(plan, _pay_call(plan, codec=codec, params=params), outputs, params)
+    return _payload(plan, _transfer(plan, codec=codec, params=params), (0,), params)
+
+
+def _transfer(
+    plan: AccountPlan, *, codec: EvmAddressCodec, params: EvmParams
+) -> tuple[bytes, int, bytes]:
+    """(to, value, data) of one payment."""
+    payment = plan.payment
+    if not 0 < payment.amount_minor <= UINT256_MAX:
+        raise BadPlan("amount out of range")
     contract = _contract(payment.asset, params)
     receiver = bytes.fromhex(codec.parse(payment.address).key[2:])
     if contract is None:
-        to, value, data = receiver, payment.amount_minor, b""
-    else:
-        to, value = bytes.fromhex(contract[2:]), 0
-        amount = payment.amount_minor.to_bytes(32, "big")
-        data = TRANSFER_SELECTOR + receiver.rjust(32, b"\x00") + amount
+        return receiver, payment.amount_minor, b""
+    amount = payment.amount_minor.to_bytes(32, "big")
+    data = TRANSFER_SELECTOR + receiver.rjust(32, b"\x00") + amount
+    return bytes.fromhex(contract[2:]), 0, data
+
+
+def _pay_call(
+    plan: BatchPlan, *, codec: EvmAddressCodec, params: EvmParams
+) -> tuple[bytes, int, bytes]:
+    """(to, value, data) of a batch; the contract pays out of its own balance."""
+    if params.batch_contract is None:
+        raise BadPlan(f"{params.network} has no batch contract")
+    if not 2 <= len(plan.payments) <= batch.LEGS_MAX or len(plan.batch_id) != 32:
+        raise BadPlan("a batch has an id of 32 bytes and 2 to 100 payments")
+    if len({payment.asset for payment in plan.payments}) != 1:
+        raise BadPlan("a batch pays one asset")
+    if any(not 0 < payment.amount_minor <= batch.AMOUNT_MAX for payment in plan.payments):
+        raise BadPlan("amount out of range")
+    legs = [(codec.parse(item.address).key, item.amount_minor) for item in plan.payments]
+    token = _contract(plan.payments[0].asset, params)
+    if any(key == token for key, _ in legs):
+        raise BadPlan("a leg to the token itself")
+    data = batch.pay_data(plan.batch_id, token, legs)
+    return bytes.fromhex(params.batch_contract[2:]), 0, data
+
+
+def _payload(
+    plan: AccountPlan | BatchPlan,
+    call: tuple[bytes, int, bytes],
+    outputs: tuple[int, ...],
+    params: EvmParams,
+) -> Unsigned:
+    to, value, data = call
     fields: list[object] = [
         params.chain_id,
         plan.nonce,
@@ -60,7 +102,7 @@ def build(plan: AccountPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Un
         fee_minor=plan.gas_limit * plan.max_fee_per_gas,
         size_vb=len(payload),
         input_paths=(plan.sender.path,),
-        payment_outputs=(0,),
+        payment_outputs=outputs,
         change_outputs={},
     )
 

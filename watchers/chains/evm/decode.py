@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer, TxOutline
+from watchers.chains.evm import batch
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
 
@@ -309,6 +310,12 @@ def _send(
         is_success=has_succeeded,
         fee_minor=_fee_minor(tx, receipt),
         transfers_out=tuple(out),
+        batch=batch.evidence(
+            sequence(receipt.get("logs"), "receipt.logs") if has_succeeded else (),
+            moves,
+            sender_key=sender,
+            params=params,
+        ),
     )
 
 

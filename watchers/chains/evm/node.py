@@ -20,6 +20,7 @@ VERSION_LENGTH_MAX = 80  # characters of a node's own name that are kept
 BlockId = str | Mapping[str, object]
 BALANCE_OF_SELECTOR = "0x70a08231"  # balanceOf(address)
 DECIMALS_SELECTOR = "0x313ce567"  # decimals()
+OWNER_SELECTOR = "0x8da5cb5b"  # owner()
 TOTAL_SUPPLY_SELECTOR = "0x18160ddd"  # totalSupply()
 
 
@@ -91,9 +92,13 @@ class EvmNode:
     async def token_facts(self, contract: str, block_id: BlockId) -> list[object]:
         """Answers of `decimals()` and `totalSupply()`; None where the call reverts."""
         selectors = (DECIMALS_SELECTOR, TOTAL_SUPPLY_SELECTOR)
-        answers = await self.rpc.batch(
+        return await self._views(
             [("eth_call", ({"to": contract, "data": data}, block_id)) for data in selectors]
         )
+
+    async def _views(self, calls: Sequence[Call]) -> list[object]:
+        """Answers of views; None where one reverts."""
+        answers = await self.rpc.batch(calls)
         for answer in answers:
             if isinstance(answer, RpcError) and answer.code not in REVERT_CODES:
                 raise answer
@@ -102,6 +107,11 @@ class EvmNode:
     async def codes(self, keys: Sequence[str], block_id: BlockId) -> list[object]:
         """The code at each key at a block."""
         return await self.rpc.batch_all([("eth_getCode", (key, block_id)) for key in keys])
+
+    async def batch_contract(self, contract: str, block_id: BlockId) -> list[object]:
+        """The code of our batch contract at a block, and what it answers to `owner()`."""
+        owner: Call = ("eth_call", ({"to": contract, "data": OWNER_SELECTOR}, block_id))
+        return await self._views([("eth_getCode", (contract, block_id)), owner])
 
 
 def _balance_call(key: str, contract: str | None, block_id: BlockId) -> Call:

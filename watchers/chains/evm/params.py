@@ -14,6 +14,7 @@ class EvmParams:
     `has_finalized_tag` says that the chain itself calls blocks irreversible (EIP-3675).
     `native_mirror` is the contract that is the ERC-20 face of the native coin (D61).
     `asks_traces`: look for native coin moved by contract calls where a node can tell (D45).
+    `batch_contract`: our own `BatchPayer` there, lower-case 0x hex.
     """
 
     network: str
@@ -25,6 +26,7 @@ class EvmParams:
     has_finalized_tag: bool
     native_mirror: str | None = None
     asks_traces: bool = True
+    batch_contract: str | None = None
 
     def contract_of(self, asset: str) -> str | None:
         """The contract of a listed token, or None for the native coin. KeyError when unknown."""

@@ -18,7 +18,7 @@ from watchers.chain import (
     TxStatus,
 )
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import decode, mempool, proof
+from watchers.chains.evm import batch, decode, mempool, proof
 from watchers.chains.evm.errors import INVALID_PARAMS, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -161,6 +161,17 @@ class EvmReader:
         return frozenset(
             key for key, code in zip(keys, answers, strict=True) if decode.has_code(code)
         )
+
+    async def batch_owner(self, *, block_hash: str) -> str | None:
+        contract = self._params.batch_contract
+        if contract is None:
+            return None
+
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return await self._node.batch_contract(contract, block_id)
+
+        code, owner = await self._at_block(block_hash, ask)
+        return batch.owner_of(code, owner)
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

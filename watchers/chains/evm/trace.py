@@ -216,12 +216,39 @@ def with_calls(
             shown[_movement(moved)] -= 1
         else:
             transfers.append(moved)
+    _check_legs(block, found, failed, params)
     return replace(
         block,
         transfers=tuple(transfers),
         gifts=tuple(gifts),
         traces_incomplete=not succeeded <= roots,
     )
+
+
+def _check_legs(
+    block: Block,
+    found: Sequence[Frame],
+    failed: set[tuple[str, tuple[int, ...]]],
+    params: EvmParams,
+) -> None:
+    """A native leg of our batch contract, which a proven receipt shows, has a frame where its tx
+    was traced; NodeUnavailable for frames that contradict it."""
+    legs = Counter(
+        (send.txid, leg.to_key, leg.amount_minor)
+        for send in block.sends
+        for leg in (() if send.batch is None else send.batch.legs)
+        if leg.is_paid and leg.asset == params.native_asset
+    )
+    if not legs:
+        return
+    traced = {frame.txid for frame in found}
+    shown = Counter(
+        (frame.txid, frame.to_key, frame.amount_minor)
+        for frame in found
+        if frame.to_key is not None and not _is_undone(frame, failed)
+    )
+    if any(leg[0] in traced and shown[leg] < count for leg, count in legs.items()):
+        raise NodeUnavailable("frames: a leg is missing that its receipt shows")
 
 
 def _is_undone(frame: Frame, failed: set[tuple[str, tuple[int, ...]]]) -> bool:

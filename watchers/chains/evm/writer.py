@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from eth_utils.crypto import keccak
 
-from watchers.chain import AccountPlan, FeeQuote, SendOutcome, SendResult, Unsigned, UtxoPlan
+from watchers.chain import FeeQuote, Plan, SendOutcome, SendResult, Unsigned, UtxoPlan
 from watchers.chains.evm import build, fee
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.errors import result_of
@@ -33,11 +33,11 @@ class EvmWriter:
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         raise UnsupportedOperation(f"{self._params.network} charges gas, not size")
 
-    def gas_limit(self, asset: str) -> int:
-        return build.gas_limit(asset, params=self._params)
+    def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
+        return build.gas_limit(asset, legs=legs, params=self._params)
 
-    def build(self, plan: UtxoPlan | AccountPlan) -> Unsigned:
-        if not isinstance(plan, AccountPlan):
+    def build(self, plan: Plan) -> Unsigned:
+        if isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes account plans")
         return build.build(plan, codec=self._codec, params=self._params)
 
