@@ -17,9 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -32,6 +30,17 @@ from pydantic_settings import (
 )
 
 from config.errors import ConfigError, UnknownKey
+from config.sections import AddressPoolSettings as AddressPoolSettings
+from config.sections import AssetId as AssetId
+from config.sections import AssetSettings as AssetSettings
+from config.sections import BandSettings as BandSettings
+from config.sections import BatchSettings as BatchSettings
+from config.sections import BrandName as BrandName
+from config.sections import DecimalText as DecimalText
+from config.sections import NetworkName as NetworkName
+from config.sections import PayoutSettings as PayoutSettings
+from config.sections import Section as Section
+from config.sections import TierSettings as TierSettings
 
 DatabaseRole = Literal[
     "gateway_api", "gateway_payouts", "gateway_webhooks", "watchers", "scheduler"
@@ -66,21 +75,6 @@ OBSOLETE_KEYS = {
     "networks.*.nodes.*.password": "networks.*.nodes.*.password_file",
     "webhooks.allowed_hosts": "webhooks.allow_hosts",
 }
-
-DecimalText = Annotated[
-    str, StringConstraints(strict=True, pattern=r"^(0|[1-9][0-9]*)(\.[0-9]+)?$")
-]
-"""An amount in asset units as text; a TOML number would be a float or lose its scale."""
-
-NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}$")]
-BrandName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")]
-AssetId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}:[A-Z][A-Z0-9]{1,11}$")]
-
-
-class Section(BaseModel):
-    """Base of every section: immutable, unknown keys refused, secrets never in `repr`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _node_url(url: str) -> str:
@@ -147,28 +141,6 @@ class NetworkSettings(Section):
         return self
 
 
-class TierSettings(Section):
-    """Confirmations for amounts up to `up_to` (asset units; the last tier has none)."""
-
-    up_to: DecimalText | None = None
-    min: int = Field(ge=1)
-    full: int = Field(ge=1)
-
-
-class AssetSettings(Section):
-    """What differs from the asset registry. Amounts are in asset units."""
-
-    enabled: bool = True
-    contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
-    decimals: int | None = Field(default=None, ge=0, le=30)
-    minimum_deposit: DecimalText | None = None
-    minimum_withdrawal: DecimalText | None = None
-    tiers: tuple[TierSettings, ...] | None = None
-    fee_on_transfer: bool | None = None
-    rebasing: bool | None = None
-    native_mirror: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
-
-
 class DatabaseSettings(Section):
     """The owner's URL (migrations) and, where they cannot be derived, the URLs of the roles."""
 
@@ -232,41 +204,6 @@ class BrandSettings(Section):
 
     account_index: int = Field(ge=1)
     balance_mode: Literal["shared", "per_asset"] = "shared"
-
-
-class BatchSettings(Section):
-    """How long a withdrawal of a class may wait for company, and how many share one tx."""
-
-    window_seconds: int = Field(ge=0)
-    max_payments: int = Field(default=100, ge=1, le=500)
-
-
-class PayoutSettings(Section):
-    """Batch windows by fee class, well inside the promises of CONTRACT 5."""
-
-    urgent: BatchSettings = BatchSettings(window_seconds=5)
-    normal: BatchSettings = BatchSettings(window_seconds=60)
-    economy: BatchSettings = BatchSettings(window_seconds=900)
-    poll_seconds: float = Field(default=1.0, gt=0)
-
-    def batch(self, fee_class: str) -> BatchSettings:
-        """The window and size of one fee class; KeyError for a name that is none."""
-        return {"urgent": self.urgent, "normal": self.normal, "economy": self.economy}[fee_class]
-
-
-class BandSettings(Section):
-    """Hot-wallet band of one asset, in asset units."""
-
-    min: DecimalText
-    target: DecimalText
-    max: DecimalText
-
-
-class AddressPoolSettings(Section):
-    """How many verified addresses to keep ready per brand and network."""
-
-    low: int = Field(default=1500, ge=1)  # refilled from here; the alarm is at 1,000 (CONTRACT 8)
-    high: int = Field(default=2500, ge=1)
 
 
 class LogSettings(Section):

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from watchers.batches import BatchEvidence as BatchEvidence
+from watchers.batches import BatchLeg as BatchLeg
+from watchers.batches import Movement as Movement
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRef:
@@ -55,32 +59,6 @@ class Spend:
 
     txid: str
     outpoint: Outpoint
-
-
-Movement = tuple[str, str, int]
-"""What left an account: (asset, key of who got it, amount)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLeg:
-    """One payment of our batch contract. `is_paid`: it says so, and the token's log shows exactly
-    this movement; a native leg's own word is the evidence."""
-
-    index: int
-    asset: str
-    to_key: str
-    amount_minor: int
-    is_paid: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchEvidence:
-    """What our batch contract did in a tx: each leg that it tried, in order, and whatever of
-    listed assets left it, paid legs included."""
-
-    payer_key: str
-    legs: tuple[BatchLeg, ...]
-    moved: tuple[Movement, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

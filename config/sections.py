@@ -1,0 +1,81 @@
+"""Sections of the settings tree that need nothing but themselves, and the texts they are made of.
+
+Owns the shape of assets, payouts, bands and the address pool in `cage.toml`; `config.settings` puts
+the tree together and reads it.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+DecimalText = Annotated[
+    str, StringConstraints(strict=True, pattern=r"^(0|[1-9][0-9]*)(\.[0-9]+)?$")
+]
+"""An amount in asset units as text; a TOML number would be a float or lose its scale."""
+
+NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}$")]
+BrandName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,31}$")]
+AssetId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{1,15}:[A-Z][A-Z0-9]{1,11}$")]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, unknown keys refused, secrets never in `repr`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TierSettings(Section):
+    """Confirmations for amounts up to `up_to` (asset units; the last tier has none)."""
+
+    up_to: DecimalText | None = None
+    min: int = Field(ge=1)
+    full: int = Field(ge=1)
+
+
+class AssetSettings(Section):
+    """What differs from the asset registry. Amounts are in asset units."""
+
+    enabled: bool = True
+    contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
+    decimals: int | None = Field(default=None, ge=0, le=30)
+    minimum_deposit: DecimalText | None = None
+    minimum_withdrawal: DecimalText | None = None
+    tiers: tuple[TierSettings, ...] | None = None
+    fee_on_transfer: bool | None = None
+    rebasing: bool | None = None
+    native_mirror: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
+
+
+class BatchSettings(Section):
+    """How long a withdrawal of a class may wait for company, and how many share one tx."""
+
+    window_seconds: int = Field(ge=0)
+    max_payments: int = Field(default=100, ge=1, le=500)
+
+
+class PayoutSettings(Section):
+    """Batch windows by fee class, well inside the promises of CONTRACT 5."""
+
+    urgent: BatchSettings = BatchSettings(window_seconds=5)
+    normal: BatchSettings = BatchSettings(window_seconds=60)
+    economy: BatchSettings = BatchSettings(window_seconds=900)
+    poll_seconds: float = Field(default=1.0, gt=0)
+
+    def batch(self, fee_class: str) -> BatchSettings:
+        """The window and size of one fee class; KeyError for a name that is none."""
+        return {"urgent": self.urgent, "normal": self.normal, "economy": self.economy}[fee_class]
+
+
+class BandSettings(Section):
+    """Hot-wallet band of one asset, in asset units."""
+
+    min: DecimalText
+    target: DecimalText
+    max: DecimalText
+
+
+class AddressPoolSettings(Section):
+    """How many verified addresses to keep ready per brand and network."""
+
+    low: int = Field(default=1500, ge=1)  # refilled from here; the alarm is at 1,000 (CONTRACT 8)
+    high: int = Field(default=2500, ge=1)
