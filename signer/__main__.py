@@ -137,17 +137,22 @@ def _parser() -> argparse.ArgumentParser:
 def _add_statements(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     staff = command("staff-add", "register staff keys")
     staff.add_argument("--staff", action="append", required=True, metavar="NAME=KEY")
-    trust = command("trust", "trust a client key")
-    trust.add_argument("--keyid", required=True)
+    trust = command("trust", "trust a client key (--keyid --brand --cap) or a person's (--person)")
+    trust.add_argument("--keyid")
+    trust.add_argument("--person", metavar="NAME", help="a further person of the staff")
     trust.add_argument("--public-key", required=True, help="base64 of 32 bytes, or a PEM file")
-    trust.add_argument("--brand", required=True)
+    trust.add_argument("--brand")
     trust.add_argument(
-        "--cap", action="append", required=True, metavar="ASSET=TX:DAY", help="in minor units"
+        "--cap", action="append", default=[], metavar="ASSET=TX:DAY", help="in minor units"
     )
     trust.add_argument("--expires-days", type=int, default=365)
-    states = [command(name, f"{name} a client key") for name in ("revoke", "freeze", "unfreeze")]
+    names = ("revoke", "freeze", "unfreeze")
+    states = [command(name, f"{name} a client key, or a person's") for name in names]
     for child in states:
-        child.add_argument("--keyid", required=True)
+        child.add_argument("--keyid")
+        child.add_argument("--person", metavar="NAME")
+    for child in states[1:]:
+        child.add_argument("--all", action="store_true", help="every signature of this signer")
     for child in (staff, trust, *states):
         child.add_argument("--staff-key", action="append", default=[], metavar="NAME=PEM")
         child.add_argument("--signature", action="append", default=[], metavar="NAME=FILE")

@@ -3,6 +3,7 @@
 Only SQL and its shapes; what the rows allow is decided in `policy`.
 """
 
+import zlib
 from dataclasses import dataclass
 
 from signer.store import Store
@@ -13,6 +14,8 @@ class PriorAttempt:
     """An earlier signature of a family. `fee_rank` orders replacements (sat, or wei per gas)."""
 
     attempt_id: str
+    network: str
+    txid: str
     payments_hash: str
     fee_rank: int
     outpoints: frozenset[str]
@@ -22,7 +25,11 @@ class PriorAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedAttempt:
-    """A signature about to be remembered. Outpoints for UTXO, account and nonce for EVM."""
+    """A signature about to be remembered. Outpoints for UTXO, account and nonce for EVM.
+
+    `reissued` are those of `requests` that had been signed in another family; `question` is what
+    was asked, whole.
+    """
 
     attempt_id: str
     fingerprint: str
@@ -36,6 +43,8 @@ class SignedAttempt:
     account: str | None
     nonce: int | None
     requests: tuple[tuple[str, str], ...]
+    reissued: tuple[tuple[str, str], ...]
+    question: bytes
 
 
 def stored_answer(store: Store, attempt_id: str) -> tuple[str, str] | None:
@@ -62,11 +71,46 @@ def raise_epoch(store: Store, *, network: str, epoch: int) -> None:
 
 
 def paid_family(store: Store, *, brand: str, request_id: str) -> str | None:
-    """The family that a request was first signed in."""
+    """The family that a request is paid in: of its newest reissue, else the first one."""
     rows = store.rows(
-        "SELECT family FROM paid WHERE brand = ? AND request_id = ?", (brand, request_id)
+        "SELECT family FROM (SELECT round, family FROM reissues WHERE brand = ?1"
+        " AND request_id = ?2 UNION ALL SELECT 0, family FROM paid WHERE brand = ?1"
+        " AND request_id = ?2) ORDER BY round DESC LIMIT 1",
+        (brand, request_id),
     )
     return str(rows[0][0]) if rows else None
+
+
+def families_of(store: Store, *, brand: str, request_id: str) -> list[str]:
+    """Every family that a request was ever signed in."""
+    rows = store.rows(
+        "SELECT family FROM paid WHERE brand = ?1 AND request_id = ?2 UNION"
+        " SELECT family FROM reissues WHERE brand = ?1 AND request_id = ?2",
+        (brand, request_id),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def family_of(store: Store, attempt_id: str) -> str | None:
+    """The family of a signed attempt."""
+    rows = store.rows("SELECT family FROM families WHERE attempt_id = ?", (attempt_id,))
+    return str(rows[0][0]) if rows else None
+
+
+def family_requests(store: Store, family: str) -> list[tuple[str, str]]:
+    """The (brand, request_id) that a family was begun for."""
+    rows = store.rows(
+        "SELECT brand, request_id FROM paid WHERE family = ?1 UNION"
+        " SELECT brand, request_id FROM reissues WHERE family = ?1",
+        (family,),
+    )
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
+def question_of(store: Store, attempt_id: str) -> bytes | None:
+    """What was asked of a signed attempt, or None: never signed, or by an older version."""
+    rows = store.rows("SELECT body FROM questions WHERE attempt_id = ?", (attempt_id,))
+    return zlib.decompress(rows[0][0]) if rows else None
 
 
 def nonce_family(store: Store, *, network: str, account: str, nonce: int) -> str | None:
@@ -81,7 +125,8 @@ def nonce_family(store: Store, *, network: str, account: str, nonce: int) -> str
 def family_attempts(store: Store, family: str) -> list[PriorAttempt]:
     """Every signed attempt of a family."""
     rows = store.rows(
-        "SELECT a.attempt_id, a.payments_hash, a.fee_rank, a.account, a.nonce FROM families f"
+        "SELECT a.attempt_id, a.payments_hash, a.fee_rank, a.account, a.nonce, a.network, a.txid"
+        " FROM families f"
         " JOIN attempts a USING (attempt_id) WHERE f.family = ? ORDER BY a.rowid",
         (family,),
     )
@@ -93,6 +138,8 @@ def family_attempts(store: Store, family: str) -> list[PriorAttempt]:
             outpoints=_outpoints(store, row[0]),
             account=row[3],
             nonce=row[4],
+            network=row[5],
+            txid=row[6],
         )
         for row in rows
     ]
@@ -174,4 +221,19 @@ def record_signed(store: Store, attempt: SignedAttempt) -> None:
         )
     if is_first:
         for brand, request_id in attempt.requests:
-            store.execute("INSERT INTO paid VALUES (?, ?, ?)", (brand, request_id, attempt.family))
+            _begin(store, attempt, brand=brand, request_id=request_id)
+    store.execute(
+        "INSERT INTO questions VALUES (?, ?)", (attempt.attempt_id, zlib.compress(attempt.question))
+    )
+
+
+def _begin(store: Store, attempt: SignedAttempt, *, brand: str, request_id: str) -> None:
+    """What was never signed is paid for ever; what was, begins its next round."""
+    if (brand, request_id) not in attempt.reissued:
+        store.execute("INSERT INTO paid VALUES (?, ?, ?)", (brand, request_id, attempt.family))
+        return
+    store.execute(
+        "INSERT INTO reissues SELECT ?1, ?2, 1 + coalesce(max(round), 0), ?3 FROM reissues"
+        " WHERE brand = ?1 AND request_id = ?2",
+        (brand, request_id, attempt.family),
+    )

@@ -23,7 +23,7 @@ from http_message_signatures.structures import VerifyResult
 from signer.errors import RefusalCode, Refused
 from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, parse_order
 from signer.protocol import Authorisation, Payment, ProtocolError, strict_loads
-from signer.register_store import ClientKey, KeyState, client_key
+from signer.register_store import ClientKey, KeyState, client_key, staff_keys
 from signer.settings import Settings
 from signer.store import Store
 
@@ -34,6 +34,7 @@ _HEADERS = frozenset(COMPONENTS[4:])
 PARAMETERS = {"created", "nonce", "keyid", "alg"}
 _CANCEL_PATH = re.compile(r"/v1/withdrawals/(wd_[A-Za-z0-9_-]{1,120})/cancel", re.ASCII)
 _DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:", re.ASCII)
+_KEYID = re.compile(r';keyid="([^"]{1,255})"')
 _HEADER_BYTES_MAX = 4_096
 _CANCEL_BYTES_MAX = 4_096  # one request_id
 
@@ -99,6 +100,42 @@ def authorise_cancel(
     )
 
 
+class StaffRequests:
+    """Signed requests of people of the signer's own register, for one decision.
+
+    The gateway's key id means nothing here: who signed is whose trusted key verifies.
+    """
+
+    def __init__(self, *, store: Store, settings: Settings, now_seconds: int) -> None:
+        self._keys = staff_keys(store)
+        self._settings = settings
+        self._now = now_seconds
+        self._seen: dict[str, str] = {}  # key id -> name: the first one to try
+
+    def person(self, claim: Authorisation, *, route: re.Pattern[str]) -> str:
+        """Whose signature holds over a request to `route`, young enough; raises Refused."""
+        _check_request(
+            claim,
+            self._settings,
+            is_route=route.fullmatch(claim.path) is not None,
+            required={"content-digest"},
+        )
+        found = _KEYID.search(claim.signature_input)
+        keyid = "" if found is None else found.group(1)
+        first = self._seen.get(keyid)
+        for name in sorted(self._keys, key=lambda item: (item != first, item)):
+            try:
+                result = _verify(claim, _OneKey(self._keys[name]), (*_ROUTE, *claim.headers))
+            except Refused:
+                continue
+            self._seen[keyid] = name
+            age = self._now - int(result.parameters["created"])
+            if not -AHEAD_SECONDS <= age < self._settings.approval_seconds:
+                raise Refused(RefusalCode.NEEDS_STAFF, f"{name}: stale or from the future")
+            return name
+        raise Refused(RefusalCode.NEEDS_STAFF, "signed by nobody on the staff")
+
+
 def _cancelled(body: bytes) -> str | None:
     """The request_id in a cancel's body, which may be empty."""
     if len(body) > _CANCEL_BYTES_MAX:
@@ -139,7 +176,13 @@ def _signer_of(
     now_seconds: int,
 ) -> tuple[ClientKey, int]:
     """The key of the brand whose signature holds, and `created` in seconds; raises Refused."""
-    result = _verify(claim, store, components)
+    resolver = _RegisterResolver(store)
+    try:
+        result = _verify(claim, resolver, components)
+    except Refused as error:
+        if resolver.unknown is not None:
+            raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
+        raise
     keyid, created = str(result.parameters["keyid"]), int(result.parameters["created"])
     key = client_key(store, keyid)
     if key is None:  # the resolver has just found it
@@ -151,8 +194,9 @@ def _signer_of(
     return key, created
 
 
-def _verify(claim: Authorisation, store: Store, components: Collection[str]) -> VerifyResult:
-    resolver = _RegisterResolver(store)
+def _verify(
+    claim: Authorisation, resolver: HTTPSignatureKeyResolver, components: Collection[str]
+) -> VerifyResult:
     verifier = _Verifier(
         signature_algorithm=ED25519,
         key_resolver=resolver,
@@ -162,9 +206,7 @@ def _verify(claim: Authorisation, store: Store, components: Collection[str]) -> 
         results = verifier.verify(_Message(claim), max_age=None, body=claim.body)
     except (HTTPMessageSignaturesException, ValueError, KeyError, TypeError) as error:
         # The library raises its own for what does not verify, and these for headers it cannot read.
-        if resolver.unknown is not None:
-            raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
-        raise Refused(RefusalCode.UNAUTHENTIC, "the client's signature does not hold") from error
+        raise Refused(RefusalCode.UNAUTHENTIC, "the signature does not hold") from error
     if len(results) != 1:
         raise Refused(RefusalCode.UNAUTHENTIC, "exactly one signature is required")
     covered = set(results[0].covered_components) - {'"@signature-params"'}
@@ -223,3 +265,14 @@ class _RegisterResolver(HTTPSignatureKeyResolver):
             self.unknown = key_id
             return None
         return Ed25519PublicKey.from_public_bytes(key.public_key)
+
+
+class _OneKey(HTTPSignatureKeyResolver):
+    """One public key, whatever the request calls it."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey:
+        """The key."""
+        return Ed25519PublicKey.from_public_bytes(self._key)

@@ -109,7 +109,14 @@ def staff_add(arguments: Namespace, clock: Clock) -> str:
 
 
 def trust(arguments: Namespace, clock: Clock) -> str:
-    """Trust a client key for a brand, with caps in minor units."""
+    """Trust a client key for a brand, with caps in minor units, or a person's key."""
+    if arguments.person is not None:
+        if arguments.keyid or arguments.brand or arguments.cap:
+            raise ConfigurationError("a person has a name and a key; no keyid, brand or cap")
+        staff = {arguments.person: admin.load_public_key(arguments.public_key)}
+        return _statement(arguments, clock, "staff_add", {"staff": staff})
+    if not (arguments.keyid and arguments.brand and arguments.cap):
+        raise ConfigurationError("give --keyid, --brand and --cap, or --person")
     caps: dict[str, Any] = {}
     for asset, limits in map(_pair, arguments.cap):
         tx, _, day = limits.partition(":")
@@ -125,8 +132,17 @@ def trust(arguments: Namespace, clock: Clock) -> str:
 
 
 def set_state(arguments: Namespace, clock: Clock) -> str:
-    """revoke, freeze or unfreeze a client key."""
-    return _statement(arguments, clock, arguments.command, {"keyid": arguments.keyid})
+    """revoke, freeze or unfreeze a client key or a person's, or (un)freeze the whole signer."""
+    command = arguments.command
+    is_all = getattr(arguments, "all", False)
+    if [arguments.keyid is not None, arguments.person is not None, is_all].count(True) != 1:
+        choice = "--keyid or --person" if command == "revoke" else "--keyid, --person or --all"
+        raise ConfigurationError(f"{command}: give one of {choice}")
+    if is_all:
+        return _statement(arguments, clock, {"freeze": "halt", "unfreeze": "resume"}[command], {})
+    if arguments.person is not None:
+        return _statement(arguments, clock, f"staff_{command}", {"person": arguments.person})
+    return _statement(arguments, clock, command, {"keyid": arguments.keyid})
 
 
 def sign_statement(arguments: Namespace, _clock: Clock) -> str:

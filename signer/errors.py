@@ -100,6 +100,8 @@ class RefusalCode(StrEnum):
     """The caller's OS user is not on the list."""
     NEEDS_STAFF = "needs_staff"
     """The staff signatures are missing, not distinct, stale or used before."""
+    HALTED = "halted"
+    """A person stopped every signature; two let them go on (S16)."""
     TRUST_CONFLICT = "trust_conflict"
     """The register already says something else about this key."""
 

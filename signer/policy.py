@@ -7,16 +7,17 @@ on decoded transactions and on the signer's own rows only; it writes nothing and
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from signer import attempts_store as rows
+from signer.approvals import Approvals
 from signer.authorisation import AuthorisedOrder, authorise
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.orders import DAY_SECONDS
 from signer.paths import Role, parse_path
-from signer.protocol import Purpose, SignRequest
+from signer.protocol import Purpose, SignRequest, decode_sign_request, strict_loads
 from signer.register_store import KeyState
 from signer.schemes.address import bitcoin_script, evm_address
 from signer.schemes.bitcoin import UtxoTx
@@ -45,6 +46,7 @@ class Decision:
     account: str | None = None
     nonce: int | None = None
     requests: tuple[tuple[str, str], ...] = ()
+    reissued: tuple[tuple[str, str], ...] = ()
     counted: tuple[tuple[str, int], ...] = field(default=())
 
 
@@ -61,10 +63,12 @@ class Policy:
     ) -> Decision:
         """Yes with a Decision, or raises Refused."""
         self._check_fee(tx, network, now_seconds)
-        if request.purpose is Purpose.WITHDRAWAL:
+        if request.purpose in (Purpose.WITHDRAWAL, Purpose.REISSUE):
             return self._withdrawal(request, tx, network, now_seconds)
         if request.payments:
             raise Refused(RefusalCode.BAD_REQUEST, "this purpose has no payments")
+        if request.purpose is Purpose.ABORT:
+            return self._abort(request, tx, network, now_seconds)
         if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
             return self._gas_top_up(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):
@@ -103,10 +107,13 @@ class Policy:
         payments_hash: str,
         now: int,
     ) -> Decision:
-        families = {
-            rows.paid_family(self._store, brand=brand, request_id=request_id)
-            for brand, request_id in requests
+        approvals = self._approvals(request, now)
+        began = {
+            pair: rows.paid_family(self._store, brand=pair[0], request_id=pair[1])
+            for pair in requests
         }
+        reissued = self._reissued(request, began, approvals)
+        families = {None if pair in reissued else family for pair, family in began.items()}
         family = families.pop()
         if families:
             raise Refused(RefusalCode.ALREADY_PAID, "the requests belong to different families")
@@ -115,11 +122,109 @@ class Policy:
             self._check_void(requests)
             if request.replaces is not None:
                 raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
-            self._check_first(found, now)
+            fresh = [
+                item
+                for payment, item in zip(request.payments, found, strict=True)
+                if (payment.brand, payment.request_id) not in reissued
+            ]
+            self._check_first(fresh, now)
+            self._check_dual(fresh, network, approvals)
             counted = self._check_caps(found, now)
         priors = [] if family is None else rows.family_attempts(self._store, family)
         self._check_exclusive(request, tx, network, priors, payments_hash)
-        return _decision(request, tx, network, family, payments_hash, requests, counted)
+        return _decision(
+            request, tx, network, family, payments_hash, requests, counted, reissued=reissued
+        )
+
+    def _approvals(self, request: SignRequest, now: int) -> Approvals:
+        return Approvals(
+            request.approvals, store=self._store, settings=self._settings, now_seconds=now
+        )
+
+    def _reissued(
+        self,
+        request: SignRequest,
+        began: Mapping[tuple[str, str], str | None],
+        approvals: Approvals,
+    ) -> tuple[tuple[str, str], ...]:
+        """The requests that leave their families: two people called all their txids dead.
+
+        Not one whose abort was signed: it may have ended `cancelled`, and was credited back.
+        """
+        if request.purpose is not Purpose.REISSUE or request.replaces is not None:
+            return ()
+        reissued = tuple(pair for pair, family in began.items() if family is not None)
+        if not reissued:
+            raise Refused(RefusalCode.BAD_REQUEST, "nothing here was signed before")
+        for brand, request_id in reissued:
+            attempts = [
+                attempt
+                for family in rows.families_of(self._store, brand=brand, request_id=request_id)
+                for attempt in rows.family_attempts(self._store, family)
+            ]
+            self._check_same_order(request, brand, request_id, attempts)
+            if any(attempt.payments_hash == ABORT_HASH for attempt in attempts):
+                raise Refused(RefusalCode.ALREADY_PAID, f"{request_id}: it was aborted")
+            approvals.require_reissue(brand, request_id, [item.txid for item in attempts])
+        return reissued
+
+    def _check_same_order(
+        self,
+        request: SignRequest,
+        brand: str,
+        request_id: str,
+        attempts: Sequence[rows.PriorAttempt],
+    ) -> None:
+        """A client may have signed a request_id twice: it is reissued as it was signed for."""
+        wanted = {
+            (item.brand, item.request_id): item.authorisation.body for item in request.payments
+        }[(brand, request_id)]
+        questions = [rows.question_of(self._store, item.attempt_id) for item in attempts]
+        bodies = {
+            payment.authorisation.body
+            for question in questions
+            if question is not None
+            for payment in decode_sign_request(strict_loads(question)).payments
+            if (payment.brand, payment.request_id) == (brand, request_id)
+        }
+        if bodies != {wanted}:
+            raise Refused(RefusalCode.PAYMENT_MISMATCH, f"{request_id}: signed as another order")
+
+    def _check_dual(
+        self, found: Sequence[AuthorisedOrder], network: NetworkSettings, approvals: Approvals
+    ) -> None:
+        """Above the dual limit two people approve each first payment (S15)."""
+        for item in found:
+            order = item.order
+            if order.amount_minor > network.assets[order.asset].dual_limit_minor:
+                approvals.require_payment(item.key.brand, order, network)
+
+    def _abort(
+        self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """Only what its one member's family could have spent, back to ourselves (CONTRACT 5)."""
+        family = None if request.replaces is None else rows.family_of(self._store, request.replaces)
+        if family is None or request.own_path is not None:
+            raise Refused(RefusalCode.BAD_REQUEST, "an abort names the attempt it replaces")
+        members = rows.family_requests(self._store, family)
+        if len(members) != 1:
+            raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a batch is never aborted")
+        brand, request_id = members[0]
+        if rows.paid_family(self._store, brand=brand, request_id=request_id) != family:
+            raise Refused(RefusalCode.ALREADY_PAID, f"{request_id}: it was reissued")
+        priors = rows.family_attempts(self._store, family)
+        if any(prior.network != network.name for prior in priors):
+            raise Refused(RefusalCode.WRONG_NETWORK, "the attempt is of another network")
+        self._check_conflicts(tx, priors)
+        if isinstance(tx, UtxoTx):
+            if not tx.outpoints <= frozenset().union(*(prior.outpoints for prior in priors)):
+                raise Refused(RefusalCode.FOREIGN_INPUT, "a coin that no earlier attempt spends")
+            self._check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=set())
+        elif request.change_paths or not tx.is_noop:
+            raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not a transfer of nothing to itself")
+        paying = [prior.txid for prior in priors if prior.payments_hash != ABORT_HASH]
+        self._approvals(request, now).require_abort(brand, request_id, paying)
+        return _decision(request, tx, network, family, ABORT_HASH, tuple(members), ())
 
     def _check_void(self, requests: tuple[tuple[str, str], ...]) -> None:
         """No first signature after a cancel (CONTRACT 3); a begun family goes on (S25)."""
@@ -144,7 +249,9 @@ class Policy:
         totals: dict[str, int] = {}
         keys: dict[str, tuple[int, int]] = {}  # scope -> (total, cap per day)
         for item in found:
-            order, cap = item.order, item.key.caps[item.order.asset]
+            order, cap = item.order, item.key.caps.get(item.order.asset)
+            if cap is None:
+                raise Refused(RefusalCode.KEY_NOT_TRUSTED, "a client key is not for this asset")
             if order.amount_minor > cap.tx_minor:
                 reason = f"{order.request_id}: over the key's cap per payment"
                 raise Refused(RefusalCode.CAP_EXCEEDED, reason)
@@ -239,10 +346,16 @@ class Policy:
         """Every further attempt conflicts with every earlier one and pays the same (S07, S08)."""
         if priors and request.replaces not in {prior.attempt_id for prior in priors}:
             raise Refused(RefusalCode.ALREADY_PAID, "it does not name the attempt it replaces")
+        if any(prior.payments_hash != payments_hash for prior in priors):
+            raise Refused(RefusalCode.ALREADY_PAID, "the family has other payments")
+        self._check_conflicts(tx, priors)
+        if isinstance(tx, EvmTx) and not priors and self._nonce_family(tx, network) is not None:
+            raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
+
+    def _check_conflicts(self, tx: UtxoTx | EvmTx, priors: Sequence[rows.PriorAttempt]) -> None:
+        """Beside none of these, and above each one's fee."""
         rank = _fee_rank(tx)
         for prior in priors:
-            if prior.payments_hash != payments_hash:
-                raise Refused(RefusalCode.ALREADY_PAID, "the family has other payments")
             if isinstance(tx, UtxoTx):
                 is_exclusive = bool(prior.outpoints & tx.outpoints)
             else:
@@ -251,8 +364,6 @@ class Policy:
                 raise Refused(RefusalCode.NOT_EXCLUSIVE, f"beside {prior.attempt_id}, not instead")
             if rank <= prior.fee_rank:
                 raise Refused(RefusalCode.FEE_NOT_HIGHER, f"not above {prior.attempt_id}")
-        if isinstance(tx, EvmTx) and not priors and self._nonce_family(tx, network) is not None:
-            raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
 
     def _nonce_family(self, tx: EvmTx, network: NetworkSettings) -> str | None:
         return rows.nonce_family(
@@ -338,6 +449,8 @@ def _decision(
     payments_hash: str,
     requests: tuple[tuple[str, str], ...],
     counted: tuple[tuple[str, int], ...],
+    *,
+    reissued: tuple[tuple[str, str], ...] = (),
 ) -> Decision:
     fee = tx.fee_minor if isinstance(tx, UtxoTx) else tx.fee_max_minor
     return Decision(
@@ -349,6 +462,7 @@ def _decision(
         account=None if isinstance(tx, UtxoTx) else tx.sender_address,
         nonce=None if isinstance(tx, UtxoTx) else tx.nonce,
         requests=requests,
+        reissued=reissued,
         counted=((f"fee:{network.name}", fee), *counted),
     )
 
@@ -360,3 +474,6 @@ def _fee_rank(tx: UtxoTx | EvmTx) -> int:
 
 def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()
+
+
+ABORT_HASH = _hash(["abort"])  # no payment: what marks an abort among a family's attempts

@@ -3,8 +3,9 @@
 One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, one request and one
 answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
 written as strings. This module owns the message shapes and their (de)serialisation, and
-`signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`. None of
-them contains policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
+`signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`, `log` in
+`signer.protocol_log`, signed requests and `void` in `signer.protocol_orders`. None of them contains
+policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
 """
 
 import asyncio
@@ -31,9 +32,27 @@ from signer.protocol_fields import b64, exact, integer, text, unb64
 from signer.protocol_fields import decode_refusal as decode_refusal
 from signer.protocol_fields import encode_refusal as encode_refusal
 from signer.protocol_fields import strict_loads as strict_loads
+from signer.protocol_log import MAX_LOG_ENTRIES as MAX_LOG_ENTRIES
+from signer.protocol_log import LogEntry as LogEntry
+from signer.protocol_log import LogPage as LogPage
+from signer.protocol_log import LogRequest as LogRequest
+from signer.protocol_log import decode_log_answer as decode_log_answer
+from signer.protocol_log import decode_log_request as decode_log_request
+from signer.protocol_log import encode_log_answer as encode_log_answer
+from signer.protocol_log import encode_log_request as encode_log_request
+from signer.protocol_orders import Authorisation as Authorisation
+from signer.protocol_orders import Voided as Voided
+from signer.protocol_orders import VoidRequest as VoidRequest
+from signer.protocol_orders import decode_authorisation as decode_authorisation
+from signer.protocol_orders import decode_void_answer as decode_void_answer
+from signer.protocol_orders import decode_void_request as decode_void_request
+from signer.protocol_orders import encode_authorisation as encode_authorisation
+from signer.protocol_orders import encode_void_answer as encode_void_answer
+from signer.protocol_orders import encode_void_request as encode_void_request
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
+MAX_APPROVALS = 2_000  # two people for each of the most payments of a tx
 PROTOCOL_VERSION = 1
 
 
@@ -46,6 +65,12 @@ class Purpose(StrEnum):
     """Native coin to an own, re-derived address."""
     CPFP = "cpfp"
     """Child pays for parent: own output to an own, re-derived address."""
+    REISSUE = "reissue"
+    """As a withdrawal; members that were signed before go on in a new family, by two people each,
+    who name every txid that was ever signed for them and call it dead."""
+    ABORT = "abort"
+    """Instead of a payment of one member, by two people: its own coins back to own change, or its
+    account's nonce spent on a transfer of nothing to itself. Named by `replaces`; no payments."""
 
 
 class Operation(StrEnum):
@@ -63,24 +88,10 @@ class Operation(StrEnum):
     """Never sign an order for the first time any more (S25)."""
     ATTEST = "attest"
     """Bind deposit paths to their players for ever and sign a statement of each (FEATURES N20)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authorisation:
-    """A client's signed HTTP request, exactly as received (RFC 9421).
-
-    `authority` is the value of `@authority`, `query` that of `@query` (always starting with "?").
-    `headers` holds only the covered header fields (content-digest, idempotency-key), lower case.
-    """
-
-    method: str
-    authority: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes
-    signature_input: str
-    signature: str
+    LOG = "log"
+    """What was signed on a network after an entry of the log, page by page (P09)."""
+    RECALL = "recall"
+    """The stored question of a signed attempt, so that lost books are written again (P09)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +116,9 @@ class SignRequest:
     payload (`0x02 || rlp([...])` without signature) for EVM. `input_paths` has one BIP-32 path per
     input (UTXO) or exactly one, the sender (EVM). `change_paths` maps output index to own path.
     `own_path` is the destination of a gas top-up or CPFP. `replaces` names the attempt whose family
-    this one continues, or is None for the first of a family.
+    this one continues, or is None for the first of a family. `approvals` are staff's signed
+    requests, exactly as received, for what the client's bytes do not authorise (above the dual
+    limit, REISSUE, ABORT). They are no part of what makes two questions the same.
     """
 
     attempt_id: str
@@ -118,6 +131,7 @@ class SignRequest:
     payments: tuple[Payment, ...]
     own_path: str | None = None
     replaces: str | None = None
+    approvals: tuple[Authorisation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,28 +142,6 @@ class SignedTx:
     raw: bytes
     txid: str
     log_sequence: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VoidRequest:
-    """Asks that (brand, request_id) gets no first signature any more.
-
-    `order` is the client's request that asked for the payment. `cancel` is the client's request
-    that gave it up, or None where no client signed one (staff, expiry, a rule): the caller's word.
-    """
-
-    brand: str
-    request_id: str
-    order: Authorisation
-    cancel: Authorisation | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voided:
-    """The answer to VOID, the same for ever. `is_signed`: a family had begun all the same."""
-
-    log_sequence: int
-    is_signed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,40 +169,6 @@ def _index(key: str) -> int:
     return int(key)
 
 
-def encode_authorisation(value: Authorisation) -> dict[str, Any]:
-    """To its wire form."""
-    return {
-        "method": value.method,
-        "authority": value.authority,
-        "path": value.path,
-        "query": value.query,
-        "headers": dict(value.headers),
-        "body": b64(value.body),
-        "signature_input": value.signature_input,
-        "signature": value.signature,
-    }
-
-
-def decode_authorisation(value: object) -> Authorisation:
-    """From its wire form; raises ProtocolError."""
-    keys = {
-        "method", "authority", "path", "query", "headers", "body", "signature_input", "signature",
-    }  # fmt: skip
-    raw = exact(value, keys, "authorisation")
-    if not isinstance(raw["headers"], dict):
-        raise ProtocolError("authorisation.headers: an object is required")
-    return Authorisation(
-        method=text(raw["method"], "method"),
-        authority=text(raw["authority"], "authority"),
-        path=text(raw["path"], "path"),
-        query=text(raw["query"], "query"),
-        headers={k: text(v, f"headers.{k}") for k, v in raw["headers"].items()},
-        body=unb64(raw["body"], "body"),
-        signature_input=text(raw["signature_input"], "signature_input"),
-        signature=text(raw["signature"], "signature"),
-    )
-
-
 def encode_sign_request(value: SignRequest) -> dict[str, Any]:
     """To the `sign` message."""
     return {
@@ -233,6 +191,7 @@ def encode_sign_request(value: SignRequest) -> dict[str, Any]:
         ],
         "own_path": value.own_path,
         "replaces": value.replaces,
+        "approvals": [encode_authorisation(claim) for claim in value.approvals],
     }
 
 
@@ -240,9 +199,11 @@ def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
     """From the `sign` message; raises ProtocolError naming the field."""
     keys = {
         "op", "attempt_id", "purpose", "network", "worker_epoch", "unsigned", "input_paths",
-        "change_paths", "payments", "own_path", "replaces",
+        "change_paths", "payments", "own_path", "replaces", "approvals",
     }  # fmt: skip
     raw = exact(raw, keys, "sign")
+    if not isinstance(raw["approvals"], list) or len(raw["approvals"]) > MAX_APPROVALS:
+        raise ProtocolError(f"approvals: a list of at most {MAX_APPROVALS} is required")
     if not isinstance(raw["input_paths"], list) or not isinstance(raw["payments"], list):
         raise ProtocolError("input_paths, payments: lists are required")
     if not isinstance(raw["change_paths"], dict):
@@ -263,6 +224,7 @@ def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
         payments=tuple(_decode_payment(item) for item in raw["payments"]),
         own_path=None if raw["own_path"] is None else text(raw["own_path"], "own_path"),
         replaces=None if raw["replaces"] is None else text(raw["replaces"], "replaces"),
+        approvals=tuple(decode_authorisation(claim) for claim in raw["approvals"]),
     )
 
 
@@ -436,42 +398,30 @@ def decode_lookup_answer(raw: dict[str, Any]) -> SignedTx | Refusal | None:
     return decode_sign_answer(raw["found"])
 
 
-def encode_void_request(value: VoidRequest) -> dict[str, Any]:
-    """To the `void` message."""
-    return {
-        "op": Operation.VOID.value,
-        "brand": value.brand,
-        "request_id": value.request_id,
-        "order": encode_authorisation(value.order),
-        "cancel": None if value.cancel is None else encode_authorisation(value.cancel),
-    }
+def encode_recall_request(attempt_id: str) -> dict[str, Any]:
+    """To the `recall` message."""
+    return {"op": Operation.RECALL.value, "attempt_id": attempt_id}
 
 
-def decode_void_request(raw: dict[str, Any]) -> VoidRequest:
-    """From the `void` message; raises ProtocolError."""
-    raw = exact(raw, {"op", "brand", "request_id", "order", "cancel"}, "void")
-    return VoidRequest(
-        brand=text(raw["brand"], "brand"),
-        request_id=text(raw["request_id"], "request_id"),
-        order=decode_authorisation(raw["order"]),
-        cancel=None if raw["cancel"] is None else decode_authorisation(raw["cancel"]),
-    )
+def decode_recall_request(raw: dict[str, Any]) -> str:
+    """From the `recall` message: the attempt id; raises ProtocolError."""
+    raw = exact(raw, {"op", "attempt_id"}, "recall")
+    return text(raw["attempt_id"], "attempt_id")
 
 
-def encode_void_answer(value: Voided | Refusal) -> dict[str, Any]:
-    """To the answer of `void`."""
-    if isinstance(value, Refusal):
-        return encode_refusal(value)
-    return {"ok": True, "log_sequence": value.log_sequence, "is_signed": value.is_signed}
+def encode_recall_answer(value: SignRequest | None) -> dict[str, Any]:
+    """To the answer of `recall`: the question as it was signed, or `found: null`."""
+    return {"ok": True, "found": None if value is None else encode_sign_request(value)}
 
 
-def decode_void_answer(raw: dict[str, Any]) -> Voided | Refusal:
-    """From the answer of `void`; raises ProtocolError."""
+def decode_recall_answer(raw: dict[str, Any]) -> SignRequest | None:
+    """From the answer of `recall`; None = no signature, or of a version that kept no questions."""
     if raw.get("ok") is False:
-        return decode_refusal(raw)
-    raw = exact(raw, {"ok", "log_sequence", "is_signed"}, "void")
-    if not isinstance(raw["is_signed"], bool):
-        raise ProtocolError("is_signed: a boolean is required")
-    return Voided(
-        log_sequence=integer(raw["log_sequence"], "log_sequence"), is_signed=raw["is_signed"]
-    )
+        refusal = decode_refusal(raw)
+        raise ProtocolError(f"recall refused: {refusal.code}: {refusal.reason}")
+    raw = exact(raw, {"ok", "found"}, "recall")
+    if raw["found"] is None:
+        return None
+    if not isinstance(raw["found"], dict):
+        raise ProtocolError("found: an object or null is required")
+    return decode_sign_request(raw["found"])

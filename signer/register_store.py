@@ -83,14 +83,57 @@ def set_client_key_state(store: Store, *, keyid: str, state: KeyState) -> None:
     store.execute("UPDATE client_keys SET state = ? WHERE keyid = ?", (state.value, keyid))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaffKey:
+    """A person's key: what they sign counts while it is trusted."""
+
+    name: str
+    public_key: bytes
+    state: KeyState
+
+
+def staff(store: Store) -> dict[str, StaffKey]:
+    """Everybody who was ever on the staff, by name."""
+    rows = store.rows("SELECT name, public_key, state FROM staff_keys ORDER BY name")
+    return {
+        row[0]: StaffKey(name=row[0], public_key=row[1], state=KeyState(row[2])) for row in rows
+    }
+
+
 def staff_keys(store: Store) -> dict[str, bytes]:
-    """Staff name to Ed25519 public key."""
-    return {row[0]: row[1] for row in store.rows("SELECT name, public_key FROM staff_keys")}
+    """Name to Ed25519 public key of the people whose signature counts now."""
+    found = staff(store).values()
+    return {item.name: item.public_key for item in found if item.state is KeyState.TRUSTED}
+
+
+def set_staff_state(store: Store, *, name: str, state: KeyState) -> None:
+    """Change the state of a person's key that is there."""
+    store.execute("UPDATE staff_keys SET state = ? WHERE name = ?", (state.value, name))
+
+
+def is_client_key(store: Store, public_key: bytes) -> bool:
+    """Whether a client, in whatever state, has this key."""
+    return bool(store.rows("SELECT 1 FROM client_keys WHERE public_key = ?", (public_key,)))
 
 
 def add_staff_key(store: Store, *, name: str, public_key: bytes) -> None:
     """Insert a staff key; a name or key that is there raises StoreError by its constraint."""
-    store.execute("INSERT INTO staff_keys VALUES (?, ?)", (name, public_key))
+    store.execute("INSERT INTO staff_keys (name, public_key) VALUES (?, ?)", (name, public_key))
+
+
+def is_halted(store: Store) -> bool:
+    """Whether a person stopped every signature."""
+    return bool(store.rows("SELECT 1 FROM halts"))
+
+
+def set_halted(store: Store, *, is_halted: bool) -> None:
+    """Stop every signature, or let them go on."""
+    if is_halted:
+        store.execute(
+            "INSERT INTO halts VALUES ('signer', ?) ON CONFLICT DO NOTHING", (store.sequence + 1,)
+        )
+    else:
+        store.execute("DELETE FROM halts")
 
 
 def is_statement_used(store: Store, digest: str) -> bool:

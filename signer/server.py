@@ -23,13 +23,17 @@ from signer.protocol import (
     ProtocolError,
     Refusal,
     decode_attest_request,
+    decode_log_request,
     decode_lookup_request,
+    decode_recall_request,
     decode_sign_request,
     decode_verify_request,
     decode_void_request,
     encode_attest_answer,
     encode_head_answer,
+    encode_log_answer,
     encode_lookup_answer,
+    encode_recall_answer,
     encode_refusal,
     encode_sign_answer,
     encode_verify_answer,
@@ -150,6 +154,12 @@ class SignerServer:
             if operation is Operation.LOOKUP:
                 attempt_id = decode_lookup_request(raw)
                 return encode_lookup_answer(self._vault.lookup(attempt_id))
+            if operation is Operation.LOG:
+                after = decode_log_request(raw)
+                return encode_log_answer(await asyncio.to_thread(self._vault.log, after))
+            if operation is Operation.RECALL:
+                attempt_id = decode_recall_request(raw)
+                return encode_recall_answer(self._vault.recall(attempt_id))
             if operation is Operation.VOID:
                 void = decode_void_request(raw)
                 return encode_void_answer(await asyncio.to_thread(self._vault.void, void))

@@ -20,6 +20,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _CAIP2 = re.compile(r"bip122:[0-9a-f]{32}", re.ASCII)  # CAIP-4: half of the genesis hash
 ATTEST_HOUR_MAX = 20_000  # first statements about addresses; repeated ones are free
+APPROVAL_SECONDS = 7 * 86_400  # an order's usual validity (CONTRACT 3): it may wait for coins
 _CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
@@ -34,7 +35,10 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetSettings:
-    """One asset that may leave; caps count first signatures, in minor units."""
+    """One asset that may leave; caps count first signatures, in minor units.
+
+    A single payment above `dual_limit_minor` also takes two people's approvals (S15).
+    """
 
     asset: str
     decimals: int
@@ -42,6 +46,7 @@ class AssetSettings:
     cap_tx_minor: int
     cap_hour_minor: int
     cap_day_minor: int
+    dual_limit_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ class Settings:
     networks: Mapping[str, NetworkSettings]
     brands: Mapping[str, int]  # account index of each; what no caller can say (FEATURES N20)
     attest_hour_max: int
+    approval_seconds: int
 
     @property
     def is_test(self) -> bool:
@@ -129,6 +135,7 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         networks={name: _network(name, networks.table(name)) for name in networks.keys()},
         brands={name: brands.integer(name) for name in brands.keys()},
         attest_hour_max=signer.integer("attest_hour_max", ATTEST_HOUR_MAX),
+        approval_seconds=signer.integer("approval_seconds", APPROVAL_SECONDS),
     )
     signer.end()
     _check_brands(result)
@@ -205,13 +212,15 @@ def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSet
     contract = raw.text("contract", "")
     if contract and (family is not Family.EVM or not _CONTRACT.fullmatch(contract)):
         raise ConfigurationError(f"{raw.where}.contract: 0x and 40 hex digits, EVM only")
+    cap_tx_minor = raw.integer("cap_tx_minor")
     result = AssetSettings(
         asset=f"{network}:{symbol}",
         decimals=raw.integer("decimals"),
         contract=bytes.fromhex(contract[2:]) if contract else None,
-        cap_tx_minor=raw.integer("cap_tx_minor"),
+        cap_tx_minor=cap_tx_minor,
         cap_hour_minor=raw.integer("cap_hour_minor"),
         cap_day_minor=raw.integer("cap_day_minor"),
+        dual_limit_minor=raw.integer("dual_limit_minor", cap_tx_minor),
     )
     raw.end()
     return result

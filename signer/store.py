@@ -21,7 +21,7 @@ from signer.errors import StoreError
 from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
 _LOG_IN_ORDER = "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
@@ -44,7 +44,27 @@ BEGIN SELECT RAISE(ABORT, 'bound is for ever'); END;
 CREATE TRIGGER binding_is_kept BEFORE DELETE ON bindings
 BEGIN SELECT RAISE(ABORT, 'bound is for ever'); END;
 """
-_UPGRADES = {1: _VOIDS, 2: _BINDINGS}  # what a store of this version lacks to be of the next one
+_STAFF = """
+ALTER TABLE staff_keys ADD COLUMN state TEXT NOT NULL DEFAULT 'trusted'
+    CHECK (state IN ('trusted', 'frozen', 'revoked'));
+CREATE TABLE reissues (
+    brand TEXT NOT NULL, request_id TEXT NOT NULL, round INTEGER NOT NULL, family TEXT NOT NULL,
+    PRIMARY KEY (brand, request_id, round)) WITHOUT ROWID;
+CREATE INDEX reissues_family ON reissues (family);
+CREATE INDEX paid_family ON paid (family);
+CREATE TABLE questions (
+    attempt_id TEXT PRIMARY KEY REFERENCES attempts, body BLOB NOT NULL);
+CREATE TABLE halts (scope TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
+CREATE TRIGGER reissue_is_for_ever BEFORE UPDATE ON reissues
+BEGIN SELECT RAISE(ABORT, 'reissued is for ever'); END;
+CREATE TRIGGER reissue_is_kept BEFORE DELETE ON reissues
+BEGIN SELECT RAISE(ABORT, 'reissued is for ever'); END;
+"""
+_UPGRADES = {
+    1: _VOIDS,
+    2: _BINDINGS,
+    3: _STAFF,
+}  # what a store of this version lacks to be of the next one
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
 CREATE TABLE log (
@@ -119,7 +139,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
-        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS)
+        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS + _STAFF)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)
@@ -235,6 +255,22 @@ class Store:
     def log_rows(self) -> Iterator[tuple[int, str, str]]:
         """The whole log in order: (sequence, body, entry hash)."""
         return iter(self._connection.execute(_LOG_IN_ORDER))
+
+    def entry_hash_at(self, sequence: int) -> str | None:
+        """The hash of one entry (of 0: the genesis), None where the log does not reach so far."""
+        if sequence == 0:
+            return audit.GENESIS_HASH
+        found = self.rows("SELECT entry_hash FROM log WHERE sequence = ?", (sequence,))
+        return str(found[0][0]) if found else None
+
+    def log_after(self, sequence: int, *, limit: int) -> list[tuple[int, str, str]]:
+        """At most `limit` entries after one, in order: (sequence, body, entry hash)."""
+        found = self.rows(
+            "SELECT sequence, body, entry_hash FROM log WHERE sequence > ? ORDER BY sequence"
+            " LIMIT ?",
+            (sequence, limit),
+        )
+        return [(int(row[0]), str(row[1]), str(row[2])) for row in found]
 
     def execute(self, sql: str, values: tuple[object, ...] = ()) -> None:
         """One statement of a topic's store functions (`*_store.py`)."""

@@ -1,9 +1,10 @@
 """Changes of the register: staff statements, their signatures and their one effect.
 
 A statement is canonical JSON that names the signer's fingerprint and a moment; it is signed by
-people's own Ed25519 keys, has its effect once, and is logged. `trust`, `unfreeze` and `staff_add`
-take two people, `revoke` and `freeze` one. The first staff keys are taken without signatures while
-the register of staff is empty. It must not sign transactions.
+people's own Ed25519 keys, has its effect once, and is logged. What widens (`trust`, `unfreeze`,
+`staff_add`, `staff_unfreeze`, `resume`) takes two people, what narrows (`revoke`, `freeze`,
+`staff_revoke`, `staff_freeze`, `halt`) one. The first staff keys are taken without signatures while
+nobody was ever on the staff. It must not sign transactions.
 """
 
 import base64
@@ -26,7 +27,10 @@ from signer.store import Store
 CONTEXT = b"cage-signer-statement-v1\n"  # a staff key signs other things too
 STATEMENT_SECONDS = 86_400  # a statement not used within a day is stale
 AHEAD_SECONDS = 60
-SIGNERS_NEEDED = {"trust": 2, "unfreeze": 2, "staff_add": 2, "revoke": 1, "freeze": 1}
+SIGNERS_NEEDED = {
+    "trust": 2, "unfreeze": 2, "staff_add": 2, "staff_unfreeze": 2, "resume": 2,
+    "revoke": 1, "freeze": 1, "staff_revoke": 1, "staff_freeze": 1, "halt": 1,
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _TARGETS = {
@@ -79,9 +83,9 @@ class Trust:
     def _check_signatures(
         self, action: str, statement: bytes, signatures: Mapping[str, bytes]
     ) -> list[str]:
-        known = register.staff_keys(self._store)
-        if not known and action == "staff_add":
+        if action == "staff_add" and not register.staff(self._store):
             return []
+        known = register.staff_keys(self._store)
         for name, signature in signatures.items():
             if name not in known:
                 raise Refused(RefusalCode.NEEDS_STAFF, "a signature of nobody on the staff")
@@ -100,6 +104,10 @@ class Trust:
             self._add_staff(raw)
         elif action == "trust":
             self._trust(raw, now_seconds)
+        elif action in ("halt", "resume"):
+            self._set_halted(action, raw)
+        elif action.startswith("staff_"):
+            self._set_staff_state(action.removeprefix("staff_"), raw)
         else:
             self._set_state(action, raw)
 
@@ -107,14 +115,16 @@ class Trust:
         people = raw.get("staff")
         if set(raw) != {"staff"} or not isinstance(people, dict) or not people:
             raise _bad("staff_add has exactly `staff`: name to key")
-        known = register.staff_keys(self._store)
+        known = register.staff(self._store)  # also those who left: a name stands for one person
         if not known and len(people) < 2:
             raise _bad("the first staff keys are two or more people's")
-        taken = set(known.values())
+        taken = {item.public_key for item in known.values()}
         for name, text in people.items():
             key = _public_key(text)
             if not _NAME.fullmatch(name) or name in known or key in taken:
                 raise Refused(RefusalCode.TRUST_CONFLICT, "a name or key is wrong or there already")
+            if register.is_client_key(self._store, key):
+                raise Refused(RefusalCode.TRUST_CONFLICT, "a key that orders may not approve")
             taken.add(key)
             register.add_staff_key(self._store, name=name, public_key=key)
 
@@ -128,11 +138,14 @@ class Trust:
             raise _bad("expires_at: seconds in the future")
         if register.client_key(self._store, keyid) is not None:
             raise Refused(RefusalCode.TRUST_CONFLICT, "the keyid is in the register already")
+        public_key = _public_key(raw["public_key"])
+        if public_key in {item.public_key for item in register.staff(self._store).values()}:
+            raise Refused(RefusalCode.TRUST_CONFLICT, "a key that approves may not order")
         register.add_client_key(
             self._store,
             ClientKey(
                 keyid=keyid,
-                public_key=_public_key(raw["public_key"]),
+                public_key=public_key,
                 brand=brand,
                 caps=self._caps(raw["caps"]),
                 expires_at=expires,
@@ -160,11 +173,31 @@ class Trust:
         key = register.client_key(self._store, raw["keyid"])
         if key is None:
             raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register")
-        if key.state is KeyState.REVOKED or (
-            action == "unfreeze" and key.state is not KeyState.FROZEN
-        ):
-            raise Refused(RefusalCode.TRUST_CONFLICT, f"a {key.state.value} key: no {action}")
+        _check_step(action, key.state)
         register.set_client_key_state(self._store, keyid=key.keyid, state=_TARGETS[action])
+
+    def _set_staff_state(self, action: str, raw: dict[str, Any]) -> None:
+        if set(raw) != {"person"} or not isinstance(raw["person"], str):
+            raise _bad(f"staff_{action} has exactly person")
+        found = register.staff(self._store).get(raw["person"])
+        if found is None:
+            raise Refused(RefusalCode.UNKNOWN_KEY, "nobody of this name is on the staff")
+        _check_step(action, found.state)
+        register.set_staff_state(self._store, name=found.name, state=_TARGETS[action])
+
+    def _set_halted(self, action: str, raw: dict[str, Any]) -> None:
+        if raw:
+            raise _bad(f"{action} has no further fields")
+        is_halt = action == "halt"
+        if register.is_halted(self._store) is is_halt:
+            raise Refused(RefusalCode.TRUST_CONFLICT, f"nothing to {action}")
+        register.set_halted(self._store, is_halted=is_halt)
+
+
+def _check_step(action: str, state: KeyState) -> None:
+    """Revoked is for ever, and only what is frozen is unfrozen; raises Refused."""
+    if state is KeyState.REVOKED or (action == "unfreeze" and state is not KeyState.FROZEN):
+        raise Refused(RefusalCode.TRUST_CONFLICT, f"a {state.value} key: no {action}")
 
 
 def _public_key(text: object) -> bytes:

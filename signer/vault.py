@@ -9,8 +9,10 @@ import hashlib
 import json
 
 from signer import attempts_store as rows
+from signer import register_store as register
 from signer.attestations import Attester
 from signer.errors import RefusalCode, Refused, StoreError
+from signer.history import History
 from signer.keyring import Keyring
 from signer.logs import Log
 from signer.policy import Decision, Policy
@@ -20,6 +22,8 @@ from signer.protocol import (
     Attestations,
     AttestRequest,
     Head,
+    LogPage,
+    LogRequest,
     Refusal,
     SignedTx,
     SignRequest,
@@ -37,7 +41,12 @@ from signer.voids import Voids
 ID_CHARACTERS_MAX = 128
 EPOCH_LIMIT = 2**63  # a lease's fence is a bigint
 _NOT_STORED = frozenset(
-    {RefusalCode.STALE_EPOCH, RefusalCode.ATTEMPT_MISMATCH, RefusalCode.STORE_UNWRITABLE}
+    {
+        RefusalCode.STALE_EPOCH,
+        RefusalCode.ATTEMPT_MISMATCH,
+        RefusalCode.STORE_UNWRITABLE,
+        RefusalCode.HALTED,
+    }
 )  # about the caller or the machine, not about the attempt
 
 
@@ -53,6 +62,7 @@ class Vault:
         self._clock = clock
         self._log = log
         self._policy = Policy(store=store, settings=settings, keyring=keyring)
+        self._history = History(store=store, settings=settings)
         self._voids = Voids(store=store, settings=settings, clock=clock, log=log)
         self._attester = Attester(
             store=store, settings=settings, keyring=keyring, clock=clock, log=log
@@ -70,8 +80,17 @@ class Vault:
     def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         """The stored answer of an attempt; nothing leaves while the anchor lags."""
         self._store.ensure_anchored()
+        self._check_halted()
         found = rows.stored_answer(self._store, attempt_id)
         return None if found is None else decode_sign_answer(json.loads(found[1]))
+
+    def log(self, request: LogRequest) -> LogPage:
+        """What was signed on a network, page by page; raises Refused, StoreError."""
+        return self._history.page(request)
+
+    def recall(self, attempt_id: str) -> SignRequest | None:
+        """What was asked of a signed attempt; raises StoreError."""
+        return self._history.question(attempt_id)
 
     def void(self, request: VoidRequest) -> Voided | Refusal:
         """No first signature for this order any more, for ever."""
@@ -94,8 +113,14 @@ class Vault:
         except StoreError as failure:
             return self._unwritable(request, failure)
 
+    def _check_halted(self) -> None:
+        """Nothing leaves while a person has stopped the signer (S16)."""
+        if register.is_halted(self._store):
+            raise Refused(RefusalCode.HALTED, "a person stopped every signature")
+
     def _sign(self, request: SignRequest) -> SignedTx | Refusal:
         self._store.ensure_anchored()
+        self._check_halted()
         if not 1 <= len(request.attempt_id) <= ID_CHARACTERS_MAX:
             raise Refused(RefusalCode.ATTEMPT_MISMATCH, "not an attempt id")
         network = self._settings.networks.get(request.network)
@@ -179,6 +204,8 @@ class Vault:
                 account=decision.account,
                 nonce=decision.nonce,
                 requests=decision.requests,
+                reissued=decision.reissued,
+                question=json.dumps(encode_sign_request(request)).encode(),
             ),
         )
         for scope, amount in decision.counted:
@@ -224,8 +251,8 @@ class Vault:
 
 
 def fingerprint(request: SignRequest) -> str:
-    """What "the same request" means: every field but the worker's epoch."""
+    """What "the same request" means: every field but the worker's epoch and who approved it."""
     message = encode_sign_request(request)
-    del message["worker_epoch"]
+    del message["worker_epoch"], message["approvals"]
     text = json.dumps(message, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

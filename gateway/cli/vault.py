@@ -45,10 +45,11 @@ def _add(app: typer.Typer, name: str, command: str, text: str) -> None:
 
 for _name, _text in {
     "run": "Serve until SIGTERM.",
-    "trust": "Trust a client key: --keyid --public-key --brand --cap ASSET=TX:DAY, two signatures.",
-    "revoke": "Revoke a client key: --keyid, one signature.",
-    "freeze": "Freeze a client key: --keyid, one signature.",
-    "unfreeze": "Unfreeze a client key: --keyid, two signatures.",
+    "trust": "Trust a client key: --keyid --public-key --brand --cap ASSET=TX:DAY; or a person's: "
+    "--person --public-key. Two signatures.",
+    "revoke": "Revoke a key: --keyid of a client or --person, one signature.",
+    "freeze": "Freeze a key (--keyid, --person) or the whole signer (--all), one signature.",
+    "unfreeze": "Unfreeze a key (--keyid, --person) or the whole signer (--all), two signatures.",
     "verify": "Check the log's chain against the anchor.",
     "staff-add": "Register people's public keys: --staff NAME=KEY.",
     "sign-statement": "One person's signature over a statement: --statement --key.",

@@ -1,8 +1,8 @@
 """Account transactions: the signer's own reading of an EIP-1559 payload, and its signature.
 
-Allow-list of shapes: a native transfer with empty data, or ERC-20 `transfer(address,uint256)` to a
-listed contract. No creation, no other selector, no access list, no other type (S10). It must not
-decide policy.
+Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself), or
+ERC-20 `transfer(address,uint256)` to a listed contract. No creation, no other selector, no access
+list, no other type (S10). It must not decide policy.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,11 @@ class EvmTx:
     payload: tuple[object, ...]
 
     @property
+    def is_noop(self) -> bool:
+        """A transfer of nothing to the sender itself: it only spends the nonce."""
+        return self.amount_minor == 0
+
+    @property
     def fee_max_minor(self) -> int:
         """The most it can cost, in wei."""
         return self.gas_limit * self.max_fee_wei_per_gas
@@ -66,10 +71,11 @@ def decode(
     if len(paths) != 1:
         raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
     sender = parse_path(paths[0], network)
-    asset, destination, amount = _transfer(to, value, data, network)
+    own = keyring.evm_address(sender)
+    asset, destination, amount = _transfer(to, value, data, network, own=own)
     return EvmTx(
         sender=sender,
-        sender_address=keyring.evm_address(sender).hex(),
+        sender_address=own.hex(),
         nonce=nonce,
         priority_fee_wei_per_gas=priority,
         max_fee_wei_per_gas=max_fee,
@@ -91,13 +97,13 @@ def sign(tx: EvmTx, keyring: Keyring) -> tuple[bytes, str]:
 
 
 def _transfer(
-    to: bytes, value: int, data: bytes, network: NetworkSettings
+    to: bytes, value: int, data: bytes, network: NetworkSettings, *, own: bytes
 ) -> tuple[str, bytes, int]:
-    """(asset, destination, amount) of one of the two allowed shapes."""
+    """(asset, destination, amount) of one of the two allowed shapes, or nothing to `own`."""
     if not data:
         if any(item.contract == to for item in network.assets.values()):
             raise Refused(RefusalCode.FORBIDDEN_SHAPE, "native coin to a token contract")
-        if value == 0:
+        if value == 0 and to != own:
             raise Refused(RefusalCode.FORBIDDEN_SHAPE, "a transfer of nothing")
         return network.native.asset, to, value
     token = next((item for item in network.assets.values() if item.contract == to), None)

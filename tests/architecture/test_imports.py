@@ -154,7 +154,13 @@ def test_the_gateway_sees_only_the_protocol_of_the_signer() -> None:
     assert wrong == []
 
 
-WIRE_CONTRACT = ("protocol", "protocol_fields", "protocol_attest")
+WIRE_CONTRACT = (
+    "protocol",
+    "protocol_fields",
+    "protocol_attest",
+    "protocol_log",
+    "protocol_orders",
+)
 
 
 @pytest.mark.parametrize("path", [f"signer/{name}.py" for name in ("__init__", *WIRE_CONTRACT)])

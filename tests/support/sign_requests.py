@@ -32,6 +32,7 @@ from tests.support.vault import (
     START,
     VaultKit,
     client_key,
+    staff_key,
 )
 
 
@@ -137,6 +138,34 @@ def cancel(
         signature_input=headers["signature-input"],
         signature=headers["signature"],
     )
+
+
+def approval(
+    person: str,
+    body: Mapping[str, Any] | bytes,
+    *,
+    action: str = "",
+    key: Ed25519PrivateKey | None = None,
+    withdrawal: str = "wd_test_1",
+    **changes: Any,
+) -> Authorisation:
+    """A person's signed request to approve, reissue or abort, as the staff command makes it."""
+    action = action or (body["action"] if isinstance(body, Mapping) else "approve")
+    return cancel(
+        withdrawal,
+        body=body if isinstance(body, bytes) else json.dumps(body).encode(),
+        key=key or staff_key(person),
+        keyid=f"{person}-1a2b3c4d",
+        **{"idempotency_key": f"{person}-1", "target": f"/v1/withdrawals/{{}}/{action}", **changes},
+    )
+
+
+def approve_body(**changes: Any) -> dict[str, Any]:
+    """What people sign to let the test order go above the dual limit."""
+    order = order_body()
+    body = {"action": "approve", "brand": "acme"}
+    body |= {name: order[name] for name in ("request_id", "asset", "address", "amount")}
+    return {**body, **changes}
 
 
 def void_of(claim: Authorisation | None = None, **changes: Any) -> VoidRequest:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 from signer.admin import load_private_key, load_public_key, make_statement, sign_statement
 from signer.errors import ConfigurationError, RefusalCode, Refused
 from signer.files import write_private
+from tests.support.sign_requests import payment, utxo_request
 from tests.support.vault import (
     STAFF_SEEDS,
     HandClock,
@@ -155,11 +157,12 @@ def test_malformed_state_change_is_refused(kit: VaultKit) -> None:
 
 
 def test_first_staff_are_two_people_and_later_ones_need_two_signatures(kit: VaultKit) -> None:
-    carol = {"staff": {"carol": public_text(client_key())}}
+    key = public_text(Ed25519PrivateKey.from_private_bytes(bytes([3] * 32)))
+    carol = {"staff": {"carol": key}}
     assert code_of(kit, "staff_add", carol, ()) == "needs_staff"
     assert code_of(kit, "staff_add", carol, ("alice",)) == "needs_staff"
     kit.statement("staff_add", carol)
-    again = {"staff": {"dave": public_text(client_key())}}
+    again = {"staff": {"dave": key}}
     assert code_of(kit, "staff_add", again, ("alice", "bob")) == "trust_conflict"
     assert code_of(kit, "staff_add", {"staff": {}}, ("alice", "bob")) == "bad_request"
 
@@ -214,3 +217,57 @@ def test_every_refusal_code_is_documented() -> None:
     table = text.partition("## Refusal codes")[2]
     listed = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
     assert listed == [code.value for code in RefusalCode]
+
+
+def test_s16_one_person_halts_every_signature_and_two_let_them_go_on(kit: VaultKit) -> None:
+    first = kit.signed(utxo_request(kit))
+    kit.statement("halt", {}, ("bob",))
+    again = kit.reopen()
+    assert again.refused(utxo_request(again)) == "halted"  # also what was signed before
+    with pytest.raises(Refused, match="halted"):
+        again.vault.lookup("a-1")
+    new = utxo_request(again, attempt_id="a-2", salts=(2,), payments=(payment(request_id="r-2"),))
+    assert again.refused(new) == "halted"
+    assert code_of(again, "resume", {}, ("alice",)) == "needs_staff"
+    assert code_of(again, "resume", {"keyid": "client-1"}, ("alice", "bob")) == "bad_request"
+    again.statement("resume", {})
+    assert again.signed(utxo_request(again)) == first
+    again.signed(new)  # a halt is about the signer, not about the attempt
+    again.store.close()
+
+
+def test_a_halt_is_not_halted_again(kit: VaultKit) -> None:
+    assert code_of(kit, "resume", {}, ("alice", "bob")) == "trust_conflict"
+    kit.statement("halt", {}, ("bob",))
+    kit.clock.now += 1
+    assert code_of(kit, "halt", {}, ("alice",)) == "trust_conflict"
+
+
+def test_frozen_person_signs_no_statement_and_two_others_unfreeze(kit: VaultKit) -> None:
+    carol = Ed25519PrivateKey.from_private_bytes(bytes([3] * 32))
+    kit.statement("staff_add", {"staff": {"carol": public_text(carol)}})
+    kit.statement("staff_freeze", {"person": "carol"}, ("alice",))
+    text = make_statement(
+        "halt", signer=kit.keyring.fingerprint, issued_at=kit.clock.now, fields={}
+    )
+    with pytest.raises(Refused, match="nobody on the staff"):
+        kit.trust.apply(text, {"carol": sign_statement(carol, text)}, now_seconds=kit.clock.now)
+    assert code_of(kit, "staff_unfreeze", {"person": "carol"}, ("alice",)) == "needs_staff"
+    kit.statement("staff_unfreeze", {"person": "carol"})
+    kit.trust.apply(text, {"carol": sign_statement(carol, text)}, now_seconds=kit.clock.now)
+
+
+def test_revoked_person_never_comes_back_under_name_or_key(kit: VaultKit) -> None:
+    kit.statement("staff_revoke", {"person": "bob"}, ("alice",))
+    assert code_of(kit, "staff_unfreeze", {"person": "bob"}, ("alice",)) == "needs_staff"
+    assert code_of(kit, "staff_freeze", {"person": "bob"}, ("alice",)) == "trust_conflict"
+    assert code_of(kit, "staff_freeze", {"person": "nobody"}, ("alice",)) == "unknown_key"
+    assert code_of(kit, "staff_freeze", {"person": 1}, ("alice",)) == "bad_request"
+
+
+def test_with_everybody_frozen_nobody_is_taken_without_signatures(kit: VaultKit) -> None:
+    """The first staff keys need no signature; an emptied staff is not a new one."""
+    kit.statement("staff_freeze", {"person": "bob"}, ("alice",))
+    kit.statement("staff_freeze", {"person": "alice"}, ("alice",))
+    thief = {name: public_text(staff_key(name)) for name in STAFF_SEEDS}
+    assert code_of(kit, "staff_add", {"staff": thief}, ()) == "needs_staff"

@@ -293,12 +293,16 @@ def test_s25_store_of_the_version_before_learns_voids_and_keeps_its_memory(kit: 
     with sqlite3.connect(kit.settings.store) as connection:
         connection.execute("DROP TABLE voids")
         connection.execute("DROP TABLE bindings")
+        for name in ("reissues", "questions", "halts"):
+            connection.execute(f"DROP TABLE {name}")
+        connection.execute("DROP INDEX paid_family")
+        connection.execute("ALTER TABLE staff_keys DROP COLUMN state")
         connection.execute("UPDATE meta SET version = 1")
     connection.close()
     again = open_kit(kit.folder, kit.clock)
     assert again.signed(utxo_request(again)) == first
     voided(again, void_of(None, request_id="r-2"))
-    assert again.store.rows("SELECT version FROM meta") == [(3,)]
+    assert again.store.rows("SELECT version FROM meta") == [(4,)]
     again.store.close()
 
 

@@ -1,0 +1,141 @@
+"""What two people of the staff approved: their signed requests, read strictly (S15).
+
+A body says exactly what it approves; any other value is another approval. Which payments need one
+is decided in `policy`. It must not look at the tx.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from signer.authorisation import StaffRequests
+from signer.errors import RefusalCode, Refused
+from signer.orders import Order, amount_minor
+from signer.protocol import Authorisation, ProtocolError, strict_loads
+from signer.schemes.address import bitcoin_script, evm_address
+from signer.settings import Family, NetworkSettings, Settings
+from signer.store import Store
+
+PEOPLE_NEEDED = 2
+BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
+
+
+class Action(StrEnum):
+    """What people approve; it is the last part of the request's path and in its body."""
+
+    APPROVE = "approve"
+    """A first signature above the dual limit."""
+    REISSUE = "reissue"
+    """A new family: every txid that was signed is dead."""
+    ABORT = "abort"
+    """A tx instead of the payment."""
+
+
+_ROUTES = {
+    action: re.compile(rf"/v1/withdrawals/wd_[A-Za-z0-9_-]{{1,120}}/{action.value}", re.ASCII)
+    for action in Action
+}
+_SUBJECT = {"action", "brand", "request_id"}
+_FIELDS = {
+    Action.APPROVE: _SUBJECT | {"asset", "address", "amount"},
+    Action.REISSUE: _SUBJECT | {"dead_txids"},
+    Action.ABORT: _SUBJECT | {"txid"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Approval:
+    person: str
+    action: Action
+    body: dict[str, Any]
+
+
+class Approvals:
+    """The approvals that came with one question. They are verified when first asked for."""
+
+    def __init__(
+        self, claims: Sequence[Authorisation], *, store: Store, settings: Settings, now_seconds: int
+    ) -> None:
+        self._claims = claims
+        self._requests = StaffRequests(store=store, settings=settings, now_seconds=now_seconds)
+        self._read: list[_Approval] | None = None
+        self._flaw = ""
+
+    def require_payment(self, brand: str, order: Order, network: NetworkSettings) -> None:
+        """Two people approve this very payment; raises Refused (`needs_staff`)."""
+
+        def covers(body: dict[str, Any]) -> bool:
+            try:
+                amount = amount_minor(
+                    body["amount"],
+                    decimals=network.assets[order.asset].decimals,
+                    field="amount",
+                )
+                is_there = _place(body["address"], network) == _place(order.address, network)
+            except Refused:
+                return False
+            return is_there and (body["asset"], amount) == (order.asset, order.amount_minor)
+
+        self._require(Action.APPROVE, brand, order.request_id, covers)
+
+    def require_reissue(self, brand: str, request_id: str, txids: Sequence[str]) -> None:
+        """Two people call every signed txid of the request dead; raises Refused."""
+        self._require(
+            Action.REISSUE, brand, request_id, lambda body: body["dead_txids"] == sorted(txids)
+        )
+
+    def require_abort(self, brand: str, request_id: str, txids: Sequence[str]) -> None:
+        """Two people want a tx of the request stopped; raises Refused."""
+        self._require(Action.ABORT, brand, request_id, lambda body: body["txid"] in txids)
+
+    def _require(
+        self, action: Action, brand: str, request_id: str, covers: Callable[[dict[str, Any]], bool]
+    ) -> None:
+        people = {
+            item.person
+            for item in self._all()
+            if item.action is action
+            and (item.body["brand"], item.body["request_id"]) == (brand, request_id)
+            and covers(item.body)
+        }
+        if len(people) < PEOPLE_NEEDED:
+            # The name comes first: payouts finds by it which member is meant (P27).
+            reason = f"{request_id}: {action.value} takes {PEOPLE_NEEDED} people, has {len(people)}"
+            raise Refused(RefusalCode.NEEDS_STAFF, reason + self._flaw)
+
+    def _all(self) -> list[_Approval]:
+        """Every approval that holds. One that does not counts for nothing, and is named."""
+        if self._read is None:
+            self._read = []
+            for claim in self._claims:
+                try:
+                    self._read.append(self._one(claim))
+                except Refused as error:
+                    self._flaw = f"; an approval does not hold: {error.reason}"
+        return self._read
+
+    def _one(self, claim: Authorisation) -> _Approval:
+        action = next((a for a, route in _ROUTES.items() if route.fullmatch(claim.path)), None)
+        if action is None:
+            raise Refused(RefusalCode.NEEDS_STAFF, "not a route of approvals")
+        person = self._requests.person(claim, route=_ROUTES[action])
+        if len(claim.body) > BODY_BYTES_MAX:
+            raise Refused(RefusalCode.NEEDS_STAFF, "the body is too large")
+        try:
+            body = strict_loads(claim.body)
+        except ProtocolError as error:
+            raise Refused(RefusalCode.NEEDS_STAFF, f"the body: {error}") from error
+        if set(body) != _FIELDS[action] or body["action"] != action.value:
+            raise Refused(RefusalCode.NEEDS_STAFF, f"the body is not that of {action.value}")
+        return _Approval(person=person, action=action, body=body)
+
+
+def _place(address: object, network: NetworkSettings) -> bytes:
+    """What an address text means on the network, so that its spellings are one; raises Refused."""
+    if not isinstance(address, str):
+        raise Refused(RefusalCode.NEEDS_STAFF, "address: a string is required")
+    if network.family is Family.BITCOIN:
+        return bitcoin_script(address, network)
+    return evm_address(address)
