@@ -128,8 +128,8 @@ class Policy:
                 if (payment.brand, payment.request_id) not in reissued
             ]
             self._check_first(fresh, now)
+            counted = self._check_caps(found, now)  # what no cap allows asks no people
             self._check_dual(fresh, network, approvals)
-            counted = self._check_caps(found, now)
         priors = [] if family is None else rows.family_attempts(self._store, family)
         self._check_exclusive(request, tx, network, priors, payments_hash)
         return _decision(

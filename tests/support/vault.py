@@ -108,6 +108,16 @@ cap_day_minor = 1000000000
 """
 
 
+WITHOUT_VERSION_4 = """
+DROP TABLE reissues;
+DROP TABLE questions;
+DROP TABLE halts;
+DROP INDEX paid_family;
+ALTER TABLE staff_keys DROP COLUMN state;
+"""
+"""What a store of version 3 lacks."""
+
+
 class CountingRandomness:
     """Deterministic bytes for tests: a counter, hashed."""
 

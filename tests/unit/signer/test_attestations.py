@@ -27,7 +27,14 @@ from signer.protocol import (
 from signer.settings import load_settings
 from signer.store import read_log
 from tests.support.sign_requests import utxo_request
-from tests.support.vault import SIGNER_TOML, HandClock, VaultKit, new_folder, open_kit
+from tests.support.vault import (
+    SIGNER_TOML,
+    WITHOUT_VERSION_4,
+    HandClock,
+    VaultKit,
+    new_folder,
+    open_kit,
+)
 
 PATH = "m/84h/1h/1h/0/0"
 OTHERS_PATH = "m/84h/1h/2h/0/0"  # bravo's account
@@ -241,6 +248,7 @@ def test_store_of_the_version_before_learns_bindings_and_keeps_its_memory(kit: V
     kit.store.close()
     with sqlite3.connect(kit.settings.store) as connection:
         connection.execute("DROP TABLE bindings")
+        connection.executescript(WITHOUT_VERSION_4)
         connection.execute("UPDATE meta SET version = 2")
     connection.close()
     again = open_kit(kit.folder, kit.clock)

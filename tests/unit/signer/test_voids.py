@@ -23,7 +23,7 @@ from tests.support.sign_requests import (
     utxo_request,
     void_of,
 )
-from tests.support.vault import VaultKit, open_kit, public_text, trust_client
+from tests.support.vault import WITHOUT_VERSION_4, VaultKit, open_kit, public_text, trust_client
 
 STRANGER = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"public stranger").digest())
 SAYS_R1 = b'{"request_id":"r-1"}'
@@ -293,10 +293,7 @@ def test_s25_store_of_the_version_before_learns_voids_and_keeps_its_memory(kit: 
     with sqlite3.connect(kit.settings.store) as connection:
         connection.execute("DROP TABLE voids")
         connection.execute("DROP TABLE bindings")
-        for name in ("reissues", "questions", "halts"):
-            connection.execute(f"DROP TABLE {name}")
-        connection.execute("DROP INDEX paid_family")
-        connection.execute("ALTER TABLE staff_keys DROP COLUMN state")
+        connection.executescript(WITHOUT_VERSION_4)
         connection.execute("UPDATE meta SET version = 1")
     connection.close()
     again = open_kit(kit.folder, kit.clock)
