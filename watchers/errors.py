@@ -73,6 +73,10 @@ class LeaseLost(WatcherError):
     """The lease of this network went to another instance (fencing)."""
 
 
+class RescanEnded(WatcherError):
+    """People ended this rescan meanwhile; what was not committed is given up."""
+
+
 class NetworkStopped(WatcherError):
     """Nobody follows this network until a person clears the reason."""
 

@@ -12,7 +12,7 @@ from watchers.chain import BlockRef
 
 _COLUMNS = (
     "id, network, from_height, to_height, next_height, state, found, withheld, waits_for, "
-    "failure, asked_by, reason, created_at, finished_at"
+    "failure, asked_by, reason, cancelled_by, cancel_reason, created_at, finished_at"
 )
 
 
@@ -120,6 +120,19 @@ async def fail(uow: Uow, *, rescan_id: UUID, current: int, failure: str, at: dat
         {"id": rescan_id, "current": current, "failure": failure, "at": at},
     )
     return result.rowcount == 1
+
+
+async def cancel(
+    uow: Uow, *, rescan_id: UUID, network: str, cancelled_by: str, reason: str, at: datetime
+) -> RowMapping | None:
+    """It ends where it is; None when it is not running on this network."""
+    result = await uow.execute(
+        "UPDATE chain.rescans SET state = 'cancelled', cancelled_by = :by, "
+        "cancel_reason = :reason, waits_for = NULL, finished_at = :at "
+        f"WHERE id = :id AND network = :network AND state = 'running' RETURNING {_COLUMNS}",
+        {"id": rescan_id, "network": network, "by": cancelled_by, "reason": reason, "at": at},
+    )
+    return result.mappings().one_or_none()
 
 
 async def connect_headers(uow: Uow, *, network: str, refs: Sequence[BlockRef]) -> None:

@@ -28,7 +28,7 @@ from watchers.address_filter import AddressFilter
 from watchers.ahead import Ahead
 from watchers.chain import Block, BlockRef, ChainReader
 from watchers.code_checks import CodeChecks
-from watchers.errors import LeaseLost, NodeError, NodeUnavailable
+from watchers.errors import LeaseLost, NodeError, NodeUnavailable, RescanEnded
 from watchers.evidence import span
 from watchers.network import Network
 from watchers.recorded import Contradiction
@@ -56,6 +56,8 @@ class RescanState(StrEnum):
     """Every block of the range was looked at."""
     FAILED = "failed"
     """A block contradicts what is recorded; people look."""
+    CANCELLED = "cancelled"
+    """A person ended it; what it found stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class RescanRow:
     failure: str | None
     asked_by: str
     reason: str
+    cancelled_by: str | None
+    cancel_reason: str | None
     created_at: datetime
     finished_at: datetime | None
 
@@ -109,6 +113,29 @@ async def ask(
     if row is None:
         raise RuntimeError("a rescan is not where it was just written")
     return _row(row)
+
+
+async def cancel(
+    uow: Uow, *, rescan_id: UUID, network: str, cancelled_by: str, reason: str, at: datetime
+) -> RescanRow | None:
+    """End a rescan before it is done; it answers as it stands, None when there is none of this
+    network. What it found stays, and the piece in work is given up whole."""
+    ended = await store.cancel(
+        uow,
+        rescan_id=rescan_id,
+        network=network,
+        cancelled_by=cancelled_by,
+        reason=reason,
+        at=at,
+    )
+    if ended is not None:
+        await node_store.clear_alarms(
+            uow, network=network, object_id=rescan_id, kinds=[WAITING_ALARM], at=at
+        )
+        log.info("rescan.cancelled", network=network, rescan_id=str(rescan_id))
+        return _row(ended)
+    row = await store.get(uow, rescan_id)
+    return None if row is None or row["network"] != network else _row(row)
 
 
 async def find(
@@ -160,6 +187,8 @@ class Rescans:
                 await self._wait(row, error)
             except Contradiction as error:
                 await self._fail(row, error)
+            except RescanEnded as error:
+                log.info("rescan.ended", network=self._network.name, reason=str(error))
         return False
 
     async def _work(self, row: RescanRow, hold: Hold) -> bool:
@@ -282,6 +311,9 @@ class Rescans:
             at=at,
         )
         if not is_moved:
+            standing = await store.get(uow, row.id)
+            if standing is not None and standing["state"] == RescanState.CANCELLED:
+                raise RescanEnded(f"rescan of {row.from_height} to {row.to_height} was cancelled")
             raise LeaseLost(f"{network.name}: another watcher moved the rescan")
         await self._clear(uow, row)
         self._crash("rescan.before_commit")

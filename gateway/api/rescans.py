@@ -8,12 +8,12 @@ from gateway.api import switches
 from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import person_of
 from gateway.api.wire_base import optional_time, rfc3339
-from gateway.api.wire_control import RescanIn, RescanOut
+from gateway.api.wire_control import RescanCancel, RescanIn, RescanOut
 from gateway.api.wire_query import Page, PageQuery, decode_cursor, limit_of, next_cursor
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, NotFound, invalid_field
 from watchers import health, rescans
-from watchers.rescans import RANGE_BLOCKS_MAX, RUNNING_MAX, RescanRow
+from watchers.rescans import RANGE_BLOCKS_MAX, RUNNING_MAX, RescanRow, RescanState
 
 
 @endpoint(
@@ -68,6 +68,37 @@ async def ask_rescan(call: Call) -> Answer:
     return Answer(body=_wire(call, row), status=201)
 
 
+@endpoint(
+    "POST",
+    "/v1/networks/{network}/rescans/{id}/cancel",
+    "End a rescan before it is done; what it found stays.",
+    answers=RescanOut,
+    body=RescanCancel,
+    scopes=switches.WRITE,
+    kinds=frozenset({PrincipalKind.STAFF}),
+    roles=switches.ROLES,
+    idempotency=Idempotency.OPTIONAL,
+)
+async def cancel_rescan(call: Call) -> RescanOut:
+    """One person suffices: the range may be asked for again. A cancelled one answers as it stands,
+    whoever asks again; 409 `ended` for one that ended by itself."""
+    switches.check_operator(call)
+    body: RescanCancel = call.body
+    row = await rescans.cancel(
+        call.uow,
+        rescan_id=call.object_id("rescan"),
+        network=_network(call),
+        cancelled_by=person_of(call),
+        reason=body.reason,
+        at=call.at,
+    )
+    if row is None:
+        raise NotFound
+    if row.state is not RescanState.CANCELLED:
+        raise Conflict("ended", f"This rescan is {row.state.value} already.")
+    return _wire(call, row)
+
+
 def _network(call: Call) -> str:
     name = call.path["network"]
     if name not in call.services.registry.chains:
@@ -112,6 +143,8 @@ def _wire(call: Call, row: RescanRow) -> RescanOut:
         failure=row.failure,
         asked_by=row.asked_by,
         reason=row.reason,
+        cancelled_by=row.cancelled_by,
+        cancel_reason=row.cancel_reason,
         created_at=rfc3339(row.created_at),
         finished_at=optional_time(row.finished_at),
     )

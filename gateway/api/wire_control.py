@@ -153,6 +153,12 @@ class RescanIn(Body):
     reason: str = Reason
 
 
+class RescanCancel(Body):
+    """Why it is ended."""
+
+    reason: str = Reason
+
+
 class RescanOut(Wire):
     """A range of blocks that people want looked at again, and how far that is."""
 
@@ -161,7 +167,7 @@ class RescanOut(Wire):
     from_height: int
     to_height: int = Field(description="It rises where something is found.")
     next_height: int = Field(description="Every block of the range below it was looked at.")
-    state: Literal["running", "done", "failed"]
+    state: Literal["running", "done", "failed", "cancelled"]
     found: int = Field(description="Deposits, inflows and own txs that were not recorded before.")
     withheld: int = Field(
         description="Transfers that may be in the books already as an unexplained inflow."
@@ -170,5 +176,7 @@ class RescanOut(Wire):
     failure: str | None = Field(description="What a block contradicts.")
     asked_by: str
     reason: str
+    cancelled_by: str | None
+    cancel_reason: str | None
     created_at: Time
     finished_at: Time | None

@@ -1,10 +1,12 @@
 """`cage deposits rescan NETWORK`: look at blocks again that may hold a missing deposit.
 
-A client of the API like every staff command. With `--from` it asks for a range, without it lists
-what was asked for and how far that is. What is recorded stays; a range may be asked for again.
+A client of the API like every staff command. With `--from` it asks for a range, with `--cancel` it
+ends one, without either it lists what was asked for and how far that is. What is recorded stays; a
+range may be asked for again.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +27,9 @@ def rescan(
         int | None, typer.Option("--to", help="The last one; else where the watcher stands.")
     ] = None,
     reason: Annotated[str | None, typer.Option("--reason", help="Why; kept for ever.")] = None,
+    cancel: Annotated[
+        str | None, typer.Option("--cancel", help="End this rescan; what it found stays.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be looked at; ask for nothing.")
     ] = False,
@@ -35,6 +40,11 @@ def rescan(
 ) -> None:
     """Look at blocks again; deposits that are missing are found and credited as usual."""
     path = f"/v1/networks/{network}/rescans"
+    if cancel is not None:
+        if from_height is not None or to_height is not None or dry_run:
+            raise CliError("--cancel takes --reason only", hint="--cancel ID", code=USAGE)
+        _cancel(f"{path}/{cancel}/cancel", reason, api, key_id, key, as_json=as_json)
+        return
     if from_height is None:
         if to_height is not None or reason is not None or dry_run:
             raise CliError("--from is missing", hint="--from HEIGHT", code=USAGE)
@@ -70,6 +80,28 @@ def rescan(
         )
 
 
+def _cancel(
+    path: str,
+    reason: str | None,
+    api: str | None,
+    key_id: str | None,
+    key: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    if not (reason or "").strip():
+        raise CliError("a reason is required", hint='--reason "why"', code=USAGE)
+
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
+        return await client.post(path, {"reason": str(reason)})
+
+    answer = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json(answer)
+    else:
+        show_line(f"{answer['id']}: ended at {answer['next_height']}, {answer['found']} found")
+
+
 async def _standing(
     client: "StaffClient", network: str, from_height: int, to_height: int | None
 ) -> dict[str, Any]:
@@ -101,7 +133,7 @@ def _show(found: list[Mapping[str, Any]], *, as_json: bool) -> None:
             str(row["found"]),
             row["asked_by"],
             row["created_at"],
-            row["failure"] or row["waits_for"] or row["reason"],
+            row["failure"] or row["waits_for"] or row["cancel_reason"] or row["reason"],
         )
         for row in found
     ]

@@ -141,4 +141,58 @@ async def test_d11_the_api_cannot_write_the_work_of_the_watcher(followed: ApiHou
         "AND (privilege_type = 'UPDATE' OR column_name IN ('state', 'found') "
         "AND privilege_type = 'INSERT')"
     )
-    assert found == []
+    assert {row["column_name"] for row in found} == {
+        "state",
+        "waits_for",
+        "cancelled_by",
+        "cancel_reason",
+        "finished_at",
+    }
+
+
+async def cancel(
+    house: ApiHouse, rescan_id: str, *, key: str = "grace-key", path: str = PATH
+) -> Reply:
+    """POST without an idempotency key: the state itself makes a repeat safe."""
+    body = {"reason": "the wrong range"}
+    return await house.call("POST", f"{path}/{rescan_id}/cancel", body=body, key=key)
+
+
+async def test_d11_a_running_rescan_is_cancelled_once_and_names_who_and_why(
+    followed: ApiHouse,
+) -> None:
+    rescan_id = (await ask(followed)).json()["id"]
+    ended = (await cancel(followed, rescan_id)).json()
+    assert (ended["state"], ended["cancelled_by"], ended["cancel_reason"]) == (
+        "cancelled",
+        "grace",
+        "the wrong range",
+    )
+    assert ended["finished_at"] is not None
+    again = await cancel(followed, rescan_id, key="ada-key")
+    assert (again.status, again.json()) == (200, ended)
+    listed = await followed.call("GET", PATH, key="ada-key")
+    assert listed.json()["items"] == [ended]
+
+
+async def test_d11_a_rescan_that_ended_or_is_of_another_network_is_not_cancelled(
+    followed: ApiHouse,
+) -> None:
+    rescan_id = (await ask(followed)).json()["id"]
+    elsewhere = await cancel(followed, rescan_id, path="/v1/networks/eth/rescans")
+    assert elsewhere.status == 404
+    assert (await cancel(followed, "rsc_test_" + "0" * 32)).status == 404
+    async with followed.owner.unit_of_work() as uow:
+        await uow.execute(
+            "UPDATE chain.rescans SET state = 'done', next_height = to_height + 1, "
+            "finished_at = now()"
+        )
+    refused = await cancel(followed, rescan_id)
+    assert (refused.status, problem(refused)["code"]) == (409, "ended")
+
+
+@pytest.mark.parametrize("key", ["acme-key", "operator-key"])
+async def test_a31_only_a_person_of_the_operator_cancels(followed: ApiHouse, key: str) -> None:
+    rescan_id = (await ask(followed)).json()["id"]
+    assert (await cancel(followed, rescan_id, key=key)).status == 403
+    assert await followed.rows("SELECT state FROM chain.rescans") == [{"state": "running"}]

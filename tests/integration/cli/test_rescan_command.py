@@ -59,6 +59,17 @@ def test_d11_a_range_is_asked_for_and_listed(followed: Desk) -> None:
     assert "a deposit is missing" in table
 
 
+def test_d11_a_rescan_is_cancelled_with_a_reason(followed: Desk) -> None:
+    asked = json.loads(followed.runs(*ASK, "--json", *followed.treasurer)[1])
+    ending = ("deposits", "rescan", "btc", "--cancel", asked["id"])
+    assert followed.runs(*ending, *followed.risk)[0] == USAGE
+    assert followed.runs(*ending, "--from", "1", "--reason", "why", *followed.risk)[0] == USAGE
+    assert followed.runs(*ending, "--reason", "why", *followed.supporter)[0] == REFUSED
+    for _ in range(2):
+        code, out, _ = followed.runs(*ending, "--reason", "why", *followed.risk)
+        assert (code, out) == (0, f"{asked['id']}: ended at 800, 0 found\n")
+
+
 def test_d11_a_range_above_the_watcher_is_refused(followed: Desk) -> None:
     above = ("deposits", "rescan", "btc", "--from", "901", "--reason", "a deposit is missing")
     code, _, error = followed.runs(*above, *followed.treasurer)

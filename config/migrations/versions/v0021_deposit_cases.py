@@ -1,4 +1,4 @@
-"""Runs config/migrations/sql/0021_other_scripts.sql. Forward only: there is no downgrade."""
+"""Runs config/migrations/sql/0021_deposit_cases.sql. Forward only: there is no downgrade."""
 
 from config.migrations.runner import run_sql_file
 
@@ -9,4 +9,4 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run_sql_file("0021_other_scripts.sql")
+    run_sql_file("0021_deposit_cases.sql")
