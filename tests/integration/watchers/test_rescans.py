@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import DBAPIError
 
 from config.database import Uow
 from tests.integration.watchers.conftest import AccountBench, UtxoBench
@@ -41,37 +40,6 @@ class EmptyBlocks(SimUtxoReader):
 
     async def block(self, block_hash: str) -> Block:
         return await super().block(self.world.active[-1])
-
-
-class CancelsAt(SimUtxoReader):
-    """A person ends every rescan while the block of this height is fetched."""
-
-    watch: Watch
-    height: int
-
-    async def block(self, block_hash: str) -> Block:
-        found = await super().block(block_hash)
-        if found.ref.height == self.height:
-            await cancel_all(self.watch)
-        return found
-
-
-async def cancel_all(watch: Watch) -> list[RescanRow]:
-    """What the API does."""
-    async with watch.as_api.unit_of_work() as uow:
-        running = await rescans.running(uow, network=watch.network.name)
-        ended = [
-            await rescans.cancel(
-                uow,
-                rescan_id=row.id,
-                network=watch.network.name,
-                cancelled_by="grace",
-                reason="the wrong range",
-                at=watch.clock.now(),
-            )
-            for row in running
-        ]
-    return [row for row in ended if row is not None]
 
 
 async def ask(watch: Watch, low: int = 0, high: int | None = None) -> RescanRow:
@@ -472,75 +440,3 @@ async def test_d09_killed_on_the_way_out_it_comes_to_the_same_end(
     assert (await work_off(utxo.watch)).found == 1
     assert (await utxo.watch.books())["brand:acme:clearing:btc:BTC"] == HALF
     await utxo.watch.audit()
-
-
-async def test_d11_a_cancelled_rescan_keeps_what_it_found_and_goes_no_further(
-    utxo: UtxoBench,
-) -> None:
-    """Two deposits 40 blocks apart; the first is found before a person ends it."""
-    watch = utxo.watch
-    await missed(utxo, blocks=40)
-    anna = await watch.address("anna")
-    await ask(watch)
-    while not await watch.deposits():
-        await watch.follower.rescan(await watch.position())
-    (ended,) = await cancel_all(watch)
-    assert (ended.state, ended.cancelled_by, ended.found) == (RescanState.CANCELLED, "grace", 1)
-    assert await work_off(watch) == ended
-    assert await cancel_all(watch) == []
-    assert (await watch.deposit()).state == "final"
-    utxo.sim.pay([(anna.address, HALF + 1)])
-    utxo.sim.mine(3)
-    await watch.follow()
-    assert await watch.deposit_states() == {"final"}
-    await watch.audit()
-
-
-async def test_d11_a_rescan_cancelled_while_it_fetches_gives_up_that_piece_alone(
-    utxo: UtxoBench,
-) -> None:
-    """The watcher keeps its lease; another rescan of the network goes on in the same look."""
-    watch = utxo.watch
-    await missed(utxo, blocks=40)
-    await ask(watch)
-    reader = CancelsAt(utxo.sim)
-    reader.watch, reader.height = watch, 5
-    follower = watch.new_follower("first", chain=utxo_chain(utxo.sim, reader=reader))
-    ended = await work_off(watch, follower)
-    assert (ended.state, ended.found) == (RescanState.CANCELLED, 0)
-    assert await watch.deposits() == []
-    await ask(watch)
-    assert (await work_off(watch)).found == 1
-    await watch.audit()
-
-
-async def test_d11_cancelling_ends_the_alarm_of_a_rescan_that_waits(utxo: UtxoBench) -> None:
-    watch = utxo.watch
-    await missed(utxo, blocks=10)
-    await ask(watch)
-    follower = watch.new_follower("first", chain=utxo_chain(utxo.sim, reader=NoBlock(utxo.sim)))
-    await follower.rescan(await watch.position(follower))
-    assert await open_alarms(utxo) == {"rescan_waiting"}
-    (ended,) = await cancel_all(watch)
-    assert ended.waits_for is None
-    assert await open_alarms(utxo) == set()
-    await follower.rescan(await watch.position(follower))
-    assert await open_alarms(utxo) == set()
-
-
-@pytest.mark.parametrize(
-    "forged",
-    [
-        "state = 'done', finished_at = now()",
-        "waits_for = 'nothing'",
-        "state = 'cancelled', finished_at = now()",
-    ],
-)
-async def test_d11_the_api_can_end_a_rescan_by_a_named_person_and_nothing_else(
-    utxo: UtxoBench, forged: str
-) -> None:
-    await missed(utxo, blocks=10)
-    await ask(utxo.watch)
-    with pytest.raises(DBAPIError, match=r"row-level security|check constraint"):
-        async with utxo.watch.as_api.unit_of_work() as uow:
-            await uow.execute(f"UPDATE chain.rescans SET {forged}")
