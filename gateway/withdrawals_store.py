@@ -156,6 +156,32 @@ async def get(uow: Uow, withdrawal_id: UUID, *, lock: bool = False) -> Withdrawa
     return None if row is None else from_mapping(row)
 
 
+async def expedite(uow: Uow, withdrawal_id: UUID, *, promise_at: datetime) -> None:
+    """Put a locked row on the urgent class."""
+    await uow.execute(
+        "UPDATE gateway.withdrawals SET fee_class = 'urgent', promise_at = :promise_at "
+        "WHERE id = :id",
+        {"id": withdrawal_id, "promise_at": promise_at},
+    )
+
+
+async def member_count(uow: Uow, attempt_id: UUID) -> int:
+    """How many withdrawals an attempt was built for."""
+    result = await uow.execute(
+        "SELECT count(*) FROM gateway.attempt_members WHERE attempt_id = :id", {"id": attempt_id}
+    )
+    return int(result.scalar_one())
+
+
+async def attempts_of(uow: Uow, withdrawal_id: UUID) -> Sequence[UUID]:
+    """Every attempt that was built for a withdrawal, oldest first."""
+    result = await uow.execute(
+        "SELECT attempt_id FROM gateway.attempt_members WHERE withdrawal_id = :id ORDER BY 1",
+        {"id": withdrawal_id},
+    )
+    return list(result.scalars())
+
+
 async def by_request_id(uow: Uow, *, brand: str, request_id: str) -> WithdrawalRow | None:
     """The row that stands for (brand, request_id)."""
     result = await uow.execute(

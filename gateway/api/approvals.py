@@ -5,7 +5,15 @@ from typing import TypeAlias
 from uuid import UUID
 
 from gateway.api import approvals_store as store
-from gateway.api import inflows, inflows_store, policies, rates, switches, two_people
+from gateway.api import (
+    inflows,
+    inflows_store,
+    limit_policies,
+    policies,
+    rates,
+    switches,
+    two_people,
+)
 from gateway.api.approvals_store import ApprovalRow
 from gateway.api.endpoint import Call, Idempotency, endpoint
 from gateway.api.wire_control import Approval, ApprovalIn
@@ -19,6 +27,7 @@ Approve: TypeAlias = Callable[[Call, ApprovalRow], Awaitable[ApprovalRow]]
 STATES = frozenset({"pending_approval", "done", "declined", "expired"})
 DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     switches.KIND: (switches.check_principal, switches.approve),
+    limit_policies.KIND: (limit_policies.check_principal, limit_policies.approve),
     policies.KIND: (policies.check_principal, policies.approve),
     rates.KIND: (rates.check_principal, rates.approve),
 }

@@ -26,6 +26,7 @@ from gateway.api import (
     events,
     health,
     inflows,
+    limit_policies,
     networks,
     openapi,
     players,
@@ -38,6 +39,7 @@ from gateway.api import (
     switches,
     verifications,
     webhook_endpoints,
+    withdrawal_decisions,
     withdrawals,
 )
 from gateway.api.endpoint import Endpoint, Services, collect
@@ -59,6 +61,7 @@ MODULES = (
     deposits,
     players,
     withdrawals,
+    withdrawal_decisions,
     events,
     webhook_endpoints,
     inflows,
@@ -73,6 +76,7 @@ MODULES = (
     alarms,
     searches,
     policies,
+    limit_policies,
     rates,
 )
 

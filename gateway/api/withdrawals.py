@@ -37,6 +37,7 @@ from gateway.errors import (
 from gateway.idempotency import canonical_json
 from gateway.payouts import acceptance, void_store, withdrawals
 from gateway.payouts.acceptance import BalanceMode, Order
+from gateway.payouts.limits import LimitTerms
 from gateway.payouts.withdrawals import State, withdrawal_snapshot
 from gateway.withdrawals_store import Filters, WithdrawalRow
 from ledger.errors import AmountError
@@ -112,6 +113,7 @@ async def create_withdrawal(call: Call) -> Answer:
             order,
             withdrawal_id=call.services.ids.new_id(),
             balance_mode=BalanceMode(mode),
+            terms=LimitTerms.of(call.services.registry),
             ids=_ids(call),
             at=call.at,
         )

@@ -15,6 +15,8 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch
+from gateway.payouts import limits
+from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.withdrawals import State, Trigger, append_event, move, reserve
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances
@@ -62,13 +64,14 @@ async def accept(
     *,
     withdrawal_id: UUID,
     balance_mode: BalanceMode,
+    terms: LimitTerms,
     ids: Ids,
     at: datetime,
 ) -> WithdrawalRow:
     """Store a request and take it as far as the rules let it, in the caller's unit of work.
 
-    Ends in `rejected`, `waiting_liquidity` or `queued` (nothing to check in this release), with
-    one event per state. Raises RequestMismatch when (brand, request_id) stands already: the caller
+    Ends in `rejected`, `waiting_liquidity`, `pending_approval` or `queued`, with one event per
+    state. Raises RequestMismatch when (brand, request_id) stands already: the caller
     compares the stored body.
     """
     await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
@@ -87,6 +90,9 @@ async def accept(
     refusal = await _refusal(uow, order, balance_mode=balance_mode)
     if refusal is not None:
         return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
+    judged = await limits.take(uow, _asking(row), terms=terms, at=at)
+    if judged.is_rejected:
+        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": judged.code})
     return await reserve(uow, row, ids=ids, at=at)
 
 
@@ -105,6 +111,16 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
         elif unfinished > 0 and balance_mode is BalanceMode.SHARED:
             return "not_final"
     return None
+
+
+def _asking(row: WithdrawalRow) -> Asking:
+    return Asking(
+        withdrawal_id=row.id,
+        brand=row.brand,
+        player_id=row.player_id,
+        asset=row.asset,
+        amount_minor=row.amount_minor,
+    )
 
 
 def _received(

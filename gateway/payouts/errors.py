@@ -7,6 +7,7 @@ PayoutError
 ├── FundsShort (expected)         coins, hot balance or fee capital do not cover it now (P26)
 ├── RequestTooLarge (expected)    the question does not fit a frame; nothing was sent, split it
 ├── MaybeSigned (expected)        a command on a withdrawal that may be paid already; refused
+├── DecisionRefused (expected)    what a person decided does not fit the withdrawal; nothing changed
 └── BrokenAttempt (invariant)     books and attempt contradict each other; the lane stops
 """
 
@@ -41,6 +42,15 @@ class RequestTooLarge(PayoutError):
 
 class MaybeSigned(PayoutError):
     """The signer was asked for it and nothing proves that no signature can pay it."""
+
+
+class DecisionRefused(PayoutError):
+    """The withdrawal or the person forbids it. `code` is stable, `detail` a sentence for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
 
 
 class BrokenAttempt(PayoutError):

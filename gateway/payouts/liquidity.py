@@ -11,7 +11,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, funds, store, withdrawals
+from gateway.payouts import approvals, attempts, funds, store, withdrawals
 from gateway.payouts.companions import split_code
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
@@ -101,8 +101,14 @@ class LiquidityStep:
             detail = f"a deposit of the player of {row.request_id} was reversed: staff decide"
             await attempts.alarm(self._lane, uow, "deposit_reversed", detail, object_id=row.id)
             return
-        trigger = Trigger.RESUME_QUEUED if row.is_reserved else Trigger.RESUME_WAITING
-        code = None if row.is_reserved else CLEARING
+        missing, limit = await approvals.missing(uow, row)
+        code: str | None
+        if not row.is_reserved:
+            trigger, code = Trigger.RESUME_WAITING, CLEARING
+        elif missing:
+            trigger, code = Trigger.RESUME_APPROVAL, limit
+        else:
+            trigger, code = Trigger.RESUME_QUEUED, None
         await attempts.move(self._lane, uow, row, trigger, code=code)
 
     async def _reserve(self, uow: Uow, *, withdrawal_id: UUID) -> None:

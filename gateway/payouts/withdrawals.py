@@ -15,7 +15,7 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import TooLate
-from gateway.payouts import void_store
+from gateway.payouts import approvals, limits, void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import holds, outbox
@@ -220,13 +220,17 @@ END_STATES: Final = frozenset(
     }
 )
 
+UNPAID_ENDS: Final = END_STATES - {State.COMPLETED}
+"""What ended so counts against no limit any more."""
+
 _VOIDING: Final = (Trigger.REFUSE, Trigger.CANCEL, Trigger.DECLINE, Trigger.EXPIRE)
 _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopened"}
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
 
 
 async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> WithdrawalRow:
-    """Set the amount aside and queue it; with clearing short it waits (`clearing`).
+    """Set the amount aside and queue it, or ask people where a limit wants them; with clearing
+    short it waits (`clearing`).
 
     For a `received` row, or one that waits for clearing: that one is returned as it was while
     clearing is still short.
@@ -242,8 +246,12 @@ async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> Wi
         at=at,
     )
     if is_placed:
-        changes = {"is_reserved": True, "code": None}
+        changes: dict[str, Any] = {"is_reserved": True, "code": None}
         row = await move(uow, row, Trigger.RESERVE, ids=ids, at=at, changes=changes)
+        missing, code = await approvals.missing(uow, row)
+        if missing:
+            changes = {"code": code}
+            return await move(uow, row, Trigger.ASK_APPROVAL, ids=ids, at=at, changes=changes)
         return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at)
     if row.state == State.WAITING_LIQUIDITY:
         return row
@@ -281,10 +289,11 @@ async def give_up(
     is_signing = row.sign_requested_at is not None or row.txid is not None
     if is_signing or row.state not in _BEFORE_SIGNING:
         raise TooLate(row.state)
-    if row.is_reserved:
-        await holds.release(uow, hold_id=row.id, reference=f"withdrawal:{row.id}:release", at=at)
     changes = {"is_reserved": False, "code": code}
-    return await move(uow, row, trigger, ids=ids, at=at, changes=changes)
+    moved = await move(uow, row, trigger, ids=ids, at=at, changes=changes)
+    if row.is_reserved:  # after the limits' rows, as an acceptance locks them
+        await holds.release(uow, hold_id=row.id, reference=f"withdrawal:{row.id}:release", at=at)
+    return moved
 
 
 async def move(
@@ -318,6 +327,8 @@ async def move(
         require(moved, trigger, evidence)  # the row as it was may have been read before the gate
     if trigger in _VOIDING and moved.txid is None:
         await void_store.add(uow, moved, at=at)  # the signer must never pay it (S25)
+    if moved.state in UNPAID_ENDS:
+        await limits.give_back(uow, moved.id)
     event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
     await append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
     return moved

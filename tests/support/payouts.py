@@ -24,6 +24,7 @@ from gateway.payouts.acceptance import BalanceMode, Order
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.lane import PayoutLane
+from gateway.payouts.limits import LimitTerms
 from gateway.payouts.pool_verifier import PoolVerifier
 from gateway.payouts.role import build_lane
 from gateway.withdrawals_store import WithdrawalRow
@@ -310,6 +311,7 @@ class Payouts:
                 order,
                 withdrawal_id=self.ids.new_id(),
                 balance_mode=BalanceMode.SHARED,
+                terms=LimitTerms.of(self.registry),
                 ids=self.ids,
                 at=at,
             )

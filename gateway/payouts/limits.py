@@ -1,0 +1,280 @@
+"""Limits of withdrawals: what an order counts, and how many people it needs (CONTRACT 5).
+
+Owns the versions of the limits and the usage that bounds what goes out of a brand in 24 hours and
+30 days. An order is judged once, in the unit of work of its acceptance, and keeps the version that
+judged it; it counts from there until it ends without being paid. Whoever counts locks the brand's
+usage first, so that no two orders share the same room. Values are minor units of the reference
+currency at the rate of acceptance, rounded up; one without a fresh rate is valued by the first
+fresh rate after it, and until then every limit that it touches is full.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.assets import AssetRegistry
+from config.credit_policy import ReferenceSpec
+from config.database import Uow
+from config.limit_policy import (
+    NO_LIMITS,
+    SPANS,
+    Judgement,
+    LimitPolicy,
+    LimitRule,
+    LimitScope,
+    judge,
+    parse_limits,
+)
+from config.registry import Registry
+from gateway.payouts import limits_store as store
+from watchers import rates
+from watchers.rates import Rate
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR: Final = timedelta(hours=1)
+EVERYBODY: Final = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitTerms:
+    """What a value is computed with."""
+
+    assets: AssetRegistry
+    reference: ReferenceSpec
+
+    @classmethod
+    def of(cls, registry: Registry) -> "LimitTerms":
+        """Of a deployment."""
+        return cls(assets=registry.assets, reference=registry.policy.reference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitVersion:
+    """A stored version; version 0 has no people and no moment."""
+
+    version: int
+    content: Mapping[str, Any]
+    proposed_by: str | None
+    approved_by: str | None
+    created_at: datetime | None
+
+
+_NONE: Final = LimitVersion(
+    version=0, content={"limits": []}, proposed_by=None, approved_by=None, created_at=None
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """An order that asks for room. Minor units of `asset`."""
+
+    withdrawal_id: UUID
+    brand: str
+    player_id: str
+    asset: str
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What stands about a withdrawal. `approvals`: how many people it needs."""
+
+    policy_version: int
+    approvals: int
+    code: str | None
+    currency: str
+    value_minor: int | None
+
+
+async def latest(uow: Uow) -> LimitVersion:
+    """The version in force."""
+    row = await store.latest(uow)
+    if row is None:
+        return _NONE
+    return LimitVersion(**{name: row[name] for name in LimitVersion.__slots__})
+
+
+async def latest_locked(uow: Uow) -> LimitVersion:
+    """The version in force, and nobody else decides about the next until the commit."""
+    await store.lock_versions(uow)
+    return await latest(uow)
+
+
+async def put(
+    uow: Uow,
+    *,
+    version: int,
+    content: Mapping[str, Any],
+    proposed_by: str,
+    approved_by: str,
+    at: datetime,
+) -> bool:
+    """Append a version that two people agreed on; False when the number is taken."""
+    return await store.insert_version(
+        uow,
+        version=version,
+        content=content,
+        proposed_by=proposed_by,
+        approved_by=approved_by,
+        at=at,
+    )
+
+
+async def current(uow: Uow, terms: LimitTerms) -> LimitPolicy:
+    """The version in force as rules; those about assets not configured now are left out."""
+    found = await latest(uow)
+    if found.version == 0:
+        return NO_LIMITS
+    return parse_limits(
+        found.content,
+        version=found.version,
+        assets=terms.assets,
+        reference=terms.reference,
+        is_strict=False,
+    )
+
+
+async def take(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> Judgement:
+    """Judge an order and, unless it is rejected, count it from here on. Once per withdrawal.
+
+    The withdrawal's row is inserted already; accounts are locked later.
+    """
+    policy, found, rate = await _judged(uow, asking, terms=terms, at=at)
+    await store.insert(
+        uow,
+        {
+            "withdrawal_id": asking.withdrawal_id,
+            "brand": asking.brand,
+            "player_id": asking.player_id,
+            "asset": asking.asset,
+            "amount": asking.amount_minor,
+            "currency": terms.reference.currency,
+            "value": _value(asking.asset, asking.amount_minor, rate, terms),
+            "rate_id": None if rate is None else rate.id,
+            "policy_version": policy.version,
+            "approvals": found.approvals,
+            "code": found.code,
+            "counts": not found.is_rejected,
+            "hour": _hour(at),
+            "at": at,
+        },
+    )
+    return found
+
+
+async def ask(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> Judgement:
+    """What `take` would say now; nothing is counted and nobody waits for it (a dry run)."""
+    _, found, _ = await _judged(uow, asking, terms=terms, at=at, is_dry=True)
+    return found
+
+
+async def give_back(uow: Uow, withdrawal_id: UUID) -> None:
+    """It ended without being paid: its room is free again. Again is nothing."""
+    await store.give_back(uow, withdrawal_id)
+
+
+async def judged(uow: Uow, withdrawal_id: UUID) -> Judged | None:
+    """How a withdrawal was judged; None for one that no limit ever looked at."""
+    row = await store.judgement(uow, withdrawal_id)
+    if row is None:
+        return None
+    return Judged(
+        policy_version=row["policy_version"],
+        approvals=row["approvals"],
+        code=row["code"],
+        currency=row["currency"],
+        value_minor=None if row["value"] is None else int(row["value"]),
+    )
+
+
+async def check(uow: Uow) -> list[str]:
+    """Where sums, rows and states disagree; empty when all is well."""
+    return await store.differences(uow)
+
+
+async def _judged(
+    uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime, is_dry: bool = False
+) -> tuple[LimitPolicy, Judgement, Rate | None]:
+    policy = await current(uow, terms)
+    rules = policy.applying(brand=asking.brand, asset=asking.asset)
+    windows = [rule for rule in rules if rule.window is not None]
+    if not is_dry:
+        await store.lock_brand(uow, asking.brand, is_shared=not windows)
+    rows = await _counted(uow, asking, windows, at=at)
+    assets = {asking.asset, *(row["asset"] for row in rows if row["unvalued"])}
+    fresh = await _fresh(uow, sorted(assets), terms=terms, at=at)
+    rate = fresh.get(asking.asset)
+    value = _value(asking.asset, asking.amount_minor, rate, terms)
+    usage = {rule.bounds: _used(rule, asking, rows, fresh, terms) for rule in windows}
+    return policy, judge(rules, value_minor=value, usage=usage), rate
+
+
+async def _counted(
+    uow: Uow, asking: Asking, rules: Sequence[LimitRule], *, at: datetime
+) -> Sequence[RowMapping]:
+    names = sorted({rule.window for rule in rules if rule.window is not None})
+    if not names:
+        return ()
+    return await store.usage(
+        uow,
+        brand=asking.brand,
+        player_id=asking.player_id,
+        windows=[(name, at - SPANS[name], _hour(at - SPANS[name])) for name in names],
+    )
+
+
+async def _fresh(
+    uow: Uow, assets: Sequence[str], *, terms: LimitTerms, at: datetime
+) -> dict[str, Rate]:
+    found = await rates.newest(uow, assets=assets, reference=terms.reference)
+    return {
+        asset: rate
+        for asset, rate in found.items()
+        if rate.is_fresh(at=at, reference=terms.reference)
+    }
+
+
+def _used(
+    rule: LimitRule,
+    asking: Asking,
+    rows: Sequence[RowMapping],
+    fresh: Mapping[str, Rate],
+    terms: LimitTerms,
+) -> int | None:
+    """What stands in a rule's bounds; None where some of it has no value that is known now."""
+    player = asking.player_id if rule.scope is LimitScope.PLAYER else EVERYBODY
+    total = 0
+    for row in rows:
+        if row["name"] != rule.window or row["player_id"] != player:
+            continue
+        if rule.asset not in (None, row["asset"]):
+            continue
+        if row["value"] and row["currency"] != terms.reference.currency:
+            return None  # counted in the currency of another time
+        total += int(row["value"])
+        if row["unvalued"]:
+            value = _value(row["asset"], int(row["unvalued"]), fresh.get(row["asset"]), terms)
+            if value is None:
+                return None
+            total += value
+    return total
+
+
+def _value(asset: str, amount_minor: int, rate: Rate | None, terms: LimitTerms) -> int | None:
+    spec = terms.assets.get(asset)
+    if rate is None or spec is None:
+        return None
+    return rates.to_reference(
+        amount_minor,
+        rate.rate,
+        asset_decimals=spec.decimals,
+        currency_decimals=terms.reference.decimals,
+    )
+
+
+def _hour(at: datetime) -> int:
+    return (at - _EPOCH) // _HOUR

@@ -1,0 +1,183 @@
+"""SQL of limits: versions, how each withdrawal was judged, and what counts against the limits."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+
+async def latest(uow: Uow) -> RowMapping | None:
+    """The newest version."""
+    result = await uow.execute(
+        "SELECT version, content, proposed_by, approved_by, created_at FROM gateway.limit_policies "
+        "ORDER BY version DESC LIMIT 1"
+    )
+    return result.mappings().one_or_none()
+
+
+async def lock_versions(uow: Uow) -> None:
+    """One decision about versions at a time, until the commit."""
+    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended('limit policy', 0))")
+
+
+async def insert_version(
+    uow: Uow,
+    *,
+    version: int,
+    content: Mapping[str, Any],
+    proposed_by: str,
+    approved_by: str,
+    at: datetime,
+) -> bool:
+    """Append a version; False when another took the number."""
+    result = await uow.execute(
+        "INSERT INTO gateway.limit_policies (version, content, proposed_by, approved_by, "
+        "created_at) VALUES (:version, CAST(:content AS jsonb), :proposed_by, :approved_by, :at) "
+        "ON CONFLICT DO NOTHING",
+        {
+            "version": version,
+            "content": json.dumps(content),
+            "proposed_by": proposed_by,
+            "approved_by": approved_by,
+            "at": at,
+        },
+    )
+    return result.rowcount == 1
+
+
+async def lock_brand(uow: Uow, brand: str, *, is_shared: bool) -> None:
+    """Whoever counts is alone with a brand's usage until its commit; who only adds shares it."""
+    function = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
+    await uow.execute(
+        f"SELECT {function}(hashtextextended('withdrawal limits ' || :brand, 0))", {"brand": brand}
+    )
+
+
+# Whole hours from the sums, the hour that the window's start cuts from the rows themselves.
+_USAGE = """
+WITH w AS (
+    SELECT * FROM unnest(CAST(:names AS text[]), CAST(:sinces AS timestamptz[]),
+        CAST(:hours AS bigint[])) AS w (name, since, hour)
+), parts AS (
+    SELECT w.name, u.player_id, u.asset, u.currency, u.value, u.unvalued
+    FROM w JOIN gateway.limit_usage u ON u.brand = :brand AND u.player_id IN ('', :player_id)
+        AND u.hour > w.hour
+    UNION ALL
+    SELECT w.name, p.player_id, l.asset, l.currency, coalesce(l.value, 0),
+        CASE WHEN l.value IS NULL THEN l.amount ELSE 0 END
+    FROM w JOIN gateway.withdrawal_limits l ON l.brand = :brand AND l.counts
+        AND l.hour = w.hour AND l.at > w.since
+    CROSS JOIN LATERAL (VALUES (''), (l.player_id)) AS p (player_id)
+    WHERE p.player_id IN ('', :player_id)
+)
+SELECT name, player_id, asset, currency, sum(value) AS value, sum(unvalued) AS unvalued
+FROM parts GROUP BY name, player_id, asset, currency
+"""
+
+
+async def usage(
+    uow: Uow, *, brand: str, player_id: str, windows: Sequence[tuple[str, datetime, int]]
+) -> Sequence[RowMapping]:
+    """What counts in each window (name, since, hour of `since`), by player ('' all) and asset."""
+    result = await uow.execute(
+        _USAGE,
+        {
+            "brand": brand,
+            "player_id": player_id,
+            "names": [name for name, _, _ in windows],
+            "sinces": [since for _, since, _ in windows],
+            "hours": [hour for _, _, hour in windows],
+        },
+    )
+    return result.mappings().all()
+
+
+async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
+    """How a withdrawal was judged; where it counts, into the sums, the brand's row first."""
+    await uow.execute(
+        "INSERT INTO gateway.withdrawal_limits (withdrawal_id, brand, player_id, asset, amount, "
+        "currency, value, rate_id, policy_version, approvals, code, counts, hour, at) VALUES "
+        "(:withdrawal_id, :brand, :player_id, :asset, :amount, :currency, :value, :rate_id, "
+        ":policy_version, :approvals, :code, :counts, :hour, :at)",
+        values,
+    )
+    if not values["counts"]:
+        return
+    await uow.execute(
+        "INSERT INTO gateway.limit_usage AS u (brand, player_id, hour, asset, currency, value, "
+        "unvalued) SELECT :brand, p.player_id, :hour, :asset, :currency, "
+        "coalesce(CAST(:value AS numeric), 0), "
+        "CASE WHEN CAST(:value AS numeric) IS NULL THEN CAST(:amount AS numeric) ELSE 0 END "
+        "FROM (VALUES ('', 1), (CAST(:player_id AS text), 2)) AS p (player_id, place) "
+        "ORDER BY p.place "
+        "ON CONFLICT (brand, player_id, hour, asset, currency) DO UPDATE "
+        "SET value = u.value + excluded.value, unvalued = u.unvalued + excluded.unvalued",
+        {
+            name: values[name]
+            for name in ("brand", "hour", "asset", "currency", "value", "amount", "player_id")
+        },
+    )
+
+
+async def give_back(uow: Uow, withdrawal_id: UUID) -> bool:
+    """It counts no longer; False when it did not. Locks as `insert` does: the brand's sum first."""
+    result = await uow.execute(
+        "UPDATE gateway.withdrawal_limits SET counts = false "
+        "WHERE withdrawal_id = :id AND counts "
+        "RETURNING brand, player_id, hour, asset, currency, value, amount",
+        {"id": withdrawal_id},
+    )
+    row = result.mappings().one_or_none()
+    if row is None:
+        return False
+    for player_id in ("", row["player_id"]):
+        await uow.execute(
+            "UPDATE gateway.limit_usage SET "
+            "value = value - coalesce(CAST(:value AS numeric), 0), unvalued = unvalued - "
+            "CASE WHEN CAST(:value AS numeric) IS NULL THEN CAST(:amount AS numeric) ELSE 0 END "
+            "WHERE brand = :brand AND player_id = :player_id AND hour = :hour "
+            "AND asset = :asset AND currency = :currency",
+            {**row, "player_id": player_id},
+        )
+    return True
+
+
+async def judgement(uow: Uow, withdrawal_id: UUID) -> RowMapping | None:
+    """How a withdrawal was judged."""
+    result = await uow.execute(
+        "SELECT policy_version, approvals, code, currency, value, counts "
+        "FROM gateway.withdrawal_limits WHERE withdrawal_id = :id",
+        {"id": withdrawal_id},
+    )
+    return result.mappings().one_or_none()
+
+
+_DIFFERENCES = """
+WITH sums AS (
+    SELECT l.brand, p.player_id, l.hour, l.asset, l.currency, coalesce(sum(l.value), 0) AS value,
+        coalesce(sum(l.amount) FILTER (WHERE l.value IS NULL), 0) AS unvalued
+    FROM gateway.withdrawal_limits l
+        CROSS JOIN LATERAL (VALUES (''), (l.player_id)) AS p (player_id)
+    WHERE l.counts GROUP BY 1, 2, 3, 4, 5
+)
+SELECT 'sum ' || concat_ws(' ', brand, player_id, hour, asset, currency) AS difference
+FROM gateway.limit_usage u FULL JOIN sums s USING (brand, player_id, hour, asset, currency)
+WHERE (coalesce(u.value, 0), coalesce(u.unvalued, 0))
+    <> (coalesce(s.value, 0), coalesce(s.unvalued, 0))
+UNION ALL
+SELECT 'counts ' || l.withdrawal_id FROM gateway.withdrawal_limits l
+    JOIN gateway.withdrawals w ON w.id = l.withdrawal_id
+WHERE l.counts <> (w.state NOT IN ('rejected', 'cancelled', 'expired', 'declined', 'failed'))
+ORDER BY 1
+"""
+
+
+async def differences(uow: Uow) -> list[str]:
+    """Where the sums differ from the rows, and the rows from the states; empty when all is well."""
+    result = await uow.execute(_DIFFERENCES)
+    return list(result.scalars())
