@@ -11,6 +11,9 @@ from watchers import store
 from watchers.chain import FeeQuote
 
 KEEP_SAMPLES = timedelta(hours=24)
+KEEP_HOURLY = timedelta(days=60)  # one of each hour: what is cheap is a question of weeks
+CHEAP_HOURS_MIN = 48  # below that nobody knows
+CHEAP_SHARE = 0.2  # of the hours are at least as cheap (docs/BENCHMARKS.md, ADR 0024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +25,7 @@ class FeeSample:
 
 
 async def record(uow: Uow, *, network: str, quote: FeeQuote, at: datetime) -> None:
-    """Store a quote and forget those older than a day."""
+    """Store a quote; of those older than a day one per hour stays, for some weeks."""
     await store.insert_fee_sample(
         uow,
         network=network,
@@ -31,7 +34,9 @@ async def record(uow: Uow, *, network: str, quote: FeeQuote, at: datetime) -> No
         floor=quote.floor,
         base_fee=quote.base_fee,
     )
-    await store.prune_fee_samples(uow, network=network, before=at - KEEP_SAMPLES)
+    await store.prune_fee_samples(
+        uow, network=network, thin_before=at - KEEP_SAMPLES, before=at - KEEP_HOURLY
+    )
 
 
 async def latest(uow: Uow, *, network: str) -> FeeSample | None:
@@ -45,3 +50,10 @@ async def latest(uow: Uow, *, network: str) -> FeeSample | None:
         base_fee=int(row["base_fee"]),
     )
     return FeeSample(quote=quote, sampled_at=row["sampled_at"])
+
+
+async def cheap_rate(uow: Uow, *, network: str) -> int:
+    """The rate (as in `FeeQuote.rates`) that a fifth of the last weeks' hours did not exceed, by
+    the lowest of each quote; 0 while too little is known."""
+    hours, rate = await store.cheap_fee_rate(uow, network=network, share=CHEAP_SHARE)
+    return rate if hours >= CHEAP_HOURS_MIN else 0

@@ -205,12 +205,38 @@ async def insert_fee_sample(
     )
 
 
-async def prune_fee_samples(uow: Uow, *, network: str, before: datetime) -> None:
-    """Forget old quotes."""
+async def prune_fee_samples(
+    uow: Uow, *, network: str, thin_before: datetime, before: datetime
+) -> None:
+    """Forget quotes before a moment; before a later one all but the first of each hour."""
     await uow.execute(
-        "DELETE FROM chain.fee_samples WHERE network = :network AND sampled_at < :before",
-        {"network": network, "before": before},
+        "DELETE FROM chain.fee_samples f WHERE f.network = :network AND (f.sampled_at < :before "
+        "OR (f.sampled_at < :thin_before AND f.sampled_at >= date_trunc('hour', "
+        "CAST(:thin_before AS timestamptz), 'UTC') - interval '1 hour' "
+        "AND EXISTS (SELECT 1 FROM chain.fee_samples e WHERE e.network = f.network "
+        "AND e.sampled_at < f.sampled_at "
+        "AND e.sampled_at >= date_trunc('hour', f.sampled_at, 'UTC'))))",
+        {"network": network, "thin_before": thin_before, "before": before},
     )
+
+
+async def cheap_fee_rate(uow: Uow, *, network: str, share: float) -> tuple[int, int]:
+    """(hours with a quote, the rate that `share` of them do not exceed), lowest rate of each."""
+    row = (
+        await uow.execute(
+            """
+            SELECT count(*) AS hours,
+                coalesce(percentile_disc(CAST(:share AS double precision))
+                    WITHIN GROUP (ORDER BY h.rate), 0) AS rate
+            FROM (SELECT min(CAST(r.rate AS numeric)) AS rate
+                  FROM chain.fee_samples f, jsonb_each_text(f.rates) AS r (target, rate)
+                  WHERE f.network = :network
+                  GROUP BY date_trunc('hour', f.sampled_at, 'UTC')) AS h
+            """,
+            {"network": network, "share": share},
+        )
+    ).one()
+    return int(row.hours), int(row.rate)
 
 
 async def latest_fee_sample(uow: Uow, *, network: str) -> RowMapping | None:

@@ -12,13 +12,14 @@ from config.database import Uow
 from config.policy import ClassPolicy
 from gateway.payouts import fee_policy, store
 from gateway.payouts.attempts import ON_ITS_WAY
-from gateway.payouts.coin_selection import Selection, Terms, select
+from gateway.payouts.coin_selection import Selection, SizeOf, Terms, select, select_in_order
 from gateway.payouts.context import Lane
 from gateway.payouts.fee_policy import AccountFee
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
 from watchers import coins, fees, outgoing
-from watchers.chain import Coin, FeeQuote
+from watchers.chain import FeeQuote
+from watchers.coins import CoinRow
 from watchers.outgoing import OutgoingState
 
 HOT_WALLET = "hot_wallet"  # codes of a withdrawal that waits for liquidity
@@ -49,12 +50,22 @@ class UtxoFunds:
     """Coins for one tx that pays every admitted withdrawal."""
 
     def __init__(
-        self, lane: Lane, *, coins: Sequence[Coin], quote: FeeQuote, fee_left_minor: int
+        self,
+        lane: Lane,
+        *,
+        coins: Sequence[CoinRow],
+        quote: FeeQuote,
+        fee_left_minor: int,
+        cheap_rate: int,
+        has_fewest_bytes: bool,
     ) -> None:
         self._lane = lane
-        self._coins = coins
+        self._mined = [row.coin() for row in coins if row.height is not None]
+        self._unconfirmed = [row.coin() for row in coins if row.height is None]
+        self._has_fewest_bytes = has_fewest_bytes
         self._quote = quote
         self._fee_left_minor = fee_left_minor
+        self._cheap_rate = cheap_rate
         self._policy = lane.registry.policy.fees[lane.network]
         self.rows: list[WithdrawalRow] = []
         self.selection: Selection | None = None
@@ -73,7 +84,8 @@ class UtxoFunds:
         return None
 
     def _select(self, rows: Sequence[WithdrawalRow]) -> Selection | None:
-        """With the CPFP reserve as change where it can be had; LTC insists on it (CONTRACT 5)."""
+        """With the CPFP reserve as the least change where it can be had; LTC insists on change
+        (CONTRACT 5). A tx without change has no descendants of ours, so that it can be replaced."""
         rate = fee_policy.utxo_rate(
             self._quote,
             target_blocks=min(target_blocks(self._lane, row) for row in rows),
@@ -88,17 +100,28 @@ class UtxoFunds:
             outputs = [*keys, P2WPKH_KEY] if has_change else keys
             return self._lane.chain.writer.estimate_size_vb(inputs=inputs, outputs=outputs)
 
-        for change_min, is_required in ((reserve, True), (dust + 1, False)):
+        found = None
+        for change_min in (reserve, dust + 1):
             terms = Terms(
                 payments_minor=sum(row.amount_minor for row in rows),
                 rate_sat_per_kvb=rate,
                 change_min_minor=change_min,
-                must_keep_change=is_required,
+                must_keep_change=must_keep,
+                cheap_rate_sat_per_kvb=self._cheap_rate,
             )
-            found = select(self._coins, terms, size_of=size_of)
+            found = self._of_terms(terms, size_of)
             if found is not None or must_keep:
-                return found
-        return None
+                break
+        return found
+
+    def _of_terms(self, terms: Terms, size_of: SizeOf) -> Selection | None:
+        if not self._has_fewest_bytes:
+            return select(self._mined, terms, size_of=size_of, unconfirmed=self._unconfirmed)
+        by_bytes = sorted(
+            [*self._mined, *self._unconfirmed],
+            key=lambda coin: (-(coin.amount_minor // len(coin.previous_tx)), coin.outpoint.txid),
+        )
+        return select_in_order(by_bytes, terms, size_of=size_of)
 
 
 class AccountFunds:
@@ -144,18 +167,20 @@ def target_blocks(lane: Lane, row: WithdrawalRow) -> int:
 
 
 async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> UtxoFunds:
-    """The spendable coins, oldest first, or what is worth most per byte of its previous tx first
-    (fewest bytes for the signer); raises FeesUnknown."""
+    """The spendable coins, oldest first among equals; `has_fewest_coins`: those that are worth most
+    per byte of their previous tx (fewest bytes for the signer). Raises FeesUnknown."""
     quote = await _quote(lane, uow)
     rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
-    if has_fewest_coins:
-        rows.sort(
-            key=lambda coin: (-(coin.amount_minor // len(coin.previous_tx)), coin.outpoint.txid)
-        )
-    else:
-        rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
+    rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
     _, fee_left = await _committed_fees(lane, uow)
-    return UtxoFunds(lane, coins=[row.coin() for row in rows], quote=quote, fee_left_minor=fee_left)
+    return UtxoFunds(
+        lane,
+        coins=rows,
+        quote=quote,
+        fee_left_minor=fee_left,
+        cheap_rate=await fees.cheap_rate(uow, network=lane.network),
+        has_fewest_bytes=has_fewest_coins,
+    )
 
 
 async def load_account(lane: Lane, uow: Uow) -> AccountFunds:

@@ -53,17 +53,21 @@ def payment(coin: FreeCoin, script: bytes, change: bytes) -> str:
     return spend(coin, [(PAYMENT, script), (coin.value - PAYMENT - FEE, change)])[1]
 
 
+async def free_coin(node: Bitcoind, value: int) -> FreeCoin:
+    """Mine one coin of `value` satoshi that anyone can spend; the node's wallet pays for it."""
+    address = (await node.rpc("decodescript", WITNESS_SCRIPT.hex()))["segwit"]["address"]
+    txid = await node.send(address, f"{value // 10**8}.{value % 10**8:08d}")
+    await node.mine()
+    found = await node.rpc("getrawtransaction", txid, True)
+    vout = next(out["n"] for out in found["vout"] if out["scriptPubKey"]["hex"] == SCRIPT.hex())
+    return FreeCoin(txid=txid, vout=vout, value=value)
+
+
 async def free_coins(node: Bitcoind, count: int) -> list[FreeCoin]:
     """Mine `count` coins that anyone can spend; the node's wallet pays for them."""
     branches = -(-count // FAN_OUT)
     branch_value = FAN_OUT * VALUE + FAN_OUT * FEE
-    total = branches * branch_value + FEE * FAN_OUT
-    address = (await node.rpc("decodescript", WITNESS_SCRIPT.hex()))["segwit"]["address"]
-    txid = await node.send(address, f"{total // 10**8}.{total % 10**8:08d}")
-    await node.mine()
-    found = await node.rpc("getrawtransaction", txid, True)
-    vout = next(out["n"] for out in found["vout"] if out["scriptPubKey"]["hex"] == SCRIPT.hex())
-    trunk = FreeCoin(txid=txid, vout=vout, value=total)
+    trunk = await free_coin(node, branches * branch_value + FEE * FAN_OUT)
     trunk_txid, trunk_hex = spend(trunk, [(branch_value, SCRIPT)] * branches)
     await node.mine_exactly([trunk_hex])
     txs: list[str] = []

@@ -29,7 +29,7 @@ NO_ASSERT = ("ledger", "signer", "watchers", "gateway/api", "gateway/payouts", "
 
 # Where the outside world is touched (CASES c.2). Everything else gets it injected.
 CLOCK_PORTS = {"config/clock.py", "signer/ports.py"}
-RANDOM_PORTS = {"config/ids.py", "signer/ports.py"}
+RANDOM_PORTS = {"config/ids.py", "signer/ports.py", "gateway/sandbox/fee_year.py"}
 HTTP_PORTS = {
     "watchers/chains/node.py": "the client of every node",
     "gateway/webhooks/connector.py": "the deliverer of webhooks",

@@ -1,4 +1,4 @@
-"""Laws of coin selection: covers or refuses, oldest first, nothing superfluous, exact sums."""
+"""Laws of coin selection: covers or refuses, the fewest coins, nothing superfluous, exact sums."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.payouts.coin_selection import MAX_INPUTS, Selection, Terms, fee_for, select
+from gateway.payouts.coin_selection import (
+    GATHERED_MAX,
+    MAX_INPUTS,
+    SPARE_COINS,
+    Selection,
+    Terms,
+    fee_for,
+    select,
+    select_in_order,
+)
 from watchers.chain import Coin, Outpoint
 
 RATE = 1_000  # 1 sat per vB
@@ -30,10 +39,12 @@ def coins_of(*amounts: int) -> list[Coin]:
     ]
 
 
-def terms_of(payments: int, *, rate: int = RATE, change: int = 546, keep: bool = False) -> Terms:
+def terms_of(
+    payments: int, *, rate: int = RATE, change: int = 546, keep: bool = False, cheap: int = 0
+) -> Terms:
     return Terms(
         payments_minor=payments, rate_sat_per_kvb=rate, change_min_minor=change,
-        must_keep_change=keep,
+        must_keep_change=keep, cheap_rate_sat_per_kvb=cheap,
     )  # fmt: skip
 
 
@@ -43,10 +54,59 @@ def chosen(selection: Selection | None) -> list[int]:
     return [coin.amount_minor for coin in selection.coins]
 
 
-def test_oldest_coin_is_spent_first() -> None:
-    picked = select(coins_of(50_000, 90_000, 70_000), terms_of(10_000), size_of=size_of)
+def test_of_the_coins_that_reach_alone_the_smallest_is_spent() -> None:
+    picked = select(coins_of(90_000, 50_000, 70_000), terms_of(10_000), size_of=size_of)
 
     assert chosen(picked) == [50_000]
+
+
+def test_coins_that_add_up_without_change_are_cheaper() -> None:
+    """31 vB of change now and 68 vB for spending it are saved; 80 sat go to the miner."""
+    exact = 30_000 + 42 + 2 * 68 + 80
+    coins = coins_of(20_000, 20_500, exact - 20_000, 7_000)
+
+    picked = select(coins, terms_of(30_000, cheap=900), size_of=size_of)
+
+    assert sorted(chosen(picked)) == [exact - 20_000, 20_000]
+    assert picked is not None
+    assert (picked.change_minor, picked.fee_minor) == (0, exact - 30_000)
+
+
+def test_f3_small_coins_come_along_while_inclusion_is_cheap() -> None:
+    coins = coins_of(*range(10_000, 10_000 + 40), 900_000)
+
+    dear = select(coins, terms_of(800_000, rate=1_000, cheap=999), size_of=size_of)
+    cheap = select(coins, terms_of(800_000, rate=1_000, cheap=1_000), size_of=size_of)
+
+    assert chosen(dear) == [900_000]
+    assert sorted(chosen(cheap)) == [*range(10_000, 10_000 + 40 - SPARE_COINS), 900_000]
+
+
+def test_f3_no_more_come_along_than_one_tx_takes() -> None:
+    coins = coins_of(*[10_000] * 1_000, 900_000)
+
+    picked = select(coins, terms_of(800_000, cheap=2_000), size_of=size_of)
+
+    assert len(chosen(picked)) == 1 + GATHERED_MAX
+
+
+def test_unconfirmed_coins_join_only_when_the_others_do_not_reach() -> None:
+    mined, change = coins_of(50_000, 60_000), coins_of(*[1] * 5, 900_000)[5:]
+
+    near = select(mined, terms_of(70_000), size_of=size_of, unconfirmed=change)
+    far = select(mined, terms_of(200_000), size_of=size_of, unconfirmed=change)
+    short = select(mined, terms_of(2_000_000), size_of=size_of, unconfirmed=change)
+
+    assert sorted(chosen(near)) == [50_000, 60_000]
+    assert chosen(far) == [900_000]
+    assert short is None
+
+
+def test_coins_in_an_order_of_their_own_are_taken_in_it() -> None:
+    picked = select_in_order(coins_of(40_000, 30_000, 90_000), terms_of(60_000), size_of=size_of)
+
+    assert chosen(picked) == [40_000, 30_000]
+    assert select_in_order(coins_of(100, 50_000), terms_of(60_000), size_of=size_of) is None
 
 
 def test_coin_that_is_not_needed_is_dropped() -> None:
