@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from signer import attempts_store as rows
 from signer.approvals import Approvals
 from signer.authorisation import AuthorisedOrder, authorise
+from signer.batches import match_legs
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.orders import DAY_SECONDS
@@ -286,7 +287,9 @@ class Policy:
             fee, is_over_rate = tx.fee_minor, tx.fee_minor > network.fee_rate_max * tx.vsize
         else:
             fee, is_over_rate = tx.fee_max_minor, tx.max_fee_wei_per_gas > network.fee_rate_max
-            if tx.gas_limit > network.gas_limit_max:
+            # The fixed part of a batch is less than what one more payment may use.
+            payments = tx.payment_count + (tx.batch is not None)
+            if tx.gas_limit > network.gas_limit_max * payments:
                 raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
         if fee > network.fee_max_minor or is_over_rate:
             raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")
@@ -380,7 +383,10 @@ class Policy:
         if tx.sender.role not in (Role.GAS, Role.HOT):
             raise Refused(RefusalCode.BAD_PATH, "a top-up comes from a gas or hot account")
         own = self._keyring.evm_address(target)
-        if tx.asset != network.native.asset or tx.destination != own or target == tx.sender:
+        is_batch = tx.batch is not None
+        if is_batch or tx.asset != network.native.asset or tx.destination != own:
+            raise Refused(RefusalCode.FOREIGN_OUTPUT, f"it does not pay {target.text}")
+        if target == tx.sender:
             raise Refused(RefusalCode.FOREIGN_OUTPUT, f"it does not pay {target.text}")
         if tx.amount_minor > network.gas_top_up_tx_max_minor:
             raise Refused(RefusalCode.CAP_EXCEEDED, "over the top-up cap per tx")
@@ -424,7 +430,9 @@ class Policy:
 def _match_transfer(
     request: SignRequest, tx: EvmTx, found: Sequence[AuthorisedOrder]
 ) -> list[object]:
-    """One transfer, from a hot lane, of what was ordered."""
+    """One transfer, from a hot lane, of what was ordered; or a batch of such."""
+    if tx.batch is not None:
+        return match_legs(request, tx, tx.batch, found)
     if len(found) != 1 or request.payments[0].output_index != 0 or request.change_paths:
         raise Refused(RefusalCode.PAYMENT_MISMATCH, "an account tx carries exactly one payment")
     if tx.sender.role is not Role.HOT:

@@ -21,6 +21,8 @@ _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _CAIP2 = re.compile(r"bip122:[0-9a-f]{32}", re.ASCII)  # CAIP-4: half of the genesis hash
 ATTEST_HOUR_MAX = 20_000  # first statements about addresses; repeated ones are free
 APPROVAL_SECONDS = 7 * 86_400  # an order's usual validity (CONTRACT 3): it may wait for coins
+# Keccak of the runtime code of contracts/BatchPayer.sol, whose `pay` signer/batches.py reads.
+BATCH_CODE_HASH = "0x913c5941ac3bb4534e9a5d0685eec6fcca1109df3721561028c65a0504894823"
 _CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
@@ -55,8 +57,9 @@ class NetworkSettings:
 
     `fee_rate_max` is sat per virtual byte (UTXO) or wei per gas (EVM). UTXO only: `hrp`,
     `p2pkh_versions`, `p2sh_versions`. EVM only: `chain_id`, `gas_limit_max` and the gas top-up
-    caps (per tx, and per address and day). `caip2` names the chain to everybody; without it no
-    address of a UTXO network is attested.
+    caps (per tx, and per address and day); `gas_limit_max` is per payment, and `batch_contract` our
+    own contract that pays many, pinned with the hash of its code. `caip2` names the chain to
+    everybody; without it no address of a UTXO network is attested.
     """
 
     name: str
@@ -75,6 +78,7 @@ class NetworkSettings:
     gas_limit_max: int = 0
     gas_top_up_tx_max_minor: int = 0
     gas_top_up_address_day_max_minor: int = 0
+    batch_contract: bytes | None = None
 
     @property
     def native(self) -> AssetSettings:
@@ -192,6 +196,7 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         gas_top_up_address_day_max_minor=(
             0 if is_utxo else raw.integer("gas_top_up_address_day_max_minor")
         ),
+        batch_contract=None if is_utxo else _batch_contract(name, raw.table("batch_contract", {})),
     )
     raw.end()
     if not is_utxo:
@@ -200,6 +205,21 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
     if len(natives) != 1:
         raise ConfigurationError(f"networks.{name}.assets: exactly one native asset is required")
     return result
+
+
+def _batch_contract(network: str, raw: "_Table") -> bytes | None:
+    """`address` and `code_hash`; another code than this signer can read is refused."""
+    if not raw.keys():
+        return None
+    address, code_hash = raw.text("address"), raw.text("code_hash")
+    raw.end()
+    if not _CONTRACT.fullmatch(address):
+        raise ConfigurationError(f"networks.{network}.batch_contract.address: 0x and 40 hex digits")
+    if code_hash.lower() != BATCH_CODE_HASH:
+        raise ConfigurationError(
+            f"networks.{network}.batch_contract.code_hash: this signer knows {BATCH_CODE_HASH} only"
+        )
+    return bytes.fromhex(address[2:])
 
 
 def _caip2(network: str, text: str) -> str:

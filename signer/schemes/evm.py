@@ -1,8 +1,8 @@
 """Account transactions: the signer's own reading of an EIP-1559 payload, and its signature.
 
-Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself), or
-ERC-20 `transfer(address,uint256)` to a listed contract. No creation, no other selector, no access
-list, no other type (S10). It must not decide policy.
+Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself),
+ERC-20 `transfer(address,uint256)` to a listed contract, or `pay` of the pinned batch contract. No
+creation, no other selector, no access list, no other type (S10). It must not decide policy.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import rlp  # type: ignore[import-untyped]
 from eth_utils.crypto import keccak
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
+from signer.batches import Legs, decode_pay
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.paths import OwnPath, parse_path
@@ -28,7 +29,8 @@ _NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvmTx:
-    """A decoded transfer. Fees in wei; `asset` is our name, `amount_minor` its units."""
+    """A decoded transfer. Fees in wei; `asset` is our name, `amount_minor` its units. Of a batch
+    they are the contract and the sum of its legs."""
 
     sender: OwnPath
     sender_address: str
@@ -40,6 +42,12 @@ class EvmTx:
     destination: bytes
     amount_minor: int
     payload: tuple[object, ...]
+    batch: Legs | None = None
+
+    @property
+    def payment_count(self) -> int:
+        """How many it pays; a gas limit is per payment."""
+        return 1 if self.batch is None else len(self.batch.legs)
 
     @property
     def is_noop(self) -> bool:
@@ -72,7 +80,13 @@ def decode(
         raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
     sender = parse_path(paths[0], network)
     own = keyring.evm_address(sender)
-    asset, destination, amount = _transfer(to, value, data, network, own=own)
+    batch = None
+    if network.batch_contract is not None and to == network.batch_contract:
+        batch = decode_pay(data, value, network)
+        asset, destination = batch.asset, to
+        amount = sum(leg[1] for leg in batch.legs)
+    else:
+        asset, destination, amount = _transfer(to, value, data, network, own=own)
     return EvmTx(
         sender=sender,
         sender_address=own.hex(),
@@ -84,6 +98,7 @@ def decode(
         destination=destination,
         amount_minor=amount,
         payload=tuple(fields),
+        batch=batch,
     )
 
 

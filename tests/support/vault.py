@@ -23,7 +23,7 @@ from signer.protocol import (
     SignedTx,
     SignRequest,
 )
-from signer.settings import Settings, load_settings
+from signer.settings import BATCH_CODE_HASH, Settings, load_settings
 from signer.store import Store, create_store
 from signer.trust import Trust
 from signer.vault import Vault
@@ -32,6 +32,7 @@ TEST_ENTROPY = bytes(32)  # public BIP-39 vector
 START = 1_700_000_000
 AUTHORITY = "cage.test:8080"
 TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+BATCH_CONTRACT = "0x" + "b0" * 20
 FOREIGN_BTC = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # BIP-173's program
 FOREIGN_EVM = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # EIP-55's first vector
 CLIENT_SEED = hashlib.sha256(b"public test client").digest()
@@ -92,6 +93,10 @@ fee_day_max_minor = "2000000000000000000"
 fee_rate_max = "300000000000"
 gas_top_up_tx_max_minor = "50000000000000000"
 gas_top_up_address_day_max_minor = "100000000000000000"
+
+[networks.eth.batch_contract]
+address = "{BATCH_CONTRACT}"
+code_hash = "{BATCH_CODE_HASH}"
 
 [networks.eth.assets.ETH]
 decimals = 18
