@@ -141,11 +141,13 @@ class OutgoingDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What left us by a tx, by the chain's evidence."""
+    """What left us by a tx, by the chain's evidence. `output_index`: the planned payment of a batch
+    that this is, exactly; None for a movement that no leg of it planned."""
 
     asset: str
     key: str
     amount_minor: int
+    output_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,28 @@ class OutgoingRow:
     final_at: datetime | None
     state_at: datetime
     version: int
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it pays several by our batch contract, so that each is settled by its own leg."""
+        return self.sender_key is not None and len(self.payments) > 1
+
+    def has_paid(self, output_index: int) -> bool:
+        """Whether the chain shows this planned payment; for one in a block."""
+        if not self.is_batch:
+            return self.is_paid_as_planned is True
+        return any(item.output_index == output_index for item in self.moved)
+
+    @property
+    def is_paid_differently(self) -> bool:
+        """Whether value left us in another way than planned, or nobody can say how it left: then no
+        payment of it may be called unpaid. What moved nothing is not paid."""
+        if self.is_success is False or self.is_paid_as_planned is True:
+            return False
+        if self.is_batch:
+            is_strange = any(item.output_index is None for item in self.moved)
+            return self.is_paid_as_planned is None or is_strange
+        return bool(self.moved)
 
 
 async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:

@@ -141,6 +141,8 @@ def _utxo_evidence(row: RowMapping) -> dict[str, Any]:
 
 
 def _account_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
+    if len(row["payments"]) > 1:
+        return _batch_evidence(row, send)
     planned = Counter(
         (item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]
     )
@@ -151,6 +153,36 @@ def _account_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
         "moved": [
             {"asset": asset, "key": key, "amount_minor": str(amount)}
             for asset, key, amount in send.transfers_out
+        ],
+    }
+
+
+def _batch_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
+    """Leg by leg. `is_paid_as_planned` is None when the tx succeeded and yet does not tell of every
+    leg: a reader that does not know the contract has shown nothing, and nobody is unpaid by that.
+    """
+    planned = [(item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]]
+    legs = () if send.batch is None else send.batch.legs
+    told = [(leg.asset, leg.to_key, leg.amount_minor) for leg in legs]
+    is_told = told == planned and [leg.index for leg in legs] == list(range(len(planned)))
+    paid = [leg for leg in legs if leg.is_paid and is_told]
+    rest = Counter(() if send.batch is None else send.batch.moved) + Counter(send.transfers_out)
+    rest.subtract((leg.asset, leg.to_key, leg.amount_minor) for leg in paid)
+    is_as_planned = len(paid) == len(planned) and not any(rest.values())
+    moved = [(planned[leg.index], leg.index) for leg in paid]
+    moved += [(item, None) for item, count in rest.items() for _ in range(count)]
+    return {
+        "is_success": send.is_success,
+        "is_paid_as_planned": is_as_planned if is_told or not send.is_success else None,
+        "fee_minor": send.fee_minor,
+        "moved": [
+            {
+                "asset": asset,
+                "key": key,
+                "amount_minor": str(amount),
+                **({} if index is None else {"output_index": index}),
+            }
+            for (asset, key, amount), index in moved
         ],
     }
 

@@ -5,9 +5,9 @@ and its share of the real chain fee, Dr expense / Cr custody, with the block as 
 final is decided by the watcher alone, success by evidence, never by intent (P29).
 
 A final tx that succeeded but moved something else than planned (a fee-on-transfer token) is
-neither paid nor unpaid: crediting back could pay twice. CONTRACT 5 has no state for it, so its
-withdrawals stay `confirming` and in flight, under the alarm `paid_differently`, until people
-decide; nothing moves them by itself but a reorg.
+neither paid nor unpaid: crediting back could pay twice. So is a batch whose legs are not all told.
+CONTRACT 5 has no state for it, so its withdrawals stay `confirming` and in flight, under the alarm
+`paid_differently`, until people decide; nothing moves them by itself but a reorg.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ from ledger.errors import StaleState
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
 from watchers import outgoing, switches
-from watchers.outgoing import OutgoingRow, OutgoingState
+from watchers.outgoing import OutgoingState
 
 TXS_MAX = 1_000  # own txs looked at per cycle
 IN_A_BLOCK = (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED)
@@ -90,17 +90,18 @@ class Settlement:
         if not rows:
             return False
         tx = attempt.tx
-        if _is_paid_differently(tx):
+        if tx.is_paid_differently:
             await self._hold(uow, attempt)
             return False
         if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
             raise BrokenAttempt(f"attempt {attempt.id} is final without a block or a fee")
         effect = ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height)
         shares = split_by_largest_remainder(tx.fee_minor, [1] * len(attempt.members))
-        is_paid = tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is True
+        is_final = tx.state is OutgoingState.FINAL
         by_output = sorted(attempt.members, key=lambda member: member.output_index)
         for member, share in zip(by_output, shares, strict=True):
             if member.withdrawal.state == State.CONFIRMING:
+                is_paid = is_final and tx.has_paid(member.output_index)  # a leg fails alone
                 await self._post(uow, member.withdrawal, share, effect=effect, is_paid=is_paid)
         await outgoing.mark_settled(uow, attempt_id=attempt.id, block_hash=effect.block_hash)
         log.info(
@@ -108,7 +109,7 @@ class Settlement:
             network=tx.network,
             attempt_id=str(attempt.id),
             txid=tx.txid,
-            is_paid=is_paid,
+            is_paid_as_planned=tx.is_paid_as_planned,
             members=len(rows),
         )
         return True
@@ -193,11 +194,6 @@ class Settlement:
             object_id=attempt.id,
         )  # fmt: skip
         log.error("payout.reopened", network=lane.network, attempt_id=str(attempt.id))
-
-
-def _is_paid_differently(tx: OutgoingRow) -> bool:
-    """Whether value left us, but not as planned. What reverted or moved nothing is not paid."""
-    return tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is not True and bool(tx.moved)
 
 
 def _reference(withdrawal_id: UUID, version: int) -> str:
