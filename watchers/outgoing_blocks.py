@@ -21,7 +21,7 @@ from config.logs import get_logger
 from ledger.errors import StaleState
 from watchers import coin_store, nonces
 from watchers import outgoing_store as store
-from watchers.chain import AccountSend, Block
+from watchers.chain import AccountSend, Block, Movement
 from watchers.columns import spends_of
 from watchers.network import Network
 from watchers.outgoing import OUTGOING, OutgoingEvent, OutgoingState
@@ -169,7 +169,7 @@ def _batch_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
     rest = Counter(() if send.batch is None else send.batch.moved) + Counter(send.transfers_out)
     rest.subtract((leg.asset, leg.to_key, leg.amount_minor) for leg in paid)
     is_as_planned = len(paid) == len(planned) and not any(rest.values())
-    moved = [(planned[leg.index], leg.index) for leg in paid]
+    moved: list[tuple[Movement, int | None]] = [(planned[leg.index], leg.index) for leg in paid]
     moved += [(item, None) for item, count in rest.items() for _ in range(count)]
     return {
         "is_success": send.is_success,
