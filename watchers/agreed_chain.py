@@ -1,9 +1,8 @@
 """One network over several nodes as a `watchers.chain.Chain`: reads agree, sends go to all.
 
-Owns broadcasting and the choice of a node for fee quotes; agreement is `watchers.quorum`.
+Owns broadcasting and the median of fee quotes; agreement is `watchers.quorum`.
 """
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,7 +17,8 @@ from watchers.chain import (
     SendResult,
     Unsigned,
 )
-from watchers.errors import NodeError, NodeUnavailable
+from watchers.errors import NodeUnavailable
+from watchers.fees import median_quote
 from watchers.nodes import NodePool
 from watchers.quorum import AgreeingReader
 
@@ -44,18 +44,17 @@ class AgreeingWriter:
         self._builder: ChainWriter = pool.nodes[0].chain.writer
 
     async def fee_quote(self) -> FeeQuote:
-        """The quote of the first healthy node that has one."""
-        problem: NodeError = NodeUnavailable("no node has a fee quote")
-        for node in await self._pool.healthy():
-            try:
-                async with asyncio.timeout(self._pool.timeout_seconds):
-                    return await node.chain.writer.fee_quote()
-            except NodeError as error:
-                problem = error
-                self._pool.note_error(node.label, error)
-            except TimeoutError:
-                problem = NodeUnavailable(f"node {node.label}: no fee quote in time")
-        raise problem
+        """The median of what the healthy nodes quote: one that is far off moves nothing (F1)."""
+        answers: Answers[FeeQuote] = await collect(
+            {node.label: node.chain.writer.fee_quote for node in await self._pool.healthy()},
+            enough=lambda found: found.pending == 0,
+            timeout_seconds=self._pool.timeout_seconds,
+        )
+        for label, error in answers.errors.items():
+            self._pool.note_error(label, error)
+        if not answers.values:
+            raise NodeUnavailable(f"no node has a fee quote: {answers.told()}")
+        return median_quote(list(answers.values.values()))
 
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         return self._builder.estimate_size_vb(inputs=inputs, outputs=outputs)

@@ -3,8 +3,10 @@
 Owns `chain.fee_samples`. It must not decide a fee: that is the payouts' fee policy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from statistics import median_high
 
 from config.database import Uow
 from watchers import store
@@ -22,6 +24,20 @@ class FeeSample:
 
     quote: FeeQuote
     sampled_at: datetime
+
+
+def median_quote(quotes: Sequence[FeeQuote]) -> FeeQuote:
+    """Each number's median over at least one quote, the higher one of two; of the targets those
+    that all of them have."""
+    targets = set.intersection(*(set(quote.rates) for quote in quotes))
+    return FeeQuote(
+        rates={
+            target: median_high(quote.rates[target] for quote in quotes)
+            for target in sorted(targets)
+        },
+        floor=median_high(quote.floor for quote in quotes),
+        base_fee=median_high(quote.base_fee for quote in quotes),
+    )
 
 
 async def record(uow: Uow, *, network: str, quote: FeeQuote, at: datetime) -> None:

@@ -11,7 +11,10 @@ from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.errors import result_of
 from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams
+from watchers.chains.errors import RpcError
 from watchers.errors import NodeUnavailable, UnsupportedOperation
+
+TEMPLATE_RULES = ["segwit", "mweb", "signet"]  # BIP 9: all that a network may insist on
 
 
 class BitcoinWriter:
@@ -29,7 +32,14 @@ class BitcoinWriter:
         estimates = await self._node.rpc.batch(
             [("estimatesmartfee", (target,)) for target in fee.TARGETS]
         )
-        return fee.quote(info, estimates)
+        return fee.quote(info, estimates, await self._template())
+
+    async def _template(self) -> object:
+        """The block that the node would mine now; None where it makes none."""
+        try:
+            return await self._node.rpc.call("getblocktemplate", {"rules": TEMPLATE_RULES})
+        except RpcError:  # still in its first download, without peers, or not offered
+            return None
 
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         return build.size_vb(inputs=inputs, outputs=outputs)

@@ -1,9 +1,10 @@
-"""Fee quotes of EVM nodes from `eth_feeHistory` (EIP-1559), in wei per gas.
+"""Fee quotes of EVM nodes from `eth_feeHistory` (EIP-1559) and their own suggestion, wei per gas.
 
 Pure. Ceilings are policy and not known here.
 """
 
 from watchers.chain import FeeQuote
+from watchers.chains import fee_sources
 from watchers.chains.evm.decode import mapping, quantity, sequence
 from watchers.errors import NodeUnavailable
 
@@ -13,12 +14,13 @@ TARGET_PERCENTILES = {
     20: 50,
     100: 25,
 }  # inclusion targets of CONTRACT 5 -> reward percentile
+_SOURCES = {5: fee_sources.urgent, 20: fee_sources.normal, 100: fee_sources.economy}
 PERCENTILES = tuple(sorted(TARGET_PERCENTILES.values()))
 PRIORITY_FLOOR_WEI = 1_000_000  # geth's default --miner.gasprice: 0.001 gwei
 
 
 def quote(history: object, suggested_priority: object) -> FeeQuote:
-    """Median reward per percentile over recent blocks with txs; the node's suggestion otherwise.
+    """Median reward per percentile over recent blocks with txs, moved by the node's suggestion.
 
     `history` is the answer to `eth_feeHistory(HISTORY_BLOCKS, "latest", PERCENTILES)`, whose last
     base fee is that of the next block.
@@ -40,8 +42,8 @@ def quote(history: object, suggested_priority: object) -> FeeQuote:
     rates: dict[int, int] = {}
     for target, percentile in TARGET_PERCENTILES.items():
         column = sorted(sample[PERCENTILES.index(percentile)] for sample in samples)
-        median = column[len(column) // 2] if column else suggested
-        rates[target] = max(median, PRIORITY_FLOOR_WEI)
+        median = column[len(column) // 2] if column else None
+        rates[target] = max(_SOURCES[target](median, suggested) or 0, PRIORITY_FLOOR_WEI)
     return FeeQuote(
         rates=rates, floor=PRIORITY_FLOOR_WEI, base_fee=quantity(base_fees[-1], "baseFeePerGas")
     )

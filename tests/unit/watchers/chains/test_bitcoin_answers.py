@@ -86,6 +86,62 @@ def test_a_full_mempool_raises_the_floor() -> None:
     assert set(quote.rates.values()) == {8_000}
 
 
+def _template(*rates: int, share: float = 1.0) -> dict[str, Any]:
+    """A block of equal txs at these rates (sat per kvB) that fills a share of the weight."""
+    weight = int(fee.BLOCK_WEIGHT * share / len(rates))
+    return {
+        "weightlimit": fee.BLOCK_WEIGHT,
+        "transactions": [{"fee": rate * weight // 4_000, "weight": weight} for rate in rates],
+    }
+
+
+def _estimates(*rates: int) -> list[Any]:
+    return [{"feerate": Decimal(rate) / 10**8} for rate in rates]
+
+
+def _rates(info: dict[str, Any], template: Any, *rates: int) -> list[int]:
+    return list(fee.quote(INFO | info, _estimates(*rates), template).rates.values())
+
+
+FULL = _template(*range(10_000, 30_000, 1_000))
+
+
+def test_f1_a_full_mempool_is_seen_before_the_estimator_sees_it() -> None:
+    assert _rates({"bytes": 90_000_000}, FULL, 2_000, 2_000, 2_000) == [12_000, 4_898, 2_000]
+
+
+def test_f1_an_empty_mempool_ends_what_the_estimator_still_remembers() -> None:
+    """The estimate lifts by a bounded share where it is urgent, and not at all where there is
+    time."""
+    rates = _rates({"bytes": 300_000}, _template(5_000, share=0.3), 40_000, 30_000, 20_000)
+
+    assert rates == [3_000, 3_000, 1_000]
+
+
+def test_f1_a_backlog_that_will_be_gone_before_the_target_costs_the_floor() -> None:
+    assert _rates({"bytes": 2_500_000}, FULL, 50_000, 50_000, 50_000) == [36_000, 3_000, 1_000]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        None,
+        RpcError("getblocktemplate", -9, "not connected"),
+        {},
+        {"transactions": [None]},
+        {"transactions": [{"fee": "1", "weight": 4}]},
+        {"transactions": [{"fee": -1, "weight": 4}]},
+        {"transactions": [{"fee": 1, "weight": 0}]},
+    ],
+)
+def test_f1_n26_an_odd_template_is_no_model(template: Any) -> None:
+    assert _rates({"bytes": 10**9}, template, 9_000, 8_000, 7_000) == [9_000, 8_000, 7_000]
+
+
+def test_f1_n26_a_mempool_of_no_size_is_no_model() -> None:
+    assert _rates({"bytes": "many"}, FULL, 9_000, 8_000, 7_000) == [9_000, 8_000, 7_000]
+
+
 @pytest.mark.parametrize("info", [None, {}, {"mempoolminfee": 0, "minrelaytxfee": 0}])
 def test_no_floor_is_no_quote(info: Any) -> None:
     with pytest.raises(NodeUnavailable):

@@ -63,7 +63,17 @@ HISTORY = {
 def test_quote_uses_blocks_with_txs_and_the_next_base_fee() -> None:
     quote = fee.quote(HISTORY, "0x9")
     assert quote.base_fee == 100
-    assert quote.rates == {5: 0x3000000, 20: 0x2000000, 100: fee.PRIORITY_FLOOR_WEI}
+    assert quote.rates == {5: 0x3000000, 20: 0x2000000 // 3, 100: fee.PRIORITY_FLOOR_WEI}
+
+
+def test_f1_a_suggestion_lifts_what_is_urgent_and_lowers_what_can_wait() -> None:
+    rewards = {"reward": [["0x3b9aca00"] * 3] * 2, "gasUsedRatio": [1, 1]}
+
+    high = fee.quote(HISTORY | rewards, hex(9 * 10**9)).rates
+    low = fee.quote(HISTORY | rewards, hex(25 * 10**7)).rates
+
+    assert high == {5: 3 * 10**9, 20: 3 * 10**9, 100: 10**9}
+    assert low == {5: 10**9, 20: 5 * 10**8, 100: 25 * 10**7}
 
 
 def test_empty_blocks_leave_the_suggestion() -> None:
