@@ -19,7 +19,7 @@ def urgent(model: int | None, estimate: int | None) -> int | None:
 
 
 def normal(model: int | None, estimate: int | None) -> int | None:
-    """For some blocks on: the geometric mean, moved by the estimate as far as `urgent`, both ways."""
+    """For some blocks on: the geometric mean; the estimate moves it as `urgent`, both ways."""
     if model is None or estimate is None:
         return model if estimate is None else estimate
     square = URGENT_LIFT_MAX**2
