@@ -16,6 +16,7 @@ from tests.support.proxy import LyingNode, refuse
 SATOSHI = 10**8
 REST_BLOCKS = 6  # deeper than any reorg of a walk
 REVIVED_MAX = 4
+LISTED_MAX = 500  # outputs of the wallet's latest txs; far above those of one walk
 
 AMOUNTS = {
     "btc": ("0.00005", "0.0007", "0.02", "0.03", "0.2"),
@@ -49,6 +50,15 @@ class UtxoArena:
 
     async def end(self) -> None:
         await self._node.mine(REST_BLOCKS)
+        await self._forget_lost()
+
+    async def _forget_lost(self) -> None:
+        """What of the wallet is in no block now will never be: its coins are free for later walks,
+        which would run out of them after a hundred or so."""
+        for row in await self._node.rpc("listtransactions", "*", LISTED_MAX):
+            if row["confirmations"] == 0 and not row.get("abandoned"):
+                with contextlib.suppress(RpcError):  # one row per output: done already
+                    await self._node.rpc("abandontransaction", row["txid"])
 
     async def height(self) -> int:
         return await self._node.height()
