@@ -31,7 +31,7 @@ from watchers.deposits import (
 )
 from watchers.network import Network
 from watchers.reversal_limit import Excess
-from watchers.switches import Action, GrantKind
+from watchers.switches import Action
 
 log = get_logger("watchers.deposits")
 
@@ -204,12 +204,17 @@ async def reverse_within_limit(
     uow: Uow, network: Network, deposits: Sequence[DepositRow], *, at: datetime
 ) -> int:
     """Reverse all of these locked deposits, or, above a limit, none of them: then the breaker
-    opens and two people grant that many once, whatever their value (CONTRACT 4)."""
+    opens and two people grant that many once, of as much value as they name (CONTRACT 4)."""
     if not deposits:
         return 0
     excess = await reversal_limit.excess(uow, network, deposits, at=at)
-    if excess is not None and not await switches.take_grant(
-        uow, network=network.name, kind=GrantKind.REVERSALS, count=len(deposits), at=at
+    if excess is not None and not await switches.take_reversals(
+        uow,
+        network=network.name,
+        count=len(deposits),
+        value_minor=excess.value_minor,
+        currency=network.reference.currency,
+        at=at,
     ):
         await _refuse_reversals(uow, network, excess, at=at)
         return 0

@@ -166,6 +166,8 @@ async def insert_grant(
     network: str,
     kind: str,
     count: int,
+    value_minor: int | None,
+    value_currency: str | None,
     height: int | None,
     proposed_by: str,
     approved_by: str,
@@ -174,14 +176,17 @@ async def insert_grant(
 ) -> None:
     """What two people allowed once."""
     await uow.execute(
-        "INSERT INTO chain.switch_grants (id, network, kind, count, height, switch_version, "
-        "proposed_by, approved_by, created_at, expires_at) VALUES (:id, :network, :kind, :count, "
+        "INSERT INTO chain.switch_grants (id, network, kind, count, value_minor, "
+        "value_currency, height, switch_version, proposed_by, approved_by, created_at, expires_at) "
+        "VALUES (:id, :network, :kind, :count, CAST(:value AS numeric), :currency, "
         f":height, {_VERSION}, :proposed_by, :approved_by, :at, :expires_at)",
         {
             "id": grant_id,
             "network": network,
             "kind": kind,
             "count": count,
+            "value": value_minor,
+            "currency": value_currency,
             "height": height,
             "proposed_by": proposed_by,
             "approved_by": approved_by,
@@ -191,15 +196,34 @@ async def insert_grant(
     )
 
 
-async def take_grant(uow: Uow, *, network: str, kind: str, count: int, at: datetime) -> bool:
-    """Use up the smallest open grant that covers `count`; False when there is none."""
+async def take_grant(
+    uow: Uow,
+    *,
+    network: str,
+    kind: str,
+    count: int,
+    value_minor: int | None,
+    currency: str,
+    at: datetime,
+) -> bool:
+    """Use up the smallest open grant that covers `count` and the value, an unknown value (None)
+    only without a limit of it; False when there is none."""
     result = await uow.execute(
-        "UPDATE chain.switch_grants SET taken_at = :at, taken_count = :count WHERE id = ("
+        "UPDATE chain.switch_grants SET taken_at = :at, taken_count = :count, "
+        "taken_value_minor = CAST(:value AS numeric) WHERE id = ("
         "SELECT id FROM chain.switch_grants WHERE network = :network AND kind = :kind "
         f"AND taken_at IS NULL AND expires_at > :at AND switch_version = {_VERSION} "
-        "AND count >= :count "
-        "ORDER BY count, id LIMIT 1 FOR UPDATE)",
-        {"network": network, "kind": kind, "count": count, "at": at},
+        "AND count >= :count AND (value_minor IS NULL "
+        "OR (value_currency = :currency AND value_minor >= CAST(:value AS numeric))) "
+        "ORDER BY count, value_minor NULLS LAST, id LIMIT 1 FOR UPDATE)",
+        {
+            "network": network,
+            "kind": kind,
+            "count": count,
+            "value": value_minor,
+            "currency": currency,
+            "at": at,
+        },
     )
     return result.rowcount == 1
 

@@ -64,6 +64,14 @@ class GrantKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """So much of the reference currency, in its minor units."""
+
+    minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
     """One breaker. `changed_by`: who stopped it last, or asked for the start that
     `approved_by` agreed to. `causes`: of the stop that stands, `actor: reason` each."""
@@ -271,6 +279,7 @@ async def grant(
     network: str,
     kind: GrantKind,
     count: int,
+    value: Value | None = None,
     proposed_by: str,
     approved_by: str,
     ids: Ids,
@@ -278,7 +287,8 @@ async def grant(
 ) -> None:
     """Allow once: `count` reversals in one step, or a reorg `count` blocks below the follower.
 
-    The next stop of the whole network ends it: who allowed it did not know that cause.
+    `value`: the most that the reversals may be worth; None: whatever they are worth. The next stop
+    of the whole network ends it: who allowed it did not know that cause.
     Raises ValueError for a reorg of a network that nobody follows yet.
     """
     height = None
@@ -297,6 +307,8 @@ async def grant(
         network=network,
         kind=kind.value,
         count=count,
+        value_minor=None if value is None else value.minor,
+        value_currency=None if value is None else value.currency,
         height=height,
         proposed_by=proposed_by,
         approved_by=approved_by,
@@ -305,9 +317,20 @@ async def grant(
     )
 
 
-async def take_grant(uow: Uow, *, network: str, kind: GrantKind, count: int, at: datetime) -> bool:
-    """Use up a grant that covers `count`, in the unit of work that does what it allows."""
-    return await store.take_grant(uow, network=network, kind=str(kind), count=count, at=at)
+async def take_reversals(
+    uow: Uow, *, network: str, count: int, value_minor: int | None, currency: str, at: datetime
+) -> bool:
+    """Use up a grant that covers so many reversals of so much value (None: nobody can tell it), in
+    the unit of work that reverses."""
+    return await store.take_grant(
+        uow,
+        network=network,
+        kind=GrantKind.REVERSALS.value,
+        count=count,
+        value_minor=value_minor,
+        currency=currency,
+        at=at,
+    )
 
 
 async def reorg_limit(

@@ -15,8 +15,10 @@ from gateway.api.wire_control import SwitchAnswer, SwitchChange, SwitchIn, Switc
 from gateway.api.wire_query import Page, PageQuery, limit_of
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, Forbidden, invalid_field
+from ledger.errors import AmountError
+from ledger.money import format_amount, parse_amount
 from watchers import switches
-from watchers.switches import Action, GrantKind, Switch
+from watchers.switches import Action, GrantKind, Switch, Value
 
 KIND = "switch"
 NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
@@ -94,7 +96,7 @@ async def set_switch(call: Call) -> Answer:
     is_stopped = found is not None and found.is_stopped
     if not is_stopped and body.accept_reorg_depth is None and body.accept_reversals is None:
         raise Conflict("not_stopped", "This is not stopped. GET /v1/switches lists what is.")
-    content = body.model_dump(exclude={"reason", "state"})
+    content = _content(call, body)
     decision = await two_people.propose_or_agree(
         call,
         Proposal(
@@ -167,13 +169,19 @@ async def _start(call: Call, found: Switch | None, decision: ApprovalRow) -> Swi
         )
         if found is None:
             raise Conflict("changed_meanwhile", "The switch has changed since; propose it again.")
+    value = decision.content.get("accept_reversals_value_minor")
+    currency = call.services.registry.policy.reference.currency
+    if value is not None and decision.content.get("currency") != currency:
+        raise Conflict("other_currency", "The reference currency has changed; propose it again.")
     for kind, count in _grants(decision.content).items():
+        is_valued = kind is GrantKind.REVERSALS and value is not None
         try:
             await switches.grant(
                 call.uow,
                 network=switches.network_of(scope),
                 kind=kind,
                 count=count,
+                value=Value(minor=int(str(value)), currency=currency) if is_valued else None,
                 proposed_by=proposed_by,
                 approved_by=approved_by,
                 ids=call.services.ids,
@@ -182,6 +190,32 @@ async def _start(call: Call, found: Switch | None, decision: ApprovalRow) -> Swi
         except ValueError as error:
             raise Conflict("not_followed", "Nobody follows this network yet.") from error
     return found
+
+
+def _content(call: Call, body: SwitchIn) -> dict[str, str | int | None]:
+    """What both must name alike; the value in minor units of a named currency, as the approver
+    reads what it was proposed in. A value is added only where one is named."""
+    content: dict[str, str | int | None] = body.model_dump(
+        exclude={"reason", "state", "accept_reversals_value"}
+    )
+    if body.accept_reversals_value is None:
+        return content
+    if body.accept_reversals is None:
+        raise invalid_field(
+            "accept_reversals_value", "not_applicable", "Only with accept_reversals."
+        )
+    reference = call.services.registry.policy.reference
+    try:
+        minor = parse_amount(body.accept_reversals_value, decimals=reference.decimals)
+    except AmountError as error:
+        raise invalid_field("accept_reversals_value", "invalid", f"{error}.") from error
+    shown = format_amount(minor, decimals=reference.decimals)
+    return {
+        **content,
+        "accept_reversals_value": f"{shown} {reference.currency}",
+        "accept_reversals_value_minor": str(minor),
+        "currency": reference.currency,
+    }
 
 
 def _grants(content: Mapping[str, str | int | None]) -> dict[GrantKind, int]:
@@ -201,7 +235,7 @@ def _check(call: Call, body: SwitchIn) -> None:
     if body.state == "stopped" and not is_known:
         raise invalid_field("scope", "unknown_scope", "There is no such network or asset.")
     is_whole = asset is None and body.action == "all" and body.state == "running"
-    for field in ("accept_reorg_depth", "accept_reversals"):
+    for field in ("accept_reorg_depth", "accept_reversals", "accept_reversals_value"):
         if getattr(body, field) is not None and not is_whole:
             raise invalid_field(
                 field, "not_applicable", "Only with the start (running) of all of one network."

@@ -36,6 +36,12 @@ class SwitchIn(Body):
         le=1_000_000,
         description="With `running` of a whole network: deposits that one step may reverse, once.",
     )
+    accept_reversals_value: str | None = Field(
+        default=None,
+        max_length=80,
+        description="With `accept_reversals`: the most that they may be worth, in units of the"
+        " reference currency; what has no fresh rate is then more. Without it: whatever they are.",
+    )
 
 
 class SwitchOut(Wire):

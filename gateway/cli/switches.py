@@ -34,6 +34,13 @@ ReversalsOption = Annotated[
         help="With start of all of a network: deposits that one step may reverse once.",
     ),
 ]
+ReversalsValueOption = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-reversals-value",
+        help="With --accept-reversals: the most that they may be worth, in the reference currency.",
+    ),
+]
 
 
 def switch(
@@ -45,6 +52,7 @@ def switch(
     reason: Annotated[str | None, typer.Option("--reason", help="Why; kept for ever.")] = None,
     accept_reorg_depth: ReorgOption = None,
     accept_reversals: ReversalsOption = None,
+    accept_reversals_value: ReversalsValueOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would change; change nothing.")
     ] = False,
@@ -66,6 +74,8 @@ def switch(
         body["accept_reorg_depth"] = accept_reorg_depth
     if accept_reversals is not None:
         body["accept_reversals"] = accept_reversals
+    if accept_reversals_value is not None:
+        body["accept_reversals_value"] = accept_reversals_value
 
     async def work(client: "StaffClient") -> Mapping[str, Any]:
         if dry_run:

@@ -33,7 +33,7 @@ from watchers.deposits import DepositRow
 from watchers.follower import Crash, Follower, Position, Step, no_crash
 from watchers.loops import look_beside
 from watchers.network import Network
-from watchers.switches import Action, GrantKind
+from watchers.switches import Action, GrantKind, Value
 
 BRANDS = {"acme": 1, "zest": 2}
 POOL_ROWS = 12
@@ -171,10 +171,10 @@ class Watch:
         async with self.as_watcher.unit_of_work() as uow:
             return [row.state for row in await lifecycle.history(uow, "deposit", deposit_id)]
 
-    async def grant(self, kind: GrantKind, count: int) -> None:
+    async def grant(self, kind: GrantKind, count: int, *, value: Value | None = None) -> None:
         """Two people let the watcher do this much."""
         async with self.as_api.unit_of_work() as uow:
-            await self._grant(uow, kind, count)
+            await self._grant(uow, kind, count, value=value)
 
     async def start_again(self, *, depth: int | None = None) -> None:
         """What the API does once two people let the network go on, and walk a reorg this deep."""
@@ -198,12 +198,15 @@ class Watch:
             if depth is not None:
                 await self._grant(uow, GrantKind.REORG, depth)
 
-    async def _grant(self, uow: Uow, kind: GrantKind, count: int) -> None:
+    async def _grant(
+        self, uow: Uow, kind: GrantKind, count: int, *, value: Value | None = None
+    ) -> None:
         await switches.grant(
             uow,
             network=self.network.name,
             kind=kind,
             count=count,
+            value=value,
             **TWO_PEOPLE,
             ids=self.ids,
             at=self.clock.now(),

@@ -27,3 +27,13 @@ CREATE POLICY cancelled_only ON chain.rescans AS RESTRICTIVE FOR UPDATE TO gatew
     USING (state = 'running') WITH CHECK (state = 'cancelled');
 GRANT UPDATE (state, waits_for, cancelled_by, cancel_reason, finished_at) ON chain.rescans
     TO gateway_api;
+
+-- Two people may name the most value, in minor units of a currency, that reversals may have besides
+-- their number: what arrives until then is not accepted unseen (docs/adr/0013).
+ALTER TABLE chain.switch_grants ADD COLUMN value_minor numeric(78, 0)
+        CHECK (value_minor > 0 AND value_minor <> 'NaN'),
+    ADD COLUMN value_currency text,
+    ADD COLUMN taken_value_minor numeric(78, 0) CHECK (taken_value_minor <= value_minor),
+    ADD CHECK ((value_minor IS NULL) = (value_currency IS NULL)),
+    ADD CHECK (kind = 'reversals' OR value_minor IS NULL);
+GRANT UPDATE (taken_value_minor) ON chain.switch_grants TO watchers;

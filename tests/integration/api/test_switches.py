@@ -219,6 +219,7 @@ async def test_every_switch_is_listed(
         ({"state": "open"}, "invalid_request"),
         ({"reason": ""}, "invalid_request"),
         ({"accept_reversals": 5}, "not_applicable"),
+        ({"accept_reversals_value": "5"}, "not_applicable"),
         ({"force": True}, "invalid_request"),
     ],
 )
@@ -360,6 +361,41 @@ async def test_d05_two_people_allow_a_reorg_and_reversals_in_the_start_itself(
     ]
     [cursor] = await house.rows("SELECT stopped_reason FROM chain.cursors")
     assert cursor["stopped_reason"] is None
+
+
+async def test_d05_two_people_name_the_most_value_that_reversals_may_have(
+    house: ApiHouse,
+) -> None:
+    await ask(house, "stopped")
+    allowed: dict[str, Any] = {"accept_reversals": 30, "accept_reversals_value": "5000"}
+    proposed = (await ask(house, "running", **allowed)).json()["approval"]
+    assert proposed["content"]["accept_reversals_value"] == "5000 USD"
+    other = {**allowed, "accept_reversals_value": "5000.01"}
+    refused = await ask(house, "running", key="grace-key", **other)
+    assert (refused.status, problem(refused)["code"]) == (409, "other_content")
+    same = {**allowed, "accept_reversals_value": "5000.00"}
+    assert (await ask(house, "running", key="grace-key", **same)).status == 200
+    grants = await house.rows(
+        "SELECT kind, count, value_minor, value_currency FROM chain.switch_grants"
+    )
+    assert [tuple(row.values()) for row in grants] == [("reversals", 30, 500_000, "USD")]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "5e3", "5,000", "0.001", "", "9" * 79, 5000])
+async def test_d05_a_value_that_is_no_amount_of_the_reference_currency_is_refused(
+    house: ApiHouse, text: object
+) -> None:
+    await ask(house, "stopped")
+    refused = await ask(house, "running", accept_reversals=30, accept_reversals_value=text)
+    assert refused.status == 422
+    assert problem(refused)["errors"][0]["field"] == "accept_reversals_value"
+    assert await house.rows("SELECT 1 FROM gateway.approvals") == []
+
+
+async def test_d05_a_value_without_a_number_of_reversals_is_refused(house: ApiHouse) -> None:
+    await ask(house, "stopped")
+    refused = await ask(house, "running", accept_reversals_value="5000")
+    assert (refused.status, problem(refused)["code"]) == (422, "not_applicable")
 
 
 async def test_a_stop_and_a_first_persons_word_outlive_the_process(

@@ -132,6 +132,28 @@ async def test_without_a_fresh_rate_any_value_is_over_a_limit_in_the_reference_c
     await utxo.watch.audit()
 
 
+async def test_d05_a_grant_of_a_value_waits_when_more_has_come_to_be_worth_more(
+    utxo: UtxoBench,
+) -> None:
+    """Two people saw 150 dollars; the rate moves before the step; they look again."""
+    limit(utxo, ReversedValueMax(assets_minor={BTC: 2 * HALF - 1}))
+    await double_spent(utxo)
+    for dollars, cents, expected in (
+        (None, DOLLARS_150, "orphaned"),
+        ("150.01", DOLLARS_150, "orphaned"),
+        ("150.01", DOLLARS_150 + 1, "reversed"),
+    ):
+        if dollars is not None:
+            await rate(utxo, dollars)
+        await utxo.watch.grant(
+            GrantKind.REVERSALS, 2, value=switches.Value(minor=cents, currency="USD")
+        )
+        await utxo.watch.follow()
+        assert await utxo.watch.deposit_states() == {expected}
+    assert await utxo.watch.books() == {}
+    await utxo.watch.audit()
+
+
 async def test_a_token_in_no_books_has_no_value_here(utxo: UtxoBench) -> None:
     """Else whoever sends a worthless token that loses its block would stop the network."""
     deposit = replace(await booked(utxo), asset="btc:0xspam", amount_minor=2**255)

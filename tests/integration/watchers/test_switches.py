@@ -12,7 +12,7 @@ from config.settings import DatabaseRole
 from tests.support.clock import START, SequentialIds
 from tests.support.databases import TestDatabase
 from watchers import switches
-from watchers.switches import Action, GrantKind, Switch
+from watchers.switches import Action, GrantKind, Switch, Value
 
 pytestmark = pytest.mark.postgres
 
@@ -62,7 +62,7 @@ class Board:
         async with self.database.unit_of_work() as uow:
             return await switches.is_stopped(uow, network=network, asset=asset, action=action)
 
-    async def grant(self, kind: GrantKind, count: int) -> None:
+    async def grant(self, kind: GrantKind, count: int, *, value: Value | None = None) -> None:
         """What two people allow."""
         async with self.database.unit_of_work() as uow:
             await switches.grant(
@@ -70,17 +70,18 @@ class Board:
                 network="btc",
                 kind=kind,
                 count=count,
+                value=value,
                 proposed_by="anna",
                 approved_by="bea",
                 ids=self.ids,
                 at=START,
             )
 
-    async def take(self, count: int) -> bool:
+    async def take(self, count: int, *, value_minor: int | None = None) -> bool:
         """Use a grant up."""
         async with self.database.unit_of_work() as uow:
-            return await switches.take_grant(
-                uow, network="btc", kind=GrantKind.REVERSALS, count=count, at=START
+            return await switches.take_reversals(
+                uow, network="btc", count=count, value_minor=value_minor, currency="USD", at=START
             )
 
     async def column(self, sql: str) -> list[object]:
@@ -257,6 +258,31 @@ async def test_d05_a_grant_of_reversals_is_used_once_and_covers_no_more_than_its
     assert not await watcher.take(26)
     taken = await asyncio.gather(*(watcher.take(25) for _ in range(20)))
     assert sum(taken) == 1
+
+
+async def test_d05_a_grant_of_a_value_covers_no_more_and_nothing_that_nobody_can_tell(
+    watcher: Board, api: Board
+) -> None:
+    await api.grant(GrantKind.REVERSALS, 25, value=Value(minor=500, currency="EUR"))
+    assert not await watcher.take(25, value_minor=500)
+    await api.grant(GrantKind.REVERSALS, 25, value=Value(minor=500, currency="USD"))
+    assert not await watcher.take(25, value_minor=501)
+    assert not await watcher.take(25, value_minor=None)
+    assert not await watcher.take(26, value_minor=500)
+    taken = await asyncio.gather(*(watcher.take(25, value_minor=500) for _ in range(20)))
+    assert sum(taken) == 1
+    assert await api.column(
+        "SELECT taken_value_minor FROM chain.switch_grants WHERE taken_at IS NOT NULL"
+    ) == [500]
+
+
+async def test_d05_a_grant_that_names_a_value_is_used_before_one_that_does_not(
+    watcher: Board, api: Board
+) -> None:
+    await api.grant(GrantKind.REVERSALS, 25)
+    await api.grant(GrantKind.REVERSALS, 25, value=Value(minor=500, currency="USD"))
+    assert await watcher.take(25, value_minor=500)
+    assert await watcher.take(25, value_minor=None)
 
 
 async def test_d05_a_watcher_grants_itself_nothing(watcher: Board) -> None:
