@@ -16,7 +16,8 @@ from watchers.errors import NodeLied, NodeUnavailable
 NO_PARENT = "00" * 32  # the parent field of a genesis header
 NULL_OUTPOINT = ("00" * 32, 0xFFFFFFFF)  # the one input of a coinbase
 COIN = 10**8
-SUPPLY_MAX_MINOR = 84_000_000 * COIN  # Litecoin's; no output can hold more
+SUPPLY_MAX = 84_000_000  # Litecoin's; no output can hold more
+SUPPLY_MAX_MINOR = SUPPLY_MAX * COIN
 HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
@@ -25,10 +26,13 @@ def amount_minor(value: object) -> int:
     """Satoshi of a node's number, exactly (D30). NodeUnavailable when it has a 9th digit."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise NodeUnavailable("amount is not a number")
-    scaled = Decimal(value).scaleb(8)
-    if scaled != scaled.to_integral_value() or not 0 <= scaled <= SUPPLY_MAX_MINOR:
+    exact = Decimal(value)
+    if not 0 <= exact <= SUPPLY_MAX:  # before any arithmetic, which may overflow or round
         raise NodeUnavailable("amount is out of range")
-    return int(scaled)
+    minor = int(exact.scaleb(8))
+    if Decimal(minor).scaleb(-8) != exact:
+        raise NodeUnavailable("amount has more than 8 digits")
+    return minor
 
 
 def mapping(value: object, what: str) -> Mapping[str, object]:
@@ -81,8 +85,13 @@ def block(value: object, *, block_hash: str, asset: str) -> Block:
 
     The txids must hash to the merkle root that the node names, each tx's bytes to its txid, and
     its inputs and outputs must be those of its bytes; `nTx` must be their number. What contradicts
-    itself raises NodeLied.
+    itself raises NodeLied. What moves is read from the bytes: only those are in the merkle tree.
     """
+    return block_and_tree(value, block_hash=block_hash, asset=asset)[0]
+
+
+def block_and_tree(value: object, *, block_hash: str, asset: str) -> tuple[Block, rawtx.Levels]:
+    """`block` with the merkle tree over its txids."""
     raw = mapping(value, "block")
     ref = header(raw)
     if ref.hash != block_hash:
@@ -91,19 +100,21 @@ def block(value: object, *, block_hash: str, asset: str) -> Block:
     txids = [hash_text(tx.get("txid"), "txid") for tx in txs]
     if not txids or integer(raw.get("nTx"), "nTx") != len(txids):
         raise NodeUnavailable("block: the list of txs is not complete")
-    if _merkle_root(txids) != raw.get("merkleroot"):
+    levels = _merkle_levels(txids)
+    if levels[-1][0][::-1].hex() != raw.get("merkleroot"):
         raise NodeLied("block: txids do not hash to the merkle root")
     transfers: list[Transfer] = []
     spends: list[Spend] = []
     raw_txs: dict[str, bytes] = {}
     for txid, tx in zip(txids, txs, strict=True):
         reduced = _reduced(tx, txid=txid)
-        found, spent = _transfers(tx, txid=txid, asset=asset), _spends(tx, txid=txid)
-        _compare(reduced, found, spent)
+        if not _says(tx, reduced):
+            _compare(reduced, _transfers(tx, txid=txid, asset=asset), _spends(tx, txid=txid))
+        found, spent = _of_bytes(reduced, asset=asset)
         transfers.extend(found)
         spends.extend(spent)
         raw_txs[txid] = reduced.data
-    return Block(
+    block = Block(
         ref=ref,
         transfers=tuple(transfers),
         spends=tuple(spends),
@@ -111,6 +122,7 @@ def block(value: object, *, block_hash: str, asset: str) -> Block:
         txids=tuple(txids),
         raw_txs=raw_txs,
     )
+    return block, levels
 
 
 def mempool_tx(
@@ -211,9 +223,9 @@ def _spends(tx: Mapping[str, object], *, txid: str) -> list[Spend]:
     return found
 
 
-def _merkle_root(txids: list[str]) -> str:
+def _merkle_levels(txids: list[str]) -> rawtx.Levels:
     try:
-        return rawtx.merkle_root(txids)
+        return rawtx.merkle_levels(txids)
     except rawtx.MutatedTree as error:
         raise NodeLied(f"block: {error}") from error
 
@@ -228,12 +240,60 @@ def _reduced(tx: Mapping[str, object], *, txid: str) -> rawtx.RawTx:
 
 def _parsed(tx: Mapping[str, object], *, txid: str) -> rawtx.RawTx:
     text = tx.get("hex")
-    if not isinstance(text, str) or not HEX.fullmatch(text):
+    data = _bytes(text)
+    if data is None:
         raise NodeUnavailable("tx: hex is required")
     try:
-        return rawtx.reduce(bytes.fromhex(text))
+        return rawtx.reduce(data)
     except rawtx.BadRawTx as error:
         raise NodeLied(f"tx {txid}: its bytes do not parse") from error
+
+
+def _bytes(value: object) -> bytes | None:
+    """Of lower-case hex without gaps; None for anything else. A pattern takes longer."""
+    if not isinstance(value, str):
+        return None
+    try:
+        data = bytes.fromhex(value)
+    except ValueError:
+        return None
+    return data if data.hex() == value else None
+
+
+def _says(tx: Mapping[str, object], reduced: rawtx.RawTx) -> bool:
+    """Whether the decoded JSON says what the bytes say, as a plain tx says it.
+
+    False is no verdict: MWEB parts, and shapes that are not understood, are for `_compare`.
+    """
+    ins, outs = tx.get("vin"), tx.get("vout")
+    if not isinstance(ins, list) or not isinstance(outs, list):
+        return False
+    if len(ins) != len(reduced.inputs) or len(outs) != len(reduced.outputs):
+        return False
+    for number, (out, (value, script)) in enumerate(zip(outs, reduced.outputs, strict=True)):
+        if type(out) is not dict or type(out.get("n")) is not int:
+            return False
+        named = out.get("scriptPubKey")
+        if out["n"] != number or type(named) is not dict or named.get("hex") != script:
+            return False
+        if out.get("ismweb", False) is not False:
+            return False
+        amount = out.get("value")
+        if type(amount) is not Decimal or amount != Decimal(value).scaleb(-8):
+            return False
+        if value > SUPPLY_MAX_MINOR:
+            return False
+    is_coinbase = reduced.inputs == (NULL_OUTPOINT,)
+    for vin, (txid, vout) in zip(ins, reduced.inputs, strict=True):
+        if type(vin) is not dict or ("coinbase" in vin) is not is_coinbase:
+            return False
+        if vin.get("ismweb", False) is not False:
+            return False
+        if is_coinbase:
+            continue
+        if vin.get("txid") != txid or type(vin.get("vout")) is not int or vin["vout"] != vout:
+            return False
+    return True
 
 
 def _compare(tx: rawtx.RawTx, transfers: Sequence[Transfer], spends: Sequence[Spend]) -> None:

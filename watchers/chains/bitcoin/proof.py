@@ -8,7 +8,7 @@ node's business: docs/integration/deposit-proofs.md says what that leaves open.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from watchers.chain import Block, TxProof
@@ -32,7 +32,7 @@ class MerkleEvidence:
 
     header: bytes
     raw_txs: Mapping[str, bytes]
-    levels: Sequence[Sequence[bytes]]
+    levels: rawtx.Levels
     places: Mapping[str, int]
     unproven: str | None = None
 
@@ -51,12 +51,14 @@ class MerkleEvidence:
         )
 
 
-def evidence_of(header: bytes, raw_txs: Mapping[str, bytes]) -> MerkleEvidence:
-    """The evidence of a verified block whose txs are these, in order."""
+def evidence_of(
+    header: bytes, raw_txs: Mapping[str, bytes], levels: rawtx.Levels | None = None
+) -> MerkleEvidence:
+    """The evidence of a verified block whose txs are these, in order; `levels`: their tree."""
     return MerkleEvidence(
         header=header,
         raw_txs=raw_txs,
-        levels=rawtx.merkle_levels(list(raw_txs)),
+        levels=rawtx.merkle_levels(list(raw_txs)) if levels is None else levels,
         places={txid: index for index, txid in enumerate(raw_txs)},
     )
 
@@ -66,10 +68,10 @@ def proven_block(value: object, *, block_hash: str, params: BitcoinParams) -> Bl
 
     Raises NodeLied for what contradicts itself, NodeUnavailable for what is not understood.
     """
-    block = decode.block(value, block_hash=block_hash, asset=params.asset)
+    block, levels = decode.block_and_tree(value, block_hash=block_hash, asset=params.asset)
     header = header_bytes(decode.mapping(value, "block"))
     check_header(header, block_hash=block_hash, params=params)
-    return replace(block, evidence=evidence_of(header, block.raw_txs))
+    return replace(block, evidence=evidence_of(header, block.raw_txs, levels))
 
 
 def header_bytes(raw: Mapping[str, object]) -> bytes:

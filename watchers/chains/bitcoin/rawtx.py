@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 MWEB_FLAG = 0x08
 WITNESS_FLAG = 0x01
+WIDTHS = {0xFD: 2, 0xFE: 4, 0xFF: 8}  # bytes behind the first one of a compact size
+WIDE = min(WIDTHS)
+
+from_bytes = int.from_bytes
 
 
 class BadRawTx(ValueError):
@@ -30,33 +34,6 @@ class RawTx:
     outputs: tuple[tuple[int, str], ...]
 
 
-class _Reader:
-    """Offsets into the bytes of one tx; raises BadRawTx past the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.at = 0
-
-    def skip(self, count: int) -> None:
-        self.at += count
-        if self.at > len(self.data):
-            raise BadRawTx("truncated")
-
-    def take(self, count: int) -> bytes:
-        start = self.at
-        self.skip(count)
-        return self.data[start : self.at]
-
-    def varint(self) -> int:
-        self.skip(1)
-        first = self.data[self.at - 1]
-        if first < 0xFD:
-            return first
-        width = {0xFD: 2, 0xFE: 4, 0xFF: 8}[first]
-        self.skip(width)
-        return int.from_bytes(self.data[self.at - width : self.at], "little")
-
-
 def double_sha256(data: bytes) -> bytes:
     """SHA-256 twice, as Bitcoin hashes txs and blocks."""
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
@@ -64,65 +41,97 @@ def double_sha256(data: bytes) -> bytes:
 
 def reduce(data: bytes) -> RawTx:
     """`data` without its MWEB part, and its txid. Raises BadRawTx."""
-    reader = _Reader(data)
-    reader.skip(4)
-    flags = 0
-    if data[4:5] == b"\x00" and len(data) > 6 and data[5]:
-        flags = data[5]
-        reader.skip(2)
+    try:
+        return _reduce(data)
+    except IndexError as error:
+        raise BadRawTx("truncated") from error
+
+
+def _reduce(data: bytes) -> RawTx:
+    """Written out, as thousands of txs wait in a block. An offset may run past the end (slices do
+    not raise there): a count is read behind each, and the end is checked at last."""
+    flags, start = 0, 4
+    if data[4] == 0 and len(data) > 6 and data[5]:
+        flags, start = data[5], 6
     if flags & ~(MWEB_FLAG | WITNESS_FLAG):
         raise BadRawTx(f"unknown flags {flags:#x}")
-    body_start = reader.at
-    inputs, outputs = _inputs(reader), _outputs(reader)
-    body = data[body_start : reader.at]
-    witness_start = reader.at
-    if flags & WITNESS_FLAG:
-        _skip_witnesses(reader, len(inputs))
-    witness = data[witness_start : reader.at]
-    if not flags & MWEB_FLAG and len(data) - reader.at != 4:
-        raise BadRawTx("bytes after the tx")
-    if len(data) - reader.at < 4:
+    inputs, at = _inputs(data, start)
+    outputs, body_end = _outputs(data, at)
+    at = _skip_witnesses(data, body_end, len(inputs)) if flags & WITNESS_FLAG else body_end
+    if len(data) - at < 4:
         raise BadRawTx("truncated")
-    version, locktime = data[:4], data[-4:]
-    stripped = version + body + locktime
-    marker = b"\x00\x01" if flags & WITNESS_FLAG else b""
+    if not flags & MWEB_FLAG and len(data) - at != 4:
+        raise BadRawTx("bytes after the tx")
+    stripped = data[:4] + data[start:body_end] + data[-4:]
+    if flags & MWEB_FLAG:
+        marker = b"\x00\x01" if flags & WITNESS_FLAG else b""
+        data = data[:4] + marker + data[start:at] + data[-4:]
     return RawTx(
-        data=version + marker + body + witness + locktime,
-        txid=double_sha256(stripped)[::-1].hex(),
-        inputs=tuple(inputs),
-        outputs=tuple(outputs),
+        data=data, txid=double_sha256(stripped)[::-1].hex(), inputs=inputs, outputs=outputs
     )
 
 
-def _inputs(reader: _Reader) -> list[tuple[str, int]]:
+def _inputs(data: bytes, at: int) -> tuple[tuple[tuple[str, int], ...], int]:
+    """The outpoints of a tx whose list of inputs begins at an offset, and where it ends."""
     found = []
-    for _ in range(reader.varint()):
-        outpoint = reader.take(36)
-        found.append((outpoint[31::-1].hex(), int.from_bytes(outpoint[32:], "little")))
-        reader.skip(reader.varint())
-        reader.skip(4)
-    return found
+    count, at = _count(data, at)
+    for _ in range(count):
+        vout = at + 32
+        at = vout + 5
+        size = data[at - 1]
+        if size >= WIDE:
+            size, at = _count(data, at - 1)
+        outpoint = (data[vout - 32 : vout][::-1].hex(), from_bytes(data[vout : vout + 4], "little"))
+        found.append(outpoint)
+        at += size + 4  # sequence
+    return tuple(found), at
 
 
-def _outputs(reader: _Reader) -> list[tuple[int, str]]:
+def _outputs(data: bytes, at: int) -> tuple[tuple[tuple[int, str], ...], int]:
+    """Values and scripts of a tx whose list of outputs begins at an offset, and where it ends."""
     found = []
-    for _ in range(reader.varint()):
-        value = int.from_bytes(reader.take(8), "little")
-        found.append((value, reader.take(reader.varint()).hex()))
-    return found
+    count, at = _count(data, at)
+    for _ in range(count):
+        value = from_bytes(data[at : at + 8], "little")
+        at += 9
+        size = data[at - 1]
+        if size >= WIDE:
+            size, at = _count(data, at - 1)
+        found.append((value, data[at : at + size].hex()))
+        at += size
+    return tuple(found), at
 
 
-def _skip_witnesses(reader: _Reader, inputs: int) -> None:
+def _skip_witnesses(data: bytes, at: int, inputs: int) -> int:
     for _ in range(inputs):
-        for _ in range(reader.varint()):
-            reader.skip(reader.varint())
+        count, at = _count(data, at)
+        for _ in range(count):
+            size = data[at]
+            at += 1
+            if size >= WIDE:
+                size, at = _count(data, at - 1)
+            at += size
+    return at
+
+
+def _count(data: bytes, at: int) -> tuple[int, int]:
+    """A compact size and the offset behind it."""
+    first = data[at]
+    if first < WIDE:
+        return first, at + 1
+    end = at + 1 + WIDTHS[first]
+    return from_bytes(data[at + 1 : end], "little"), end
 
 
 class MutatedTree(ValueError):
     """Two equal siblings: the same root stands for a longer list of txs (CVE-2012-2459)."""
 
 
-def merkle_levels(txids: Sequence[str]) -> list[list[bytes]]:
+Levels = Sequence[Sequence[bytes]]
+"""A merkle tree: leaves first, root last."""
+
+
+def merkle_levels(txids: Sequence[str]) -> Levels:
     """The tree over a block's txids in order, leaves first, root last; hash byte order.
 
     Raises MutatedTree where two siblings that both exist are equal, as Core refuses such a block.
@@ -142,7 +151,7 @@ def merkle_root(txids: Sequence[str]) -> str:
     return merkle_levels(txids)[-1][0][::-1].hex()
 
 
-def merkle_branch(levels: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+def merkle_branch(levels: Levels, index: int) -> tuple[bytes, ...]:
     """The siblings of a leaf from the bottom up; the last one of an odd level is its own."""
     branch = []
     for level in levels[:-1]:

@@ -104,7 +104,13 @@ def test_d30_node_amounts_are_exact(text: str, minor: int) -> None:
     assert decode.amount_minor(parse_json(text.encode())) == minor
 
 
-@pytest.mark.parametrize("text", ["0.000000001", "-0.1", "1e20", '"0.1"', "null", "true", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0.000000001", "-0.1", "1e20", '"0.1"', "null", "true", "[]"),
+        *("1e999999", "1e-999999", "0.1" + "0" * 30 + "1", "84000000.00000001"),
+    ],
+)
 def test_d30_amounts_that_are_no_satoshis_are_refused(text: str) -> None:
     with pytest.raises(NodeUnavailable):
         decode.amount_minor(parse_json(text.encode()))
@@ -234,6 +240,12 @@ def _with_output(number: int, **changes: Any) -> dict[str, Any]:
     return tx
 
 
+def _with_input(number: int, **changes: Any) -> dict[str, Any]:
+    tx = _segwit()
+    tx["vin"][number] |= changes
+    return tx
+
+
 @pytest.mark.parametrize(
     "tx",
     [
@@ -242,6 +254,12 @@ def _with_output(number: int, **changes: Any) -> dict[str, Any]:
         pytest.param(_segwit() | {"vout": _segwit()["vout"][:1]}, id="output left out"),
         pytest.param(_segwit() | {"vin": _segwit()["vin"][:1]}, id="input left out"),
         pytest.param(_segwit() | {"vin": [{"coinbase": "00"}]}, id="said to be a coinbase"),
+        pytest.param(_with_input(0, vout=1), id="other output spent"),
+        pytest.param(_with_input(1, txid="aa" * 32), id="other tx spent"),
+        pytest.param(_segwit() | {"vin": _segwit()["vin"][::-1]}, id="inputs in another order"),
+        pytest.param(_segwit() | {"vout": [*_segwit()["vout"], _vout(2, "1")]}, id="output more"),
+        pytest.param(_with_output(1, ismweb=True), id="output said to be in MWEB"),
+        pytest.param(_with_input(1, ismweb=True), id="input said to be in MWEB"),
         pytest.param(_segwit() | {"hex": COINBASE_HEX}, id="bytes of another tx"),
         pytest.param(_segwit() | {"hex": SEGWIT_HEX[:-2]}, id="bytes cut short"),
     ],
@@ -260,10 +278,36 @@ def test_n04_a_list_of_txs_with_the_same_root_twice_is_a_lie() -> None:
         _decode(honest | {"tx": [*txs, txs[-1]], "nTx": 4})
 
 
-@pytest.mark.parametrize("size", [0, 4, 5, 10, 60, 200])
-def test_truncated_raw_is_refused(size: int) -> None:
+@pytest.mark.parametrize("text", [SEGWIT_HEX, COINBASE_HEX])
+def test_raw_cut_short_anywhere_is_refused(text: str) -> None:
+    whole = bytes.fromhex(text)
+    for size in range(len(whole)):
+        with pytest.raises(rawtx.BadRawTx):
+            rawtx.reduce(whole[:size])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "script"), [(1, 300, 1), (260, 1, 255), (2, 2, 70_000)]
+)
+def test_long_lists_and_scripts_are_read_as_another_parser_reads_them(
+    inputs: int, outputs: int, script: int
+) -> None:
+    vin = [TransactionInput(bytes([n % 256] * 32), n, Script(bytes(script))) for n in range(inputs)]
+    vout = [TransactionOutput(n, Script(bytes(script))) for n in range(outputs)]
+    other = Transaction(version=2, vin=vin, vout=vout)
+    found = rawtx.reduce(other.serialize())
+    assert found.txid == other.txid().hex()
+    assert found.inputs == tuple((item.txid.hex(), item.vout) for item in vin)
+    assert found.outputs == tuple((item.value, item.script_pubkey.data.hex()) for item in vout)
+
+
+@pytest.mark.parametrize("size", ["fd", "fdff", "feffffff", "ff" * 8, "ff" * 9])
+def test_a_length_past_the_end_is_refused(size: str) -> None:
+    start = bytes.fromhex("0100000001" + "aa" * 36)
     with pytest.raises(rawtx.BadRawTx):
-        rawtx.reduce(bytes.fromhex(SEGWIT_HEX)[:size])
+        rawtx.reduce(start + bytes.fromhex(size))
+    with pytest.raises(rawtx.BadRawTx):
+        rawtx.reduce(start[:4] + bytes.fromhex(size) + bytes(100))
 
 
 def test_known_txids_are_computed() -> None:
