@@ -3,7 +3,7 @@
 The only module that knows all families (HOUSE 8). It opens no connection; the first call does.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import assert_never
 
 from config.assets import AssetSpec
@@ -19,6 +19,7 @@ from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
 from watchers.chains.pace import CALLS_PER_SECOND, PacedPost
+from watchers.chains.verifier import Verifier
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 
@@ -30,7 +31,7 @@ LYING_POLLS = 100  # or for so many polls
 LOOK_SECONDS_MIN = 1.0  # nodes are judged at the pace of polling, dev chains no faster than this
 
 Factory = Callable[
-    [ChainSpec, Sequence[str], Sequence[AssetSpec], PacedPost, Clock], DescribedChain
+    [ChainSpec, Sequence[str], Sequence[AssetSpec], PacedPost, Clock, Verifier], DescribedChain
 ]
 
 
@@ -51,7 +52,8 @@ def build_chain(
     listed = [asset for asset in assets if asset.network == spec.network]
     clock = clock or SystemClock()
     transport = _paced(timeout_seconds, calls_per_second, clock)
-    return FACTORIES[spec.family](spec, node_urls, listed, transport, clock)
+    verifier = Verifier(clock=clock)
+    return FACTORIES[spec.family](spec, node_urls, listed, transport, clock, verifier)
 
 
 def build_agreed_chain(
@@ -71,10 +73,11 @@ def build_agreed_chain(
     clock = clock or SystemClock()
     listed = [asset for asset in assets if asset.network == spec.network]
     factory = FACTORIES[spec.family]
+    verifier = Verifier(clock=clock)
     nodes = []
     for label, url in _labelled(node_urls):
         transport = _paced(timeout_seconds, calls_per_second, clock)
-        chain = factory(spec, [url], listed, transport, clock)
+        chain = factory(spec, [url], listed, transport, clock, verifier)
         nodes.append(Node(label=label, chain=chain, describer=chain.describer))
     least = spec.min_node_version
     pool = NodePool(
@@ -194,9 +197,16 @@ def _bitcoin(
     _assets: Sequence[AssetSpec],
     transport: PacedPost,
     clock: Clock,
+    verifier: Verifier,
 ) -> DescribedChain:
-    params = bitcoin_params(spec)
-    return BitcoinChain(params, node_urls, post=transport, clock=clock, close=transport.close)
+    return BitcoinChain(
+        bitcoin_params(spec),
+        node_urls,
+        post=transport,
+        clock=clock,
+        close=_closing(transport, verifier),
+        verify=verifier,
+    )
 
 
 def _evm(
@@ -205,9 +215,26 @@ def _evm(
     assets: Sequence[AssetSpec],
     transport: PacedPost,
     clock: Clock,
+    verifier: Verifier,
 ) -> DescribedChain:
-    params = evm_params(spec, assets)
-    return EvmChain(params, node_urls, post=transport, clock=clock, close=transport.close)
+    return EvmChain(
+        evm_params(spec, assets),
+        node_urls,
+        post=transport,
+        clock=clock,
+        close=_closing(transport, verifier),
+        verify=verifier,
+    )
+
+
+def _closing(transport: PacedPost, verifier: Verifier) -> Callable[[], Awaitable[None]]:
+    """Closes both; nodes of a network share the verifier, which may be closed more than once."""
+
+    async def close() -> None:
+        await transport.close()
+        await verifier.close()
+
+    return close
 
 
 FACTORIES: Mapping[Family, Factory] = {Family.BITCOIN: _bitcoin, Family.EVM: _evm}

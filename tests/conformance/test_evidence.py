@@ -142,7 +142,7 @@ async def test_n04_n05_n06_a_lie_over_a_real_block_is_caught(world: World, walle
     params = bitcoin_params(registry()[world.chain.network])
 
     def read(shown: dict[str, Any]) -> Block:
-        return utxo_proof.proven_block(shown, block_hash=block.ref.hash, params=params)
+        return utxo_proof.proven_block(shown, block.ref.hash, params)
 
     assert read(answer) == block
     believed = []
@@ -245,7 +245,7 @@ async def _answers(world: World, block: Block) -> Pair:
 
 def _read(pair: Pair, block_hash: str) -> Block:
     params = evm_params(registry()["eth"], [])
-    return evm_proof.proven_block(pair[0], pair[1], block_hash=block_hash, params=params)
+    return evm_proof.proven_block(pair[0], pair[1], block_hash, params)
 
 
 @pytest.mark.parametrize("world", REAL_ACCOUNT, indirect=True)

@@ -38,6 +38,7 @@ BUDGET_PAUSE_SECONDS = 1.0  # doubles with each refusal in a row, when the node 
 
 Params = Sequence[object]
 Call = tuple[str, Params]
+Read = Callable[[bytes], Awaitable[object]]
 T = TypeVar("T")
 
 
@@ -100,7 +101,29 @@ def parse_json(body: bytes) -> object:
     return value
 
 
-async def _parse(body: bytes) -> object:
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a result was refused with where it was read, for the one who asked."""
+
+    error: NodeUnavailable
+
+
+def reduce_answer(body: bytes, reduce: Callable[..., object], *arguments: object) -> object:
+    """An answer whose result is `reduce(result, *arguments)`, or a `Refused`.
+
+    A result that is refused is an answer all the same: no other node is asked for it here.
+    """
+    answer = parse_json(body)
+    if isinstance(answer, dict) and "result" in answer and answer.get("error") is None:
+        try:
+            answer["result"] = reduce(answer["result"], *arguments)
+        except NodeUnavailable as error:
+            answer["result"] = Refused(error)
+    return answer
+
+
+async def parse(body: bytes) -> object:
+    """`parse_json`, in a thread where that takes long."""
     if len(body) > PARSE_IN_THREAD_BYTES:
         return await asyncio.to_thread(parse_json, body)
     return parse_json(body)
@@ -199,10 +222,19 @@ class JsonRpc:
     async def call(self, method: str, *params: object) -> object:
         """The result of a read; it may be null. RpcError or NodeUnavailable otherwise."""
 
-        async def ask(node: Endpoint) -> object:
-            return await self._exchange(node, method, params)
+        return await self.call_as(parse, method, *params)
 
-        return await self._read(ask)
+    async def call_as(self, read: Read, method: str, *params: object) -> object:
+        """`call` with another reader of the answer's bytes: it returns the answer as an object, or
+        raises NodeUnavailable for bytes that are none."""
+
+        async def ask(node: Endpoint) -> object:
+            return await self._exchange(node, method, params, read)
+
+        result = await self._read(ask)
+        if isinstance(result, Refused):
+            raise result.error
+        return result
 
     async def batch(self, calls: Sequence[Call]) -> list[object | RpcError]:
         """One result or RpcError per call, in order; never a partial list (N09, N10)."""
@@ -318,10 +350,12 @@ class JsonRpc:
             raise NodeUnavailable(f"node {node.endpoint.label}: no identity") from error
         node.verified_at_seconds = now
 
-    async def _exchange(self, node: Endpoint, method: str, params: Params) -> object:
+    async def _exchange(
+        self, node: Endpoint, method: str, params: Params, read: Read = parse
+    ) -> object:
         call_id = next(self._ids)
         request = {"jsonrpc": "2.0", "id": call_id, "method": method, "params": list(params)}
-        answer = await self._post_json(node, request)
+        answer = await self._post_json(node, request, read)
         return _result(method, answer, call_id=call_id)
 
     async def _exchange_batch(
@@ -344,7 +378,7 @@ class JsonRpc:
                 results.append(error)
         return results
 
-    async def _post_json(self, node: Endpoint, request: object) -> object:
+    async def _post_json(self, node: Endpoint, request: object, read: Read = parse) -> object:
         body = json.dumps(request, separators=(",", ":")).encode()
         answer = await self._post(node, body)
         if answer.status == 401:
@@ -357,7 +391,7 @@ class JsonRpc:
                 is_budget=answer.status in BUDGET_STATUSES or pause > 0,
             )
         try:
-            return await _parse(answer.body)
+            return await read(answer.body)
         except NodeUnavailable as error:
             raise NodeUnavailable(f"node {node.label}: HTTP {answer.status}, {error}") from error
 

@@ -50,12 +50,12 @@ def test_brackets_in_strings_do_not_count(text: bytes) -> None:
 @pytest.mark.parametrize(
     "text", [b"[" * 65 + b"]" * 65, b'{"a":' * 65 + b"1" + b"}" * 65, b'"\\"",' + b"[" * 65]
 )
-def test_a24_text_of_one_level_too_many_is_refused(text: bytes) -> None:
+def test_text_of_one_level_too_many_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match="deeper than 64"):
         shallow_text(text, 64)
 
 
-def test_n17_levels_side_by_side_are_no_depth() -> None:
+def test_levels_side_by_side_are_no_depth() -> None:
     text = b"[" + b'{"a":[{}]},' * 10_000 + b"0]"
     assert nests_deeper(text, 4) is False
     assert nests_deeper(text, 3) is True

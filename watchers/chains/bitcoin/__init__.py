@@ -14,6 +14,7 @@ from watchers.chains.bitcoin.params import BitcoinParams
 from watchers.chains.bitcoin.reader import BitcoinReader
 from watchers.chains.bitcoin.writer import BitcoinWriter
 from watchers.chains.jsonrpc import Post
+from watchers.chains.verifier import Verify, in_thread
 
 __all__ = ["BitcoinChain", "BitcoinParams"]
 
@@ -29,6 +30,7 @@ class BitcoinChain:
         post: Post,
         clock: Clock,
         close: Callable[[], Awaitable[None]],
+        verify: Verify = in_thread,
     ) -> None:
         node = BitcoinNode(
             urls, post, clock=clock, genesis_hash=params.genesis_hash, network=params.network
@@ -37,7 +39,7 @@ class BitcoinChain:
         self._params = params
         self._node = node
         self._codec = codec
-        self._reader = BitcoinReader(node, params)
+        self._reader = BitcoinReader(node, params, verify=verify)
         self._writer = BitcoinWriter(node, params, codec)
         self._close = close
 

@@ -63,7 +63,7 @@ def evidence_of(
     )
 
 
-def proven_block(value: object, *, block_hash: str, params: BitcoinParams) -> Block:
+def proven_block(value: object, block_hash: str, params: BitcoinParams) -> Block:
     """`decode.block` of a `getblock` answer whose header was verified, with its evidence.
 
     Raises NodeLied for what contradicts itself, NodeUnavailable for what is not understood.

@@ -14,6 +14,7 @@ from watchers.chains.evm.params import EvmParams
 from watchers.chains.evm.reader import EvmReader
 from watchers.chains.evm.writer import EvmWriter
 from watchers.chains.jsonrpc import Post
+from watchers.chains.verifier import Verify, in_thread
 
 __all__ = ["EvmChain", "EvmParams"]
 
@@ -29,13 +30,14 @@ class EvmChain:
         post: Post,
         clock: Clock,
         close: Callable[[], Awaitable[None]],
+        verify: Verify = in_thread,
     ) -> None:
         node = EvmNode(urls, post, clock=clock, chain_id=params.chain_id, network=params.network)
         codec = EvmAddressCodec(params)
         self._params = params
         self._node = node
         self._codec = codec
-        self._reader = EvmReader(node, params)
+        self._reader = EvmReader(node, params, verify=verify)
         self._writer = EvmWriter(node, params, codec)
         self._close = close
 

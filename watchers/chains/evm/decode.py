@@ -8,7 +8,7 @@ ignored (D54).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer, TxOutline
@@ -25,6 +25,7 @@ WORD_DIGITS = 64
 # transfer(address,uint256); what an intent names, never what happened.
 TRANSFER_CALL = re.compile(r"0xa9059cbb0{24}([0-9a-f]{40})([0-9a-f]{64})", re.ASCII)
 WEI_PER_GWEI = 10**9
+PLAIN_TRANSFER_GAS = 21_000  # a tx that used no more ran no code (yellow paper, G_transaction)
 ADDRESS_PADDING = "0x" + "0" * 24
 
 
@@ -172,6 +173,17 @@ def is_success(receipt: Mapping[str, object]) -> bool:
     if status not in (0, 1):
         raise NodeUnavailable("receipt: status is neither 0 nor 1")
     return status == 1
+
+
+def ran_code(receipts: Iterable[object]) -> frozenset[str]:
+    """The txids of successful txs that may have made a call; pure transfers cannot."""
+    found = set()
+    for item in receipts:
+        receipt = mapping(item, "receipt")
+        is_plain = quantity(receipt.get("gasUsed"), "gasUsed") <= PLAIN_TRANSFER_GAS
+        if is_success(receipt) and not is_plain:
+            found.add(hash_text(receipt.get("transactionHash"), "receipt.transactionHash"))
+    return frozenset(found)
 
 
 def token_moves(receipt: Mapping[str, object], *, params: EvmParams) -> list[TokenMove]:

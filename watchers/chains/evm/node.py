@@ -12,7 +12,7 @@ from watchers.chain import NodeInfo
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.decode import quantity
 from watchers.chains.evm.errors import METHOD_NOT_FOUND, REVERT_CODES, UNKNOWN_BLOCK_TAG
-from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, endpoint
+from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, Read, endpoint, parse
 from watchers.errors import WrongNetwork
 
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")  # `Geth/v1.16.2-stable-.../linux-amd64/go1.24`
@@ -74,10 +74,25 @@ class EvmNode:
                 return None
             raise
 
-    async def receipts(self, block_hash: str, txids: Sequence[str]) -> object:
-        """All receipts of a block in order, by one call or, where a node has none, one by one."""
+    async def block_of(self, block_hash: str) -> tuple[object, bytes]:
+        """A block with its txs by hash, and the bytes of the whole answer."""
+        kept = b""
+
+        async def read(body: bytes) -> object:
+            nonlocal kept
+            kept = body
+            return await parse(body)
+
+        answer = await self.rpc.call_as(read, "eth_getBlockByHash", block_hash, True)
+        return answer, kept
+
+    async def receipts(self, block_hash: str, txids: Sequence[str], read: Read) -> object:
+        """All receipts of a block in order, by one call or, where a node has none, one by one.
+
+        `read` reads the answer of the one call (`JsonRpc.call_as`), and of that one alone.
+        """
         try:
-            return await self.rpc.call("eth_getBlockReceipts", block_hash)
+            return await self.rpc.call_as(read, "eth_getBlockReceipts", block_hash)
         except RpcError as error:
             if error.code != METHOD_NOT_FOUND:
                 raise

@@ -17,6 +17,7 @@ from watchers.chain import Block, TxProof
 from watchers.chains.evm import decode, encode, trie
 from watchers.chains.evm.encode import UnknownShape
 from watchers.chains.evm.params import EvmParams
+from watchers.chains.jsonrpc import parse_json
 from watchers.errors import NodeLied
 
 Raw = Mapping[str, object]
@@ -62,7 +63,7 @@ class NoEvidence:
         return None
 
 
-def proven_block(value: object, receipts: object, *, block_hash: str, params: EvmParams) -> Block:
+def proven_block(value: object, receipts: object, block_hash: str, params: EvmParams) -> Block:
     """`decode.block` of a block with full txs and all receipts, verified, with its evidence.
 
     Raises NodeLied for what contradicts itself, NodeUnavailable for what is not understood.
@@ -71,6 +72,23 @@ def proven_block(value: object, receipts: object, *, block_hash: str, params: Ev
     raw = decode.mapping(value, "block")
     rows = [decode.mapping(item, "receipt") for item in decode.sequence(receipts, "receipts")]
     return replace(block, evidence=_evidence(block, raw, rows))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proven:
+    """A verified block, and the txids of its txs that may have made a call."""
+
+    block: Block
+    succeeded: frozenset[str]
+
+
+def proven(receipts: object, body: bytes, block_hash: str, params: EvmParams) -> Proven:
+    """`proven_block` of the whole answer to `eth_getBlockByHash`, and what its txs ran."""
+    value = decode.mapping(parse_json(body), "answer").get("result")
+    return Proven(
+        block=proven_block(value, receipts, block_hash, params),
+        succeeded=decode.ran_code(decode.sequence(receipts, "receipts")),
+    )
 
 
 def _evidence(block: Block, raw: Raw, receipts: Sequence[Raw]) -> TrieEvidence | NoEvidence:

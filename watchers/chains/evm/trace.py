@@ -9,14 +9,14 @@ the belief of one node, no root proves them; `watchers/token_checks.py` compares
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from config.logs import get_logger
 from watchers.chain import Block, Transfer
 from watchers.chains.errors import RpcError
-from watchers.chains.evm.decode import address_key, hash_text, is_success, mapping, quantity
+from watchers.chains.evm.decode import address_key, hash_text, mapping, quantity
 from watchers.chains.evm.decode import sequence as list_of
 from watchers.chains.evm.errors import is_pruned, is_unknown_method
 from watchers.chains.evm.node import EvmNode
@@ -27,7 +27,6 @@ log = get_logger("watchers.evm.trace")
 
 TRIES_PER_BLOCK = 3  # anyone can make a block that no node traces in time; it must not stop us
 REPROBE_SECONDS = 600.0  # one node behind a balancer without the method must not end tracing
-PLAIN_TRANSFER_GAS = 21_000  # a tx that used no more ran no code (yellow paper, G_transaction)
 
 
 class Method(StrEnum):
@@ -60,14 +59,14 @@ class Tracer:
         self._missing_until_seconds: dict[Method, float] = {}
         self._failed: tuple[str, int] = ("", 0)
 
-    async def complete(self, block: Block, receipts: Sequence[object]) -> Block:
-        """The block with what calls moved, or marked `traces_incomplete` (N14).
+    async def complete(self, block: Block, succeeded: frozenset[str]) -> Block:
+        """The block with what calls moved, or marked `traces_incomplete` (N14). `succeeded`: what
+        `decode.ran_code` found in its receipts.
 
         Raises NodeUnavailable for a failure that may pass, at most TRIES_PER_BLOCK - 1 times.
         """
         if not self._params.asks_traces:
             return replace(block, traces_incomplete=True)
-        succeeded = ran_code(receipts)
         if not succeeded:
             return block
         try:
@@ -124,17 +123,6 @@ class Tracer:
                 return None  # anvil answers {}, a nested tracer one frame
             found.extend(list_of(part, method.value))
         return found
-
-
-def ran_code(receipts: Iterable[object]) -> frozenset[str]:
-    """The txids of successful txs that may have made a call; pure transfers cannot."""
-    found = set()
-    for item in receipts:
-        receipt = mapping(item, "receipt")
-        is_plain = quantity(receipt.get("gasUsed"), "gasUsed") <= PLAIN_TRANSFER_GAS
-        if is_success(receipt) and not is_plain:
-            found.add(hash_text(receipt.get("transactionHash"), "receipt.transactionHash"))
-    return frozenset(found)
 
 
 def frames(answer: Sequence[object], *, block_hash: str) -> list[Frame]:
