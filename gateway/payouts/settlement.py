@@ -98,11 +98,15 @@ class Settlement:
         effect = ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height)
         shares = split_by_largest_remainder(tx.fee_minor, [1] * len(attempt.members))
         is_final = tx.state is OutgoingState.FINAL
+        failed: list[WithdrawalRow] = []
         by_output = sorted(attempt.members, key=lambda member: member.output_index)
         for member, share in zip(by_output, shares, strict=True):
             if member.withdrawal.state == State.CONFIRMING:
                 is_paid = is_final and tx.has_paid(member.output_index)  # a leg fails alone
                 await self._post(uow, member.withdrawal, share, effect=effect, is_paid=is_paid)
+                failed += [] if is_paid else [member.withdrawal]
+        if failed:
+            await self._tell_failed(uow, attempt, failed)
         await outgoing.mark_settled(uow, attempt_id=attempt.id, block_hash=effect.block_hash)
         log.info(
             "payout.settled",
@@ -152,6 +156,13 @@ class Settlement:
                 posting_id=lane.ids.new_id(),
                 at=lane.now(),
             )
+
+    async def _tell_failed(self, uow: Uow, attempt: Attempt, rows: list[WithdrawalRow]) -> None:
+        """A revert has a cause that the next payout may meet too, at the price of its gas: a token
+        that is paused, or a receiver that it bars (D57). Nothing is tried again by itself."""
+        assets = ", ".join(sorted({row.asset for row in rows}))
+        detail = f"{len(rows)} payouts of {assets} failed on chain in {attempt.tx.txid}"
+        await attempts.alarm(self._lane, uow, "payout_reverted", detail, object_id=attempt.id)
 
     async def _hold(self, uow: Uow, attempt: Attempt) -> None:
         """Leave everything as it is, with the evidence before a person; one alarm per tx."""
