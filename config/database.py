@@ -19,6 +19,7 @@ T = TypeVar("T")
 ALL_BRANDS = "*"
 RETRY_LIMIT = 8  # whole units of work; conflicts on hot rows resolve well below this
 RETRYABLE_SQLSTATES = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+LOCK_NOT_AVAILABLE = "55P03"  # a lock was waited for longer than its limit
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000  # a frozen process must not hold a lease's row for longer

@@ -13,8 +13,8 @@ from aiohttp import web
 from config.clock import Clock
 from config.database import is_away
 from config.logs import get_logger
-from gateway.api.dispatch import BODY_BYTES_MAX, CALLER, encode, serve
-from gateway.api.endpoint import Endpoint, Services
+from gateway.api.dispatch import CALLER, encode, serve
+from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint, Services
 from gateway.api.wire_base import FieldProblem, Problem
 from gateway.errors import Malformed, NotFound, Refusal, TooLarge, Unavailable
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +48,15 @@ class WithdrawalRow:
     state_at: datetime
     orphaned_known: tuple[UUID, ...] = ()
     """The player's deposits that were lost when the order was accepted: no news about it."""
+    max_fee_minor: int | None = None
+    """The most that the player may pay; None where the brand pays."""
+    fee_charged_minor: int | None = None
+    """What the player pays of the amount, fixed at acceptance; None where nothing is."""
+
+    @property
+    def output_minor(self) -> int:
+        """What the transaction pays out (CONTRACT 1, Fees)."""
+        return self.amount_minor - (self.fee_charged_minor or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +74,33 @@ _COLUMNS = """
     id, brand, request_id, kind, player_id, network, asset, address, address_key, amount,
     pam_balance, fee_class, fee_mode, metadata, state, code, is_reserved, version, attempt_id,
     txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at,
-    orphaned_known
+    orphaned_known, max_fee, fee_charged
 """
+_CONVERTED = frozenset(
+    {
+        "amount_minor", "pam_balance_minor", "max_fee_minor", "fee_charged_minor", "metadata",
+        "orphaned_known",
+    }
+)  # fmt: skip
 
 
 def from_mapping(row: RowMapping) -> WithdrawalRow:
     """A database row with all columns as a value."""
-    values = {
-        name: row[name]
-        for name in WithdrawalRow.__slots__
-        if name not in ("amount_minor", "pam_balance_minor", "metadata", "orphaned_known")
-    }
+    values = {name: row[name] for name in WithdrawalRow.__slots__ if name not in _CONVERTED}
     metadata = row["metadata"]
     return WithdrawalRow(
         amount_minor=int(row["amount"]),
         pam_balance_minor=int(row["pam_balance"]),
+        max_fee_minor=_optional(row["max_fee"]),
+        fee_charged_minor=_optional(row["fee_charged"]),
         metadata=json.loads(metadata) if isinstance(metadata, str) else metadata,
         orphaned_known=tuple(row["orphaned_known"]),
         **values,
     )
+
+
+def _optional(value: Decimal | None) -> int | None:
+    return None if value is None else int(value)
 
 
 async def insert(uow: Uow, row: WithdrawalRow) -> bool:
@@ -100,7 +118,7 @@ async def insert(uow: Uow, row: WithdrawalRow) -> bool:
             :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
             CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id, :txid,
             :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at,
-            CAST(:orphaned_known AS uuid[]))
+            CAST(:orphaned_known AS uuid[]), :max_fee_minor, :fee_charged_minor)
         ON CONFLICT (brand, request_id) DO NOTHING
         """,
         values,
@@ -108,16 +126,31 @@ async def insert(uow: Uow, row: WithdrawalRow) -> bool:
     return result.rowcount == 1
 
 
+async def insert_batch(uow: Uow, *, batch_id: UUID, brand: str, body: bytes, at: datetime) -> None:
+    """Store the body that the requests of a batch share."""
+    await uow.execute(
+        "INSERT INTO gateway.withdrawal_batches (id, brand, body, created_at)"
+        " VALUES (:id, :brand, :body, :at)",
+        {"id": batch_id, "brand": brand, "body": body, "at": at},
+    )
+
+
 async def insert_request(
-    uow: Uow, *, withdrawal_id: UUID, brand: str, key_id: str, signed: Authorisation
+    uow: Uow,
+    *,
+    withdrawal_id: UUID,
+    brand: str,
+    key_id: str,
+    signed: Authorisation,
+    batch_id: UUID | None,
 ) -> None:
-    """Store the client's signed bytes exactly as received."""
+    """Store the client's signed bytes exactly as received; of a batch, where its body is."""
     await uow.execute(
         """
         INSERT INTO gateway.withdrawal_requests (withdrawal_id, brand, key_id, method, authority,
-            path, query, headers, body, signature_input, signature)
+            path, query, headers, body, signature_input, signature, batch_id)
         VALUES (:id, :brand, :key_id, :method, :authority, :path, :query,
-            CAST(:headers AS jsonb), :body, :signature_input, :signature)
+            CAST(:headers AS jsonb), :body, :signature_input, :signature, :batch_id)
         """,
         {
             "id": withdrawal_id,
@@ -128,7 +161,8 @@ async def insert_request(
             "path": signed.path,
             "query": signed.query,
             "headers": json.dumps(dict(signed.headers), sort_keys=True),
-            "body": signed.body,
+            "body": signed.body if batch_id is None else None,
+            "batch_id": batch_id,
             "signature_input": signed.signature_input,
             "signature": signed.signature,
         },
@@ -138,7 +172,7 @@ async def insert_request(
 async def request_body(uow: Uow, withdrawal_id: UUID) -> bytes | None:
     """The signed body that asked for a withdrawal."""
     result = await uow.execute(
-        "SELECT body FROM gateway.withdrawal_requests WHERE withdrawal_id = :id",
+        "SELECT body FROM gateway.signed_requests WHERE withdrawal_id = :id",
         {"id": withdrawal_id},
     )
     body = result.scalar_one_or_none()

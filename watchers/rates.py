@@ -63,14 +63,36 @@ def to_reference(
     amount_minor: int, rate: Decimal, *, asset_decimals: int, currency_decimals: int
 ) -> int:
     """Minor units of the asset in minor units of the currency, rounded up (HOUSE 11: costs up)."""
-    _, digits, exponent = rate.as_tuple()
-    if not isinstance(exponent, int):
-        raise RateRefused("invalid", "a rate is a number")
-    coefficient = int("".join(str(digit) for digit in digits))
+    coefficient, exponent = _parts(rate)
     power = exponent + currency_decimals - asset_decimals
     scale: int = 10 ** abs(power)
     product = amount_minor * coefficient
     return product * scale if power >= 0 else -(-product // scale)
+
+
+def exchange(
+    amount_minor: int, of: Decimal, into: Decimal, *, decimals: int, into_decimals: int
+) -> int:
+    """Minor units of one asset in minor units of another, by their rates in one currency.
+
+    Rounded up once, at the end (HOUSE 11: costs up).
+    """
+    top, top_exponent = _parts(of)
+    bottom, bottom_exponent = _parts(into)
+    power = top_exponent - bottom_exponent + into_decimals - decimals
+    scale: int = 10 ** abs(power)
+    value = amount_minor * top
+    if power >= 0:
+        return -(-value * scale // bottom)
+    return -(-value // (bottom * scale))
+
+
+def _parts(rate: Decimal) -> tuple[int, int]:
+    """Coefficient and power of ten, exactly."""
+    _, digits, exponent = rate.as_tuple()
+    if not isinstance(exponent, int):
+        raise RateRefused("invalid", "a rate is a number")
+    return int("".join(str(digit) for digit in digits)), exponent
 
 
 async def newest(

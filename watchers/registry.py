@@ -12,9 +12,11 @@ from config.clock import Clock, SystemClock
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import AddressCodec, Chain
 from watchers.chains.bitcoin import BitcoinChain, BitcoinParams, siblings
+from watchers.chains.bitcoin import build as bitcoin_build
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.params import PowAlgorithm
 from watchers.chains.evm import EvmChain, EvmParams
+from watchers.chains.evm import build as evm_build
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
@@ -139,6 +141,24 @@ def issued_key(family: Family, key: str) -> str | None:
             return None
         case _:
             assert_never(family)
+
+
+def payment_units(
+    spec: ChainSpec, assets: Iterable[AssetSpec], *, asset: str, key: str, is_alone: bool
+) -> int:
+    """What one payment is expected to take of a block: virtual bytes, or gas. Pure, no node.
+
+    `is_alone`: in a tx of its own; account chains know no other. The paid `key` says how large an
+    output is.
+    """
+    match spec.family:
+        case Family.BITCOIN:
+            return bitcoin_build.payment_vb(key, is_alone=is_alone)
+        case Family.EVM:
+            listed = [item for item in assets if item.network == spec.network]
+            return evm_build.payment_gas(asset, params=evm_params(spec, listed))
+        case _:
+            assert_never(spec.family)
 
 
 def bitcoin_params(spec: ChainSpec) -> BitcoinParams:

@@ -14,9 +14,9 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from config.database import ALL_BRANDS, Uow, sqlstate
+from config.database import ALL_BRANDS, LOCK_NOT_AVAILABLE, Uow, sqlstate
 from gateway import clients_store, idempotency
-from gateway.api.endpoint import Answer, Call, Endpoint, Idempotency, Services
+from gateway.api.endpoint import BODY_BYTES_MAX, Answer, Call, Endpoint, Idempotency, Services
 from gateway.api.strict_json import parse_body
 from gateway.api.wire_base import Body
 from gateway.api.wire_query import BrandQuery
@@ -36,10 +36,8 @@ from gateway.errors import (
 from ledger import lifecycle
 from signer.protocol import Authorisation
 
-BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
 ORDER_HEADER_CHARACTERS_MAX = 4_096  # the signer reads no longer header of an order
 BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
-LOCK_NOT_AVAILABLE = "55P03"
 CALLER = web.RequestKey("caller", Principal)
 """Who called, for the log line."""
 
@@ -57,7 +55,7 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
     """The aiohttp handler of one endpoint."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        raw = await read_request(request)
+        raw = await read_request(request, bytes_max=endpoint.body_bytes_max)
         caller = await services.authenticator.verify(raw)
         principal = caller.principal
         request[CALLER] = principal
@@ -106,13 +104,13 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
     return handle
 
 
-async def read_request(request: web.Request) -> RawRequest:
+async def read_request(request: web.Request, *, bytes_max: int = BODY_BYTES_MAX) -> RawRequest:
     """The request as received. Raises SlowBody, Malformed, and aiohttp's 413."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Malformed("content_encoding", "Compressed bodies are not read.")
     try:
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            body = await request.read()
+            body = await request.clone(client_max_size=bytes_max).read()
     except TimeoutError as error:
         raise SlowBody("slow_body", "The body did not arrive in time.") from error
     path, mark, query = request.raw_path.partition("?")

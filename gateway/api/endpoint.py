@@ -19,12 +19,14 @@ from config.database import ALL_BRANDS, Database, Uow
 from config.ids import Ids, parse_public_id
 from config.registry import Registry
 from gateway.api.metrics import ApiMetrics
-from gateway.api.rate_limit import RateLimiter
+from gateway.api.rate_limit import RateLimiter, Slots
 from gateway.api.wire_base import Body, WireContext
 from gateway.auth import Authenticator, Principal, PrincipalKind, SignedCall
 from gateway.errors import NotFound, invalid_field
 from gateway.webhooks.secrets import SealingKey
 from watchers.chain import AddressCodec
+
+BODY_BYTES_MAX = 64 * 1024  # CONTRACT 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Services:
     limiter: RateLimiter
     sealing_key: SealingKey
     metrics: ApiMetrics
+    batches: Slots
 
     @property
     def wire(self) -> WireContext:
@@ -146,6 +149,7 @@ class Endpoint:
     """Another model that the same status may carry."""
     may_be_pending: bool = False
     """A read may answer 202 with the same model and a link, instead of 200."""
+    body_bytes_max: int = BODY_BYTES_MAX
     is_order: bool = False
     """The signer reads the stored request again: what its parser refuses is refused at once."""
 

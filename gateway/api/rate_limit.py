@@ -1,11 +1,14 @@
-"""Rate limit per key: GCRA, one number per key (A27).
+"""Rate limit per key: GCRA, one number per key (A27); and slots for calls that take long.
 
 Each process counts for itself. It must not look at anything but the key and the clock.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from config.clock import Clock
+from gateway.errors import TooMany
 
 KEYS_MAX = 10_000
 
@@ -34,3 +37,21 @@ class RateLimiter:
     def _forget(self, now_seconds: float) -> None:
         """Drop the keys that have their whole burst back."""
         self._due_seconds = {k: due for k, due in self._due_seconds.items() if due > now_seconds}
+
+
+class Slots:
+    """At most `size` calls of a kind at once in this process; one more is told to come again."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold a slot; raises TooMany at once when there is none."""
+        if self._free == 0:
+            raise TooMany("busy", "Too many calls of this kind run.", retry_after_seconds=1)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1

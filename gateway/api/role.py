@@ -39,12 +39,13 @@ from gateway.api import (
     switches,
     verifications,
     webhook_endpoints,
+    withdrawal_batches,
     withdrawal_decisions,
     withdrawals,
 )
 from gateway.api.endpoint import Endpoint, Services, collect
 from gateway.api.metrics import ApiMetrics
-from gateway.api.rate_limit import RateLimiter
+from gateway.api.rate_limit import RateLimiter, Slots
 from gateway.app import ACTIVITY, IDLE_SECONDS_MAX, SlowConnections, build_app
 from gateway.auth import Authenticator, KeyCache
 from gateway.webhooks.secrets import load_key
@@ -62,6 +63,7 @@ MODULES = (
     players,
     withdrawals,
     withdrawal_decisions,
+    withdrawal_batches,
     events,
     webhook_endpoints,
     inflows,
@@ -108,6 +110,8 @@ def build_services(
         ),
         sealing_key=load_key(settings.path(settings.keys.sealed_key_file), ids),
         metrics=ApiMetrics(),
+        # A batch has two units of work open: all slots together leave the pool its half.
+        batches=Slots(max(1, settings.database.pool_size // 4)),
     )
 
 

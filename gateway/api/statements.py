@@ -45,6 +45,8 @@ async def get_statement(call: Call) -> StatementOut:
     )
     keys = {key for line in found.lines if (key := deposit_of(line.reference)) is not None}
     deposits = await statements_store.deposits(call.uow, sorted(keys, key=repr))
+    payouts = {id_ for line in found.lines if (id_ := withdrawal_of(line.reference)) is not None}
+    charged = await statements_store.fees_charged(call.uow, sorted(payouts))
     wire = call.services.wire
     return StatementOut(
         player_id=player_id,
@@ -53,7 +55,7 @@ async def get_statement(call: Call) -> StatementOut:
         since=rfc3339(since),
         until=rfc3339(until),
         stages=[_stage(wire, stage) for stage in found.balances],
-        items=[_line(wire, line, deposits) for line in found.lines],
+        items=[_line(wire, line, deposits, charged) for line in found.lines],
         next_cursor=None if found.following is None else encode_place(found.following, until=until),
     )
 
@@ -70,11 +72,15 @@ def _stage(wire: WireContext, stage: StageBalance) -> StageOut:
 
 
 def _line(
-    wire: WireContext, line: StatementLine, deposits: Mapping[DepositKey, UUID]
+    wire: WireContext,
+    line: StatementLine,
+    deposits: Mapping[DepositKey, UUID],
+    charged: Mapping[UUID, int],
 ) -> StatementLineOut:
     key = deposit_of(line.reference)
     deposit_id = None if key is None else deposits.get(key)
     withdrawal_id = withdrawal_of(line.reference)
+    fee_minor = None if withdrawal_id is None else charged.get(withdrawal_id)
     return StatementLineOut(
         posting_id=wire.id("posting", line.place.posting_id),
         booked_at=rfc3339(line.place.booked_at),
@@ -90,4 +96,6 @@ def _line(
         amount_minor=str(line.amount_minor),
         change=wire.amount(line.change_minor, line.asset),
         change_minor=str(line.change_minor),
+        fee_charged=None if fee_minor is None else wire.amount(fee_minor, line.asset),
+        fee_charged_minor=None if fee_minor is None else str(fee_minor),
     )

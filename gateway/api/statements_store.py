@@ -1,4 +1,7 @@
-"""SQL that finds the deposits behind postings. Row-level security narrows it to the brand."""
+"""SQL that finds the deposits and withdrawals behind postings.
+
+Row-level security narrows it to the brand.
+"""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -39,3 +42,16 @@ async def deposits(uow: Uow, keys: Sequence[DepositKey]) -> dict[DepositKey, UUI
         ): row["id"]
         for row in result.mappings()
     }
+
+
+async def fees_charged(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """What players pay of these withdrawals, in minor units; those where the brand pays are not
+    in it."""
+    if not ids:
+        return {}
+    result = await uow.execute(
+        "SELECT id, fee_charged FROM gateway.withdrawals"
+        " WHERE id = ANY(:ids) AND fee_charged IS NOT NULL",
+        {"ids": list(ids)},
+    )
+    return {row["id"]: int(row["fee_charged"]) for row in result.mappings()}

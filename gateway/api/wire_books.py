@@ -123,6 +123,10 @@ class StatementLineOut(Wire):
     amount_minor: MinorOut
     change: str
     change_minor: MinorOut
+    fee_charged: AmountOut | None = Field(
+        description="Of a withdrawal: what of its amount the player pays as its fee."
+    )
+    fee_charged_minor: MinorOut | None
 
 
 class StatementOut(Wire):

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from gateway.api.wire_base import (
     AmountOut,
+    FieldProblem,
     MinorOut,
     Stated,
     Time,
@@ -78,6 +79,14 @@ class Withdrawal(Stated):
     address: str
     fee_class: str
     fee_mode: str
+    max_fee: AmountOut | None = Field(description="The most that the player pays, as ordered.")
+    max_fee_minor: MinorOut | None
+    fee_charged: AmountOut | None = Field(
+        description="What the player pays of the amount, fixed at acceptance; null: nothing."
+    )
+    fee_charged_minor: MinorOut | None
+    amount_out: AmountOut = Field(description="What the transaction pays: amount - fee_charged.")
+    amount_out_minor: MinorOut
     metadata: dict[str, str]
     state: str
     code: str | None = Field(description="Why it was rejected, is on hold, or waits.")
@@ -86,6 +95,25 @@ class Withdrawal(Stated):
     promise_at: Time = Field(description="Until when it should be `sent`.")
     created_at: Time
     updated_at: Time
+
+
+class ItemProblem(Wire):
+    """Why an item of a batch made no withdrawal: nothing of it was stored."""
+
+    request_id: str
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable word for programs.")
+    detail: str
+    retryable: bool = Field(description="The same item may be sent again, in another batch.")
+    errors: list[FieldProblem]
+
+
+class WithdrawalBatch(Wire):
+    """The results of a batch, in the order of its items."""
+
+    items: list[Withdrawal | ItemProblem]
 
 
 class Inflow(Stated):
@@ -177,7 +205,10 @@ def deposit(snapshot: Mapping[str, Any], *, context: WireContext) -> Deposit:
 
 def withdrawal(snapshot: Mapping[str, Any], *, context: WireContext) -> Withdrawal:
     """A withdrawal from its neutral fields (`payouts.withdrawals.withdrawal_snapshot`)."""
-    amount = int(snapshot["amount"])
+    amount, asset = int(snapshot["amount"]), snapshot["asset"]
+    # Events of an earlier version have neither.
+    max_fee, charged = snapshot.get("max_fee"), snapshot.get("fee_charged")
+    output = amount - int(charged or 0)
     return Withdrawal(
         id=context.id("withdrawal", snapshot["id"]),
         version=snapshot["version"],
@@ -186,12 +217,18 @@ def withdrawal(snapshot: Mapping[str, Any], *, context: WireContext) -> Withdraw
         request_id=snapshot["request_id"],
         player_id=snapshot["player_id"],
         network=snapshot["network"],
-        asset=snapshot["asset"],
-        amount=context.amount(amount, snapshot["asset"]),
+        asset=asset,
+        amount=context.amount(amount, asset),
         amount_minor=str(amount),
         address=snapshot["address"],
         fee_class=snapshot["fee_class"],
         fee_mode=snapshot["fee_mode"],
+        max_fee=None if max_fee is None else context.amount(int(max_fee), asset),
+        max_fee_minor=max_fee,
+        fee_charged=None if charged is None else context.amount(int(charged), asset),
+        fee_charged_minor=charged,
+        amount_out=context.amount(output, asset),
+        amount_out_minor=str(output),
         metadata=snapshot["metadata"],
         state=snapshot["state"],
         code=snapshot["code"],

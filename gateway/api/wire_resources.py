@@ -163,16 +163,29 @@ class WithdrawalIn(Body):
     player_id: PlayerId
     asset: AssetId
     address: str = Field(min_length=1, max_length=255)
-    amount: str = Field(max_length=100, description="What the player receives.")
+    amount: str = Field(
+        max_length=100,
+        description="What is reserved; with fee_mode brand it is also what the player receives.",
+    )
     pam_balance: str = Field(
         max_length=100,
         description="What the player still owns in this asset after the PAM's debit; may be 0.",
     )
     fee_class: Literal["urgent", "normal", "economy"] = "normal"
     fee_mode: Literal["brand", "player"] = "brand"
-    max_fee: str | None = Field(default=None, max_length=100)
+    max_fee: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Required with fee_mode player, in the asset, below the amount.",
+    )
     valid_until: str | None = Field(default=None, max_length=40, description="RFC 3339, UTC.")
     metadata: dict[str, str] | None = Field(default=None, max_length=50)
+
+
+class WithdrawalBatchIn(Body):
+    """Orders that share one signature and nothing else: each is accepted or refused alone."""
+
+    items: list[WithdrawalIn] = Field(min_length=1, max_length=500)
 
 
 class CancelIn(Body):

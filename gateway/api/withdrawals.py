@@ -1,17 +1,16 @@
 """Withdrawals: order, read, list, cancel (CONTRACT 3 and 5).
 
-Turns a signed body into an `Order` of the lifecycle module. What is malformed is refused with 4xx
-and leaves nothing; what a rule refuses becomes an object in state `rejected`.
+`api.orders` turns the signed body into an `Order`. What is malformed is refused with 4xx and leaves
+nothing; what a rule refuses becomes an object in state `rejected`.
 """
 
-import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from typing import Any
 
-from config.assets import AssetSpec
 from config.ids import Ids
 from gateway import clients_store, withdrawals_store
-from gateway.api import wire_objects
-from gateway.api.endpoint import Answer, Call, Idempotency, Services, endpoint
+from gateway.api import orders, wire_objects
+from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
 from gateway.api.strict_json import parse_body
 from gateway.api.timeline import timeline
 from gateway.api.wire_objects import Withdrawal
@@ -40,48 +39,12 @@ from gateway.payouts.acceptance import BalanceMode, Order
 from gateway.payouts.limits import LimitTerms
 from gateway.payouts.withdrawals import State, withdrawal_snapshot
 from gateway.withdrawals_store import Filters, WithdrawalRow
-from ledger.errors import AmountError
-from ledger.money import parse_amount, parse_balance
-from watchers import addresses, switches
-from watchers.addresses import AddressRole
-from watchers.chain import Destination
-from watchers.errors import InvalidAddress
+from watchers import switches
 from watchers.switches import Action
 
 STOPPED_RETRY_SECONDS = 60  # people start again; nobody gains by asking more often
 READ = frozenset({"withdrawals:read", "withdrawals:write"})
 WRITE = frozenset({"withdrawals:write"})
-# The signer's grammar too: what it would refuse is refused here, before the PAM is told yes.
-_MOMENT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|\+00:00)", re.ASCII
-)
-
-
-async def _destination(services: Services, body: WithdrawalIn) -> Destination:
-    """The parsed address; own hot, change and gas addresses are no destinations (A20).
-
-    Those belong to no brand, so that this looks with the view of all brands, before the call's
-    own unit of work. Own addresses never stop being own.
-    """
-    asset = _asset(services, body.asset)
-    try:
-        found = services.codecs[asset.network].parse(body.address)
-    except InvalidAddress as error:
-        raise invalid_field(
-            "address", "invalid_address", f"{error.reason}; {error.remedy}"
-        ) from error
-    contracts = {
-        spec.contract.lower()
-        for spec in services.registry.assets.values()
-        if spec.network == asset.network and spec.contract is not None
-    }
-    if found.key.lower() in contracts:  # A18
-        raise invalid_field("address", "invalid_address", "This is the contract of a token.")
-    async with services.database.unit_of_work() as uow:
-        own = await addresses.by_text(uow, network=asset.network, key=found.key)
-    if own is not None and (own.role is not AddressRole.DEPOSIT or own.player_id is None):
-        raise invalid_field("address", "own_address", "This address belongs to the gateway.")
-    return found
 
 
 @endpoint(
@@ -94,12 +57,19 @@ async def _destination(services: Services, body: WithdrawalIn) -> Destination:
     scopes=WRITE,
     kinds=frozenset({PrincipalKind.CLIENT}),
     idempotency=Idempotency.REQUIRED,
-    prepare=_destination,
+    prepare=orders.destination,
     is_order=True,
 )
 async def create_withdrawal(call: Call) -> Answer:
     """One unit of work: keys, row, signed bytes, hold, events."""
-    order = _order(call)
+    return await place(call, await orders.read_order(call, call.body, call.prepared))
+
+
+async def place(call: Call, order: Order) -> Answer:
+    """Accept an order in the call's unit of work; the same request_id again is its object.
+
+    `call.raw_body` is the order as it was sent.
+    """
     mode = await clients_store.balance_mode(call.uow, order.brand)
     if mode is None:
         raise NotFound
@@ -225,11 +195,19 @@ async def _first_answer(call: Call, order: Order) -> Answer:
     body = None if row is None else await withdrawals_store.request_body(call.uow, row.id)
     if row is None or body is None:
         raise RuntimeError("a withdrawal conflicted and is not there")
-    if canonical_json(parse_body(body)) != canonical_json(call.raw_body):
+    if canonical_json(_ordered(body, order.request_id)) != canonical_json(call.raw_body):
         raise Invalid(
             "idempotency_mismatch", "This request_id stands for another withdrawal of the brand."
         )
     return Answer(body=_wire(call, row), is_replayed=True)
+
+
+def _ordered(body: bytes, request_id: str) -> Mapping[str, Any]:
+    """The order in a stored body: itself, or the item of a batch."""
+    value = parse_body(body)
+    items = value.get("items", [value])
+    [found] = [item for item in items if item["request_id"] == request_id]
+    return dict(found)
 
 
 async def _not_accepting(call: Call, order: Order) -> Answer:
@@ -244,88 +222,6 @@ async def _not_accepting(call: Call, order: Order) -> Answer:
         f"New withdrawals of {order.asset} are stopped. Nothing was stored: send it again later.",
         retry_after_seconds=STOPPED_RETRY_SECONDS,
     )
-
-
-def _order(call: Call) -> Order:
-    body: WithdrawalIn = call.body
-    services = call.services
-    if body.fee_mode == "player" or body.max_fee is not None:
-        raise invalid_field(
-            "fee_mode", "not_supported", "Only fee_mode brand is served by this release."
-        )
-    asset = _asset(services, body.asset)
-    destination: Destination = call.prepared
-    return Order(
-        brand=call.require_brand(),
-        request_id=body.request_id,
-        player_id=body.player_id,
-        network=asset.network,
-        asset=asset.id,
-        address=destination.address,
-        address_key=destination.key,
-        amount_minor=_amount(body.amount, asset),
-        pam_balance_minor=_balance(body.pam_balance, asset),
-        minimum_minor=asset.minimum_withdrawal_minor,
-        fee_class=body.fee_class,
-        metadata=_metadata(body.metadata),
-        valid_until=_valid_until(call, body.valid_until),
-        promise_at=call.at
-        + timedelta(seconds=services.registry.policy.classes[body.fee_class].promise_seconds),
-        key_id=call.principal.key_id,
-        signed=call.caller.signed,
-    )
-
-
-def _asset(services: Services, asset_id: str) -> AssetSpec:
-    asset = services.registry.assets.get(asset_id)
-    if asset is None:
-        raise invalid_field("asset", "unknown_asset", "This asset is not served.")
-    return asset
-
-
-def _amount(text: str, asset: AssetSpec) -> int:
-    try:
-        return parse_amount(text, decimals=asset.decimals)
-    except AmountError as error:
-        raise invalid_field("amount", "invalid_amount", str(error)) from error
-
-
-def _balance(text: str, asset: AssetSpec) -> int:
-    """What is left after the debit: the one amount that may be zero."""
-    try:
-        return parse_balance(text, decimals=asset.decimals)
-    except AmountError as error:
-        raise invalid_field("pam_balance", "invalid_amount", str(error)) from error
-
-
-def _valid_until(call: Call, text: str | None) -> datetime:
-    """By default and at most so long after the signature's `created` (CONTRACT 3)."""
-    limits = call.services.registry.policy.limits
-    created = call.caller.created
-    if text is None:
-        return created + timedelta(seconds=limits.valid_until_default_seconds)
-    try:
-        moment = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise invalid_field("valid_until", "invalid", "RFC 3339 in UTC is required.")
-    moment = moment.astimezone(UTC)
-    if moment <= call.at:
-        raise invalid_field("valid_until", "passed", "This moment has passed.")
-    if moment > created + timedelta(seconds=limits.valid_until_max_seconds):
-        raise invalid_field("valid_until", "too_far", "At most 30 days after `created`.")
-    return moment
-
-
-def _metadata(value: dict[str, str] | None) -> dict[str, str]:
-    for key, item in (value or {}).items():
-        is_long = len(key) > 64 or len(item) > 512
-        if is_long or "\x00" in key or "\x00" in item:
-            raise invalid_field(
-                "metadata", "invalid", "Keys up to 64, values up to 512 characters, no NUL."
-            )
-    return value or {}
 
 
 def _ids(call: Call) -> Ids:

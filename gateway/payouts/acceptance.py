@@ -17,18 +17,46 @@ from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch
 from gateway.payouts import limits
 from gateway.payouts.limits import Asking, LimitTerms
+from gateway.payouts.network_fee import NetworkFee
 from gateway.payouts.withdrawals import State, Trigger, append_event, move, reserve
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances
 from signer.protocol import Authorisation
 from watchers import deposit_commands
 
+BELOW_MINIMUM = "below_minimum"  # codes of a rejected order
+BELOW_MINIMUM_AFTER_FEE = "below_minimum_after_fee"
+FEE_ABOVE_MAX = "fee_above_max_fee"
+NOT_FINAL = "not_final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """The player's part of the network fee, in minor units of the asset (`fee_mode: player`).
+
+    `fee_minor` is None where it cannot be told; then `refusal` says by code why.
+    """
+
+    max_minor: int
+    fee_minor: int | None
+    refusal: str | None
+
+    @classmethod
+    def of(cls, fee: NetworkFee, *, max_minor: int) -> "Charge":
+        """The whole estimate, or nothing: the house never pays what the player's maximum lacks."""
+        if fee.asset_minor is None:
+            return cls(max_minor=max_minor, fee_minor=None, refusal=fee.problem)
+        if fee.asset_minor > max_minor:
+            return cls(max_minor=max_minor, fee_minor=None, refusal=FEE_ABOVE_MAX)
+        return cls(max_minor=max_minor, fee_minor=fee.asset_minor, refusal=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A valid request: parsed, of a known asset and to a parsed address. Minor units of `asset`.
 
-    `signed` is the client's HTTP request as received, `key_id` the key that signed it.
+    `signed` is the client's HTTP request as received, `key_id` the key that signed it. `charge` is
+    what the player pays of it; None where the brand does.
     """
 
     brand: str
@@ -47,6 +75,9 @@ class Order:
     promise_at: datetime
     key_id: str
     signed: Authorisation
+    charge: Charge | None = None
+    batch_id: UUID | None = None
+    """Where the signed body is kept when it is that of a batch."""
 
 
 class BalanceMode(StrEnum):
@@ -85,6 +116,7 @@ async def accept(
         brand=order.brand,
         key_id=order.key_id,
         signed=order.signed,
+        batch_id=order.batch_id,
     )
     await append_event(uow, row, previous=None, event_type="withdrawal.received", ids=ids, at=at)
     refusal = await _refusal(uow, order, balance_mode=balance_mode)
@@ -99,7 +131,12 @@ async def accept(
 async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
     """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
     if order.amount_minor < order.minimum_minor:
-        return "below_minimum"
+        return BELOW_MINIMUM
+    charge = order.charge
+    if charge is not None and charge.refusal is not None:
+        return charge.refusal
+    if charge is not None and order.amount_minor - (charge.fee_minor or 0) < order.minimum_minor:
+        return BELOW_MINIMUM_AFTER_FEE
     locked = await deposit_commands.locked_by_asset(
         uow, brand=order.brand, player_id=order.player_id
     )
@@ -107,9 +144,9 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
         unfinished = value.provisional + value.orphaned
         if asset == order.asset:
             if unfinished > order.pam_balance_minor:
-                return "not_final"
+                return NOT_FINAL
         elif unfinished > 0 and balance_mode is BalanceMode.SHARED:
-            return "not_final"
+            return NOT_FINAL
     return None
 
 
@@ -126,6 +163,7 @@ def _asking(row: WithdrawalRow) -> Asking:
 def _received(
     order: Order, *, withdrawal_id: UUID, orphaned_known: tuple[UUID, ...], at: datetime
 ) -> WithdrawalRow:
+    charge = order.charge
     return WithdrawalRow(
         id=withdrawal_id,
         brand=order.brand,
@@ -139,7 +177,7 @@ def _received(
         amount_minor=order.amount_minor,
         pam_balance_minor=order.pam_balance_minor,
         fee_class=order.fee_class,
-        fee_mode="brand",
+        fee_mode="brand" if charge is None else "player",
         metadata=order.metadata,
         state=State.RECEIVED.value,
         code=None,
@@ -153,4 +191,6 @@ def _received(
         accepted_at=at,
         state_at=at,
         orphaned_known=orphaned_known,
+        max_fee_minor=None if charge is None else charge.max_minor,
+        fee_charged_minor=None if charge is None else charge.fee_minor,
     )

@@ -115,7 +115,7 @@ class Batcher:
             self._lane.chain.codec.parse(row.address)
         except InvalidAddress as error:
             return error.reason
-        if row.amount_minor <= self._lane.registry.assets[row.asset].dust_minor:
+        if row.output_minor <= self._lane.registry.assets[row.asset].dust_minor:
             return "the amount is dust"
         return None
 
@@ -301,12 +301,12 @@ class _UtxoDraft:
 
 
 def _pay(row: WithdrawalRow) -> Pay:
-    return Pay(asset=row.asset, address=row.address, amount_minor=row.amount_minor)
+    return Pay(asset=row.asset, address=row.address, amount_minor=row.output_minor)
 
 
 def _planned(row: WithdrawalRow) -> PlannedPayment:
     return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.output_minor
     )
 
 

@@ -103,7 +103,7 @@ class UtxoFunds:
         found = None
         for change_min in (reserve, dust + 1):
             terms = Terms(
-                payments_minor=sum(row.amount_minor for row in rows),
+                payments_minor=sum(row.output_minor for row in rows),
                 rate_sat_per_kvb=rate,
                 change_min_minor=change_min,
                 must_keep_change=must_keep,
@@ -152,7 +152,7 @@ class AccountFunds:
         native = self._lane.spec.native_asset
         left = dict(self._hot)
         left[native] = left.get(native, 0) - cap_minor
-        left[row.asset] = left.get(row.asset, 0) - row.amount_minor
+        left[row.asset] = left.get(row.asset, 0) - row.output_minor
         if left[native] < 0 or left[row.asset] < 0:
             return HOT_WALLET
         self._hot = left

@@ -1,7 +1,8 @@
 """Chain facts to states and postings: confirming, completed, failed, reopened.
 
-Owns what a final tx does to the books (CONTRACT 1, Fees): per member Dr in flight / Cr custody,
-and its share of the real chain fee, Dr expense / Cr custody, with the block as effect. What is
+Owns what a final tx does to the books (CONTRACT 1, Fees): per member Dr in flight / Cr custody and
+what the player paid, and its share of the real chain fee, Dr expense / Cr custody, with the block
+as effect. What is
 final is decided by the watcher alone, success by evidence, never by intent (P29).
 
 A final tx that succeeded but moved something else than planned (a fee-on-transfer token) is
@@ -131,8 +132,11 @@ class Settlement:
                     accounts.player(row.brand, row.player_id, Stage.IN_FLIGHT, row.asset),
                     row.amount_minor,
                 ),
-                credit(accounts.custody(row.network, "hot", row.asset), row.amount_minor),
+                credit(accounts.custody(row.network, "hot", row.asset), row.output_minor),
             ]
+            if row.fee_charged_minor:
+                earned = accounts.fee_recovery(row.asset)
+                entries.append(credit(earned, row.fee_charged_minor, brand_tag=row.brand))
             await holds.settle(uow, hold_id=row.id)
         else:
             await holds.return_in_flight(

@@ -103,11 +103,12 @@ async def overdue(
 
 
 async def committed(uow: Uow, *, network: str, states: Sequence[str]) -> dict[str, int]:
-    """Sum of amounts by asset of the rows in these states, and of those on hold that may be paid
+    """Sum of outputs by asset of the rows in these states, and of those on hold that may be paid
     already: the signer was asked, and nobody has ruled a payment out."""
     result = await uow.execute(
         """
-        SELECT w.asset, sum(w.amount) AS amount FROM gateway.withdrawals w
+        SELECT w.asset, sum(w.amount - coalesce(w.fee_charged, 0)) AS amount
+        FROM gateway.withdrawals w
         WHERE w.network = :network
             AND (w.state = ANY(:states)
                  OR (w.state = 'on_hold' AND w.sign_requested_at IS NOT NULL))
@@ -206,7 +207,7 @@ async def authorisations(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, Authorisat
         """
         SELECT withdrawal_id, method, authority, path, query, headers, body, signature_input,
                signature
-        FROM gateway.withdrawal_requests WHERE withdrawal_id = ANY(:ids)
+        FROM gateway.signed_requests WHERE withdrawal_id = ANY(:ids)
         """,
         {"ids": list(ids)},
     )

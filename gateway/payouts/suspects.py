@@ -6,12 +6,13 @@ stay together, so that one bad row neither blocks nor scatters a batch (P27).
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from config.json_depth import shallow_text
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import AmountError
-from ledger.money import parse_amount
+from ledger.money import parse_amount, parse_balance
 from signer.protocol import Authorisation, Refusal
 from watchers.chain import AddressCodec
 from watchers.errors import InvalidAddress
@@ -52,12 +53,27 @@ def named(reason: str) -> frozenset[str]:
 
 def _says_the_same(row: WithdrawalRow, body: bytes, *, codec: AddressCodec, decimals: int) -> bool:
     try:
-        order = json.loads(shallow_text(body, LEVELS_MAX))  # the row may be forged
+        order = _order(json.loads(shallow_text(body, LEVELS_MAX)), row)  # the row may be forged
         return (
             order["request_id"] == row.request_id
             and order["asset"] == row.asset
             and codec.parse(order["address"]).key == row.address_key
             and parse_amount(order["amount"], decimals=decimals) == row.amount_minor
+            and order.get("fee_mode", "brand") == row.fee_mode
+            and _fee_max(order, row, decimals=decimals) >= row.amount_minor - row.output_minor
         )
     except (ValueError, KeyError, TypeError, InvalidAddress, AmountError):
         return False
+
+
+def _order(body: Any, row: WithdrawalRow) -> Any:
+    """The body itself, or the one item of a batch that has the row's request_id."""
+    if "items" not in body:
+        return body
+    [order] = [item for item in body["items"] if item["request_id"] == row.request_id]
+    return order
+
+
+def _fee_max(order: Mapping[str, Any], row: WithdrawalRow, *, decimals: int) -> int:
+    """The most that the client signed away; nothing where the brand pays."""
+    return parse_balance(order["max_fee"], decimals=decimals) if row.fee_mode == "player" else 0

@@ -89,7 +89,7 @@ async def get(uow: Uow, withdrawal_id: UUID) -> VoidRow | None:
         SELECT v.withdrawal_id, w.network, v.brand, v.request_id, v.attempts, v.created_at,
             {columns}
         FROM gateway.voids v JOIN gateway.withdrawals w ON w.id = v.withdrawal_id
-        LEFT JOIN gateway.withdrawal_requests r ON r.withdrawal_id = v.withdrawal_id
+        LEFT JOIN gateway.signed_requests r ON r.withdrawal_id = v.withdrawal_id
         WHERE v.withdrawal_id = :id AND v.state = 'pending'
         """,
         {"id": withdrawal_id},

@@ -348,6 +348,8 @@ def withdrawal_snapshot(row: WithdrawalRow) -> dict[str, Any]:
         "amount": str(row.amount_minor),
         "fee_class": row.fee_class,
         "fee_mode": row.fee_mode,
+        "max_fee": _text(row.max_fee_minor),
+        "fee_charged": _text(row.fee_charged_minor),
         "metadata": dict(row.metadata),
         "state": row.state,
         "code": row.code,
@@ -357,6 +359,10 @@ def withdrawal_snapshot(row: WithdrawalRow) -> dict[str, Any]:
         "accepted_at": row.accepted_at.isoformat(),
         "state_at": row.state_at.isoformat(),
     }
+
+
+def _text(minor: int | None) -> str | None:
+    return None if minor is None else str(minor)
 
 
 async def append_event(

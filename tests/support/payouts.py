@@ -5,8 +5,9 @@ signer's own code behind the wire's encoding; its keys are public test vectors a
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from embit.script import Script
 from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 from config.chains import Family
-from config.database import Database
+from config.database import Database, Uow
 from config.registry import Registry, load_registry
 from gateway import withdrawals_store
 from gateway.leases import hold
-from gateway.payouts import acceptance
-from gateway.payouts.acceptance import BalanceMode, Order
+from gateway.payouts import acceptance, network_fee
+from gateway.payouts.acceptance import BalanceMode, Charge, Order
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.lane import PayoutLane
@@ -58,7 +59,7 @@ from tests.support.vault import (
     trust_client,
 )
 from tests.support.worlds import SimAccountWorld, SimUtxoWorld, World
-from watchers import addresses, fees, inflows
+from watchers import addresses, fees, inflows, rates
 from watchers.chain import Chain, Pay
 from watchers.follower import Follower
 from watchers.network import Network
@@ -306,6 +307,8 @@ class Payouts:
             signed=signed,
         )
         async with self.database.unit_of_work() as uow:
+            if body["fee_mode"] == "player":
+                order = replace(order, charge=await self._charge(uow, order, body["max_fee"]))
             return await acceptance.accept(
                 uow,
                 order,
@@ -314,6 +317,34 @@ class Payouts:
                 terms=LimitTerms.of(self.registry),
                 ids=self.ids,
                 at=at,
+            )
+
+    async def _charge(self, uow: Uow, order: Order, max_fee: str) -> Charge:
+        asset = self.registry.assets[order.asset]
+        fee = await network_fee.estimate(
+            uow,
+            self.registry,
+            asset=asset,
+            key=order.address_key,
+            fee_class=order.fee_class,
+            at=self.clock.now(),
+        )
+        return Charge.of(fee, max_minor=self.minor(order.asset, max_fee))
+
+    async def rate(self, asset: str, rate: str) -> None:
+        """A rate of now, agreed by two people."""
+        async with self.database.unit_of_work() as uow:
+            await rates.record(
+                uow,
+                rate_id=self.ids.new_id(),
+                asset=asset,
+                rate=Decimal(rate),
+                source="staff",
+                as_of=self.clock.now(),
+                entered_by="ada",
+                approved_by="grace",
+                reference=self.registry.policy.reference,
+                at=self.clock.now(),
             )
 
     def lane(
@@ -428,8 +459,8 @@ class Payouts:
         assert await audit(self.database.engine, at_rest=False) == []
 
     def paid(self, row: WithdrawalRow, *, asset: str | None = None) -> int:
-        """How often the active chain pays exactly this amount to the row's address."""
-        wanted = (asset or row.asset, row.address_key, row.amount_minor)
+        """How often the active chain pays exactly this output to the row's address."""
+        wanted = (asset or row.asset, row.address_key, row.output_minor)
         return sum(
             (item.asset, item.to_key, item.amount_minor) == wanted
             for name in self.sim.active

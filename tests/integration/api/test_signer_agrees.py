@@ -15,6 +15,8 @@ ORDERS: tuple[dict[str, Any], ...] = (
     {"asset": "btc:BTC", "address": BTC_ADDRESS, "amount": "0.10"},
     {"asset": "eth:USDT", "address": ETH_ADDRESS.lower(), "amount": "1.000001"},
     {"amount": "0.1", "fee_class": "urgent", "fee_mode": "brand", "metadata": {"a": "b"}},
+    {"amount": "0.1", "fee_mode": "player", "max_fee": "0.01"},
+    {"amount": "0.1", "fee_mode": "player", "max_fee": "0.0"},
     {"amount": "0.1", "valid_until": "2026-01-03T00:00:00.5Z", "pam_balance": "0.0"},
 )
 
@@ -59,6 +61,8 @@ async def test_the_stored_request_of_every_accepted_order_authorises_its_payment
         made = reply.json()
         assert found.order.amount_minor == int(made["amount_minor"])
         assert found.order.asset == made["asset"]
+        most = int(made["max_fee_minor"] or 0)
+        assert found.order.least_minor == int(made["amount_minor"]) - most
         until = datetime.fromisoformat(made["valid_until"]).timestamp()
         assert found.order.valid_until_seconds == int(until)
 

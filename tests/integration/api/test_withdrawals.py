@@ -202,11 +202,6 @@ async def test_an_amount_under_the_minimum_becomes_a_rejected_object(house: ApiH
     )
 
 
-async def test_fee_mode_player_is_not_served_yet(house: ApiHouse) -> None:
-    reply = await house.withdraw(fee_mode="player", max_fee="0.001")
-    assert (reply.status, problem(reply)["code"]) == (422, "not_supported")
-
-
 async def test_valid_until_lies_ahead_and_within_30_days(house: ApiHouse) -> None:
     now = house.clock.now()
 

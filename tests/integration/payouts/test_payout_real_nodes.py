@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from config.database import Database
+from ledger import accounts, balances
 from tests.conformance.conftest import open_world
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
@@ -39,7 +40,8 @@ async def test_real_node_payout_survives_a_kill_between_signing_and_broadcast(
         )
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
-        rows = [await house.request("0.25"), await house.request("0.3")]
+        player = {"fee_mode": "player", "max_fee": "0.01"}
+        rows = [await house.request("0.25"), await house.request("0.3", **player)]
         async with socket_signer(house) as (_, signer):
             with pytest.raises(SimulatedCrash):
                 await house.cycle(house.lane(crash=crash_at("payout.signed"), signer=signer))
@@ -54,4 +56,9 @@ async def test_real_node_payout_survives_a_kill_between_signing_and_broadcast(
             txid = (await house.row(row)).txid
             assert txid is not None
             assert (await house.chain.reader.tx_status(txid)).block is not None
+        charged = rows[1].fee_charged_minor
+        assert charged is not None
+        async with house.database.unit_of_work() as uow:
+            earned = accounts.fee_recovery(house.native)
+            assert await balances.balance(uow, earned) == charged > 0
         await house.assert_at_rest()

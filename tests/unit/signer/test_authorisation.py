@@ -221,6 +221,9 @@ def test_item_of_a_signed_batch_is_paid(kit: VaultKit) -> None:
         {"items": [order_body()], "more": 1},
         {"items": [order_body(), order_body()]},
         {"items": [order_body(), 1]},
+        {"items": [order_body(), {}]},
+        {"items": [order_body(), order_body(request_id=7)]},
+        {"items": [order_body(), order_body(request_id="r-1", amount="0.4")]},
         {"items": [order_body(request_id=f"r-{n}") for n in range(501)]},
         order_body(),
     ],
@@ -228,6 +231,23 @@ def test_item_of_a_signed_batch_is_paid(kit: VaultKit) -> None:
 def test_malformed_batch_is_refused_whole(kit: VaultKit, body: dict[str, Any]) -> None:
     request = utxo_request(kit, payments=(batch_payment(body, "r-1"),))
     assert kit.refused(request) == "bad_order"
+
+
+def test_only_the_item_that_is_paid_is_judged(kit: VaultKit) -> None:
+    """The items are independent: one that no network can pay stops nobody else's payout."""
+    body = {"items": [order_body(request_id="r-7", amount="-1"), order_body(request_id="r-8")]}
+    bad = utxo_request(kit, payments=(batch_payment(body, "r-7"),))
+    assert kit.refused(bad) == "bad_order"
+    absent = utxo_request(kit, attempt_id="a-2", payments=(batch_payment(body, "r-9"),))
+    assert kit.refused(absent) == "payment_mismatch"
+    kit.signed(utxo_request(kit, attempt_id="a-3", payments=(batch_payment(body, "r-8"),)))
+
+
+def test_an_item_of_a_batch_pays_its_own_amount_only(kit: VaultKit) -> None:
+    body = {"items": [order_body(request_id="r-7", amount="0.1"), order_body(request_id="r-8")]}
+    assert kit.refused(utxo_request(kit, payments=(batch_payment(body, "r-7"),))) == (
+        "payment_mismatch"
+    )
 
 
 def test_body_of_one_route_is_not_taken_on_the_other(kit: VaultKit) -> None:

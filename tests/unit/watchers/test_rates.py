@@ -1,5 +1,6 @@
 """Rates: exact text in and out, and a conversion that never rounds down."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from config.credit_policy import ReferenceSpec
 from watchers.errors import RateRefused
-from watchers.rates import Rate, format_rate, parse_rate, to_reference
+from watchers.rates import Rate, exchange, format_rate, parse_rate, to_reference
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 RATES = st.tuples(st.integers(0, 10**20 - 1), st.integers(0, 10**18 - 1)).filter(any)
@@ -85,3 +86,39 @@ def test_a_rate_is_fresh_for_an_hour_and_not_a_second_longer() -> None:
     reference = ReferenceSpec()
     assert rate.is_fresh(at=AT + timedelta(hours=1), reference=reference)
     assert not rate.is_fresh(at=AT + timedelta(hours=1, microseconds=1), reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("amount", "of", "into", "decimals", "into_decimals", "expected"),
+    [
+        (660_000 * 10**9, "2500", "1", 18, 6, 1_650_000),
+        (660_000 * 10**9, "2500", "1.0001", 18, 6, 1_649_836),  # 1,649,835.016...
+        (1, "0.000000000000000001", "99999999999999999999", 18, 6, 1),  # never nothing
+        (10**8, "65000.5", "2500.25", 8, 18, 25_997_600_239_976_002_400),  # ...399.76 up
+        (7, "1", "1", 2, 2, 7),
+        (0, "3", "7", 8, 6, 0),
+    ],
+)
+def test_an_exchange_is_exact_and_rounded_up_once(
+    amount: int, of: str, into: str, decimals: int, into_decimals: int, expected: int
+) -> None:
+    found = exchange(
+        amount, Decimal(of), Decimal(into), decimals=decimals, into_decimals=into_decimals
+    )
+    assert found == expected
+
+
+@given(
+    amount=st.integers(min_value=0, max_value=10**30),
+    of=st.decimals(min_value="0.000001", max_value="1000000", places=6),
+    into=st.decimals(min_value="0.000001", max_value="1000000", places=6),
+    decimals=st.integers(min_value=0, max_value=18),
+    into_decimals=st.integers(min_value=0, max_value=18),
+)
+def test_an_exchange_is_the_ceiling_of_the_fraction(
+    amount: int, of: Decimal, into: Decimal, decimals: int, into_decimals: int
+) -> None:
+    exact = Fraction(amount) * Fraction(of) / Fraction(into)
+    exact = exact * 10**into_decimals / 10**decimals
+    found = exchange(amount, of, into, decimals=decimals, into_decimals=into_decimals)
+    assert found == math.ceil(exact)

@@ -20,6 +20,7 @@ TX_VERSION = 2
 WEIGHT_PER_VB = 4
 INPUT_WEIGHT = 41 * WEIGHT_PER_VB + 108  # P2WPKH: outpoint, sequence; 72-byte signature and key
 SEGWIT_MARKER_WEIGHT = 2
+P2WPKH_KEY = "0014" + "00" * 20  # any key of this size stands for a change output
 
 
 def size_vb(*, inputs: int, outputs: Sequence[str]) -> int:
@@ -28,6 +29,15 @@ def size_vb(*, inputs: int, outputs: Sequence[str]) -> int:
     plain += sum(8 + _varint_size(len(key) // 2) + len(key) // 2 for key in outputs)
     weight = plain * WEIGHT_PER_VB + SEGWIT_MARKER_WEIGHT + inputs * INPUT_WEIGHT
     return -(-weight // WEIGHT_PER_VB)
+
+
+def payment_vb(key: str, *, is_alone: bool) -> int:
+    """Virtual size that one payment is expected to take: a tx of its own with change, or in a
+    batch its output and one input, since a house spends about as many coins as it pays."""
+    if is_alone:
+        return size_vb(inputs=1, outputs=[key, P2WPKH_KEY])
+    with_it, without = [key, P2WPKH_KEY], [P2WPKH_KEY]
+    return size_vb(inputs=2, outputs=with_it) - size_vb(inputs=1, outputs=without)
 
 
 def build(plan: UtxoPlan, *, codec: BitcoinAddressCodec, asset: str) -> Unsigned:

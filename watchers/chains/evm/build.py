@@ -20,6 +20,8 @@ TX_TYPE = b"\x02"
 # used is not paid. Measured: 21,000 and at most 58,127 (CHAINS B4).
 NATIVE_GAS_LIMIT = 50_000
 TOKEN_GAS_LIMIT = 100_000
+NATIVE_GAS = 21_000
+TOKEN_GAS = 60_000
 
 
 def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
@@ -28,6 +30,11 @@ def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
     if legs is not None:
         return batch.gas_limit(is_native=is_native, legs=legs)
     return NATIVE_GAS_LIMIT if is_native else TOKEN_GAS_LIMIT
+
+
+def payment_gas(asset: str, *, params: EvmParams) -> int:
+    """Gas that a transfer is expected to use. BadPlan for an asset that is not listed."""
+    return NATIVE_GAS if _contract(asset, params) is None else TOKEN_GAS
 
 
 def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:

@@ -51,6 +51,29 @@ def test_row_that_differs_from_its_signed_request_is_the_suspect() -> None:
     assert found(rows, {item.id: signed(item) for item in rows}) == {rows[2].id}
 
 
+def test_item_of_a_batch_is_compared_with_its_own_row() -> None:
+    rows = [row(1), row(2), replace(row(3), amount_minor=50_001)]
+    items = [json.loads(signed(item).body) for item in rows]
+    batch = replace(signed(row(1)), body=json.dumps({"items": items}).encode())
+
+    assert found(rows, dict.fromkeys((item.id for item in rows), batch)) == {rows[2].id}
+    twice = replace(batch, body=json.dumps({"items": [*items, items[0]]}).encode())
+    assert found(rows[:2], {rows[0].id: twice, rows[1].id: batch}) == {rows[0].id}
+
+
+def test_row_that_charges_the_player_more_than_was_signed_is_the_suspect() -> None:
+    charged = replace(row(1), fee_mode="player", max_fee_minor=2_000, fee_charged_minor=2_000)
+    rows = [charged, replace(charged, id=UUID(int=2), request_id="r-2", fee_charged_minor=2_001)]
+    player = {"fee_mode": "player", "max_fee": "0.00002"}
+
+    assert found(rows, {item.id: signed(item, **player) for item in rows}) == {rows[1].id}
+    texts = {rows[0].id: signed(rows[0], **player), rows[1].id: signed(rows[1])}
+    assert found(rows, texts) == {rows[1].id}
+    honest = row(3)
+    texts = {honest.id: signed(honest), charged.id: signed(charged)}
+    assert found([honest, charged], texts) == {charged.id}
+
+
 def test_row_without_a_readable_request_is_the_suspect() -> None:
     rows = [row(1), row(2)]
     texts = {rows[0].id: signed(rows[0]), rows[1].id: signed(rows[1], amount=5)}

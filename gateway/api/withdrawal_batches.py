@@ -1,0 +1,147 @@
+"""`POST /v1/withdrawal_batches`: up to 500 orders under one signature (CONTRACT 3).
+
+The items are independent: each has its own unit of work and its own result. The call's own unit of
+work stays open around them with its key and nonce, so that a second call with the key waits or is
+told 409, and a crash leaves neither: the retry finds what stands by its request_id and goes on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+
+from config.database import LOCK_NOT_AVAILABLE, Uow, sqlstate
+from gateway import withdrawals_store
+from gateway.api import orders, withdrawals
+from gateway.api.endpoint import Answer, Call, Idempotency, Services, endpoint
+from gateway.api.wire_base import FieldProblem
+from gateway.api.wire_objects import ItemProblem, Withdrawal, WithdrawalBatch
+from gateway.api.wire_resources import WithdrawalBatchIn, WithdrawalIn
+from gateway.auth import PrincipalKind
+from gateway.errors import FieldError, Invalid, Refusal, Unavailable
+from ledger import lifecycle
+from watchers import addresses
+from watchers.chain import Destination
+
+BODY_BYTES_MAX = 512 * 1024  # CONTRACT 3
+TOUCH_EVERY = 20  # items; far below the time after which an idle unit of work is ended
+
+Target = Destination | Refusal
+
+
+async def _destinations(services: Services, body: WithdrawalBatchIn) -> Sequence[Target]:
+    """Each item's destination or what is wrong with it; one look for all (A20)."""
+    found: list[Target] = []
+    keys: dict[str, list[str]] = {}
+    for item in body.items:
+        try:
+            target = orders.parse_destination(services, item)
+        except Refusal as refusal:
+            found.append(refusal)
+            continue
+        found.append(target)
+        keys.setdefault(orders.asset_of(services, item.asset).network, []).append(target.key)
+    own = set()
+    async with services.database.unit_of_work() as uow:
+        for network, texts in keys.items():
+            known = await addresses.by_keys(uow, network=network, keys=texts)
+            own |= {(network, key) for key, row in known.items() if orders.is_of_the_house(row)}
+    return [
+        orders.own_address()
+        if isinstance(target, Destination) and (item.asset.partition(":")[0], target.key) in own
+        else target
+        for item, target in zip(body.items, found, strict=True)
+    ]
+
+
+@endpoint(
+    "POST",
+    "/v1/withdrawal_batches",
+    "Order up to 500 payouts at once; each stands alone. The signed body is what the signer pays.",
+    answers=WithdrawalBatch,
+    status=202,
+    body=WithdrawalBatchIn,
+    scopes=withdrawals.WRITE,
+    kinds=frozenset({PrincipalKind.CLIENT}),
+    idempotency=Idempotency.REQUIRED,
+    prepare=_destinations,
+    body_bytes_max=BODY_BYTES_MAX,
+    is_order=True,
+)
+async def create_batch(call: Call) -> Answer:
+    """Results in the order of the items: the withdrawal, or the problem of one that made none."""
+    body: WithdrawalBatchIn = call.body
+    _refuse_twice(body)
+    services, batch_id = call.services, call.services.ids.new_id()
+
+    async def keep(uow: Uow) -> None:
+        await withdrawals_store.insert_batch(
+            uow, batch_id=batch_id, brand=call.brand, body=call.caller.signed.body, at=call.at
+        )
+
+    results: list[Withdrawal | ItemProblem] = []
+    with services.batches.one():
+        await services.database.run(keep, brand=call.brand)
+        for number, item in enumerate(body.items):
+            if number % TOUCH_EVERY == 0:  # the call's own unit of work must not look frozen
+                await lifecycle.set_actor(call.uow, call.principal.key_id)
+            one = replace(call, body=item, raw_body=call.raw_body["items"][number])
+            results.append(await _one(one, call.prepared[number], batch_id))
+    return Answer(body=WithdrawalBatch(items=results))
+
+
+async def _one(call: Call, target: Target, batch_id: UUID) -> Withdrawal | ItemProblem:
+    """One item in its own unit of work."""
+    item: WithdrawalIn = call.body
+
+    async def work(uow: Uow) -> Withdrawal:
+        inner = replace(call, uow=uow, at=call.services.clock.now())
+        await lifecycle.set_actor(uow, call.principal.key_id)
+        if isinstance(target, Refusal):
+            raise target
+        order = await orders.read_order(inner, item, target, batch_id=batch_id)
+        answer = await withdrawals.place(inner, order)
+        if not isinstance(answer.body, Withdrawal):
+            raise TypeError("an order's answer is a withdrawal")
+        return answer.body
+
+    try:
+        return await call.services.database.run(work, brand=call.brand)
+    except Refusal as refusal:
+        return _problem(item.request_id, refusal)
+    except DBAPIError as error:
+        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            raise
+        return _problem(item.request_id, Unavailable("busy", "Another call holds this player."))
+
+
+def _refuse_twice(body: WithdrawalBatchIn) -> None:
+    """The signer refuses such a body whole: which of the two was meant?"""
+    seen: set[str] = set()
+    for number, item in enumerate(body.items):
+        if item.request_id in seen:
+            error = FieldError(
+                field=f"items[{number}].request_id",
+                code="duplicate",
+                detail="This request_id stands twice in the batch.",
+            )
+            raise Invalid("duplicate_request_id", "Nothing was stored.", errors=[error])
+        seen.add(item.request_id)
+
+
+def _problem(request_id: str, refusal: Refusal) -> ItemProblem:
+    return ItemProblem(
+        request_id=request_id,
+        type=f"urn:cage:problem:{refusal.code}",
+        title=HTTPStatus(refusal.status).phrase,
+        status=refusal.status,
+        code=refusal.code,
+        detail=refusal.detail,
+        retryable=refusal.is_retryable,
+        errors=[
+            FieldProblem(field=item.field, code=item.code, detail=item.detail)
+            for item in refusal.errors
+        ],
+    )

@@ -1,0 +1,121 @@
+"""What one payment is expected to cost now, in the fee coin and in the asset that it pays.
+
+Owns the one estimate behind `fee_mode: player` and the dry run (CONTRACT 1, Fees). It reads the
+newest quote and rates and guesses nothing: without them there is no amount, only the reason. What
+a tx costs in the end is the chain's word and the house's expense.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from config.assets import AssetSpec
+from config.chains import ChainSpec, Family
+from config.database import Uow
+from config.registry import Registry
+from gateway.payouts import fee_policy
+from gateway.payouts.coin_selection import fee_for
+from gateway.payouts.errors import FeeAboveCap, FeesUnknown
+from watchers import fees, rates
+from watchers.chain import FeeQuote
+from watchers.rates import Rate
+from watchers.registry import payment_units
+
+FEES_UNKNOWN = "fees_unknown"  # codes: no young quote,
+FEE_TOO_HIGH = "network_fee_too_high"  # the chain asks more than policy allows,
+RATE_UNKNOWN = "rate_unknown"  # no fresh rate between the fee coin and the asset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFee:
+    """An estimate, or by code why there is none. Rounded up, never zero.
+
+    `native_minor` is in minor units of the fee coin, `asset_minor` the same in those of the asset.
+    """
+
+    native_minor: int | None
+    asset_minor: int | None
+    problem: str | None
+
+
+async def estimate(
+    uow: Uow, registry: Registry, *, asset: AssetSpec, key: str, fee_class: str, at: datetime
+) -> NetworkFee:
+    """Of a payment of `asset` to a match key in a fee class."""
+    spec = registry.chains[asset.network]
+    sample = await fees.latest(uow, network=asset.network)
+    try:
+        quote = fee_policy.usable(
+            None if sample is None else sample.quote,
+            sampled_at=None if sample is None else sample.sampled_at,
+            now=at,
+        )
+        native_minor = expected(registry, spec, quote, asset=asset.id, key=key, fee_class=fee_class)
+    except FeesUnknown:
+        return NetworkFee(native_minor=None, asset_minor=None, problem=FEES_UNKNOWN)
+    except FeeAboveCap:
+        return NetworkFee(native_minor=None, asset_minor=None, problem=FEE_TOO_HIGH)
+    if asset.is_native:
+        return NetworkFee(native_minor=native_minor, asset_minor=native_minor, problem=None)
+    known = await rates.newest(
+        uow, assets=[spec.native_asset, asset.id], reference=registry.policy.reference
+    )
+    asset_minor = _exchanged(registry, native_minor, known, spec.native_asset, asset, at=at)
+    problem = RATE_UNKNOWN if asset_minor is None else None
+    return NetworkFee(native_minor=native_minor, asset_minor=asset_minor, problem=problem)
+
+
+def expected(
+    registry: Registry, spec: ChainSpec, quote: FeeQuote, *, asset: str, key: str, fee_class: str
+) -> int:
+    """The expected fee of one payment in minor units of the fee coin. Pure. Raises FeeAboveCap.
+
+    On UTXO chains the payment's share of a batch, where its class waits for company. On account
+    chains what is burnt and tipped now, not the cap that the tx is built with.
+    """
+    policy = registry.policy.fees[spec.network]
+    target_blocks = registry.policy.classes[fee_class].inclusion_blocks[spec.family]
+    batch = registry.settings.payouts.batch(fee_class)
+    is_alone = batch.max_payments == 1 or batch.window_seconds == 0
+    units = payment_units(spec, registry.assets.values(), asset=asset, key=key, is_alone=is_alone)
+    match spec.family:
+        case Family.BITCOIN:
+            rate = fee_policy.utxo_rate(quote, target_blocks=target_blocks, policy=policy)
+            fee_minor = fee_for(units, rate_sat_per_kvb=rate)
+        case Family.EVM:
+            fee = fee_policy.account_fee(
+                quote, target_blocks=target_blocks, policy=policy, gas_limit=units
+            )
+            price = max(quote.base_fee + fee.max_priority_fee_per_gas, policy.rate_floor)
+            fee_minor = units * min(price, fee.max_fee_per_gas)
+        case _:
+            assert_never(spec.family)
+    if not fee_policy.fits(fee_minor, policy=policy):
+        raise FeeAboveCap(f"{fee_minor} is above the maximum of a tx")
+    return fee_minor
+
+
+def _exchanged(
+    registry: Registry,
+    native_minor: int,
+    known: Mapping[str, Rate],
+    native: str,
+    asset: AssetSpec,
+    *,
+    at: datetime,
+) -> int | None:
+    """The same value in the asset; None without a fresh rate of each."""
+    reference = registry.policy.reference
+    of, into = known.get(native), known.get(asset.id)
+    if of is None or into is None:
+        return None
+    if not (of.is_fresh(at=at, reference=reference) and into.is_fresh(at=at, reference=reference)):
+        return None
+    return rates.exchange(
+        native_minor,
+        of.rate,
+        into.rate,
+        decimals=registry.assets[native].decimals,
+        into_decimals=asset.decimals,
+    )
