@@ -26,6 +26,7 @@ settings.load_profile("suite")
 
 DEFAULT_SEED = 20260101
 WALKS = 30
+ROUNDS = 20
 COUNTED_WALKS = 30  # from here on a run must have seen everything
 
 
@@ -35,6 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--walks", type=int, default=WALKS, help="random walks per node (tests/simulation)"
+    )
+    parser.addoption(
+        "--rounds", type=int, default=ROUNDS, help="rounds of a hundred requests at once (the API)"
     )
     parser.addoption(
         "--sweep",

@@ -19,7 +19,7 @@ from embit import bip32
 from embit.networks import NETWORKS
 from sqlalchemy import text
 
-from config.database import Database, async_url
+from config.database import Database, Uow, async_url
 from config.registry import Registry, load_registry
 from config.settings import (
     ApiSettings,
@@ -168,35 +168,48 @@ class ApiHouse:
         self, *, brand: str, player_id: str, asset: str, amount_minor: int, state: str
     ) -> UUID:
         """A deposit row as the watcher would have left it (state only, no posting)."""
+        async with self.owner.unit_of_work() as uow:
+            return await self.add_deposit(
+                uow,
+                brand=brand,
+                player_id=player_id,
+                asset=asset,
+                amount_minor=amount_minor,
+                state=state,
+            )
+
+    async def add_deposit(
+        self, uow: Uow, *, brand: str, player_id: str, asset: str, amount_minor: int, state: str
+    ) -> UUID:
+        """The same in a unit of work of the caller, who may hold the player's lock."""
         network = asset.partition(":")[0]
         at, deposit_id = self.clock.now(), self.ids.new_id()
-        async with self.owner.unit_of_work() as uow:
-            row = await addresses.hand_out(
-                uow, brand=brand, player_id=player_id, network=network, at=at
-            )
-            await uow.execute(
-                """
-                INSERT INTO chain.deposits (id, brand, player_id, network, txid, position, asset,
-                    amount, address_id, address, state, prior_state, min_depth, full_depth,
-                    first_seen_at, state_at)
-                VALUES (:id, :brand, :player_id, :network, :txid, 'out:0', :asset, :amount,
-                    :address_id, :address, :state,
-                    CASE WHEN :state = 'orphaned' THEN 'provisional' END, 1, 2, :at, :at)
-                """,
-                {
-                    "id": deposit_id,
-                    "brand": brand,
-                    "player_id": player_id,
-                    "network": network,
-                    "txid": deposit_id.hex * 2,
-                    "asset": asset,
-                    "amount": amount_minor,
-                    "address_id": row.id,
-                    "address": row.address,
-                    "state": state,
-                    "at": at,
-                },
-            )
+        row = await addresses.hand_out(
+            uow, brand=brand, player_id=player_id, network=network, at=at
+        )
+        await uow.execute(
+            """
+            INSERT INTO chain.deposits (id, brand, player_id, network, txid, position, asset,
+                amount, address_id, address, state, prior_state, min_depth, full_depth,
+                first_seen_at, state_at)
+            VALUES (:id, :brand, :player_id, :network, :txid, 'out:0', :asset, :amount,
+                :address_id, :address, :state,
+                CASE WHEN :state = 'orphaned' THEN 'provisional' END, 1, 2, :at, :at)
+            """,
+            {
+                "id": deposit_id,
+                "brand": brand,
+                "player_id": player_id,
+                "network": network,
+                "txid": deposit_id.hex * 2,
+                "asset": asset,
+                "amount": amount_minor,
+                "address_id": row.id,
+                "address": row.address,
+                "state": state,
+                "at": at,
+            },
+        )
         return deposit_id
 
     async def inflow(self, *, asset: str, amount_minor: int) -> UUID:

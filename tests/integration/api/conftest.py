@@ -27,3 +27,10 @@ async def ward(
     """The API with the watchers of btc, ltc and eth over simulated chains."""
     async with open_ward(test_database, tmp_path, clock=clock, ids=ids) as opened:
         yield opened
+
+
+@pytest.fixture
+def rounds(pytestconfig: pytest.Config) -> int:
+    """How many rounds of a hundred requests at once."""
+    count: int = pytestconfig.getoption("--rounds")
+    return count
