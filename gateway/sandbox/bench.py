@@ -32,6 +32,7 @@ BENCHES: dict[str, str] = {
     "watch.catchup.evm": "gateway.sandbox.bench_catchup:bench_evm",
     "deposits.credit": "gateway.sandbox.bench_watch_blocks:bench_credit",
     "deposits.latency": "gateway.sandbox.bench_latency:bench_latency",
+    "signer.sign": "gateway.sandbox.bench_signer:bench_sign",
     "payouts.utxo": "gateway.sandbox.bench_payouts:bench_utxo",
     "payouts.evm": "gateway.sandbox.bench_payouts:bench_evm",
     "payouts.utxo.year": "gateway.sandbox.bench_fee_year:bench_year",

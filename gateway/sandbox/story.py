@@ -5,7 +5,7 @@ wait polls a fact with a deadline; nothing is assumed after a delay.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -125,7 +125,7 @@ class Story:
 async def fund_hot_wallets(story: Story, amounts: Mapping[str, str]) -> None:
     """Strangers pay the hot wallets; two people book the inflows as capital."""
     story.narration.say("funding the hot wallets from outside")
-    wallets = await story.until("hot wallet addresses", lambda: _hot_addresses(story, amounts))
+    wallets = await story.until("hot wallet addresses", lambda: hot_addresses(story, amounts))
     txids = {
         asset: await story.world.pay(asset, wallets[asset], amount)
         for asset, amount in amounts.items()
@@ -145,14 +145,15 @@ async def fund_hot_wallets(story: Story, amounts: Mapping[str, str]) -> None:
         )
 
 
-async def _hot_addresses(story: Story, amounts: Mapping[str, str]) -> dict[str, str] | None:
+async def hot_addresses(story: Story, assets: Collection[str]) -> dict[str, str] | None:
+    """Where each of these assets' hot wallet receives; None until all of them are there."""
     page = await story.staff["alice"].get("/v1/wallets")
     found = {
         item["asset"]: item["address"]
         for item in page["items"]
         if item["wallet"].endswith("/hot") and item.get("address")
     }
-    return found if set(amounts) <= set(found) else None
+    return found if set(assets) <= set(found) else None
 
 
 async def _booked_inflow(story: Story, asset: str, txid: str) -> dict[str, Any]:
