@@ -19,7 +19,7 @@ def column(values: Iterable[str | int]) -> str:
 
     ValueError for a value that holds a separator or is empty: it would be read as something else.
     """
-    texts = [value if isinstance(value, str) else str(value) for value in values]
+    texts = list(map(str, values))
     joined = SEPARATOR.join(texts)
     if joined.count(SEPARATOR) != max(len(texts) - 1, 0) or "" in texts:
         raise ValueError("a value of a column is empty or holds a space")

@@ -110,9 +110,9 @@ async def record(
 
 def _named_keys(block: Block) -> Iterator[str]:
     """Every key that a block names, as it was given and as it counts."""
-    given = () if block.agreement is None else block.agreement.transfers
     yield from (item.to_key for item in block.transfers)
-    yield from (item.to_key for item in given)
+    if block.agreement is not None and block.agreement.transfers is not block.transfers:
+        yield from (item.to_key for item in block.agreement.transfers)
     yield from (item.sender_key for item in block.sends)
 
 
@@ -257,8 +257,10 @@ def _matches(
     found: list[Match] = []
     for transfer in transfers:
         address = own.get(transfer.to_key)
+        if address is None or transfer.amount_minor <= 0:
+            continue  # nearly all of a block
         asset = network.asset(transfer.asset)
-        if address is not None and asset is not None and transfer.amount_minor > 0:
+        if asset is not None:
             found.append((transfer, address, asset))
     return found
 
@@ -270,10 +272,10 @@ def _unlisted(
     return [
         (transfer, address)
         for transfer in transfers
-        if transfer.amount_minor > 0
-        and network.asset(transfer.asset) is None
-        and (address := own.get(transfer.to_key)) is not None
+        if (address := own.get(transfer.to_key)) is not None
         and address.player_id is not None
+        and transfer.amount_minor > 0
+        and network.asset(transfer.asset) is None
     ]
 
 

@@ -61,12 +61,14 @@ async def store(
 
     Safe to repeat. A block without evidence (no reader verified it) leaves none.
     """
-    rows = [
-        _row(network, block, block.evidence, txid, at=at)
-        for block, txids in wanted
-        if block.evidence is not None
-        for txid in sorted(set(txids))
-    ]
+    rows = []
+    for block, txids in wanted:
+        if block.evidence is None or not txids:
+            continue
+        coinbases = {item.txid for item in block.transfers if item.is_coinbase}
+        for txid in sorted(set(txids)):
+            is_coinbase = txid in coinbases
+            rows.append(_row(network, block, block.evidence, txid, is_coinbase=is_coinbase, at=at))
     if rows:
         await evidence_store.upsert(uow, rows)
     headers = [
@@ -116,9 +118,14 @@ async def _headers(uow: Uow, network: str, *, low: int, high: int) -> list[tuple
 
 
 def _row(
-    network: Network, block: Block, evidence: BlockEvidence, txid: str, *, at: datetime
+    network: Network,
+    block: Block,
+    evidence: BlockEvidence,
+    txid: str,
+    *,
+    is_coinbase: bool,
+    at: datetime,
 ) -> dict[str, Any]:
-    is_coinbase = any(item.is_coinbase for item in block.transfers if item.txid == txid)
     proof = evidence.prove(txid)
     agreement = block.agreement
     unproven = evidence.unproven or "the block's evidence does not hold the tx"

@@ -148,7 +148,7 @@ def _paid_keys(network: Network, block: Block, own: Mapping[str, AddressRow]) ->
     keys = {
         item.to_key
         for item in (*block.transfers, *block.gifts)
-        if item.amount_minor > 0 and network.asset(item.asset) is not None
+        if item.to_key in own and item.amount_minor > 0 and network.asset(item.asset) is not None
     }
     return (keys | {item.sender_key for item in block.sends}) & own.keys()
 
@@ -187,8 +187,8 @@ def _received(
     traced = {item.to_key for item in block.transfers if item.position.startswith("trace:")}
     found: dict[AssetSpec, dict[str, list[Transfer]]] = {}
     for item in block.transfers:
-        asset = network.asset(item.asset)
-        if asset is None or item.to_key not in own:
+        asset = network.asset(item.asset) if item.to_key in own else None
+        if asset is None:
             continue
         if asset.is_native and item.to_key not in traced:
             continue
