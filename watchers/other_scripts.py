@@ -19,7 +19,7 @@ from watchers.chain import Block, Transfer
 from watchers.inflows import Arrival, InflowKind
 from watchers.matches import Match, TxDepths
 from watchers.network import Network
-from watchers.registry import issued_key
+from watchers.registry import issued_keys
 
 log = get_logger("watchers.other_scripts")
 
@@ -30,15 +30,12 @@ Sibling = tuple[Transfer, str]
 """A transfer to a script that is nobody's address, and the key that an address of ours may have."""
 
 
-def siblings(network: Network, transfers: Iterable[Transfer]) -> list[Sibling]:
+def siblings(network: Network, transfers: Sequence[Transfer]) -> list[Sibling]:
     """The transfers that may pay another script of an own key. Pure; by the block's size."""
-    if network.family is not Family.BITCOIN:
+    found = issued_keys(network.family, [item.to_key for item in transfers])
+    if not found:
         return []
-    return [
-        (item, key)
-        for item in transfers
-        if (key := issued_key(network.family, item.to_key)) is not None
-    ]
+    return [(item, found[item.to_key]) for item in transfers if item.to_key in found]
 
 
 def matches(

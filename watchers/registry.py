@@ -131,14 +131,14 @@ def build_codec(spec: ChainSpec, assets: Iterable[AssetSpec]) -> AddressCodec:
             assert_never(spec.family)
 
 
-def issued_key(family: Family, key: str) -> str | None:
-    """The match key of the address that the house would issue for the same public key, where `key`
-    is another script of it and tells (D26); else None. Pure."""
+def issued_keys(family: Family, keys: Iterable[str]) -> Mapping[str, str]:
+    """Those of `keys` that are another script of a public key and tell (D26), with the match key of
+    the address that the house would issue for it. Pure."""
     match family:
         case Family.BITCOIN:
-            return siblings.issued_key(key)
+            return siblings.issued_keys(keys)
         case Family.EVM:
-            return None
+            return {}
         case _:
             assert_never(family)
 

@@ -33,7 +33,7 @@ from watchers.deposit_commands import snapshot
 from watchers.doctor import Sighting, is_credited
 from watchers.errors import InvalidAddress
 from watchers.findings import Finding
-from watchers.registry import issued_key
+from watchers.registry import issued_keys
 
 READ = frozenset({"deposits:read"})
 PATH = "/v1/deposits/doctor"
@@ -132,8 +132,7 @@ async def _by_address(call: Call, view: View, text: str) -> Report:
         networks.append(network)
         row = await addresses.by_text(call.uow, network=network, key=key)
         rows.extend([] if row is None else [row])
-        issued = issued_key(view.registry.chains[network].family, key)
-        if issued is not None:
+        for issued in issued_keys(view.registry.chains[network].family, [key]).values():
             other = await addresses.by_text(call.uow, network=network, key=issued)
             siblings.extend([] if other is None else [other])
     if not networks:

@@ -5,12 +5,24 @@ only names a hash of something else (P2SH-P2WPKH, P2WSH, P2TR, P2PKH of the key 
 leads nowhere, see docs/adr/0022.
 """
 
+from collections.abc import Iterable
+
 from embit import hashes
 
 FIELD = 2**256 - 2**32 - 977  # SEC 2, secp256k1: y^2 = x^3 + 7 over this field
 P2PKH_LENGTH = 50  # hex digits: OP_DUP OP_HASH160 <20> OP_EQUALVERIFY OP_CHECKSIG
 P2PK_LENGTH = 70  # hex digits: <33> OP_CHECKSIG
 P2PK_LONG_LENGTH = 134  # hex digits: <65> OP_CHECKSIG
+LENGTHS = frozenset({P2PKH_LENGTH, P2PK_LENGTH, P2PK_LONG_LENGTH})
+
+
+def issued_keys(scripts: Iterable[str]) -> dict[str, str]:
+    """Of many scripts those that tell, with what `issued_key` says of each."""
+    found: dict[str, str] = {}
+    for script in scripts:
+        if len(script) in LENGTHS and (key := issued_key(script)) is not None:
+            found[script] = key
+    return found
 
 
 def issued_key(script: str) -> str | None:

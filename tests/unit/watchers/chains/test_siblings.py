@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from config.chains import Family
 from watchers.chains.bitcoin.siblings import FIELD, issued_key
-from watchers.registry import issued_key as of_family
+from watchers.registry import issued_keys
 
 # The generator of secp256k1 (SEC 2), whose hash is in the example addresses of BIP 173.
 X = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
@@ -20,8 +20,9 @@ NEGATED_Y = f"{FIELD - int(Y, 16):064x}"
 @pytest.mark.parametrize("script", [P2PKH, f"2102{X}ac", f"4104{X}{Y}ac"])
 def test_d26_p2pkh_and_p2pk_tell_the_issued_script(script: str) -> None:
     assert issued_key(script) == ISSUED
-    assert of_family(Family.BITCOIN, script) == ISSUED
-    assert of_family(Family.EVM, script) is None
+    block = [ISSUED, script, "5120" + X, script, "6a"]
+    assert issued_keys(Family.BITCOIN, block) == {script: ISSUED}
+    assert issued_keys(Family.EVM, block) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,4 @@ def test_d26_every_form_of_a_key_leads_to_its_issued_script(number: int) -> None
 def test_d26_no_bytes_break_the_reader_of_scripts(script: bytes) -> None:
     found = issued_key(script.hex())
     assert found is None or (found.startswith("0014") and len(found) == 44)
+    assert issued_keys(Family.BITCOIN, [script.hex()]).get(script.hex()) == found
