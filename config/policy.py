@@ -29,6 +29,7 @@ class _FeeRow(_Strict):
     rate_cap: DecimalText
     fee_per_tx_max: DecimalText
     cpfp_reserve: DecimalText
+    fee_share_max_permille: int = Field(default=100, gt=0, le=1_000)
 
 
 class _ClassRow(_Strict):
@@ -98,6 +99,8 @@ class FeePolicy:
     rate_cap: int
     fee_per_tx_max_minor: int
     cpfp_reserve_minor: int
+    fee_share_max_permille: int = 100
+    """What a bump may make a payout cost at most, of what is paid in the native coin."""
 
     def clamp(self, rate: int) -> int:
         """`rate` brought inside floor and cap."""
@@ -250,6 +253,7 @@ def _fees(chain: ChainSpec, row: _FeeRow | None, assets: AssetRegistry) -> FeePo
         cpfp_reserve_minor=minor_units(
             row.cpfp_reserve, decimals=decimals, where=f"{where}.cpfp_reserve"
         ),
+        fee_share_max_permille=row.fee_share_max_permille,
     )
     if not 0 < policy.rate_floor <= policy.rate_cap:
         raise ConfigError(f"{where}: rate_floor must be positive and at most rate_cap")

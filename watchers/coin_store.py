@@ -19,6 +19,8 @@ _COLUMNS = (
 # An unconfirmed own change coin is selectable while its ancestry has at most :ancestors unmined
 # txs (HOUSE 5), each of them ours, on its way and without a rival in a block. An unmined ancestor
 # of somebody else is a coin whose block was orphaned: what descends from it may never be mined.
+# Where a family has several signed attempts, any of them may be mined, or after a reorg another
+# one: their change waits for the full tier, so that nothing hangs on a tx that may lose (ADR 0023).
 # Coins of others wait for their full tier, coinbase for maturity. A coin of another script than
 # P2WPKH is none that the signer can spend (docs/adr/0022).
 _SPENDABLE = f"""
@@ -41,13 +43,19 @@ WITH RECURSIVE tip AS (
     GROUP BY a.root_txid, a.root_vout
     HAVING count(DISTINCT a.txid) <= :ancestors
         AND bool_and(o.id IS NOT NULL AND o.conflict_txid IS NULL
-            AND o.state IN ('signed', 'broadcast', 'seen', 'mined', 'final'))
+            AND o.state IN ('signed', 'broadcast', 'seen', 'mined', 'final')
+            AND NOT EXISTS (SELECT 1 FROM chain.outgoing s WHERE s.family_id = o.family_id
+                AND s.id <> o.id AND s.raw IS NOT NULL))
 )
 SELECT {_COLUMNS} FROM chain.coins c
 WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL
     AND NOT c.is_other_script
     AND ((c.height IS NOT NULL
-            AND (c.is_own_change OR c.spendable_at_height <= (SELECT height FROM tip)))
+            AND (c.spendable_at_height <= (SELECT height FROM tip)
+                OR (c.is_own_change AND NOT EXISTS (
+                    SELECT 1 FROM chain.outgoing o JOIN chain.outgoing s
+                        ON s.family_id = o.family_id AND s.id <> o.id AND s.raw IS NOT NULL
+                    WHERE o.network = c.network AND o.txid = c.txid))))
         OR (c.txid, c.vout) IN (SELECT root_txid, root_vout FROM young))
 ORDER BY (c.height IS NULL), c.amount DESC, c.txid, c.vout
 LIMIT :limit
@@ -58,6 +66,24 @@ async def spendable(uow: Uow, *, network: str, limit: int, ancestors: int) -> Se
     """Coins that a payout may take now, mined first, largest first."""
     result = await uow.execute(
         _SPENDABLE, {"network": network, "limit": limit, "ancestors": ancestors}
+    )
+    return result.mappings().all()
+
+
+async def by_outpoints(
+    uow: Uow, *, network: str, outpoints: Sequence[Outpoint]
+) -> Sequence[RowMapping]:
+    """Coins by identity, whoever holds them."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS}, c.spent_by, c.reserved_by FROM chain.coins c "
+        "JOIN unnest(CAST(:txids AS text[]), "
+        "CAST(:vouts AS integer[])) AS w (txid, vout) ON c.txid = w.txid AND c.vout = w.vout "
+        "WHERE c.network = :network ORDER BY c.txid, c.vout",
+        {
+            "network": network,
+            "txids": [outpoint.txid for outpoint in outpoints],
+            "vouts": [outpoint.vout for outpoint in outpoints],
+        },
     )
     return result.mappings().all()
 
@@ -288,7 +314,8 @@ async def nonces_below(uow: Uow, *, attempt_id: UUID) -> tuple[bool, bool]:
                                AND f.attempt_id IS NULL AND f.nonce < m.nonce) AS is_free,
                 EXISTS (SELECT 1 FROM chain.outgoing o
                         WHERE o.network = m.network AND o.sender_key = m.sender_key
-                            AND o.state = 'built' AND o.nonce < m.nonce) AS is_unsigned
+                            AND o.state = 'built' AND o.replaces_id IS NULL
+                            AND o.nonce < m.nonce) AS is_unsigned
             FROM chain.nonce_uses m WHERE m.attempt_id = :attempt_id
             """,
             {"attempt_id": attempt_id},

@@ -66,6 +66,22 @@ async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
+async def by_outpoints(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> list[CoinRow]:
+    """Own coins by identity, in the order of (txid, vout), whoever holds them."""
+    rows = await store.by_outpoints(uow, network=network, outpoints=outpoints)
+    raws = await store.previous_txs(uow, network=network, txids={row["txid"] for row in rows})
+    return [_row(row, raws[row["txid"]]) for row in rows]
+
+
+async def are_free(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> set[Outpoint]:
+    """Those of `outpoints` that are coins of ours, unspent and reserved by nobody."""
+    return {
+        Outpoint(txid=row["txid"], vout=row["vout"])
+        for row in await store.by_outpoints(uow, network=network, outpoints=outpoints)
+        if row["spent_by"] is None and row["reserved_by"] is None
+    }
+
+
 async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
     """Reserve coins for an attempt; again for the same attempt changes nothing.
 

@@ -137,6 +137,13 @@ class OutgoingDraft:
     change: tuple[ChangeOutput, ...] = ()
     sender_key: str | None = None
     nonce: int | None = None
+    family_number: int = 1
+    """The order of the attempts of a family; ids follow a clock, which may jump."""
+    replaces_id: UUID | None = None
+    """The newest signed attempt of the family, which this one takes the place of."""
+    pays_for_id: UUID | None = None
+    """CPFP: the payout for whose sake it is built; it bears the fee."""
+    planned_height: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +189,12 @@ class OutgoingRow:
     final_at: datetime | None
     state_at: datetime
     version: int
+    family_number: int
+    replaces_id: UUID | None
+    pays_for_id: UUID | None
+    planned_height: int | None
+    broadcast_height: int | None
+    settled_reference: str | None
 
     @property
     def is_batch(self) -> bool:
@@ -232,6 +245,10 @@ async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:
             "nonce": draft.nonce,
             "payments": json.dumps(payments),
             "fee_cap_minor": draft.fee_cap_minor,
+            "family_number": draft.family_number,
+            "replaces_id": draft.replaces_id,
+            "pays_for_id": draft.pays_for_id,
+            "planned_height": draft.planned_height,
             "at": at,
         },
     )
@@ -276,7 +293,7 @@ async def by_txid(uow: Uow, network: str, txid: str) -> OutgoingRow | None:
 
 
 async def family(uow: Uow, family_id: UUID) -> list[OutgoingRow]:
-    """Every attempt of a family."""
+    """Every attempt of a family, the newest last."""
     return await with_inputs(uow, await store.family(uow, family_id))
 
 
@@ -323,6 +340,8 @@ async def mark_signed(
     )
     change = await store.change_of(uow, attempt_id)
     if change:
+        paid = row["payments"]
+        asset = paid[0]["asset"] if paid else await store.asset_of_inputs(uow, attempt_id)
         await coin_store.insert_txs(uow, network=row["network"], raws={txid: raw})
         await coin_store.insert_unmined(
             uow,
@@ -331,7 +350,7 @@ async def mark_signed(
                     "network": row["network"],
                     "txid": txid,
                     "vout": output["vout"],
-                    "asset": row["payments"][0]["asset"],
+                    "asset": asset,
                     "amount": output["amount"],
                     "address_id": output["address_id"],
                     "key": output["key"],
@@ -349,7 +368,10 @@ async def mark_broadcast(uow: Uow, *, attempt_id: UUID, at: datetime) -> Outgoin
     if row["raw"] is None:
         raise AttemptConflict("an attempt without signed bytes cannot be sent")
     if (OutgoingState(row["state"]), OutgoingEvent.BROADCAST) in OUTGOING.transitions:
-        row = await _advance(uow, row, OutgoingEvent.BROADCAST, {"broadcast_at": at}, at)
+        changes: dict[str, Any] = {"broadcast_at": at}
+        if row["broadcast_height"] is None:
+            changes["broadcast_height"] = await store.followed_height(uow, network=row["network"])
+        row = await _advance(uow, row, OutgoingEvent.BROADCAST, changes, at)
     return (await with_inputs(uow, [row]))[0]
 
 
@@ -374,13 +396,19 @@ async def drop_unsigned(uow: Uow, *, attempt_id: UUID, at: datetime) -> None:
     await nonces.give_back(uow, attempt_id=attempt_id)
 
 
-async def mark_settled(uow: Uow, *, attempt_id: UUID, block_hash: str) -> None:
-    """The ledger holds the whole effect of `block_hash`, fee included.
+async def mark_settled(
+    uow: Uow, *, attempt_id: UUID, block_hash: str, reference: str | None = None
+) -> None:
+    """The ledger holds the whole effect of `block_hash`, fee included; `reference` is the posting
+    of an own move.
 
     In the unit of work of the settlement postings; the reconciliation counts what is not marked.
     Raises StaleState when the attempt is not at rest in that block (any more).
     """
-    if await store.set_settled(uow, attempt_id=attempt_id, block_hash=block_hash) != 1:
+    count = await store.set_settled(
+        uow, attempt_id=attempt_id, block_hash=block_hash, reference=reference
+    )
+    if count != 1:
         raise StaleState(f"outgoing {attempt_id} is not at rest in block {block_hash}")
 
 

@@ -115,7 +115,8 @@ async def disconnect(uow: Uow, network: Network, *, block_hash: str, at: datetim
         "moved": None,
     }
     for row in await store.in_block(uow, network=network.name, block_hash=block_hash):
-        await _advance(uow, row, OutgoingEvent.ORPHAN, left, at=at)
+        back = {**left, "broadcast_height": row["height"]}  # it waits for a block from here on
+        await _advance(uow, row, OutgoingEvent.ORPHAN, back, at=at)
     await store.clear_conflicts(uow, network=network.name, block_hash=block_hash)
 
 

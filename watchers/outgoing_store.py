@@ -15,7 +15,8 @@ _COLUMNS = (
     "id, network, purpose, family_id, state, unsigned, raw, txid, sender_key, nonce, payments, "
     "fee_cap_minor, fee_minor, block_hash, height, final_at_height, is_success, "
     "is_paid_as_planned, moved, conflict_txid, settled_block_hash, created_at, signed_at, "
-    "broadcast_at, final_at, state_at, version"
+    "broadcast_at, final_at, state_at, version, family_number, replaces_id, pays_for_id, "
+    "planned_height, broadcast_height, settled_reference"
 )
 
 
@@ -23,9 +24,11 @@ async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
     """A built attempt; the same id again changes nothing."""
     await uow.execute(
         "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, "
-        "sender_key, nonce, payments, fee_cap_minor, created_at, state_at) VALUES (:id, :network, "
+        "sender_key, nonce, payments, fee_cap_minor, family_number, replaces_id, pays_for_id, "
+        "planned_height, created_at, state_at) VALUES (:id, :network, "
         ":purpose, :family_id, 'built', :unsigned, :sender_key, :nonce, CAST(:payments AS jsonb), "
-        ":fee_cap_minor, :at, :at) ON CONFLICT (id) DO NOTHING",
+        ":fee_cap_minor, :family_number, :replaces_id, :pays_for_id, :planned_height, :at, :at) "
+        "ON CONFLICT (id) DO NOTHING",
         values,
     )
 
@@ -100,6 +103,26 @@ async def input_paths(uow: Uow, attempt_id: UUID) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
+async def asset_of_inputs(uow: Uow, attempt_id: UUID) -> str:
+    """The asset of the coins that an attempt spends, which its change is in."""
+    result = await uow.execute(
+        "SELECT c.asset FROM chain.outgoing_inputs i JOIN chain.coins c "
+        "ON c.txid = i.outpoint_txid AND c.vout = i.outpoint_vout AND c.network = i.network "
+        "WHERE i.attempt_id = :id LIMIT 1",
+        {"id": attempt_id},
+    )
+    return str(result.scalar_one())
+
+
+async def followed_height(uow: Uow, *, network: str) -> int | None:
+    """The height of the block that the follower stands on."""
+    result = await uow.execute(
+        "SELECT height FROM chain.cursors WHERE network = :network", {"network": network}
+    )
+    value = result.scalar_one_or_none()
+    return None if value is None else int(value)
+
+
 async def by_txids(
     uow: Uow, *, network: str, txids: Sequence[str], is_locked: bool = False
 ) -> Sequence[RowMapping]:
@@ -126,9 +149,9 @@ async def in_states(
 
 
 async def family(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
-    """Every attempt of a family."""
+    """Every attempt of a family, the newest last."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE family_id = :id ORDER BY id",
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE family_id = :id ORDER BY family_number, id",
         {"id": family_id},
     )
     return result.mappings().all()
@@ -267,12 +290,12 @@ async def update(
     return result.mappings().one_or_none()
 
 
-async def set_settled(uow: Uow, *, attempt_id: UUID, block_hash: str) -> int:
+async def set_settled(uow: Uow, *, attempt_id: UUID, block_hash: str, reference: str | None) -> int:
     """Record that the ledger holds the effect of this block; 0 rows when it is not there now."""
     result = await uow.execute(
-        "UPDATE chain.outgoing SET settled_block_hash = :hash WHERE id = :id "
-        "AND block_hash = :hash AND state IN ('final', 'reverted')",
-        {"id": attempt_id, "hash": block_hash},
+        "UPDATE chain.outgoing SET settled_block_hash = :hash, settled_reference = :reference "
+        "WHERE id = :id AND block_hash = :hash AND state IN ('final', 'reverted')",
+        {"id": attempt_id, "hash": block_hash, "reference": reference},
     )
     return result.rowcount
 
@@ -280,7 +303,9 @@ async def set_settled(uow: Uow, *, attempt_id: UUID, block_hash: str) -> int:
 async def set_unsettled(uow: Uow, *, attempt_id: UUID) -> int:
     """Record that the ledger no longer holds any effect of the attempt."""
     result = await uow.execute(
-        "UPDATE chain.outgoing SET settled_block_hash = NULL WHERE id = :id", {"id": attempt_id}
+        "UPDATE chain.outgoing SET settled_block_hash = NULL, settled_reference = NULL "
+        "WHERE id = :id",
+        {"id": attempt_id},
     )
     return result.rowcount
 

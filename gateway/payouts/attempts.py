@@ -51,12 +51,13 @@ class Attempt:
         return [row for row in found if row.state in states] if states else found
 
 
-async def load(uow: Uow, attempt_id: UUID, *, lock: bool) -> Attempt:
+async def load(uow: Uow, attempt_id: UUID, *, lock: bool, is_current: bool = True) -> Attempt:
     """The attempt with its members; raises BrokenAttempt when there is none.
 
     `lock`: the members by id and then the tx, so that no block comes or goes under a decision.
+    Without `is_current` its members are all that it was built for, a replacement's too.
     """
-    members = await store.members(uow, attempt_id, lock=lock)
+    members = await store.members(uow, attempt_id, lock=lock, is_current=is_current)
     tx = await outgoing.get(uow, attempt_id, is_locked=lock)
     if tx is None:
         raise BrokenAttempt(f"attempt {attempt_id} has members but no transaction")

@@ -2,7 +2,8 @@
 
 Owns `signed` -> `broadcasting` -> `sent` and everything about `uncertain`. A node's words are a
 hint: what counts is our txid on the chain or in a mempool (P05, N27). Nothing here builds a second
-attempt; whatever is in doubt is looked for, and sent again with the same bytes (P04).
+attempt (`bumping` does); whatever is in doubt is looked for, and sent again with the same bytes
+(P04). Children that pay for a parent are sent here too; they have no members.
 """
 
 from asyncio import timeout
@@ -11,23 +12,24 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, store
+from gateway.payouts import attempts, families, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
-from watchers import outgoing, switches
+from watchers import outgoing, outgoing_families, switches
 from watchers.chain import SendOutcome, SendResult, TxPlace
 from watchers.errors import NodeUnavailable
-from watchers.outgoing import OutgoingState
+from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.switches import Action
 
 SEND_TIMEOUT_SECONDS = 30.0  # CONTRACT 5: broadcasting 30 s -> uncertain
 RESEND_SECONDS = 10.0  # the same bytes, not faster than this
 LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are sent again)
 INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
+CHILDREN_MAX = 200  # children on their way that are looked at per pass
 NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
 IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
 FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
@@ -36,10 +38,14 @@ log = get_logger(__name__)
 
 
 class Broadcaster:
-    """The sending step of one lane. Its memory only paces re-sends; losing it is harmless."""
+    """The sending step of one lane. Its memory only paces re-sends; losing it is harmless.
+
+    `fee_refused`: newest attempts that a node refused for their fee and that no node shows.
+    """
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self.fee_refused: set[UUID] = set()
         self._looked_at_seconds: dict[UUID, float] = {}
         self._round = AttemptRound(lane.network, IN_DOUBT)
 
@@ -50,6 +56,9 @@ class Broadcaster:
                 uow, network=self._lane.network, states=[State.SIGNED], limit=NEW_MAX
             )
             found = [*new, *(item for item in await self._round.page(uow) if item not in set(new))]
+            found += await outgoing_families.children_on_their_way(
+                uow, network=self._lane.network, limit=CHILDREN_MAX
+            )
             known = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in found]
         now = self._lane.clock.monotonic_seconds()
         self._looked_at_seconds = {
@@ -69,17 +78,18 @@ class Broadcaster:
             await self._lane.run(partial(self._found, attempt_id=attempt_id, place=TxPlace.MINED))
         elif attempt.tx.state is OutgoingState.REPLACED:
             await self._lane.run(partial(self._conflict, attempt_id=attempt_id))
-        elif attempt.rows(State.SIGNED):
+        elif attempt.tx.state is OutgoingState.SIGNED or attempt.rows(State.SIGNED):
             if await self._lane.run(partial(self._begin, attempt_id=attempt_id)):
                 self._lane.crash("payout.broadcasting")
                 await self._send(attempt)
         elif self._is_due(attempt):
             is_new_to_us = attempt_id not in self._looked_at_seconds  # after a crash: in doubt
             if not await self._look(attempt):
-                await self._alarm_when_late(attempt)
-                await self._lane.run(
-                    partial(self._lost, attempt_id=attempt_id, in_doubt=is_new_to_us)
-                )
+                if not await self._rides_on_sibling(attempt):
+                    await self._alarm_when_late(attempt)
+                    await self._lane.run(
+                        partial(self._lost, attempt_id=attempt_id, in_doubt=is_new_to_us)
+                    )
                 if not await self._lane.run(partial(self._is_stopped, attempt=attempt)):
                     await self._send(attempt)
 
@@ -91,7 +101,8 @@ class Broadcaster:
 
     async def _is_stopped(self, uow: Uow, *, attempt: Attempt) -> bool:
         """Whether people stopped sending; what was sent is still looked for and settled."""
-        asset = attempt.rows()[0].asset
+        rows = attempt.rows()
+        asset = rows[0].asset if rows else self._lane.spec.native_asset
         return await switches.is_stopped(
             uow, network=self._lane.network, asset=asset, action=Action.BROADCAST
         )
@@ -123,9 +134,12 @@ class Broadcaster:
         self._lane.crash("payout.sent_to_node")
         if await self._look(attempt):
             return
-        # Not seen. A fee refusal is a clear no: it stays `broadcasting` and is sent again later.
+        # Not seen. A fee refusal is a clear no: it stays `broadcasting`, is sent again, and bumped.
         in_doubt = result.outcome is not SendOutcome.FEE_TOO_LOW
-        await self._lane.run(partial(self._lost, attempt_id=attempt.id, in_doubt=in_doubt))
+        if not in_doubt:
+            self.fee_refused.add(attempt.id)
+        if not await self._rides_on_sibling(attempt):
+            await self._lane.run(partial(self._lost, attempt_id=attempt.id, in_doubt=in_doubt))
         detail = result.detail
         match result.outcome:
             case SendOutcome.FEE_TOO_LOW | SendOutcome.INVALID:
@@ -176,12 +190,42 @@ class Broadcaster:
             status = await self._lane.chain.reader.tx_status(attempt.tx.txid)
         if status.place is TxPlace.UNKNOWN:
             return False
+        self.fee_refused.discard(attempt.id)
         await self._lane.run(partial(self._found, attempt_id=attempt.id, place=status.place))
         self._lane.crash("payout.recorded")
         return True
 
+    async def _rides_on_sibling(self, attempt: Attempt) -> bool:
+        """Whether nodes show another attempt of its family, which pays the same: then nothing is
+        lost, and a newer one counts again."""
+        async with self._lane.database.unit_of_work() as uow:
+            others = await families.siblings(uow, attempt.tx)
+        for other in reversed(others):
+            if other.txid is None:
+                continue
+            async with timeout(SEND_TIMEOUT_SECONDS):
+                status = await self._lane.chain.reader.tx_status(other.txid)
+            if status.place is not TxPlace.UNKNOWN:
+                shown = partial(
+                    self._shown, attempt_id=attempt.id, sibling=other, place=status.place
+                )
+                await self._lane.run(shown)
+                return True
+        return False
+
+    async def _shown(
+        self, uow: Uow, *, attempt_id: UUID, sibling: OutgoingRow, place: TxPlace
+    ) -> None:
+        attempt, _ = await families.locked(uow, attempt_id)
+        await self._found(uow, attempt_id=attempt_id, place=TxPlace.UNKNOWN)
+        if place is TxPlace.MEMPOOL:
+            await outgoing.mark_seen(uow, attempt_id=sibling.id, at=self._lane.now())
+        is_newer = sibling.family_number > attempt.tx.family_number
+        if is_newer and sibling.state in families.UNMINED:
+            await families.adopt(self._lane, uow, sibling.id)
+
     async def _found(self, uow: Uow, *, attempt_id: UUID, place: TxPlace) -> None:
-        """It is on the chain or in a mempool: `sent`, whatever was thought before.
+        """It, or a sibling, is on the chain or in a mempool: `sent`, whatever was thought before.
 
         Only the watcher's word makes it `confirming` (settlement); a node's "mined" is a hint.
         """
@@ -195,6 +239,13 @@ class Broadcaster:
             await attempts.move(self._lane, uow, row, Trigger.ACCEPT)
         for row in attempt.rows(State.UNCERTAIN):
             await attempts.move(self._lane, uow, row, Trigger.FIND, code=None)
+        await store.clear_alarms(
+            uow,
+            kinds=["payout_fee_too_low"],
+            network=self._lane.network,
+            objects=[attempt_id],
+            at=self._lane.now(),
+        )
 
     async def _lost(self, uow: Uow, *, attempt_id: UUID, in_doubt: bool) -> None:
         """Not found: `uncertain` after an unclear answer, or once broadcasting took too long."""
@@ -206,7 +257,15 @@ class Broadcaster:
                 await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
 
     async def _conflict(self, uow: Uow, *, attempt_id: UUID) -> None:
-        """A tx that excludes ours is final: held with evidence, for two people (CONTRACT 5)."""
+        """A tx that excludes ours is final: held with evidence, for two people (CONTRACT 5), unless
+        that tx, or what is left, is another attempt of the family."""
+        dead, family = await families.locked(uow, attempt_id)
+        left = families.survivor(family)
+        if left is not None:
+            await families.adopt(self._lane, uow, left.id)
+            return
+        if dead.tx.state is not OutgoingState.REPLACED or families.is_undecided(family):
+            return
         attempt = await attempts.load(uow, attempt_id, lock=True)
         for row in attempt.rows(State.SIGNED):
             await attempts.move(self._lane, uow, row, Trigger.BROADCAST)

@@ -27,6 +27,15 @@ POINTS_OF_REFUSALS = (
     "payout.cut",  # a question over the frame was taken apart, or its one order put on hold
 )
 """Points that only a payout reaches which does not go straight on."""
+POINTS_OF_BUMPS = (
+    "payout.bump_planned",
+    "payout.bump_answered",
+    "payout.bump_signed",
+    "payout.bump_dropped",  # refused, or too late: the family goes on without it
+    "payout.adopted",  # another attempt of the family is in a block than the one that was current
+    "payout.child_settled",
+)
+"""Points that only a payout reaches which pays too little for its time (docs/adr/0023)."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -45,7 +54,7 @@ class ExitAt:
     """Ends the process at one point as abruptly as `kill -9`: no cleanup, no flush."""
 
     def __init__(self, point: str) -> None:
-        known = (*POINTS, *POINTS_OF_REFUSALS)
+        known = (*POINTS, *POINTS_OF_REFUSALS, *POINTS_OF_BUMPS)
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")
         self._point = point

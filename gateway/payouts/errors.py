@@ -5,6 +5,7 @@ PayoutError
 ├── FeesUnknown (expected)        no usable or only a stale fee quote; nothing is planned (N26)
 ├── FeeAboveCap (expected)        the chain asks more than policy allows; the payment waits (P25)
 ├── FundsShort (expected)         coins, hot balance or fee capital do not cover it now (P26)
+├── BumpCapped (expected)         a bump would cost more than policy allows; a person looks
 ├── RequestTooLarge (expected)    the question does not fit a frame; nothing was sent, split it
 ├── MaybeSigned (expected)        a command on a withdrawal that may be paid already; refused
 ├── DecisionRefused (expected)    what a person decided does not fit the withdrawal; nothing changed
@@ -34,6 +35,10 @@ class FundsShort(PayoutError):
     def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
+
+
+class BumpCapped(PayoutError):
+    """What waits needs more than a bound of policy allows, or there is nothing to bump it with."""
 
 
 class RequestTooLarge(PayoutError):

@@ -7,6 +7,7 @@ planned. It reserves nothing. Amounts in minor units; balances come from the boo
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from config.database import Uow
 from config.policy import ClassPolicy
@@ -17,7 +18,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.fee_policy import AccountFee
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
-from watchers import coins, fees, outgoing
+from watchers import coins, fees, outgoing_families
 from watchers.chain import FeeQuote
 from watchers.coins import CoinRow
 from watchers.outgoing import OutgoingState
@@ -26,7 +27,6 @@ HOT_WALLET = "hot_wallet"  # codes of a withdrawal that waits for liquidity
 FEE_CAPITAL = "fee_capital"
 FEE_ABOVE_MAXIMUM = "fee_above_maximum"
 COINS_MAX = 2_000  # candidates looked at per plan
-ATTEMPTS_MAX = 10_000  # own txs that are not final; far above what a hot wallet has at once
 UNSETTLED = (
     OutgoingState.BUILT,
     OutgoingState.SIGNED,
@@ -212,10 +212,21 @@ async def _quote(lane: Lane, uow: Uow) -> FeeQuote:
     )
 
 
-async def _committed_fees(lane: Lane, uow: Uow) -> tuple[int, int]:
-    """(fee caps of the attempts on their way, fee capital that is left beside them)."""
-    attempts = await outgoing.in_states(
-        uow, network=lane.network, states=UNSETTLED, limit=ATTEMPTS_MAX
-    )
-    caps = sum(attempt.fee_cap_minor for attempt in attempts)
+async def room_beside(lane: Lane, uow: Uow, *, family_id: UUID | None) -> int:
+    """What the dearest attempt of a family may cost at most, beside everything else on its way:
+    fee capital, and on account chains the native coin of the hot account. None: a new family."""
+    caps, fee_left = await _committed_fees(lane, uow, but=family_id)
+    if not lane.is_account_based:
+        return fee_left
+    native = lane.spec.native_asset
+    taken = await store.committed(uow, network=lane.network, states=ON_ITS_WAY)
+    hot = await balances.balance(uow, accounts.custody(lane.network, "hot", native))
+    return min(fee_left, hot - taken.get(native, 0) - caps)
+
+
+async def _committed_fees(lane: Lane, uow: Uow, *, but: UUID | None = None) -> tuple[int, int]:
+    """(fee caps of the families on their way, fee capital that is left beside them): of a family
+    one attempt is mined, so its dearest counts."""
+    dearest = await outgoing_families.dearest(uow, network=lane.network, states=UNSETTLED)
+    caps = sum(cap for family_id, cap in dearest.items() if family_id != but)
     return caps, await balances.fee_capital(uow, lane.spec.native_asset) - caps

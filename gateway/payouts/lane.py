@@ -16,9 +16,12 @@ from gateway.leases import LEASE_SECONDS, LeaseLost, hold
 from gateway.payouts import recovery, store
 from gateway.payouts.batcher import Batcher
 from gateway.payouts.broadcaster import Broadcaster
+from gateway.payouts.bumping import Bumping
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import PayoutError, SignerUnavailable
+from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
+from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.withdrawals import State
@@ -38,7 +41,10 @@ class PayoutLane:
         self._batcher = Batcher(lane)
         self._signing = SigningStep(lane)
         self._broadcaster = Broadcaster(lane)
+        self._bumping = Bumping(lane, self._broadcaster.fee_refused)
+        self._families = FamilyStep(lane)
         self._settlement = Settlement(lane)
+        self._own_moves = OwnMoves(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -72,8 +78,11 @@ class PayoutLane:
             if not self._has_reported:
                 await self._step("recover", partial(recovery.report, self._lane))
                 self._has_reported = True
+            await self._step("adopt", self._families.run)
             await self._step("settle", self._settlement.run)
+            await self._step("own_moves", self._own_moves.run)
             await self._step("broadcast", self._broadcaster.run)
+            await self._step("bump", self._bump)
             await self._step("liquidity", self._liquidity.run)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
@@ -85,6 +94,10 @@ class PayoutLane:
             log.warning("payout.database_lost", network=self._lane.network, error=repr(error)[:300])
         except LeaseLost as error:
             log.warning("payout.lease_lost", network=self._lane.network, detail=str(error))
+
+    async def _bump(self) -> None:
+        if await self._bumping.run():
+            await self._broadcaster.run()
 
     async def _has_unsigned(self) -> bool:
         async with self._lane.database.unit_of_work() as uow:

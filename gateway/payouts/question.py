@@ -54,6 +54,8 @@ async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
         change_paths=change_paths,
         outputs=[(member.withdrawal, member.output_index) for member in attempt.members],
         signed=signed,
+        purpose=Purpose(attempt.tx.purpose),
+        replaces_id=attempt.tx.replaces_id if attempt.members else None,
     )
 
 
@@ -66,11 +68,13 @@ def build(
     change_paths: Mapping[int, str],
     outputs: Sequence[tuple[WithdrawalRow, int]],
     signed: Mapping[UUID, Authorisation],
+    purpose: Purpose = Purpose.WITHDRAWAL,
+    replaces_id: UUID | None = None,
 ) -> SignRequest:
     """The question; `outputs` says which withdrawal is paid at which output."""
     return SignRequest(
         attempt_id=str(attempt_id),
-        purpose=Purpose.WITHDRAWAL,
+        purpose=purpose,
         network=lane.network,
         worker_epoch=lane.lease.fence,
         unsigned=unsigned,
@@ -79,6 +83,7 @@ def build(
         payments=tuple(
             _payment(row, index, signed) for row, index in sorted(outputs, key=lambda item: item[1])
         ),
+        replaces=None if replaces_id is None else str(replaces_id),
     )
 
 

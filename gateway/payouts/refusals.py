@@ -11,10 +11,12 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
+from gateway.leases import LeaseLost
 from gateway.payouts import attempts, companions, question, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.companions import SIGN_ALONE
 from gateway.payouts.context import Lane
+from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.patience import SIGNER_IS_OUT
 from gateway.payouts.suspects import named, suspects
 from gateway.payouts.withdrawals import State, Trigger
@@ -63,6 +65,17 @@ async def apply(lane: Lane, uow: Uow, attempt: Attempt, refusal: Refusal, *, kno
         await _smaller(lane, uow, attempt, refusal)
     else:
         await _apart(lane, uow, attempt, refusal)
+
+
+async def raise_unless_about_the_tx(lane: Lane, refusal: Refusal) -> None:
+    """Raises LeaseLost for a newer worker and SignerUnavailable for a signer that cannot work."""
+    if refusal.code == "stale_epoch":
+        # Our fence holds in the database, yet the signer saw a newer one: a restored database,
+        # or a second house on this signer. Nothing is signed until people have looked.
+        await lane.run(lambda uow: attempts.alarm(lane, uow, "signer_stale_epoch", refusal.reason))
+        raise LeaseLost(f"{lane.network}: the signer knows a newer worker (S23)")
+    if refusal.code in NOT_ABOUT_THE_TX:
+        raise SignerUnavailable(f"{refusal.code}: {refusal.reason}")
 
 
 async def cut(lane: Lane, uow: Uow, attempt: Attempt) -> None:

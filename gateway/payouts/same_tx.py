@@ -10,6 +10,9 @@ import hashlib
 _PSBT_MAGIC = b"psbt\xff"  # BIP 174
 _UNSIGNED_TX = b"\x01\x00"  # key of length 1, type 0x00: the first of the global map
 _TYPE_1559 = b"\x02"
+_SHORT_TEXT = 0x80  # RLP: below is one byte itself, from here on a length
+_INTEGER_BYTES_MAX = 32
+_GAS_LIMIT_AT = 4
 _SIGNATURE_BYTES_MAX = 1 + 33 + 33  # y parity, r, s, each with its length
 
 
@@ -26,6 +29,30 @@ def is_signature_of(unsigned: bytes, *, raw: bytes, txid: str) -> bool:
     except (IndexError, ValueError):
         return False
     return False
+
+
+def gas_fields(unsigned: bytes) -> tuple[int, int, int]:
+    """(max fee per gas, tip per gas, gas limit) of an unsigned EIP-1559 payload, wei.
+
+    Raises ValueError for anything else.
+    """
+    if not unsigned.startswith(_TYPE_1559):
+        raise ValueError("not an EIP-1559 payload")
+    body, at, found = _list_body(unsigned[1:]), 0, []
+    for _ in range(_GAS_LIMIT_AT + 1):  # chain id, nonce, tip, max fee, gas limit
+        first = body[at]
+        size = 0 if first < _SHORT_TEXT else first - _SHORT_TEXT
+        if size > _INTEGER_BYTES_MAX:
+            raise ValueError("not an integer")
+        found.append(first if first < _SHORT_TEXT else _integer(body[at + 1 : at + 1 + size], size))
+        at += 1 + size
+    return found[3], found[2], found[_GAS_LIMIT_AT]
+
+
+def _integer(data: bytes, size: int) -> int:
+    if len(data) != size:
+        raise ValueError("cut short")
+    return int.from_bytes(data, "big")
 
 
 def _unsigned_tx(psbt: bytes) -> bytes:

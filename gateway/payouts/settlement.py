@@ -60,7 +60,8 @@ class Settlement:
             elsewhere = await outgoing.settled_elsewhere(
                 uow, network=self._lane.network, limit=TXS_MAX
             )
-        for attempt_id in sorted({*found, *(tx.id for tx in elsewhere)}):
+        lost = (tx.id for tx in elsewhere if tx.pays_for_id is None)  # children: `own_moves`
+        for attempt_id in sorted({*found, *lost}):
             try:
                 if await self._lane.run(partial(self._one, attempt_id=attempt_id)):
                     self._lane.crash("payout.settled")

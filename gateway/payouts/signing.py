@@ -11,14 +11,12 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.leases import LeaseLost
 from gateway.payouts import attempts, question, refusals, store, withdrawals
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
 from gateway.payouts.refusals import (
     KNOWS_MORE,
-    NOT_ABOUT_THE_TX,
     SIGNER_CAP,
     SIGNER_KNOWS_MORE,
 )
@@ -75,7 +73,8 @@ class SigningStep:
             built = await outgoing.in_states(
                 uow, network=self._lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
             )
-        for attempt_id in sorted({row.id for row in built} - set(found)):
+        first = {row.id for row in built if row.replaces_id is None and row.pays_for_id is None}
+        for attempt_id in sorted(first - set(found)):
             await self._lane.run(partial(self._abandon, attempt_id=attempt_id))
         # Account chains in the order of their nonces; ids of one millisecond are in no order.
         by_nonce = {row.id: row.nonce for row in built if row.nonce is not None}
@@ -155,15 +154,7 @@ class SigningStep:
 
     async def _no(self, attempt: Attempt, answer: Refusal) -> None:
         lane, known = self._lane, ""
-        if answer.code == "stale_epoch":
-            # Our fence holds in the database, yet the signer saw a newer one: a restored database,
-            # or a second house on this signer. Nothing is signed until people have looked.
-            await lane.run(
-                lambda uow: attempts.alarm(lane, uow, "signer_stale_epoch", answer.reason)
-            )
-            raise LeaseLost(f"{lane.network}: the signer knows a newer worker (S23)")
-        if answer.code in NOT_ABOUT_THE_TX:
-            raise SignerUnavailable(f"{answer.code}: {answer.reason}")
+        await refusals.raise_unless_about_the_tx(lane, answer)
         if answer.code in KNOWS_MORE:
             found = await self._remembered(attempt)
             lane.crash("payout.looked_up")

@@ -23,6 +23,16 @@ class Member:
     output_index: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Riding:
+    """What rides on one attempt: the classes, and the sum of one asset in minor units."""
+
+    attempt_id: UUID
+    fee_classes: tuple[str, ...]
+    asset: str
+    amount_minor: int
+
+
 async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[WithdrawalRow]:
     """Rows by id, in id order; locked in that order when asked."""
     result = await uow.execute(
@@ -169,15 +179,19 @@ async def earlier_attempts(uow: Uow, ids: Sequence[UUID], *, limit: int) -> list
     return [row.attempt_id for row in result]
 
 
-async def members(uow: Uow, attempt_id: UUID, *, lock: bool) -> list[Member]:
-    """The withdrawals whose live attempt this is, by id (the order of locks)."""
+async def members(
+    uow: Uow, attempt_id: UUID, *, lock: bool, is_current: bool = True
+) -> list[Member]:
+    """The withdrawals whose live attempt this is, by id (the order of locks); all that it was
+    built for where it need not be their live one."""
     result = await uow.execute(
         """
         SELECT w.*, m.output_index
         FROM gateway.attempt_members m JOIN gateway.withdrawals w ON w.id = m.withdrawal_id
-        WHERE m.attempt_id = :attempt_id AND w.attempt_id = :attempt_id
-        ORDER BY w.id
+        WHERE m.attempt_id = :attempt_id
         """
+        + (" AND w.attempt_id = :attempt_id" if is_current else "")
+        + " ORDER BY w.id"
         + (" FOR NO KEY UPDATE OF w" if lock else ""),
         {"attempt_id": attempt_id},
     )
@@ -230,6 +244,69 @@ def _headers(value: str | Mapping[str, str]) -> Mapping[str, str]:
     """A jsonb column, which the driver gives as text."""
     found: Mapping[str, str] = json.loads(value) if isinstance(value, str) else value
     return found
+
+
+async def riding(uow: Uow, *, network: str, states: Sequence[str]) -> list[Riding]:
+    """What rides on each live attempt with members in these states, oldest first."""
+    result = await uow.execute(
+        """
+        SELECT w.attempt_id, array_agg(DISTINCT w.fee_class) AS fee_classes,
+            min(w.asset) AS asset, sum(w.amount) AS amount
+        FROM gateway.withdrawals w
+        WHERE w.network = :network AND w.state = ANY(:states) AND w.attempt_id IS NOT NULL
+        GROUP BY w.attempt_id ORDER BY w.attempt_id
+        """,
+        {"network": network, "states": list(states)},
+    )
+    return [
+        Riding(
+            attempt_id=row.attempt_id,
+            fee_classes=tuple(row.fee_classes),
+            asset=row.asset,
+            amount_minor=int(row.amount),
+        )
+        for row in result
+    ]
+
+
+async def brands_on(uow: Uow, attempt_id: UUID) -> dict[str, int]:
+    """How many withdrawals of each brand an attempt was built for, by brand."""
+    result = await uow.execute(
+        """
+        SELECT w.brand, count(*) AS members
+        FROM gateway.attempt_members m JOIN gateway.withdrawals w ON w.id = m.withdrawal_id
+        WHERE m.attempt_id = :attempt_id GROUP BY w.brand ORDER BY w.brand
+        """,
+        {"attempt_id": attempt_id},
+    )
+    return {row.brand: int(row.members) for row in result}
+
+
+async def alarmed_objects(uow: Uow, *, kinds: Sequence[str], network: str) -> set[UUID]:
+    """The objects of the open alarms of some kinds."""
+    result = await uow.execute(
+        """
+        SELECT DISTINCT object_id FROM gateway.alarms
+        WHERE kind = ANY(:kinds) AND network = :network AND cleared_at IS NULL
+            AND object_id IS NOT NULL
+        """,
+        {"kinds": list(kinds), "network": network},
+    )
+    return set(result.scalars())
+
+
+async def clear_alarms(
+    uow: Uow, *, kinds: Sequence[str], network: str, objects: Sequence[UUID], at: datetime
+) -> None:
+    """Close the alarms of some kinds about some objects."""
+    await uow.execute(
+        """
+        UPDATE gateway.alarms SET cleared_at = :at
+        WHERE kind = ANY(:kinds) AND network = :network AND cleared_at IS NULL
+            AND object_id = ANY(CAST(:objects AS uuid[]))
+        """,
+        {"kinds": list(kinds), "network": network, "objects": list(objects), "at": at},
+    )
 
 
 async def has_alarm(uow: Uow, *, kind: str, network: str) -> bool:

@@ -124,6 +124,10 @@ class Trigger(StrEnum):
     """Found in a block."""
     UNMINE = "unmine"
     """Its block was orphaned."""
+    REPLACE = "replace"
+    """Another attempt of its family is signed: `attempt_id` and `txid` are of that one now."""
+    ADOPT = "adopt"
+    """Another attempt of its family counts now: it is in a block, or the newer one is dead."""
     CONFLICT_FINAL = "conflict_final"
     """A tx that excludes ours is final (`anchor_dead`)."""
     COMPLETE = "complete"
@@ -195,6 +199,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.UNCERTAIN, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.MINE): State.CONFIRMING,
+    **{(state, Trigger.REPLACE): state for state in _ON_CHAIN},
+    **{(state, Trigger.ADOPT): state for state in (*_ON_CHAIN, State.CONFIRMING)},
     (State.CONFIRMING, Trigger.UNMINE): State.SENT,
     (State.CONFIRMING, Trigger.COMPLETE): State.COMPLETED,
     (State.CONFIRMING, Trigger.FAIL): State.FAILED,

@@ -48,6 +48,7 @@ WATCHERS_SURFACE = {
     "fees",
     "coins",
     "nonces",
+    "outgoing_families",
     "health",
     "rescans",
     "deposit_commands",

@@ -69,6 +69,15 @@ LEGAL: dict[tuple[State, Trigger], State] = {
     (State.UNCERTAIN, Trigger.ABORT): State.CANCELLING,
     (State.SENT, Trigger.ABORT): State.CANCELLING,
     (State.CANCELLING, Trigger.ABORT_FINAL): State.CANCELLED,
+    (State.SIGNED, Trigger.REPLACE): State.SIGNED,
+    (State.BROADCASTING, Trigger.REPLACE): State.BROADCASTING,
+    (State.UNCERTAIN, Trigger.REPLACE): State.UNCERTAIN,
+    (State.SENT, Trigger.REPLACE): State.SENT,
+    (State.SIGNED, Trigger.ADOPT): State.SIGNED,
+    (State.BROADCASTING, Trigger.ADOPT): State.BROADCASTING,
+    (State.UNCERTAIN, Trigger.ADOPT): State.UNCERTAIN,
+    (State.SENT, Trigger.ADOPT): State.SENT,
+    (State.CONFIRMING, Trigger.ADOPT): State.CONFIRMING,
 }
 
 

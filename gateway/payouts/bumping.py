@@ -1,0 +1,355 @@
+"""Payouts that pay too little for their time get a further attempt by themselves (W3, W10).
+
+Owns the decision and the plan of a bump: a replacement in the same family where the network
+replaces and nothing of ours hangs on the tx, else a child of the package. One unit of work commits
+bytes, members and reservations (write, then act); `bump_signing` asks the signer. Decisions follow
+heights and quotes, so a pass is made when either of them moved, or a node refused a fee.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, bump_build, bump_policy, families, fee_policy, funds, store
+from gateway.payouts import question as questions
+from gateway.payouts.attempts import Attempt
+from gateway.payouts.bump_build import Built, Need
+from gateway.payouts.bump_policy import BUMPS_MAX, Waiting
+from gateway.payouts.bump_signing import BumpSigning
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BumpCapped
+from gateway.payouts.families import BUMP_CAPPED
+from gateway.payouts.packages import Packages
+from gateway.payouts.same_tx import gas_fields
+from gateway.payouts.signing import is_stopped
+from gateway.payouts.store import Riding
+from gateway.payouts.withdrawals import State
+from ledger.errors import StaleState
+from watchers import coins, fees, outgoing, outgoing_families, switches
+from watchers.chain import FeeQuote, Outpoint
+from watchers.errors import CoinTaken
+from watchers.outgoing import OutgoingState
+from watchers.outgoing_families import OpenTx
+from watchers.switches import Action
+
+SENT: Final = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
+OPEN_MAX: Final = 10_000  # own txs in no block; far above what a hot wallet has at once
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Due:
+    """A payout that needs more, by its newest attempt. `target` is replaced; None: a child of
+    `leaf` is built. `below` are the own unmined ancestors of what is built."""
+
+    stuck: OpenTx
+    riding: Riding
+    rate: int
+    target_blocks: int
+    target: OpenTx | None
+    leaf: OpenTx | None
+    below: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What one pass decides on."""
+
+    height: int
+    quote: FeeQuote
+    sampled_at: datetime
+    txs: Sequence[OpenTx]
+    riding: Sequence[Riding]
+
+
+class Bumping:
+    """The bumping step of one lane. `fee_refused` is the broadcaster's; memory only paces."""
+
+    def __init__(self, lane: Lane, fee_refused: set[UUID]) -> None:
+        self._lane = lane
+        self._fee_refused = fee_refused
+        self._signing = BumpSigning(lane)
+        self._looked: tuple[int, datetime, frozenset[UUID]] | None = None
+
+    async def run(self) -> int:
+        """One pass; returns how many bumps were signed. Raises FeesUnknown, SignerUnavailable."""
+        if await is_stopped(self._lane):
+            return 0
+        signed = await self._signing.run()
+        view = await self._view()
+        if view is None:
+            return signed
+        due = self._due(view)
+        if due:
+            await self._lane.signer.head()  # without a signer nothing is planned (S21)
+        are_judged = [await self._one(item, view) for item in due]
+        if all(are_judged):
+            self._looked = (view.height, view.sampled_at, frozenset(self._fee_refused))
+        return signed + (await self._signing.run() if due else 0)
+
+    async def _view(self) -> _View | None:
+        """What to decide on; None while nothing moved since the last look, or nothing waits."""
+        network = self._lane.network
+        async with self._lane.database.unit_of_work() as uow:
+            height = await outgoing_families.followed_height(uow, network=network)
+            sample = await fees.latest(uow, network=network)
+            if height is None or sample is None:
+                return None
+            if (height, sample.sampled_at, frozenset(self._fee_refused)) == self._looked:
+                return None
+            riding = await store.riding(uow, network=network, states=SENT)
+            if not riding:
+                return None
+            quote = fee_policy.usable(
+                sample.quote, sampled_at=sample.sampled_at, now=self._lane.now()
+            )
+            txs = await outgoing_families.open_txs(uow, network=network, limit=OPEN_MAX)
+        # What was replaced, or is in a block, is not refused any more.
+        newest = {tx.family_id: tx.id for tx in txs if tx.txid is not None}
+        self._fee_refused &= set(newest.values())
+        return _View(
+            height=height, quote=quote, sampled_at=sample.sampled_at, txs=txs, riding=riding
+        )
+
+    def _due(self, view: _View) -> list[_Due]:
+        """What needs more; at the end of a package first, since that lifts what is below it."""
+        return self._accounts(view) if self._lane.is_account_based else self._utxos(view)
+
+    def _utxos(self, view: _View) -> list[_Due]:
+        packages = Packages(view.txs, size_of=self._size_vb)
+        newest = {tx.family_id: tx for tx in packages.signed.values()}
+        family_of = {tx.id: tx.family_id for tx in view.txs}
+        found: list[tuple[int, _Due]] = []
+        for riding in view.riding:
+            tx = newest.get(family_of.get(riding.attempt_id, riding.attempt_id))
+            if tx is None or tx.conflict_txid is not None or packages.is_in_work(tx):
+                continue
+            waiting = self._waiting(view, tx, packages.rate(tx), self._target(riding))
+            rate = None if waiting is None else bump_policy.wanted_rate(waiting)
+            if rate is None:
+                continue
+            due = self._means(packages, tx, riding, rate)
+            if due is not None:
+                found.append((len(packages.ancestors(tx)), due))
+        return [due for _, due in sorted(found, key=lambda item: -item[0])]
+
+    def _means(self, packages: Packages, tx: OpenTx, riding: Riding, rate: int) -> _Due | None:
+        """Replace it, replace the child at the end of its package, or build one; None to wait."""
+        can_replace = self._lane.spec.can_replace
+        below = packages.descendants(tx)
+        due = _Due(
+            stuck=tx,
+            riding=riding,
+            rate=rate,
+            target_blocks=self._target(riding),
+            target=None,
+            leaf=None,
+            below=(0, 0),
+        )
+        leaves = [item for item in (tx, *below) if not packages.descendants(item)]
+        leaf = leaves[-1]
+        if can_replace and (not below or leaf.pays_for_id is not None):
+            return replace(due, target=leaf, below=packages.weight(packages.ancestors(leaf)))
+        package = [leaf, *packages.ancestors(leaf)]
+        if not packages.has_room(leaf) or any(item.id in self._fee_refused for item in package):
+            return None  # P32; and no node takes the child of a tx that it does not hold
+        return replace(due, leaf=leaf, below=packages.weight(package))
+
+    def _accounts(self, view: _View) -> list[_Due]:
+        """Per account the lowest nonce alone: what is above it cannot be mined before it (P15)."""
+        riding = {item.attempt_id: item for item in view.riding}
+        by_nonce: dict[tuple[str, int], list[OpenTx]] = {}
+        for tx in view.txs:
+            by_nonce.setdefault((tx.sender_key or "", tx.nonce or 0), []).append(tx)
+        heads: dict[str, list[OpenTx]] = {}
+        blocks: dict[str, list[int]] = {}
+        for (sender, _), txs in sorted(by_nonce.items()):
+            heads.setdefault(sender, txs)
+            blocks.setdefault(sender, []).extend(
+                self._target(riding[tx.id]) for tx in txs if tx.id in riding
+            )
+        found = []
+        for sender, txs in heads.items():
+            current = next((riding[tx.id] for tx in txs if tx.id in riding), None)
+            signed = [tx for tx in txs if tx.txid is not None]
+            is_in_work = len(signed) < len(txs)
+            if current is None or is_in_work or signed[-1].conflict_txid is not None:
+                continue
+            # The most urgent one in the queue behind it counts.
+            found.append(self._account_due(signed[-1], current, min(blocks[sender])))
+        return found
+
+    def _account_due(self, tx: OpenTx, riding: Riding, target_blocks: int) -> _Due:
+        return _Due(
+            stuck=tx,
+            riding=riding,
+            rate=0,  # its fee fields are in its bytes, which are read with its family
+            target_blocks=target_blocks,
+            target=tx,
+            leaf=None,
+            below=(0, 0),
+        )
+
+    def _waiting(self, view: _View, tx: OpenTx, rate: int, target_blocks: int) -> Waiting | None:
+        """None for a tx that nobody tried to send."""
+        if tx.broadcast_height is None:
+            return None
+        family = [
+            item.broadcast_height
+            for item in view.txs
+            if item.family_id == tx.family_id and item.broadcast_height is not None
+        ]
+        return Waiting(
+            rate=rate,
+            quote=view.quote,
+            target_blocks=target_blocks,
+            waited=view.height - tx.broadcast_height,
+            family_waited=view.height - min(family),
+            is_fee_refused=tx.id in self._fee_refused,
+        )
+
+    def _target(self, riding: Riding) -> int:
+        classes = self._lane.registry.policy.classes
+        family = self._lane.spec.family
+        return min(classes[name].inclusion_blocks[family] for name in riding.fee_classes)
+
+    def _size_vb(self, tx: OpenTx) -> int:
+        outputs = [*tx.keys, *[funds.P2WPKH_KEY] * len(tx.change)]
+        return self._lane.chain.writer.estimate_size_vb(inputs=tx.inputs_count, outputs=outputs)
+
+    async def _one(self, due: _Due, view: _View) -> bool:
+        """True when it is judged: planned, not needed, or capped."""
+        lane = self._lane
+        try:
+            if await lane.run(partial(self._plan, due=due, view=view)):
+                lane.crash("payout.bump_planned")
+        except (CoinTaken, StaleState) as error:  # somebody was quicker: look again next time
+            log.warning("payout.bump_stale", network=lane.network, detail=str(error))
+            return False
+        except BumpCapped as error:
+            detail = f"{due.stuck.txid} waits: {error}"
+            await lane.run(
+                lambda uow: attempts.alarm(
+                    lane, uow, BUMP_CAPPED, detail, object_id=due.stuck.family_id
+                )
+            )
+        return True
+
+    async def _plan(self, uow: Uow, *, due: _Due, view: _View) -> bool:
+        """Commit one bump; False when it is not (any more) to be made. Raises BumpCapped."""
+        lane = self._lane
+        stuck = await self._still(uow, due)
+        if stuck is None:
+            return False
+        bumps = await outgoing_families.bumps_of(uow, stuck.tx.family_id)
+        # One per block: what was refused, by a node or by the signer, is tried at the next one.
+        if any((bump.planned_height or 0) >= view.height for bump in bumps):
+            return False
+        if len(bumps) >= BUMPS_MAX:
+            raise BumpCapped(f"{len(bumps)} bumps")
+        if lane.is_account_based:
+            rate = self._account_rate(stuck, due, view)
+            if rate is None:
+                return False
+            due = replace(due, rate=rate)
+        built = await self._build(uow, stuck, due, view)
+        await coins.reserve(uow, attempt_id=built.draft.id, outpoints=built.takes)
+        await outgoing.record(uow, built.draft, at=lane.now())
+        if built.draft.payments:
+            await self._join(uow, stuck, built)
+        made = await attempts.load(uow, built.draft.id, lock=False, is_current=False)
+        if not questions.fits(await questions.of_attempt(lane, uow, made)):
+            raise BumpCapped("the question is over the signer's frame")
+        log.info(
+            "payout.bump_planned",
+            network=lane.network,
+            attempt_id=str(built.draft.id),
+            replaces=str(built.draft.replaces_id or ""),
+            pays_for=str(built.draft.pays_for_id or ""),
+            fee_cap_minor=str(built.draft.fee_cap_minor),
+        )
+        return True
+
+    async def _still(self, uow: Uow, due: _Due) -> Attempt | None:
+        """The stuck payout, locked with its family, when it still is what was judged."""
+        target = due.target or due.stuck
+        stuck, family = await families.locked(uow, due.stuck.id, also=(target.family_id,))
+        rows = stuck.rows(*SENT)
+        is_newest = all(
+            tx.state is OutgoingState.REFUSED
+            for tx in family
+            if tx.family_number > stuck.tx.family_number
+        )
+        rides = {row.attempt_id for row in rows} <= {tx.id for tx in family}
+        is_free = all(tx.height is None for tx in family) and stuck.tx.conflict_txid is None
+        if len(rows) != len(stuck.members) or not (is_newest and rides and is_free):
+            return None
+        for action in (Action.BUILD, Action.SIGN):
+            if await switches.is_stopped(
+                uow, network=self._lane.network, asset=rows[0].asset, action=action
+            ):
+                return None
+        return stuck
+
+    async def _build(self, uow: Uow, stuck: Attempt, due: _Due, view: _View) -> Built:
+        lane = self._lane
+        target = None if due.target is None else due.target.family_id
+        need = Need(
+            rate=due.rate,
+            quote=view.quote,
+            below_size_vb=due.below[0],
+            below_fee_minor=due.below[1],
+            room_minor=await funds.room_beside(lane, uow, family_id=target),
+            share_minor=self._share_minor(stuck, due),
+            for_id=stuck.id,
+            height=view.height,
+        )
+        if due.leaf is not None:
+            return await bump_build.child(lane, uow, await self._change_of(uow, due.leaf), need)
+        if due.target is None:
+            raise BumpCapped("nothing to bump it with")
+        family = await outgoing.family(uow, due.target.family_id)
+        (current,) = (tx for tx in family if tx.id == due.target.id)
+        if lane.is_account_based:
+            return await bump_build.same_nonce(
+                lane, uow, current, family, need, target_blocks=due.target_blocks
+            )
+        return await bump_build.replacement(lane, uow, current, family, need)
+
+    async def _change_of(self, uow: Uow, leaf: OpenTx) -> Outpoint:
+        outpoints = [Outpoint(txid=leaf.txid or "", vout=vout) for vout in leaf.change]
+        free = await coins.are_free(uow, network=self._lane.network, outpoints=outpoints)
+        if not free:
+            raise BumpCapped("its package has no change of ours to spend")
+        return min(free, key=lambda item: item.vout)
+
+    def _share_minor(self, stuck: Attempt, due: _Due) -> int | None:
+        """What of the payment may go to miners, less what a child adds to; native coin only."""
+        native = self._lane.spec.native_asset
+        if any(payment.asset != native for payment in stuck.tx.payments):
+            return None
+        policy = self._lane.registry.policy.fees[self._lane.network]
+        paid = sum(payment.amount_minor for payment in stuck.tx.payments)
+        share = paid * policy.fee_share_max_permille // 1_000
+        is_own = due.target is not None and due.target.id == stuck.id
+        return share if is_own else share - stuck.tx.fee_cap_minor
+
+    def _account_rate(self, stuck: Attempt, due: _Due, view: _View) -> int | None:
+        max_fee, tip, _ = gas_fields(stuck.tx.unsigned)
+        rate = min(max_fee, max(view.quote.base_fee, 0) + tip)
+        waiting = self._waiting(view, due.stuck, rate, due.target_blocks)
+        return None if waiting is None else bump_policy.wanted_rate(waiting)
+
+    async def _join(self, uow: Uow, stuck: Attempt, built: Built) -> None:
+        """All members together, each at the same output: payments keep their order."""
+        await store.add_members(
+            uow,
+            attempt_id=built.draft.id,
+            outputs=[(member.withdrawal.id, member.output_index) for member in stuck.members],
+        )

@@ -1,0 +1,105 @@
+"""What children that pay for a parent (CPFP) do to the books: their fee, and nothing else.
+
+Owns Dr expense:fee:network / Cr custody at finality, by the brands of the payout that a child was
+built for, and its reversal when the block leaves the chain. Value that moves from own change to own
+change is no posting.
+"""
+
+from functools import partial
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import store
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from ledger import accounts, journal
+from ledger.errors import StaleState
+from ledger.journal import ChainEffect, Posting, credit, debit
+from ledger.money import split_by_largest_remainder
+from watchers import outgoing, outgoing_families
+from watchers.outgoing import OutgoingRow, OutgoingState
+
+CHILDREN_MAX = 200  # children posted or reversed in one pass
+
+log = get_logger(__name__)
+
+
+class OwnMoves:
+    """The settling step of a lane's own moves."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> None:
+        """One pass over children whose block and posting disagree."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            found = await outgoing_families.children_unsettled(
+                uow, network=lane.network, limit=CHILDREN_MAX
+            )
+        for attempt_id in found:
+            try:
+                await lane.run(partial(self._one, attempt_id=attempt_id))
+                lane.crash("payout.child_settled")
+            except StaleState as error:
+                log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
+
+    async def _one(self, uow: Uow, *, attempt_id: UUID) -> None:
+        tx = await outgoing.get(uow, attempt_id, is_locked=True)
+        if tx is None:
+            raise BrokenAttempt(f"attempt {attempt_id} has no transaction")
+        if tx.settled_block_hash not in (None, tx.block_hash):
+            await self._reverse(uow, tx)
+            tx = await outgoing.get(uow, attempt_id, is_locked=True) or tx
+        if tx.state is OutgoingState.FINAL and tx.settled_block_hash is None:
+            await self._post(uow, tx)
+
+    async def _post(self, uow: Uow, tx: OutgoingRow) -> None:
+        lane, native = self._lane, self._lane.spec.native_asset
+        if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
+            raise BrokenAttempt(f"attempt {tx.id} is final without a block or a fee")
+        if tx.pays_for_id is None:
+            raise BrokenAttempt(f"attempt {tx.id} is nobody's child")
+        brands = await store.brands_on(uow, tx.pays_for_id)
+        if not brands:
+            raise BrokenAttempt(f"attempt {tx.id} was built for a payout without members")
+        shares = split_by_largest_remainder(tx.fee_minor, list(brands.values()))
+        reference = f"own:{tx.id}:fee:{tx.version}"
+        await journal.post(
+            uow,
+            Posting(
+                reference=reference,
+                kind="own_move_fee",
+                entries=(
+                    *(
+                        debit(accounts.network_fee(native), share, brand_tag=brand)
+                        for brand, share in zip(brands, shares, strict=True)
+                        if share
+                    ),
+                    credit(accounts.custody(tx.network, "hot", native), tx.fee_minor),
+                ),
+                effect=ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height),
+            ),
+            posting_id=lane.ids.new_id(),
+            at=lane.now(),
+        )
+        await outgoing.mark_settled(
+            uow, attempt_id=tx.id, block_hash=tx.block_hash, reference=reference
+        )
+        log.info("payout.child_settled", network=tx.network, attempt_id=str(tx.id), txid=tx.txid)
+
+    async def _reverse(self, uow: Uow, tx: OutgoingRow) -> None:
+        """The settled block left the chain; it may be posted again, in another one."""
+        if tx.settled_reference is None:
+            raise BrokenAttempt(f"attempt {tx.id} is settled without a posting")
+        await journal.reverse(
+            uow,
+            tx.settled_reference,
+            new_reference=f"{tx.settled_reference}:reversed",
+            posting_id=self._lane.ids.new_id(),
+            at=self._lane.now(),
+            reason="block_orphaned",
+        )
+        await outgoing.mark_unsettled(uow, attempt_id=tx.id)
+        log.error("payout.child_reopened", network=tx.network, attempt_id=str(tx.id))

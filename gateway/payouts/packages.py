@@ -1,0 +1,76 @@
+"""Own txs that wait in mempools and depend on each other, as miners weigh them.
+
+Pure, UTXO chains. A tx is mined with its unmined ancestors, so it pays what the best package with
+it pays. Of a family only the newest signed attempt counts; unsigned ones are noted as work begun.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from uuid import UUID
+
+from gateway.payouts.bump_policy import PACKAGE_TXS_MAX
+from watchers.outgoing_families import OpenTx
+
+
+class Packages:
+    """The graph of what is open. `size_of` gives virtual bytes."""
+
+    def __init__(self, txs: Sequence[OpenTx], *, size_of: Callable[[OpenTx], int]) -> None:
+        self._size_of = size_of
+        newest = {tx.family_id: tx for tx in txs if tx.txid is not None}  # the newest is last
+        self.signed = {tx.id: tx for tx in newest.values()}
+        self._by_txid = {tx.txid: tx for tx in newest.values()}
+        self._children: dict[str, list[OpenTx]] = {}
+        self._built = [tx for tx in txs if tx.txid is None]
+        for tx in newest.values():
+            for txid in tx.parents:
+                self._children.setdefault(txid, []).append(tx)
+
+    def ancestors(self, tx: OpenTx) -> list[OpenTx]:
+        """Own unmined txs that it depends on, oldest first."""
+        found: dict[UUID, OpenTx] = {}
+        look = [tx]
+        while look:
+            for txid in look.pop().parents:
+                parent = self._by_txid.get(txid)
+                if parent is not None and parent.id not in found:
+                    found[parent.id] = parent
+                    look.append(parent)
+        return sorted(found.values(), key=lambda item: item.id)
+
+    def descendants(self, tx: OpenTx) -> list[OpenTx]:
+        """Own signed unmined txs that depend on it, oldest first."""
+        found: dict[UUID, OpenTx] = {}
+        look = [tx]
+        while look:
+            for child in self._children.get(look.pop().txid or "", []):
+                if child.id not in found:
+                    found[child.id] = child
+                    look.append(child)
+        return sorted(found.values(), key=lambda item: item.id)
+
+    def is_in_work(self, tx: OpenTx) -> bool:
+        """Whether something unsigned continues it, pays for it, or spends what descends from it."""
+        package = [tx, *self.descendants(tx)]
+        txids = {item.txid for item in package}
+        families = {item.family_id for item in package}
+        return any(built.family_id in families or built.parents & txids for built in self._built)
+
+    def rate(self, tx: OpenTx) -> int:
+        """Sat per kvB of the best package that it is in, rounded down."""
+        found = []
+        for item in (tx, *self.descendants(tx)):
+            size, fee = self.weight([item, *self.ancestors(item)])
+            found.append(fee * 1_000 // size)
+        return max(found)
+
+    def weight(self, txs: Iterable[OpenTx]) -> tuple[int, int]:
+        """(virtual bytes, satoshi) together."""
+        chosen = list(txs)
+        return sum(self._size_of(tx) for tx in chosen), sum(tx.fee_minor for tx in chosen)
+
+    def has_room(self, leaf: OpenTx) -> bool:
+        """Whether nodes take one more child of it (P31, P32)."""
+        above = self.ancestors(leaf)
+        if len(above) + 2 > PACKAGE_TXS_MAX:
+            return False
+        return all(len(self.descendants(tx)) + 2 <= PACKAGE_TXS_MAX for tx in (leaf, *above))

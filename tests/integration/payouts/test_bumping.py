@@ -1,0 +1,184 @@
+"""W3, W10: a payout that pays too little for its time gets a further attempt, and is paid once."""
+
+import pytest
+
+from tests.support.bumps import (
+    KVB,
+    funded,
+    mine_only,
+    pass_blocks,
+    quote,
+    run_to_rest,
+    sent,
+    txids_told,
+)
+from tests.support.payouts import Payouts
+
+pytestmark = pytest.mark.postgres
+
+CHEAP = {2: 2 * KVB, 6: 2 * KVB, 36: 2 * KVB}
+DEAR = {2: 20 * KVB, 6: 20 * KVB, 36: 20 * KVB}
+
+
+async def test_p25_a_stuck_payout_is_replaced_and_paid_once(btc: Payouts) -> None:
+    await funded(btc)
+    await quote(btc, CHEAP)
+    rows = [await btc.request("0.25"), await btc.request("0.3"), await btc.request("0.2")]
+    lane = await btc.cycle()
+    first = (await btc.row(rows[0])).txid
+    await quote(btc, DEAR)
+    await pass_blocks(btc)
+
+    await btc.cycle(lane)
+
+    assert await btc.states(*rows) == ["sent"] * 3  # all three move together
+    [second] = {(await btc.row(row)).txid for row in rows}
+    assert second != first
+    assert list(btc.sim.pool) == [second]
+    for row in rows:
+        assert await txids_told(btc, row) == [first, second]
+    old, new = await sent(btc)
+    assert (new.family_id, new.replaces_id) == (old.family_id, old.id)
+    assert new.fee_minor > old.fee_minor
+    await run_to_rest(btc, lane)
+    assert await btc.states(*rows) == ["completed"] * 3
+    assert [btc.paid(row) for row in rows] == [1, 1, 1]
+    assert [tx.state for tx in await sent(btc)] == ["replaced", "final"]
+    await btc.assert_at_rest()
+
+
+async def test_p25_nothing_is_bumped_while_fees_are_as_they_were(btc: Payouts) -> None:
+    await funded(btc)
+    await quote(btc, CHEAP)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    await pass_blocks(btc)
+    await quote(btc, {2: 2_200, 6: 2_190, 36: 2_000})  # within a tenth
+
+    await btc.cycle(lane, times=2)
+
+    assert len(await sent(btc)) == 1
+    assert await btc.states(row) == ["sent"]
+
+
+async def test_p20_the_original_is_mined_instead_and_settled(btc: Payouts) -> None:
+    await funded(btc)
+    await quote(btc, CHEAP)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    first = (await btc.row(row)).txid
+    assert first is not None
+    original = btc.sim.pool[first]
+    await quote(btc, DEAR)
+    await pass_blocks(btc)
+    await btc.cycle(lane)
+    second = (await btc.row(row)).txid
+    assert second != first
+    btc.sim.pool = {first: original}  # a miner who never saw the replacement
+
+    await mine_only(btc, first)
+    await btc.cycle(lane, times=2)
+
+    assert await btc.states(row) == ["confirming"]
+    assert (await btc.row(row)).txid == first
+    assert await txids_told(btc, row) == [first, second]
+    old, _ = await sent(btc)
+    await run_to_rest(btc, lane)
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    assert [tx.state for tx in await sent(btc)] == ["final", "replaced"]
+    assert await fees_booked(btc) == old.fee_minor  # the winner's fee only
+    assert await btc.alarms() == []
+    await btc.assert_at_rest()
+
+
+async def test_p24_a_reorg_changes_the_winner_and_back(btc: Payouts) -> None:
+    """The replacement is completed, its block goes, the original is mined there instead."""
+    await funded(btc)
+    await quote(btc, CHEAP)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    first = (await btc.row(row)).txid
+    assert first is not None
+    original = btc.sim.pool[first]
+    await quote(btc, DEAR)
+    await pass_blocks(btc)
+    await btc.cycle(lane)
+    second = (await btc.row(row)).txid
+    await btc.mine(2)
+    await btc.cycle(lane, times=2)
+    assert await btc.states(row) == ["completed"]
+
+    btc.sim.rewind(2)
+    btc.sim.pool = {first: original}
+    for _ in range(3):
+        btc.sim.mine()
+    await btc.follow()
+    await btc.cycle(lane, times=4)
+
+    assert await btc.states(row) == ["completed"]
+    assert (await btc.row(row)).txid == first
+    assert await txids_told(btc, row) == [first, second]
+    assert btc.paid(row) == 1
+    assert await fees_booked(btc) == (await sent(btc))[0].fee_minor
+    await btc.assert_at_rest()
+
+
+async def test_p19_below_the_mempools_minimum_it_is_replaced(btc: Payouts) -> None:
+    """Evicted: the mempool wants more than it pays, before any block came."""
+    await funded(btc)
+    await quote(btc, CHEAP)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    first = (await btc.row(row)).txid
+    assert first is not None
+    btc.sim.drop(first)
+    await quote(btc, DEAR, floor=10 * KVB)
+
+    await btc.cycle(lane)
+
+    assert await btc.states(row) == ["sent"]
+    assert (await btc.row(row)).txid != first
+    await run_to_rest(btc, lane)
+    assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_p22_change_of_a_bumped_payout_waits_for_its_full_tier(btc: Payouts) -> None:
+    """No payout may hang on a tx that may lose to its sibling."""
+    await funded(btc, coins=1)
+    await quote(btc, CHEAP)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    await quote(btc, DEAR)
+    await pass_blocks(btc)
+    await btc.cycle(lane)
+    change = {tx.txid for tx in await sent(btc)}
+
+    other = await btc.request("0.5")
+    await btc.cycle(lane)
+    await btc.mine()
+    third = await btc.request("0.1")
+    await btc.cycle(lane)
+
+    async with btc.database.unit_of_work() as uow:
+        result = await uow.execute(
+            "SELECT i.outpoint_txid FROM chain.outgoing_inputs i JOIN gateway.withdrawals w "
+            "ON w.attempt_id = i.attempt_id WHERE w.id = ANY(:ids)",
+            {"ids": [other.id, third.id]},
+        )
+        assert not set(result.scalars()) & change
+    await run_to_rest(btc, lane, blocks=12)
+    assert await btc.states(row, other, third) == ["completed"] * 3
+    await btc.assert_at_rest()
+
+
+async def fees_booked(house: Payouts) -> int:
+    """What stands as network fee in the books."""
+    async with house.database.unit_of_work() as uow:
+        result = await uow.execute(
+            "SELECT coalesce(sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END), 0) "
+            "FROM ledger.entries e JOIN ledger.accounts a ON a.id = e.account_id "
+            "WHERE a.kind = 'network_fee'"
+        )
+        return int(result.scalar_one())

@@ -1,0 +1,120 @@
+"""SQL of families of own transactions: siblings, packages, and children that pay for a parent."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from config.database import Uow
+
+UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
+
+_OPEN = """
+SELECT o.id, o.family_id, o.purpose, o.state, o.txid, o.sender_key, o.nonce, o.fee_cap_minor,
+    o.family_number, o.replaces_id, o.pays_for_id, o.broadcast_height, o.conflict_txid,
+    (SELECT coalesce(array_agg(i.outpoint_txid), '{}') FROM chain.outgoing_inputs i
+        WHERE i.attempt_id = o.id) AS parents,
+    (SELECT coalesce(jsonb_agg(p -> 'key'), '[]') FROM jsonb_array_elements(o.payments) p) AS keys,
+    (SELECT coalesce(array_agg(x.vout ORDER BY x.vout), '{}') FROM chain.outgoing_change x
+        WHERE x.attempt_id = o.id) AS change
+FROM chain.outgoing o
+WHERE o.network = :network AND o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped')
+ORDER BY o.family_number, o.id LIMIT :limit
+"""
+
+
+async def open_txs(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
+    """What is built or on its way and in no block, without its bytes, of each family the
+    newest last."""
+    result = await uow.execute(_OPEN, {"network": network, "limit": limit})
+    return result.mappings().all()
+
+
+async def lock_families(uow: Uow, ids: Sequence[UUID]) -> None:
+    """Lock every attempt of some families, by id: no block comes or goes for them meanwhile."""
+    await uow.execute(
+        "SELECT 1 FROM chain.outgoing WHERE family_id = ANY(CAST(:ids AS uuid[])) "
+        "ORDER BY id FOR UPDATE",
+        {"ids": list(ids)},
+    )
+
+
+async def mined_families(uow: Uow, ids: Sequence[UUID]) -> Sequence[UUID]:
+    """Families among `ids` with an attempt in a block."""
+    result = await uow.execute(
+        "SELECT DISTINCT family_id FROM chain.outgoing WHERE height IS NOT NULL "
+        "AND family_id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(ids)},
+    )
+    return result.scalars().all()
+
+
+async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """Attempts among `ids` that are in no block while another one of their family is."""
+    result = await uow.execute(
+        "SELECT o.id, o.family_id, s.id AS winner_id FROM chain.outgoing o "
+        "JOIN chain.outgoing s ON s.family_id = o.family_id AND s.id <> o.id "
+        "WHERE o.id = ANY(CAST(:ids AS uuid[])) AND o.height IS NULL AND s.height IS NOT NULL "
+        "ORDER BY o.id",
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def built_bumps(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Replacements and children that are not signed, oldest first."""
+    result = await uow.execute(
+        "SELECT id FROM chain.outgoing WHERE network = :network AND state = 'built' "
+        "AND (replaces_id IS NOT NULL OR pays_for_id IS NOT NULL) ORDER BY id LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return result.scalars().all()
+
+
+async def bump_heights(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
+    """Every bump of a payout's family, refused ones included, with the block it was built at."""
+    result = await uow.execute(
+        "SELECT id, state, planned_height FROM chain.outgoing WHERE family_id = :id "
+        "AND replaces_id IS NOT NULL UNION "
+        "SELECT id, state, planned_height FROM chain.outgoing WHERE pays_for_id IN "
+        "(SELECT id FROM chain.outgoing WHERE family_id = :id) ORDER BY id",
+        {"id": family_id},
+    )
+    return result.mappings().all()
+
+
+async def dearest(uow: Uow, *, network: str, states: Sequence[str]) -> Sequence[RowMapping]:
+    """The highest fee cap of each family with an attempt in these states."""
+    result = await uow.execute(
+        "SELECT family_id, max(fee_cap_minor) AS fee_cap_minor FROM chain.outgoing "
+        "WHERE network = :network AND state = ANY(CAST(:states AS text[])) GROUP BY family_id",
+        {"network": network, "states": list(states)},
+    )
+    return result.mappings().all()
+
+
+_UNSENT_CHILDREN = f"""
+SELECT o.id FROM chain.outgoing o
+WHERE o.network = :network AND o.pays_for_id IS NOT NULL AND o.state IN {UNMINED}
+    AND NOT EXISTS (SELECT 1 FROM chain.outgoing s WHERE s.family_id = o.family_id
+        AND s.family_number > o.family_number AND s.state IN {UNMINED})
+ORDER BY o.id LIMIT :limit
+"""
+
+
+async def children_on_their_way(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Children that nodes should hold: of each family the newest, oldest first."""
+    result = await uow.execute(_UNSENT_CHILDREN, {"network": network, "limit": limit})
+    return result.scalars().all()
+
+
+async def children_unsettled(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Final children whose fee the ledger does not hold, and those whose settled block is gone."""
+    result = await uow.execute(
+        "SELECT id FROM chain.outgoing WHERE network = :network AND pays_for_id IS NOT NULL "
+        "AND settled_block_hash IS DISTINCT FROM block_hash "
+        "AND (settled_block_hash IS NOT NULL OR state IN ('final', 'reverted')) "
+        "ORDER BY id LIMIT :limit",
+        {"network": network, "limit": limit},
+    )
+    return result.scalars().all()
