@@ -7,6 +7,7 @@ that pay for a parent. It decides nothing and moves nothing (`outgoing` and payo
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from config.database import Uow
@@ -116,6 +117,22 @@ async def bumps_of(uow: Uow, family_id: UUID) -> list[Bump]:
         )
         for row in await store.bump_heights(uow, family_id)
     ]
+
+
+async def note_winner(uow: Uow, *, attempt_id: UUID, winner: OutgoingRow, at: datetime) -> None:
+    """A signature that was stored after another attempt of the family was mined: no block will tell
+    of that conflict again. Both rows are locked by the caller (`locked`)."""
+    await outgoing_store.update(
+        uow,
+        attempt_id=attempt_id,
+        current=OutgoingState.SIGNED.value,
+        changes={
+            "conflict_txid": winner.txid,
+            "conflict_hash": winner.block_hash,
+            "conflict_final_at_height": winner.final_at_height,
+        },
+        at=at,
+    )
 
 
 async def change_of(uow: Uow, attempt_id: UUID) -> list[Change]:

@@ -53,7 +53,7 @@ def wanted_rate(waiting: Waiting) -> int | None:
     quote = waiting.quote
     blocks_left = max(1, waiting.target_blocks - waiting.family_waited)
     base = max(quote.base_fee, 0)
-    tip = max(rate_for(quote, target_blocks=blocks_left), quote.floor)
+    tip = max(rate_left(quote, blocks_left=blocks_left), quote.floor)
     market, overdue = base + tip, permille(waiting.rate, OVERDUE_PERMILLE)
     if waiting.is_fee_refused:
         return max(market, overdue)
@@ -63,6 +63,16 @@ def wanted_rate(waiting: Waiting) -> int | None:
         return max(market, overdue)
     is_worth_it = waiting.rate * WORTH_PERMILLE < market * 1_000
     return market if waiting.waited >= 1 and is_worth_it else None
+
+
+def rate_left(quote: FeeQuote, *, blocks_left: int) -> int:
+    """The quoted rate for what is left of a target: of the next slower target while more than half
+    of that is left, else of the next quicker one, so that one block does not make a class dearer
+    than it was planned for."""
+    slower = [target for target, rate in quote.rates.items() if target >= blocks_left and rate > 0]
+    if slower and 2 * blocks_left > min(slower):
+        return quote.rates[min(slower)]
+    return rate_for(quote, target_blocks=blocks_left)
 
 
 def package_fee(*, rate: int, size_vb: int, below_size_vb: int, below_fee_minor: int) -> int:

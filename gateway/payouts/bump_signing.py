@@ -136,6 +136,11 @@ class BumpSigning:
         await outgoing.mark_signed(
             uow, attempt_id=attempt_id, raw=answer.raw, txid=answer.txid, at=lane.now()
         )
+        for tx in family:
+            if tx.height is not None:
+                await outgoing_families.note_winner(
+                    uow, attempt_id=attempt_id, winner=tx, at=lane.now()
+                )
         ids = {tx.id for tx in family}
         rows = [row for row in attempt.rows(*ON_CHAIN) if row.attempt_id in ids]
         if len(rows) == len(attempt.members) and all(tx.height is None for tx in family):

@@ -11,6 +11,7 @@ from tests.support.bumps import (
     run_to_rest,
     sent,
     txids_told,
+    work,
 )
 from tests.support.payouts import Payouts
 
@@ -24,12 +25,12 @@ async def test_p25_a_stuck_payout_is_replaced_and_paid_once(btc: Payouts) -> Non
     await funded(btc)
     await quote(btc, CHEAP)
     rows = [await btc.request("0.25"), await btc.request("0.3"), await btc.request("0.2")]
-    lane = await btc.cycle()
+    lane = await work(btc)
     first = (await btc.row(rows[0])).txid
     await quote(btc, DEAR)
     await pass_blocks(btc)
 
-    await btc.cycle(lane)
+    await work(btc, lane)
 
     assert await btc.states(*rows) == ["sent"] * 3  # all three move together
     [second] = {(await btc.row(row)).txid for row in rows}
@@ -51,11 +52,11 @@ async def test_p25_nothing_is_bumped_while_fees_are_as_they_were(btc: Payouts) -
     await funded(btc)
     await quote(btc, CHEAP)
     row = await btc.request("0.25")
-    lane = await btc.cycle()
+    lane = await work(btc)
     await pass_blocks(btc)
     await quote(btc, {2: 2_200, 6: 2_190, 36: 2_000})  # within a tenth
 
-    await btc.cycle(lane, times=2)
+    await work(btc, lane, times=2)
 
     assert len(await sent(btc)) == 1
     assert await btc.states(row) == ["sent"]
@@ -65,19 +66,19 @@ async def test_p20_the_original_is_mined_instead_and_settled(btc: Payouts) -> No
     await funded(btc)
     await quote(btc, CHEAP)
     row = await btc.request("0.25")
-    lane = await btc.cycle()
+    lane = await work(btc)
     first = (await btc.row(row)).txid
     assert first is not None
     original = btc.sim.pool[first]
     await quote(btc, DEAR)
     await pass_blocks(btc)
-    await btc.cycle(lane)
+    await work(btc, lane)
     second = (await btc.row(row)).txid
     assert second != first
     btc.sim.pool = {first: original}  # a miner who never saw the replacement
 
     await mine_only(btc, first)
-    await btc.cycle(lane, times=2)
+    await work(btc, lane, times=2)
 
     assert await btc.states(row) == ["confirming"]
     assert (await btc.row(row)).txid == first
@@ -97,16 +98,16 @@ async def test_p24_a_reorg_changes_the_winner_and_back(btc: Payouts) -> None:
     await funded(btc)
     await quote(btc, CHEAP)
     row = await btc.request("0.25")
-    lane = await btc.cycle()
+    lane = await work(btc)
     first = (await btc.row(row)).txid
     assert first is not None
     original = btc.sim.pool[first]
     await quote(btc, DEAR)
     await pass_blocks(btc)
-    await btc.cycle(lane)
+    await work(btc, lane)
     second = (await btc.row(row)).txid
     await btc.mine(2)
-    await btc.cycle(lane, times=2)
+    await work(btc, lane, times=2)
     assert await btc.states(row) == ["completed"]
 
     btc.sim.rewind(2)
@@ -114,7 +115,7 @@ async def test_p24_a_reorg_changes_the_winner_and_back(btc: Payouts) -> None:
     for _ in range(3):
         btc.sim.mine()
     await btc.follow()
-    await btc.cycle(lane, times=4)
+    await work(btc, lane, times=4)
 
     assert await btc.states(row) == ["completed"]
     assert (await btc.row(row)).txid == first
@@ -129,13 +130,13 @@ async def test_p19_below_the_mempools_minimum_it_is_replaced(btc: Payouts) -> No
     await funded(btc)
     await quote(btc, CHEAP)
     row = await btc.request("0.25")
-    lane = await btc.cycle()
+    lane = await work(btc)
     first = (await btc.row(row)).txid
     assert first is not None
     btc.sim.drop(first)
     await quote(btc, DEAR, floor=10 * KVB)
 
-    await btc.cycle(lane)
+    await work(btc, lane)
 
     assert await btc.states(row) == ["sent"]
     assert (await btc.row(row)).txid != first
@@ -149,17 +150,17 @@ async def test_p22_change_of_a_bumped_payout_waits_for_its_full_tier(btc: Payout
     await funded(btc, coins=1)
     await quote(btc, CHEAP)
     row = await btc.request("0.25")
-    lane = await btc.cycle()
+    lane = await work(btc)
     await quote(btc, DEAR)
     await pass_blocks(btc)
-    await btc.cycle(lane)
+    await work(btc, lane)
     change = {tx.txid for tx in await sent(btc)}
 
     other = await btc.request("0.5")
-    await btc.cycle(lane)
+    await work(btc, lane)
     await btc.mine()
     third = await btc.request("0.1")
-    await btc.cycle(lane)
+    await work(btc, lane)
 
     async with btc.database.unit_of_work() as uow:
         result = await uow.execute(

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rlp  # type: ignore[import-untyped]
 
-from gateway.payouts.same_tx import is_signature_of
+from gateway.payouts.same_tx import gas_fields, is_signature_of
 from signer.protocol import SignedTx, SignRequest
 from tests.support.sign_requests import evm_payload, evm_request, utxo_request
 from tests.support.vault import trusted_kit
@@ -44,3 +45,19 @@ def test_unreadable_bytes_are_no_signature(pair: tuple[SignRequest, SignedTx, by
         is_whole_tx = data.startswith(b"psbt\xff") and cut >= 8 + 113  # only the tx counts
         assert is_whole_tx or not is_signature_of(data, raw=answer.raw, txid=answer.txid)
     assert not is_signature_of(b"psbt\xff\x01\x02", raw=answer.raw, txid=answer.txid)
+
+
+def test_gas_fields_are_those_of_the_payload() -> None:
+    fields = [1, 7, 1_500_000_000, 50 * 10**9, 50_000, b"\x11" * 20, 1_000, b"", []]
+    unsigned = b"\x02" + bytes(rlp.encode(fields))
+
+    assert gas_fields(unsigned) == (50 * 10**9, 1_500_000_000, 50_000)
+    assert gas_fields(b"\x02" + bytes(rlp.encode([1, 0, 0, 0, 5, b"", 0]))) == (0, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x02", b"\x01\xc0", b"\x02\xc0", b"\x02\xc3\x01\x80\xb8"]
+)
+def test_gas_fields_of_something_else_are_refused(broken: bytes) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        gas_fields(broken)

@@ -1,0 +1,173 @@
+"""P02, P40: one kill after every step of a bump; a fresh process continues, and pays once."""
+
+import pytest
+
+from gateway.payouts.crash import POINTS_OF_BUMPS
+from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import Refusal, SignedTx, SignRequest
+from tests.support.bumps import KVB, funded, no_breaks, pass_blocks, quote, run_to_rest, sent, work
+from tests.support.payout_fixtures import BuildHouse
+from tests.support.payout_parts import VaultSigner
+from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+
+pytestmark = pytest.mark.postgres
+
+FINAL_BLOCKS = 15
+ON_THE_WAY = ["payout.bump_planned", "payout.bump_answered", "payout.bump_signed"]
+CASES = [
+    *[(network, point) for network in ("btc", "ltc", "eth") for point in ON_THE_WAY],
+    *[(network, "payout.broadcasting") for network in ("btc", "ltc", "eth")],
+    *[(network, "payout.sent_to_node") for network in ("btc", "ltc", "eth")],
+    ("ltc", "payout.child_settled"),
+]
+
+
+class NeverAgain(VaultSigner):
+    """Has frozen the client's key since: a replacement is refused."""
+
+    async def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        if request.replaces is not None:
+            self.asked.append(request)
+            return Refusal(code="key_not_trusted", reason="a client key is frozen")
+        return await super().sign(request)
+
+
+async def stuck(house: Payouts) -> WithdrawalRow:
+    """A payout that was sent when blocks were cheap; they are dear now."""
+    await funded(house)
+    await calm(house)
+    row = await house.request("0.25")
+    await work(house)
+    assert await house.states(row) == ["sent"]
+    await busy(house)
+    await pass_blocks(house)
+    return row
+
+
+async def calm(house: Payouts) -> None:
+    if house.is_account_based:
+        await quote(house, {1: 10**9, 5: 10**9}, floor=0, base_fee=10**9)
+    else:
+        await quote(house, {2: 2 * KVB, 6: 2 * KVB, 36: 2 * KVB})
+
+
+async def busy(house: Payouts) -> None:
+    if house.is_account_based:
+        await quote(house, {1: 9 * 10**9, 5: 9 * 10**9}, floor=0, base_fee=9 * 10**9)
+    else:
+        await quote(house, {2: 20 * KVB, 6: 20 * KVB, 36: 20 * KVB})
+
+
+@pytest.mark.parametrize(("network", "point"), CASES)
+async def test_p02_kill_after_each_step_of_a_bump_pays_once(
+    network: str, point: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await stuck(built)
+    dying = built.lane(crash=crash_at(point))
+
+    with pytest.raises(SimulatedCrash):
+        await run_to_rest(built, dying, blocks=FINAL_BLOCKS)
+    await run_to_rest(built, blocks=FINAL_BLOCKS)
+
+    assert await built.states(row) == ["completed"]
+    assert built.paid(row) == 1
+    bumps = [tx for tx in await sent(built) if tx.replaces_id or tx.pays_for_id]
+    assert len(bumps) == 1
+    asked = [item for item in built.signer.asked if item.attempt_id == str(bumps[0].id)]
+    assert len({item.unsigned for item in asked}) == 1
+    await no_breaks(built)
+    await built.assert_at_rest()
+
+
+async def test_p40_a_kill_at_every_step_in_a_row_still_pays_once(btc: Payouts) -> None:
+    row = await stuck(btc)
+
+    for point in (*ON_THE_WAY, "payout.broadcasting", "payout.sent_to_node", "payout.recorded"):
+        with pytest.raises(SimulatedCrash):
+            await work(btc, btc.lane(crash=crash_at(point)))
+    await run_to_rest(btc)
+
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    assert [tx.state for tx in await sent(btc)] == ["replaced", "final"]
+    await btc.assert_at_rest()
+
+
+async def test_p20_signed_while_the_original_was_mined_is_kept_and_loses(btc: Payouts) -> None:
+    """Killed after the signer's answer; then the original is mined. What was signed is known by
+    its txid, and the payout goes by the original."""
+    row = await stuck(btc)
+    first = (await btc.row(row)).txid
+    with pytest.raises(SimulatedCrash):
+        await work(btc, btc.lane(crash=crash_at("payout.bump_answered")))
+
+    await btc.mine()
+    await run_to_rest(btc)
+
+    assert await btc.states(row) == ["completed"]
+    assert (await btc.row(row)).txid == first
+    old, new = await sent(btc)
+    assert (old.state, new.state) == ("final", "replaced")
+    assert new.txid is not None
+    await btc.assert_at_rest()
+
+
+async def test_p20_planned_while_the_original_was_mined_is_dropped(btc: Payouts) -> None:
+    row = await stuck(btc)
+    with pytest.raises(SimulatedCrash):
+        await work(btc, btc.lane(crash=crash_at("payout.bump_planned")))
+
+    await btc.mine()
+    with pytest.raises(SimulatedCrash):
+        await work(btc, btc.lane(crash=crash_at("payout.bump_dropped")))
+    await run_to_rest(btc)
+
+    assert await btc.states(row) == ["completed"]
+    assert [(tx.state, tx.txid is None) for tx in await sent(btc)] == [
+        ("final", False), ("refused", True),
+    ]  # fmt: skip
+    await btc.assert_at_rest()
+
+
+async def test_p20_a_kill_after_the_adoption_settles_by_the_winner(btc: Payouts) -> None:
+    row = await stuck(btc)
+    first = (await btc.row(row)).txid
+    assert first is not None
+    original = btc.sim.pool[first]
+    await work(btc)
+    btc.sim.pool = {first: original}
+    await btc.mine()
+
+    with pytest.raises(SimulatedCrash):
+        await work(btc, btc.lane(crash=crash_at("payout.adopted")))
+    await run_to_rest(btc)
+
+    assert await btc.states(row) == ["completed"]
+    assert (await btc.row(row)).txid == first
+    await btc.assert_at_rest()
+
+
+async def test_s07_a_refused_replacement_leaves_the_payout_with_the_attempt_it_has(
+    btc: Payouts,
+) -> None:
+    row = await stuck(btc)
+    first = (await btc.row(row)).txid
+    signer = NeverAgain(btc.signer.kit)
+
+    lane = await work(btc, btc.lane(signer=signer), times=3)
+
+    assert len(signer.asked) == 1  # not again before the next block
+    assert await btc.states(row) == ["sent"]
+    assert (await btc.row(row)).txid == first
+    assert await btc.alarms() == ["bump_refused"]
+    await run_to_rest(btc, lane)
+    assert await btc.states(row) == ["completed"]
+    assert await btc.alarms() == []
+    await btc.assert_at_rest()
+
+
+def test_every_point_of_bumps_is_killed_at() -> None:
+    killed = {point for _, point in CASES}
+    elsewhere = {"payout.bump_dropped", "payout.adopted"}
+    assert set(POINTS_OF_BUMPS) <= killed | elsewhere
