@@ -253,3 +253,33 @@ async def find(
         values,
     )
     return [from_mapping(row) for row in result.mappings()]
+
+
+async def seconds_to_sent(
+    uow: Uow, *, brand: str, network: str, fee_class: str, limit: int
+) -> tuple[int, int, int]:
+    """Of the newest `limit` that were sent: how many, and from acceptance to the first `sent` in
+    seconds, rounded up, as p50 and p90 (0 of none)."""
+    result = await uow.execute(
+        """
+        SELECT count(*) AS found,
+            coalesce(percentile_disc(0.5) WITHIN GROUP (ORDER BY seconds), 0) AS p50,
+            coalesce(percentile_disc(0.9) WITHIN GROUP (ORDER BY seconds), 0) AS p90
+        FROM (
+            SELECT CAST(ceil(extract(epoch FROM h.at - w.accepted_at)) AS bigint) AS seconds
+            FROM (
+                SELECT id, accepted_at FROM gateway.withdrawals
+                WHERE brand = :brand AND network = :network AND fee_class = :fee_class
+                    AND state IN ('sent', 'confirming', 'completed')
+                ORDER BY id DESC LIMIT :limit
+            ) w
+            CROSS JOIN LATERAL (
+                SELECT s.at FROM ledger.state_history s
+                WHERE s.object_id = w.id AND s.to_state = 'sent' ORDER BY s.version LIMIT 1
+            ) h
+        ) t
+        """,
+        {"brand": brand, "network": network, "fee_class": fee_class, "limit": limit},
+    )
+    row = result.mappings().one()
+    return int(row["found"]), int(row["p50"]), int(row["p90"])

@@ -1,4 +1,5 @@
-"""ETA of a deposit to `provisional` and to `final`, as p50 and p90 (R10). A guess, never a rule.
+"""ETA of a deposit to `provisional` and to `final`, of a payout to `final`, as p50 and p90 (R10).
+A guess, never a rule.
 
 Blocks of a UTXO chain come as a Poisson process (Nakamoto 2008, section 11): the time to k of them
 is Erlang distributed, however long the last one is ago. Blocks of an EVM chain come in slots. The
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from functools import lru_cache
+
+from sqlalchemy import RowMapping
 
 from config.chains import ChainSpec, Family, Finality
 from config.database import Uow
@@ -180,19 +183,37 @@ async def pace(uow: Uow, spec: ChainSpec) -> Pace:
     return pace_of(spec, blocks=int(row["blocks"]), seconds=int(row["seconds"] or 0))
 
 
+async def to_final(uow: Uow, spec: ChainSpec, *, target_blocks: int, full_depth: int) -> Eta | None:
+    """The ETA of a tx that was just sent and pays for inclusion within `target_blocks`, until it
+    is final; None before its network was ever followed."""
+    place = await store.heights(uow, network=spec.network)
+    if place is None or place["height"] is None:
+        return None
+    lag = _finality_lag(spec, place)
+    blocks = within(target_blocks).plus(max(full_depth - 1, lag or 0))
+    if lag is not None:
+        blocks = Blocks(p50=blocks.p50, p90=blocks.p90 + EPOCH_BLOCKS)
+    return time_of(await pace(uow, spec), blocks)
+
+
+def _finality_lag(spec: ChainSpec, place: RowMapping) -> int | None:
+    """How far the chain's own finality stands below the tip; None where there is none."""
+    if spec.finality is not Finality.FINALIZED_TAG or place["finalised_height"] is None:
+        return None
+    return max(0, int(place["height"]) - int(place["finalised_height"]))
+
+
 async def of_deposit(uow: Uow, spec: ChainSpec, deposit: DepositRow) -> DepositEta | None:
     """The ETA of one deposit; None before its network was ever followed."""
     place = await store.heights(uow, network=spec.network)
     if place is None or place["height"] is None:
         return None
-    tip, finalised = int(place["height"]), place["finalised_height"]
-    has_finality = spec.finality is Finality.FINALIZED_TAG and finalised is not None
     sample = await fees.latest(uow, network=spec.network)
     rate = await store.fee_rate(uow, deposit.id) if deposit.height is None else None
     blocks = missing(
         deposit,
-        tip=tip,
-        finality_lag=max(0, tip - int(finalised)) if has_finality else None,
+        tip=int(place["height"]),
+        finality_lag=_finality_lag(spec, place),
         entry=inclusion(rate, None if sample is None else sample.quote),
     )
     at_pace = await pace(uow, spec)

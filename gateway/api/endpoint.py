@@ -153,10 +153,13 @@ class Endpoint:
     is_order: bool = False
     """The signer reads the stored request again: what its parser refuses is refused at once."""
 
+    is_dry: bool = False
+    """A POST that stores nothing, not even its nonce: asked again, it is answered again."""
+
     @property
     def is_write(self) -> bool:
         """Whether it changes state; then its nonce is stored."""
-        return self.method != "GET"
+        return self.method != "GET" and not self.is_dry
 
 
 _MARK = "__endpoint__"

@@ -40,6 +40,7 @@ from gateway.api import (
     verifications,
     webhook_endpoints,
     withdrawal_batches,
+    withdrawal_check,
     withdrawal_decisions,
     withdrawals,
 )
@@ -64,6 +65,7 @@ MODULES = (
     withdrawals,
     withdrawal_decisions,
     withdrawal_batches,
+    withdrawal_check,
     events,
     webhook_endpoints,
     inflows,

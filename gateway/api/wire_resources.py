@@ -182,6 +182,12 @@ class WithdrawalIn(Body):
     metadata: dict[str, str] | None = Field(default=None, max_length=50)
 
 
+class WithdrawalCheckIn(WithdrawalIn):
+    """The body of an order; its request_id may be left out and is not used up."""
+
+    request_id: str = Field(default="-", pattern=r"^[\x21-\x7e]{1,128}$")
+
+
 class WithdrawalBatchIn(Body):
     """Orders that share one signature and nothing else: each is accepted or refused alone."""
 

@@ -217,7 +217,19 @@ async def _not_accepting(call: Call, order: Order) -> Answer:
     )
     if stands is not None:
         return await _first_answer(call, order)
-    raise Unavailable(
+    raise _stopped(order)
+
+
+async def refuse_stopped(call: Call, order: Order) -> None:
+    """Raise Unavailable while new withdrawals of the asset are stopped."""
+    if await switches.is_stopped(
+        call.uow, network=order.network, asset=order.asset, action=Action.ACCEPT
+    ):
+        raise _stopped(order)
+
+
+def _stopped(order: Order) -> Unavailable:
+    return Unavailable(
         "accept_stopped",
         f"New withdrawals of {order.asset} are stopped. Nothing was stored: send it again later.",
         retry_after_seconds=STOPPED_RETRY_SECONDS,

@@ -18,9 +18,9 @@ from gateway.errors import RequestMismatch
 from gateway.payouts import limits
 from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.network_fee import NetworkFee
-from gateway.payouts.withdrawals import State, Trigger, append_event, move, reserve
+from gateway.payouts.withdrawals import CLEARING, State, Trigger, append_event, move, reserve
 from gateway.withdrawals_store import WithdrawalRow
-from ledger import balances
+from ledger import accounts, balances
 from signer.protocol import Authorisation
 from watchers import deposit_commands
 
@@ -122,10 +122,37 @@ async def accept(
     refusal = await _refusal(uow, order, balance_mode=balance_mode)
     if refusal is not None:
         return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
-    judged = await limits.take(uow, _asking(row), terms=terms, at=at)
+    judged = await limits.take(uow, _asking(order, row.id), terms=terms, at=at)
     if judged.is_rejected:
         return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": judged.code})
     return await reserve(uow, row, ids=ids, at=at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Where an order would stand after its acceptance."""
+
+    state: State
+    code: str | None
+
+
+async def foresee(
+    uow: Uow, order: Order, *, balance_mode: BalanceMode, terms: LimitTerms, at: datetime
+) -> Verdict:
+    """What `accept` would come to now (W7). It reads only: nothing is stored, nobody waits for it,
+    and a moment later it may be different."""
+    refusal = await _refusal(uow, order, balance_mode=balance_mode)
+    if refusal is not None:
+        return Verdict(state=State.REJECTED, code=refusal)
+    judged = await limits.ask(uow, _asking(order, UUID(int=0)), terms=terms, at=at)
+    if judged.is_rejected:
+        return Verdict(state=State.REJECTED, code=judged.code)
+    free = await balances.balance(uow, accounts.clearing(order.brand, order.asset))
+    if free < order.amount_minor:
+        return Verdict(state=State.WAITING_LIQUIDITY, code=CLEARING)
+    if judged.approvals:
+        return Verdict(state=State.PENDING_APPROVAL, code=judged.code)
+    return Verdict(state=State.QUEUED, code=None)
 
 
 async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
@@ -150,13 +177,13 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
     return None
 
 
-def _asking(row: WithdrawalRow) -> Asking:
+def _asking(order: Order, withdrawal_id: UUID) -> Asking:
     return Asking(
-        withdrawal_id=row.id,
-        brand=row.brand,
-        player_id=row.player_id,
-        asset=row.asset,
-        amount_minor=row.amount_minor,
+        withdrawal_id=withdrawal_id,
+        brand=order.brand,
+        player_id=order.player_id,
+        asset=order.asset,
+        amount_minor=order.amount_minor,
     )
 
 

@@ -229,6 +229,8 @@ END_STATES: Final = frozenset(
 UNPAID_ENDS: Final = END_STATES - {State.COMPLETED}
 """What ended so counts against no limit any more."""
 
+CLEARING: Final = "clearing"
+"""Code of one that waits: the brand's clearing is short, nothing is reserved yet."""
 _VOIDING: Final = (Trigger.REFUSE, Trigger.CANCEL, Trigger.DECLINE, Trigger.EXPIRE)
 _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopened"}
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
@@ -261,9 +263,7 @@ async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> Wi
         return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at)
     if row.state == State.WAITING_LIQUIDITY:
         return row
-    return await move(
-        uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes={"code": "clearing"}
-    )
+    return await move(uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes={"code": CLEARING})
 
 
 async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> WithdrawalRow | None:
