@@ -116,6 +116,12 @@ async def return_in_flight(uow: Uow, *, hold_id: UUID, reference: str, at: datet
     await _move(uow, hold_id, HoldState.RETURNED, reference, at)
 
 
+async def reissue(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
+    """In flight -> reserved, in the hold's next cycle: everything signed for it is dead, and two
+    people signed that it is paid anew. Raises StaleState unless captured."""
+    await _move(uow, hold_id, HoldState.OPEN, reference, at)
+
+
 async def settle(uow: Uow, *, hold_id: UUID, at: datetime | None = None) -> None:
     """Paid: the caller's posting consumes what is in flight. Raises StaleState unless captured."""
     await store.move_hold(uow, hold_id, to=HoldState.SETTLED.value, at=at)

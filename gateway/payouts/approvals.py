@@ -56,10 +56,13 @@ class Staff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One signature. `round` is the version of the withdrawal that it is about."""
+    """One signature. `round` is the version of the withdrawal that it is about, `txids` the
+    transactions that it names."""
 
+    withdrawal_id: UUID
     action: Action
     round: int
+    txids: tuple[str, ...]
     key_id: str
     person: str
     at: datetime
@@ -67,29 +70,50 @@ class Approval:
     signed: Authorisation
 
 
-async def every(uow: Uow, withdrawal_id: UUID) -> list[Approval]:
-    """All signatures about a withdrawal, oldest first."""
+async def every(uow: Uow, *ids: UUID) -> list[Approval]:
+    """All signatures about some withdrawals, oldest first."""
+    if not ids:
+        return []
     return [
         Approval(
+            withdrawal_id=row["withdrawal_id"],
             action=Action(row["action"]),
             round=row["round"],
+            txids=tuple(row["txids"]),
             key_id=row["key_id"],
             person=row["person"],
             at=row["at"],
             is_valid=row["is_valid"],
             signed=store.authorisation(row),
         )
-        for row in await store.every(uow, withdrawal_id)
+        for row in await store.every(uow, ids)
     ]
 
 
 async def of(uow: Uow, withdrawal_id: UUID, action: str) -> list[Authorisation]:
-    """The signed requests that travel to the signer, one per person, oldest first.
+    """The signed requests about one withdrawal that travel to the signer, one per person.
 
     An approval is about bytes that never change, so each person's last one counts from any round;
     everything else only as its last round has it.
     """
-    found = [item for item in await every(uow, withdrawal_id) if item.action == action]
+    return _travelling(await every(uow, withdrawal_id), action)
+
+
+async def for_payment(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, tuple[Authorisation, ...]]:
+    """What people signed so that these withdrawals may be paid: approvals and reissues."""
+    found = await every(uow, *ids)
+    return {
+        item: tuple(
+            signed
+            for action in (Action.APPROVE, Action.REISSUE)
+            for signed in _travelling([a for a in found if a.withdrawal_id == item], action)
+        )
+        for item in ids
+    }
+
+
+def _travelling(found: Sequence[Approval], action: str) -> list[Authorisation]:
+    found = [item for item in found if item.action == action]
     if action != Action.APPROVE:
         last = max((item.round for item in found), default=0)
         found = [item for item in found if item.round == last]
@@ -97,7 +121,14 @@ async def of(uow: Uow, withdrawal_id: UUID, action: str) -> list[Authorisation]:
 
 
 async def sign(
-    uow: Uow, row: WithdrawalRow, action: Action, staff: Staff, *, ids: Ids, at: datetime
+    uow: Uow,
+    row: WithdrawalRow,
+    action: Action,
+    staff: Staff,
+    *,
+    txids: Sequence[str] = (),
+    ids: Ids,
+    at: datetime,
 ) -> list[str]:
     """Keep a signature about a locked row; the people who have signed this in this round.
 
@@ -121,6 +152,7 @@ async def sign(
             round_=row.version,
             key_id=staff.key_id,
             person=staff.person,
+            txids=txids,
             signed=staff.signed,
             at=at,
         )

@@ -24,15 +24,16 @@ async def insert(
     round_: int,
     key_id: str,
     person: str,
+    txids: Sequence[str],
     signed: Authorisation,
     at: datetime,
 ) -> bool:
     """Store a signature; False when the person has signed this in this round."""
     result = await uow.execute(
         "INSERT INTO gateway.withdrawal_approvals (id, withdrawal_id, brand, action, round, "
-        f"key_id, person, {_SIGNED}, at) VALUES (:id, :withdrawal_id, :brand, :action, :round, "
-        ":key_id, :person, :method, :authority, :path, :query, CAST(:headers AS jsonb), :body, "
-        ":signature_input, :signature, :at) "
+        f"txids, key_id, person, {_SIGNED}, at) VALUES (:id, :withdrawal_id, :brand, :action, "
+        ":round, CAST(:txids AS text[]), :key_id, :person, :method, :authority, :path, :query, "
+        "CAST(:headers AS jsonb), :body, :signature_input, :signature, :at) "
         "ON CONFLICT (withdrawal_id, action, round, person) DO NOTHING",
         {
             "id": approval_id,
@@ -40,6 +41,7 @@ async def insert(
             "brand": brand,
             "action": action,
             "round": round_,
+            "txids": list(txids),
             "key_id": key_id,
             "person": person,
             "method": signed.method,
@@ -56,14 +58,14 @@ async def insert(
     return result.rowcount == 1
 
 
-async def every(uow: Uow, withdrawal_id: UUID) -> Sequence[RowMapping]:
-    """All signatures about a withdrawal, oldest first; `is_valid`: their key is not revoked."""
+async def every(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
+    """All signatures about some withdrawals, oldest first; `is_valid`: their key is not revoked."""
     result = await uow.execute(
-        f"SELECT a.id, a.action, a.round, a.key_id, a.person, a.at, {_signed('a')}, "
-        "c.revoked_at IS NULL AS is_valid "
+        "SELECT a.withdrawal_id, a.action, a.round, a.txids, a.key_id, a.person, a.at, "
+        f"{_signed('a')}, c.revoked_at IS NULL AS is_valid "
         "FROM gateway.withdrawal_approvals a JOIN gateway.clients c USING (key_id) "
-        "WHERE a.withdrawal_id = :id ORDER BY a.at, a.id",
-        {"id": withdrawal_id},
+        "WHERE a.withdrawal_id = ANY(CAST(:ids AS uuid[])) ORDER BY a.at, a.id",
+        {"ids": list(ids)},
     )
     return result.mappings().all()
 

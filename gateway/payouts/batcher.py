@@ -12,7 +12,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, companions, funds, question, store, withdrawals
+from gateway.payouts import approvals, attempts, companions, funds, question, store, withdrawals
 from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -88,6 +88,8 @@ class Batcher:
     async def _may_ride(self, uow: Uow, row: WithdrawalRow) -> bool:
         """False after moving a row that cannot be paid out of the queue."""
         lane = self._lane
+        if row.txid is not None:
+            return await self._may_ride_again(uow, row)
         if row.valid_until <= lane.now():
             await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
             return False
@@ -104,6 +106,15 @@ class Batcher:
             await attempts.alarm(lane, uow, "payout_unpayable", problem, object_id=row.id)
             return False
         return True
+
+    async def _may_ride_again(self, uow: Uow, row: WithdrawalRow) -> bool:
+        """A reissue: it was signed once, so that only two people end it; no clock and no deposit
+        stops what they signed."""
+        problem = self._unpayable(row)
+        if problem is not None:
+            await attempts.move(self._lane, uow, row, Trigger.HOLD, code="address_refused")
+            await attempts.alarm(self._lane, uow, "payout_unpayable", problem, object_id=row.id)
+        return problem is None
 
     def _unpayable(self, row: WithdrawalRow) -> str | None:
         """Why the builder cannot pay this (accepted once, refused now), or None.
@@ -123,7 +134,8 @@ class Batcher:
         lane = self._lane
         signed = await store.authorisations(uow, [row.id for row in rows])
         draft = await self._draft(uow, question.within_orders(lane, rows, signed))
-        while draft is not None and not draft.fits(lane, signed):
+        people = await approvals.for_payment(uow, [row.id for row in rows])
+        while draft is not None and not draft.fits(lane, signed, people):
             # What does not ride now stays queued for the next attempt; the lightest coins for one.
             if len(draft.members) > 1:
                 half = draft.members[: (len(draft.members) + 1) // 2]
@@ -206,7 +218,7 @@ class Batcher:
         draft = OutgoingDraft(
             id=attempt_id,
             network=lane.network,
-            purpose=Purpose.WITHDRAWAL.value,
+            purpose=_purpose([row]).value,
             family_id=attempt_id,
             unsigned=unsigned.data,
             payments=(_planned(row),),
@@ -264,7 +276,12 @@ class _UtxoDraft:
     unsigned: Unsigned
     has_fewest_coins: bool
 
-    def fits(self, lane: Lane, signed: Mapping[UUID, Authorisation]) -> bool:
+    def fits(
+        self,
+        lane: Lane,
+        signed: Mapping[UUID, Authorisation],
+        people: Mapping[UUID, tuple[Authorisation, ...]],
+    ) -> bool:
         """Whether the signer can be asked for it; a row without a stored request is its case."""
         if any(row.id not in signed for row in self.members):
             return True
@@ -282,6 +299,8 @@ class _UtxoDraft:
                 change_paths=change,
                 outputs=list(zip(self.members, self.unsigned.payment_outputs, strict=True)),
                 signed=signed,
+                purpose=_purpose(self.members),
+                people=people,
             )
         )
 
@@ -290,7 +309,7 @@ class _UtxoDraft:
         return OutgoingDraft(
             id=self.id,
             network=network,
-            purpose=Purpose.WITHDRAWAL.value,
+            purpose=_purpose(self.members).value,
             family_id=self.id,
             unsigned=self.unsigned.data,
             payments=tuple(_planned(row) for row in self.members),
@@ -298,6 +317,12 @@ class _UtxoDraft:
             inputs=tuple(coin.outpoint for coin in self.coins),
             change=_change(self.unsigned, self.change, self.selection.change_minor),
         )
+
+
+def _purpose(rows: Sequence[WithdrawalRow]) -> Purpose:
+    """What was signed before goes on in a new family, if two people said so (the signer asks)."""
+    is_reissue = any(row.txid is not None for row in rows)
+    return Purpose.REISSUE if is_reissue else Purpose.WITHDRAWAL
 
 
 def _pay(row: WithdrawalRow) -> Pay:

@@ -36,6 +36,7 @@ POINTS_OF_BUMPS = (
     "payout.child_settled",
 )
 """Points that only a payout reaches which pays too little for its time (docs/adr/0023)."""
+POINTS_OF_STAFF = ("payout.exit",)  # what two people signed about a dead payment is carried out
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -54,7 +55,7 @@ class ExitAt:
     """Ends the process at one point as abruptly as `kill -9`: no cleanup, no flush."""
 
     def __init__(self, point: str) -> None:
-        known = (*POINTS, *POINTS_OF_REFUSALS, *POINTS_OF_BUMPS)
+        known = (*POINTS, *POINTS_OF_REFUSALS, *POINTS_OF_BUMPS, *POINTS_OF_STAFF)
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")
         self._point = point

@@ -108,7 +108,9 @@ async def sign_about_dead(
             "other_txids",
             f"Name exactly the txids that were signed for it, sorted: {' '.join(sorted(signed))}",
         )
-    people = await approvals.sign(uow, row, action, desk.staff, ids=desk.ids, at=desk.at)
+    people = await approvals.sign(
+        uow, row, action, desk.staff, txids=dead_txids, ids=desk.ids, at=desk.at
+    )
     return len(people) >= TWO_PEOPLE
 
 
@@ -123,7 +125,9 @@ async def sign_abort(uow: Uow, row: WithdrawalRow, txid: str, desk: Desk) -> boo
         raise DecisionRefused("other_txid", f"Its transaction is {row.txid}.")
     if await store.member_count(uow, row.attempt_id) != 1:
         raise DecisionRefused("batched", "A transaction that pays others too is never aborted.")
-    people = await approvals.sign(uow, row, Action.ABORT, desk.staff, ids=desk.ids, at=desk.at)
+    people = await approvals.sign(
+        uow, row, Action.ABORT, desk.staff, txids=[txid], ids=desk.ids, at=desk.at
+    )
     return len(people) >= TWO_PEOPLE
 
 

@@ -19,6 +19,7 @@ from gateway.payouts.broadcaster import Broadcaster
 from gateway.payouts.bumping import Bumping
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import PayoutError, SignerUnavailable
+from gateway.payouts.exits import ExitsStep
 from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.own_moves import OwnMoves
@@ -45,6 +46,7 @@ class PayoutLane:
         self._families = FamilyStep(lane)
         self._settlement = Settlement(lane)
         self._own_moves = OwnMoves(lane)
+        self._exits = ExitsStep(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -83,6 +85,7 @@ class PayoutLane:
             await self._step("own_moves", self._own_moves.run)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("bump", self._bump)
+            await self._step("exits", self._exits.run)
             await self._step("liquidity", self._liquidity.run)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():

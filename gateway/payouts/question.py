@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from config.database import Uow
-from gateway.payouts import store
+from gateway.payouts import approvals, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -56,6 +56,7 @@ async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
         signed=signed,
         purpose=Purpose(attempt.tx.purpose),
         replaces_id=attempt.tx.replaces_id if attempt.members else None,
+        people=await approvals.for_payment(uow, [row.id for row in attempt.rows()]),
     )
 
 
@@ -70,8 +71,10 @@ def build(
     signed: Mapping[UUID, Authorisation],
     purpose: Purpose = Purpose.WITHDRAWAL,
     replaces_id: UUID | None = None,
+    people: Mapping[UUID, tuple[Authorisation, ...]] | None = None,
 ) -> SignRequest:
-    """The question; `outputs` says which withdrawal is paid at which output."""
+    """The question; `outputs` says which withdrawal is paid at which output, `people` what staff
+    signed about it."""
     return SignRequest(
         attempt_id=str(attempt_id),
         purpose=purpose,
@@ -84,6 +87,7 @@ def build(
             _payment(row, index, signed) for row, index in sorted(outputs, key=lambda item: item[1])
         ),
         replaces=None if replaces_id is None else str(replaces_id),
+        approvals=tuple(item for row, _ in outputs for item in (people or {}).get(row.id, ())),
     )
 
 

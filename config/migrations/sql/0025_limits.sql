@@ -54,6 +54,7 @@ CREATE TABLE gateway.withdrawal_approvals (
     action text NOT NULL CHECK (action IN
         ('approve', 'decline', 'expedite', 'reissue', 'decline_dead', 'abort')),
     round integer NOT NULL CHECK (round >= 1),
+    txids text[] NOT NULL DEFAULT '{}',   -- that the body names: all dead ones, or the one to abort
     key_id text NOT NULL REFERENCES gateway.clients (key_id),
     person text NOT NULL,
     method text NOT NULL,
@@ -139,3 +140,60 @@ INSERT INTO gateway.limit_usage (brand, player_id, hour, asset, currency, value,
 
 ALTER TABLE gateway.approvals DROP CONSTRAINT approvals_kind_check,
     ADD CONSTRAINT approvals_kind_check CHECK (kind IN ('switch', 'policy', 'rate', 'limits'));
+
+-- A hold may go back from in flight to reserved, in its next cycle: every transaction of the payment
+-- is dead, and two people signed that it is paid anew (CONTRACT 5). All else is as it was.
+CREATE OR REPLACE FUNCTION ledger.move_hold(
+    p_id uuid, p_to text, p_reopens boolean, p_reference text, p_at timestamptz
+) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    hold ledger.holds;
+    source text;
+    target text;
+    repaid numeric := 0;
+    reference text;
+BEGIN
+    UPDATE ledger.holds h
+        SET state = p_to,
+            resolved_at = CASE WHEN p_to IN ('captured', 'open') THEN NULL ELSE p_at END,
+            cycle = h.cycle + CASE p_to WHEN 'open' THEN 1 ELSE 0 END
+        WHERE h.id = p_id AND (h.state, p_to, p_reopens) IN (
+            ('open', 'captured', false), ('open', 'released', false),
+            ('captured', 'settled', false), ('captured', 'returned', false),
+            ('captured', 'open', false), ('settled', 'captured', true))
+        RETURNING * INTO hold;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'hold % is not where % starts', p_id, p_to USING ERRCODE = 'CG007';
+    END IF;
+    PERFORM ledger.refuse_foreign(ARRAY[hold.brand]);
+    IF p_reopens OR p_to = 'settled' THEN
+        RETURN;  -- the caller's posting moves the money
+    END IF;
+    source := CASE WHEN p_to IN ('returned', 'open') THEN 'in_flight' ELSE 'reserved' END;
+    target := CASE p_to WHEN 'captured' THEN 'in_flight' WHEN 'open' THEN 'reserved'
+                        ELSE 'clearing' END;
+    IF target = 'clearing' THEN
+        repaid := ledger.repaid_first(hold.brand, hold.asset, hold.amount);
+    END IF;
+    reference := p_reference || CASE hold.cycle WHEN 1 THEN '' ELSE ':' || hold.cycle END;
+    -- The posting's id is fixed by its reference.
+    PERFORM ledger.post(md5('hold:' || reference)::uuid, p_at, reference, 'hold_' || p_to, NULL, NULL,
+            NULL, NULL, NULL,
+            array_agg(l.code), array_agg(l.kind), array_agg(hold.asset), array_agg(hold.brand),
+            array_agg(l.player), array_agg(NULL::text), array_agg(l.side), array_agg(l.amount),
+            array_agg(hold.brand))
+        FROM (VALUES
+            ('player:' || hold.brand || ':' || hold.player_id || ':' || source || ':' || hold.asset,
+             source, hold.player_id, 'debit', hold.amount),
+            (CASE target WHEN 'clearing' THEN 'brand:' || hold.brand || ':clearing:' || hold.asset
+                ELSE 'player:' || hold.brand || ':' || hold.player_id || ':' || target || ':'
+                    || hold.asset
+                END,
+             target, CASE target WHEN 'clearing' THEN NULL ELSE hold.player_id END, 'credit',
+             hold.amount - repaid),
+            ('receivable:' || hold.brand || ':' || hold.asset, 'receivable', NULL, 'credit', repaid)
+        ) AS l (code, kind, player, side, amount)
+        WHERE l.amount > 0;
+END
+$$;
