@@ -8,7 +8,6 @@ SQLite with `synchronous = FULL`.
 
 import hashlib
 import json
-import sqlite3
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from statistics import median
@@ -26,6 +25,7 @@ from gateway.sandbox.bench import BenchResult, peak_rss_mb
 from gateway.sandbox.bench_catchup import program_of
 from gateway.sandbox.bench_coins import FreeCoin, spend
 from gateway.sandbox.bench_house import BenchFailed
+from gateway.sandbox.bench_signer_store import answers, remember
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.nodes import Bitcoind
 from gateway.sandbox.postgres import EmbeddedPostgres
@@ -178,20 +178,10 @@ def _floor(file: Path, unsigned: bytes, clock: Clock) -> float:
     message = b"a client's order" * 20
     proofs = [(client.public_key(), client.sign(message)) for _ in range(PAYMENTS)]
     digests = [hashlib.sha256(b"%d" % place).digest() for place in range(COINS)]
-    with closing(_database(file)) as connection:
+    with closing(answers(file)) as connection:
         start_seconds = clock.monotonic_seconds()
         for public, proof in proofs:
             public.verify(proof, message)
         made = [key.sign(digest, hasher=None) for digest in digests]
-        with connection:
-            connection.execute("INSERT INTO answers VALUES (?, ?)", (unsigned, b"".join(made)))
+        remember(connection, unsigned, b"".join(made))
         return 1 / (clock.monotonic_seconds() - start_seconds)
-
-
-def _database(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file)
-    connection.execute("PRAGMA journal_mode = DELETE")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE answers (question blob, answer blob)")
-    connection.commit()
-    return connection

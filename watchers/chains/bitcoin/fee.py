@@ -18,8 +18,8 @@ _SOURCES = {2: fee_sources.urgent, 6: fee_sources.normal, 36: fee_sources.econom
 TARGETS = tuple(_SOURCES)  # inclusion targets of urgent, normal and economy (CONTRACT 5)
 BLOCK_WEIGHT = 4_000_000
 BLOCK_VB = 1_000_000
-FULL_SHARE = 0.9  # of the weight limit: from there on txs compete
-MARGINAL_SHARE = 0.1
+FULL_PERCENT = 90  # of the weight limit: from there on txs compete
+MARGINAL_PERCENT = 10
 BACKLOG_SLACK = 2  # new txs keep coming while a backlog is worked off
 RATE_MAX_SAT_PER_KVB = 10_000_000  # 10,000 sat/vB: an answer above it is nonsense (N26)
 
@@ -66,9 +66,8 @@ def _model(
     size = mempool_info.get("bytes")
     if marginal is None or type(size) is not int:
         return {}
-    backlog_blocks = size / BLOCK_VB
     return {
-        target: max(marginal, floor) if backlog_blocks * BACKLOG_SLACK > target else floor
+        target: max(marginal, floor) if size * BACKLOG_SLACK > target * BLOCK_VB else floor
         for target in TARGETS
     }
 
@@ -88,11 +87,11 @@ def _marginal(template: object) -> int | None:
         if type(fee) is not int or type(weight) is not int or weight <= 0 or fee < 0:
             return None
         rows.append((fee * 4_000 // weight, weight))
-    if type(limit) is not int or sum(weight for _, weight in rows) < limit * FULL_SHARE:
+    if type(limit) is not int or sum(weight for _, weight in rows) < limit * FULL_PERCENT // 100:
         return 0
     below = 0
     for rate, weight in sorted(rows):
         below += weight
-        if below > limit * MARGINAL_SHARE:
+        if below > limit * MARGINAL_PERCENT // 100:
             return min(rate, RATE_MAX_SAT_PER_KVB)
     return 0
