@@ -11,7 +11,7 @@ from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import AddressCodec, Chain
-from watchers.chains.bitcoin import BitcoinChain, BitcoinParams, siblings
+from watchers.chains.bitcoin import BitcoinChain, BitcoinParams, rawtx, siblings
 from watchers.chains.bitcoin import build as bitcoin_build
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.params import PowAlgorithm
@@ -157,6 +157,20 @@ def payment_units(
         case Family.EVM:
             listed = [item for item in assets if item.network == spec.network]
             return evm_build.payment_gas(asset, params=evm_params(spec, listed))
+        case _:
+            assert_never(spec.family)
+
+
+def offered_rate(
+    spec: ChainSpec, *, unsigned: bytes, raw: bytes | None, fee_minor: int
+) -> int | None:
+    """What an own tx offers for inclusion: sat per kvB, rounded down, once it is signed; or the
+    most wei per gas. Pure."""
+    match spec.family:
+        case Family.BITCOIN:
+            return None if raw is None else fee_minor * 1_000 // rawtx.virtual_size(raw)
+        case Family.EVM:
+            return evm_build.max_fee_per_gas(unsigned)
         case _:
             assert_never(spec.family)
 

@@ -47,6 +47,16 @@ def reduce(data: bytes) -> RawTx:
         raise BadRawTx("truncated") from error
 
 
+def virtual_size(data: bytes) -> int:
+    """Virtual bytes of a tx (BIP 141), rounded up. Raises BadRawTx."""
+    data = reduce(data).data
+    start = 6 if data[4] == 0 and len(data) > 6 and data[5] else 4
+    _, body = _inputs(data, start)
+    _, end = _outputs(data, body)
+    stripped = 4 + (end - start) + 4
+    return -(-(3 * stripped + len(data)) // 4)
+
+
 def _reduce(data: bytes) -> RawTx:
     """Written out, as thousands of txs wait in a block. An offset may run past the end (slices do
     not raise there): a count is read behind each, and the end is checked at last."""

@@ -37,6 +37,12 @@ def payment_gas(asset: str, *, params: EvmParams) -> int:
     return NATIVE_GAS if _contract(asset, params) is None else TOKEN_GAS
 
 
+def max_fee_per_gas(payload: bytes) -> int:
+    """The most wei per gas that an unsigned payload of ours offers."""
+    fields = rlp.decode(payload[len(TX_TYPE) :])
+    return int.from_bytes(fields[3], "big")
+
+
 def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
     """The payload of a plan. `InvalidAddress` for an address, `BadPlan` for its numbers."""
     if not 0 <= plan.nonce <= NONCE_MAX:
