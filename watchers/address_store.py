@@ -188,8 +188,18 @@ async def own_at(uow: Uow, *, network: str, role: str, index: int) -> RowMapping
     """A verified own address by role and index."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND role = :role "
-        "AND address_index = :index AND account = 0 AND is_verified",
+        "AND address_index = :index AND account = 0 AND branch < 2 AND is_verified",
         {"network": network, "role": role, "index": index},
+    )
+    return result.mappings().one_or_none()
+
+
+async def contract(uow: Uow, *, network: str) -> RowMapping | None:
+    """The verified batch contract of a network."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND role = 'hot' "
+        "AND account = 0 AND branch = 2 AND is_verified",
+        {"network": network},
     )
     return result.mappings().one_or_none()
 

@@ -200,6 +200,12 @@ async def own_address(
     return from_row(row)
 
 
+async def batch_contract(uow: Uow, *, network: str) -> AddressRow | None:
+    """The network's batch contract, once its code and owner were seen on the chain."""
+    row = await store.contract(uow, network=network)
+    return None if row is None else from_row(row)
+
+
 async def free_count(uow: Uow, branch: PoolBranch) -> tuple[int, int]:
     """(free rows, counted up to the branch's `high`; next index) of a branch."""
     return await store.pool_counts(

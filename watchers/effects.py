@@ -14,6 +14,7 @@ from config import alarm_store
 from config.chains import Family
 from config.database import Uow
 from watchers import (
+    account_balances,
     addresses,
     coin_store,
     deposit_blocks,
@@ -72,6 +73,7 @@ async def record(
     own = await _own(uow, network, known, keys)
     # Own transactions first: payouts too lock theirs before coins, players and accounts.
     ours = await outgoing_blocks.connect(uow, network, blocks, own_keys=frozenset(own), at=at)
+    await account_balances.connect(uow, network, blocks, own)
     found = [(block, _matches(network, block.transfers, own)) for block in blocks]
     terms = await policies.terms(uow, network, [item for _, items in found for item in items])
     others = [
@@ -114,6 +116,7 @@ def _named_keys(block: Block) -> Iterator[str]:
     if block.agreement is not None and block.agreement.transfers is not block.transfers:
         yield from (item.to_key for item in block.agreement.transfers)
     yield from (item.sender_key for item in block.sends)
+    yield from (item.batch.payer_key for item in block.sends if item.batch is not None)
 
 
 def _proven_txids(paid: deposit_blocks.Paid, arrived: Sequence[inflows.Arrival]) -> set[str]:
@@ -190,6 +193,7 @@ async def disconnect(
     """Take back the block that the cursor stands on."""
     await store.disconnect_block(uow, network=network.name, block_hash=block_hash)
     await outgoing_blocks.disconnect(uow, network, block_hash=block_hash, at=at)
+    await account_balances.disconnect(uow, network, block_hash=block_hash)
     if network.family is Family.BITCOIN:
         await coin_store.disconnect(uow, network=network.name, block_hash=block_hash)
         await other_scripts.disconnect(uow, network, block_hash=block_hash, at=at)

@@ -25,7 +25,7 @@ from ledger.errors import (
     ReferenceConflict,
     UnbalancedPosting,
 )
-from watchers import addresses, fees, health, nonces, pool, probes
+from watchers import addresses, batch_contract, fees, health, nonces, pool, probes
 from watchers.addresses import AddressRole
 from watchers.chain import Chain
 from watchers.errors import (
@@ -241,7 +241,7 @@ class FollowLoop:
             own = await addresses.by_role(
                 uow, network=self._network.name, roles=(AddressRole.HOT, AddressRole.GAS)
             )
-        for address in own:
+        for address in (item for item in own if item.scheme != batch_contract.SCHEME):
             count = await self._chain.reader.account_nonce(address.key)
             async with self._database.unit_of_work() as uow:
                 await nonces.at_least(
@@ -397,9 +397,16 @@ class PoolLoop:
         except ConfigError as error:
             log.warning("pool.no_keys", network=self._network.name, error=str(error))
             return 0
-        return await pool.top_up(
+        written = await pool.top_up(
             self._database, self._chain.codec, self._network, rows, clock=self._clock
         )
+        try:
+            await batch_contract.register(
+                self._database, self._chain, self._network, clock=self._clock
+            )
+        except NodeError as error:
+            log.warning("batch_contract.unseen", network=self._network.name, error=str(error))
+        return written
 
 
 class ProbeLoop:

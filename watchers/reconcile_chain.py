@@ -15,6 +15,7 @@ from config.clock import Clock
 from config.database import Database, Uow
 from ledger import reconcile
 from watchers import (
+    account_balances,
     addresses,
     balance_scan,
     coins,
@@ -40,6 +41,15 @@ KEYS_PER_CALL = 200  # account chains: addresses per holdings call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One account of the operator: what the evidence adds up to, and what the chain says."""
+
+    place: account_balances.Place
+    amount_minor: int
+    chain_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """Amounts in minor units by custody account code, at one block.
 
@@ -59,6 +69,8 @@ class Holdings:
     """Account chains: where the scan of never-used addresses stood, and would stand after this."""
     finds: tuple[UUID, ...] = ()
     """Addresses that never received anything we know of, and hold something."""
+    drifts: tuple[Drift, ...] = ()
+    """Accounts of the operator whose balance is not what the blocks' evidence adds up to."""
 
     @property
     def breaks(self) -> dict[str, int]:
@@ -84,6 +96,7 @@ class _Books:
     awaited: Counter[str]
     scan: Scan | None
     open_coins: tuple[MinedCoin, ...]
+    held: dict[account_balances.Place, int]
 
 
 async def holdings_at(
@@ -119,7 +132,7 @@ async def _compare(
 ) -> Holdings:
     async with database.snapshot() as uow:
         found = await _read_books(uow, network, scan_keys=scan_keys)
-    total, finds = await _read_chain(chain.reader, network, found)
+    total, finds, drifts = await _read_chain(chain.reader, network, found)
     return Holdings(
         network=network.name,
         height=found.height,
@@ -131,6 +144,7 @@ async def _compare(
         awaited=found.awaited,
         scanned=None if found.scan is None else (found.scan.before, found.scan.after),
         finds=finds,
+        drifts=drifts,
     )
 
 
@@ -154,6 +168,7 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int) -> _Books:
         awaited=await _awaited(uow, network),
         scan=scan,
         open_coins=tuple(await coins.open_mined(uow, network=network.name) if is_utxo else ()),
+        held={} if is_utxo else await account_balances.held(uow, network=network.name),
     )
 
 
@@ -211,8 +226,8 @@ def _count_unsettled(
 
 async def _read_chain(
     reader: ChainReader, network: Network, found: _Books
-) -> tuple[Counter[str], tuple[UUID, ...]]:
-    """What the chain holds by account, and what the scan found."""
+) -> tuple[Counter[str], tuple[UUID, ...], tuple[Drift, ...]]:
+    """What the chain holds by account, what the scan found, and where the evidence drifted."""
     total: Counter[str] = Counter()
     if found.scan is None:
         held = await reader.open_coins(
@@ -220,8 +235,8 @@ async def _read_chain(
         )
         code = _code(network, AddressRole.HOT, None, network.spec.native_asset)
         total[code] += sum(held.values())
-        return total, ()
-    own, finds = found.scan.asked, set[UUID]()
+        return total, (), ()
+    own, finds, drifts = found.scan.asked, set[UUID](), list[Drift]()
     for asset in (item for item in network.assets.values() if item.network == network.name):
         for start in range(0, len(own), KEYS_PER_CALL):
             part = own[start : start + KEYS_PER_CALL]
@@ -231,8 +246,19 @@ async def _read_chain(
             for address in part:
                 code = _code(network, address.role, address.brand, asset.id)
                 total[code] += balances[address.key]
+                if address.role in account_balances.ROLES:
+                    drifts += _drift((address.key, asset.id), balances[address.key], found.held)
             finds.update(found.scan.finds(balances))
-    return total, tuple(sorted(finds))
+    return total, tuple(sorted(finds)), tuple(drifts)
+
+
+def _drift(
+    place: account_balances.Place, chain_minor: int, held: Mapping[account_balances.Place, int]
+) -> list[Drift]:
+    amount = held.get(place, 0)
+    if amount == chain_minor:
+        return []
+    return [Drift(place=place, amount_minor=amount, chain_minor=chain_minor)]
 
 
 def _code(network: Network, role: AddressRole, brand: str | None, asset: str) -> str:

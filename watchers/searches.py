@@ -14,6 +14,7 @@ from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger
 from watchers import (
+    account_balances,
     balance_scan,
     inflows,
     reconcile_chain,
@@ -46,6 +47,9 @@ async def book(database: Database, network: Network, held: Holdings, *, at: date
     if held.finds:  # first: what is booked of them is compared again in the next cycle
         async with database.unit_of_work() as uow:
             await balance_scan.keep(uow, network.name, held.finds, at=at)
+    if held.drifts:
+        async with database.unit_of_work() as uow:
+            await _correct(uow, network, held)
     if not held.breaks:
         return 0
     async with database.unit_of_work() as uow:
@@ -65,6 +69,28 @@ async def book(database: Database, network: Network, held: Holdings, *, at: date
             elif difference < 0:
                 opened += await _shortfall(uow, network, held, code, asset, difference, at=at)
     return opened
+
+
+async def _correct(uow: Uow, network: Network, held: Holdings) -> None:
+    """Lanes may pay what they hold: no book changes by it, which the breaks are for."""
+    if not await token_store.holds_cursor(uow, network=network.name, block_hash=held.block_hash):
+        return
+    for drift in held.drifts:
+        is_done = await account_balances.correct(
+            uow,
+            network=network.name,
+            place=drift.place,
+            amount_minor=drift.amount_minor,
+            chain_minor=drift.chain_minor,
+        )
+        log.warning(
+            "reconciliation.lane_drift",
+            network=network.name,
+            key=drift.place[0],
+            asset=drift.place[1],
+            minor=str(drift.chain_minor - drift.amount_minor),
+            is_corrected=is_done,
+        )
 
 
 async def _awaited(

@@ -20,6 +20,7 @@ from config.logs import get_logger
 from watchers import addresses, inflows, switches, token_store
 from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRow
+from watchers.batch_contract import SCHEME
 from watchers.chain import Block, ChainReader, TokenFacts, Transfer
 from watchers.code_checks import NONE_CODED, CodeChecks, Coded
 from watchers.errors import StateUnavailable
@@ -150,7 +151,8 @@ def _paid_keys(network: Network, block: Block, own: Mapping[str, AddressRow]) ->
         for item in (*block.transfers, *block.gifts)
         if item.to_key in own and item.amount_minor > 0 and network.asset(item.asset) is not None
     }
-    return (keys | {item.sender_key for item in block.sends}) & own.keys()
+    coded = {key for key, row in own.items() if row.scheme == SCHEME}  # ours, and has its code
+    return ((keys | {item.sender_key for item in block.sends}) & own.keys()) - coded
 
 
 async def _claims(
@@ -214,6 +216,9 @@ async def moved(
         log.warning("token.unchecked", network=network.name, asset=asset.id, error=str(error))
         return {}, None
     for send in block.sends:
+        if send.batch is not None and send.batch.payer_key in found:
+            out = sum(amount for name, _, amount in send.batch.moved if name == asset.id)
+            found[send.batch.payer_key] += out
         if send.sender_key not in found:
             continue
         out = sum(amount for name, _, amount in send.transfers_out if name == asset.id)
