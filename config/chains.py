@@ -81,6 +81,8 @@ class ChainSpec:
     """No block for this long is a halt (N25); 0: blocks come only when somebody makes them."""
     min_node_version: str | None = None
     """Nodes below it are not asked (N24)."""
+    hot_lanes: int = 1
+    """Hot accounts that pay beside each other, each with its own nonces (account chains)."""
     batch_contract: str | None = None
     """Our own contract that pays many at once, lower-case 0x hex (account chains)."""
 
@@ -153,11 +155,14 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
     if facts["min_depth"] > facts["full_depth"]:
         raise ConfigError(f"networks.{name}: min_depth is above full_depth")
     spec = _spec(name, network.chain, facts)
-    if network.batch_contract is None:
-        return spec
-    if spec.family is not Family.EVM:
-        raise ConfigError(f"networks.{name}.batch_contract: for account chains only")
-    return replace(spec, batch_contract=network.batch_contract.lower())
+    contract = network.batch_contract
+    if (contract is not None or network.hot_lanes is not None) and spec.family is not Family.EVM:
+        raise ConfigError(f"networks.{name}: batch_contract and hot_lanes are of account chains")
+    return replace(
+        spec,
+        batch_contract=None if contract is None else contract.lower(),
+        hot_lanes=network.hot_lanes or 1,
+    )
 
 
 def _known_chain(name: str, network: NetworkSettings, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def decode_pay(data: bytes, value: int, network: "NetworkSettings") -> Legs:
     if len(words) < _HEAD_WORDS or words[2] != _LEGS_AT or any(words[1][:12]):
         raise _bad("a batch that is not laid out canonically")
     count = int.from_bytes(words[3], "big")
-    if not 2 <= count <= LEGS_MAX or count != len(words) - _HEAD_WORDS:
-        raise _bad("a batch has 2 to 100 legs and nothing behind them")
+    if not 1 <= count <= LEGS_MAX or count != len(words) - _HEAD_WORDS:
+        raise _bad("a batch has 1 to 100 legs and nothing behind them")
     token = words[1][12:]
     asset = next(
         (item for item in network.assets.values() if (item.contract or bytes(20)) == token), None

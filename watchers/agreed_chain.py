@@ -62,6 +62,9 @@ class AgreeingWriter:
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         return self._builder.gas_limit(asset, legs=legs)
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        return self._builder.expected_gas(asset, legs=legs)
+
     def build(self, plan: Plan) -> Unsigned:
         return self._builder.build(plan)
 

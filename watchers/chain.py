@@ -453,6 +453,10 @@ class ChainWriter(Protocol):
         """Gas limit of a transfer of this asset, or of a batch of so many legs (EVM)."""
         ...
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        """Gas that a payment, or a batch of `legs`, uses as a rule, to compare the two (EVM)."""
+        ...
+
     def build(self, plan: Plan) -> Unsigned:
         """The unsigned tx; pure, so that the same plan gives the same bytes."""
         ...

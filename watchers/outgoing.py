@@ -144,6 +144,8 @@ class OutgoingDraft:
     pays_for_id: UUID | None = None
     """CPFP: the payout for whose sake it is built; it bears the fee."""
     planned_height: int | None = None
+    payer_key: str | None = None
+    """The batch contract that pays, one leg each; None: the sender does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +197,12 @@ class OutgoingRow:
     planned_height: int | None
     broadcast_height: int | None
     settled_reference: str | None
+    payer_key: str | None
 
     @property
     def is_batch(self) -> bool:
-        """Whether it pays several by our batch contract, so that each is settled by its own leg."""
-        return self.sender_key is not None and len(self.payments) > 1
+        """Whether it pays by our batch contract, so that each payment is settled by its own leg."""
+        return self.payer_key is not None
 
     def has_paid(self, output_index: int) -> bool:
         """Whether the chain shows this planned payment; for one in a block."""
@@ -243,6 +246,7 @@ async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:
             "unsigned": draft.unsigned,
             "sender_key": draft.sender_key,
             "nonce": draft.nonce,
+            "payer_key": draft.payer_key,
             "payments": json.dumps(payments),
             "fee_cap_minor": draft.fee_cap_minor,
             "family_number": draft.family_number,

@@ -142,7 +142,7 @@ def _utxo_evidence(row: RowMapping) -> dict[str, Any]:
 
 
 def _account_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
-    if len(row["payments"]) > 1:
+    if row["payer_key"] is not None:
         return _batch_evidence(row, send)
     planned = Counter(
         (item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]
@@ -163,7 +163,8 @@ def _batch_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
     leg: a reader that does not know the contract has shown nothing, and nobody is unpaid by that.
     """
     planned = [(item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]]
-    legs = () if send.batch is None else send.batch.legs
+    is_payer = send.batch is not None and send.batch.payer_key == row["payer_key"]
+    legs = send.batch.legs if send.batch is not None and is_payer else ()
     told = [(leg.asset, leg.to_key, leg.amount_minor) for leg in legs]
     is_told = told == planned and [leg.index for leg in legs] == list(range(len(planned)))
     paid = [leg for leg in legs if leg.is_paid and is_told]

@@ -16,7 +16,7 @@ _COLUMNS = (
     "fee_cap_minor, fee_minor, block_hash, height, final_at_height, is_success, "
     "is_paid_as_planned, moved, conflict_txid, settled_block_hash, created_at, signed_at, "
     "broadcast_at, final_at, state_at, version, family_number, replaces_id, pays_for_id, "
-    "planned_height, broadcast_height, settled_reference"
+    "planned_height, broadcast_height, settled_reference, payer_key"
 )
 
 
@@ -25,10 +25,10 @@ async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
     await uow.execute(
         "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, "
         "sender_key, nonce, payments, fee_cap_minor, family_number, replaces_id, pays_for_id, "
-        "planned_height, created_at, state_at) VALUES (:id, :network, "
+        "planned_height, payer_key, created_at, state_at) VALUES (:id, :network, "
         ":purpose, :family_id, 'built', :unsigned, :sender_key, :nonce, CAST(:payments AS jsonb), "
-        ":fee_cap_minor, :family_number, :replaces_id, :pays_for_id, :planned_height, :at, :at) "
-        "ON CONFLICT (id) DO NOTHING",
+        ":fee_cap_minor, :family_number, :replaces_id, :pays_for_id, :planned_height, :payer_key, "
+        ":at, :at) ON CONFLICT (id) DO NOTHING",
         values,
     )
 

@@ -21,7 +21,7 @@ from watchers.network import Network
 
 log = get_logger("watchers.pool")
 
-EVM_HOT_LANES = 4  # parallel nonce sequences of the hot wallet
+EVM_HOT_LANES = 4  # watched at least; `hot_lanes` of a network says how many of them pay
 EVM_GAS_ACCOUNTS = 1
 CHANGE_AHEAD = 100  # unused change addresses; one per payout transaction
 ROWS_PER_WRITE = 200  # derived in one thread call and written in one unit of work
@@ -50,10 +50,11 @@ def branches(
     if operator is None:
         raise ConfigError(f"no public key of account 0 for {network.name}")
     is_utxo = network.family is Family.BITCOIN
+    lanes = max(EVM_HOT_LANES, network.spec.hot_lanes)
     fixed = (
         ((AddressRole.HOT, 0, 1), (AddressRole.CHANGE, 1, CHANGE_AHEAD))
         if is_utxo
-        else ((AddressRole.HOT, 0, EVM_HOT_LANES), (AddressRole.GAS, 1, EVM_GAS_ACCOUNTS))
+        else ((AddressRole.HOT, 0, lanes), (AddressRole.GAS, 1, EVM_GAS_ACCOUNTS))
     )
     rows = [
         PoolBranch(

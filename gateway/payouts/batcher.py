@@ -13,23 +13,23 @@ from uuid import UUID
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import approvals, attempts, companions, funds, question, store, withdrawals
+from gateway.payouts.account_funds import AccountFunds, Batch, batch_id
 from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
-from gateway.payouts.funds import AccountFunds, UtxoFunds
+from gateway.payouts.funds import UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation, Purpose
 from watchers import addresses, coins, deposit_commands, nonces, outgoing, switches
 from watchers.addresses import AddressRow
-from watchers.chain import AccountPlan, Coin, Pay, Unsigned, UtxoPlan
+from watchers.chain import AccountPlan, BatchPlan, Coin, Pay, Unsigned, UtxoPlan
 from watchers.errors import CoinTaken, InvalidAddress
 from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
 from watchers.switches import Action
 
 QUEUE_MAX = 500  # withdrawals looked at per cycle
 ATTEMPTS_MAX = 50  # attempts planned per cycle: the rest waits for the next one
-HOT_LANE = 0  # several lanes are a later issue; the seam is `own_address(lane=)`
 
 log = get_logger(__name__)
 
@@ -47,9 +47,13 @@ class Batcher:
             queued = await store.in_state(
                 uow, network=self._lane.network, state=State.QUEUED, limit=QUEUE_MAX
             )
+            has_contract = (
+                self._lane.is_account_based
+                and await addresses.batch_contract(uow, network=self._lane.network) is not None
+            )
         found = companions.groups(
             queued,
-            is_account_based=self._lane.is_account_based,
+            is_alone=self._lane.is_account_based and not has_contract,
             settings=self._lane.registry.settings.payouts,
             now=self._lane.now(),
         )
@@ -57,16 +61,16 @@ class Batcher:
         for ids in found[:ATTEMPTS_MAX]:
             self._has_planned = planned > 0
             try:
-                is_planned = await self._lane.run(partial(self._plan_group, ids=ids))
+                count = await self._lane.run(partial(self._plan_group, ids=ids))
             except CoinTaken as error:  # another planner was quicker: select again next cycle
                 log.warning("payout.coin_taken", network=self._lane.network, detail=str(error))
                 continue
-            planned += is_planned
-            if is_planned:
+            planned += count
+            if count:
                 self._lane.crash("payout.planned")
         return planned
 
-    async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> bool:
+    async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> int:
         # What may not be signed is not built either: it would come back every minute.
         network = self._lane.network
         no_build = await switches.stopped(uow, network=network, action=Action.BUILD)
@@ -80,10 +84,10 @@ class Batcher:
         ]
         rows.sort(key=lambda row: (row.promise_at, row.id))
         if not rows:
-            return False
+            return 0
         if self._lane.is_account_based:
-            return await self._plan_account(uow, rows[0])
-        return await self._plan_utxo(uow, rows)
+            return await self._plan_accounts(uow, rows)
+        return int(await self._plan_utxo(uow, rows))
 
     async def _may_ride(self, uow: Uow, row: WithdrawalRow) -> bool:
         """False after moving a row that cannot be paid out of the queue."""
@@ -194,25 +198,41 @@ class Batcher:
         detail = f"{row.request_id}: order and coins are over the signer's frame; consolidate"
         await attempts.alarm(self._lane, uow, question.REQUEST_TOO_LARGE, detail, object_id=row.id)
 
-    async def _plan_account(self, uow: Uow, row: WithdrawalRow) -> bool:
+    async def _plan_accounts(self, uow: Uow, rows: Sequence[WithdrawalRow]) -> int:
+        """One tx for those that the contract pays for less gas, one for each of the others."""
+        account = await funds.load_account(self._lane, uow)
+        batch = account.batch(rows) if account.batch_is_cheaper(rows) else None
+        planned = 0
+        if batch is not None:
+            await self._plan_batch(uow, batch)
+            planned = 1
+        paid = set() if batch is None else {row.id for row in batch.rows}
+        for row in rows:
+            if row.id not in paid:
+                planned += await self._plan_account(uow, account, row)
+        return planned
+
+    async def _plan_account(self, uow: Uow, account: AccountFunds, row: WithdrawalRow) -> bool:
         lane = self._lane
-        account: AccountFunds = await funds.load_account(lane, uow)
-        if not await self._admit(uow, account, row):
+        place = account.place(row)
+        if isinstance(place, str):
+            await self._wait(uow, row, place)
             return False
-        sender = await addresses.own_address(uow, network=lane.network, role="hot", lane=HOT_LANE)
+        if isinstance(place, Batch):  # no lane has it, the contract does
+            await self._plan_batch(uow, place)
+            return True
         attempt_id = lane.ids.new_id()
         nonce = await nonces.allocate(
-            uow, network=lane.network, sender_key=sender.key, attempt_id=attempt_id
+            uow, network=lane.network, sender_key=place.sender.key, attempt_id=attempt_id
         )
-        fee = account.fee(row)
         unsigned = lane.chain.writer.build(
             AccountPlan(
-                sender=sender.derived(),
+                sender=place.sender.derived(),
                 nonce=nonce,
                 payment=_pay(row),
-                gas_limit=fee.gas_limit,
-                max_fee_per_gas=fee.max_fee_per_gas,
-                max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
+                gas_limit=place.fee.gas_limit,
+                max_fee_per_gas=place.fee.max_fee_per_gas,
+                max_priority_fee_per_gas=place.fee.max_priority_fee_per_gas,
             )
         )
         draft = OutgoingDraft(
@@ -223,24 +243,59 @@ class Batcher:
             unsigned=unsigned.data,
             payments=(_planned(row),),
             fee_cap_minor=unsigned.fee_minor,
-            sender_key=sender.key,
+            sender_key=place.sender.key,
             nonce=nonce,
         )
         await self._commit(uow, draft, [row], unsigned)
         return True
 
-    async def _admit(self, uow: Uow, account: UtxoFunds | AccountFunds, row: WithdrawalRow) -> bool:
+    async def _plan_batch(self, uow: Uow, batch: Batch) -> None:
+        """One leg each, in order; the batch id is the family's, so that a replacement has it."""
+        lane = self._lane
+        attempt_id = lane.ids.new_id()
+        nonce = await nonces.allocate(
+            uow, network=lane.network, sender_key=batch.sender.key, attempt_id=attempt_id
+        )
+        unsigned = lane.chain.writer.build(
+            BatchPlan(
+                sender=batch.sender.derived(),
+                nonce=nonce,
+                batch_id=batch_id(attempt_id),
+                payments=tuple(_pay(row) for row in batch.rows),
+                gas_limit=batch.fee.gas_limit,
+                max_fee_per_gas=batch.fee.max_fee_per_gas,
+                max_priority_fee_per_gas=batch.fee.max_priority_fee_per_gas,
+            )
+        )
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=Purpose.WITHDRAWAL.value,
+            family_id=attempt_id,
+            unsigned=unsigned.data,
+            payments=tuple(_planned(row) for row in batch.rows),
+            fee_cap_minor=unsigned.fee_minor,
+            sender_key=batch.sender.key,
+            nonce=nonce,
+            payer_key=batch.payer.key,
+        )
+        await self._commit(uow, draft, batch.rows, unsigned)
+
+    async def _admit(self, uow: Uow, account: UtxoFunds, row: WithdrawalRow) -> bool:
         """Take the row into the plan; smaller ones behind it may still pass (P26)."""
         code = account.admit(row)
         if code is None:
             return True
         if companions.at_most(row.code) is not None and self._has_planned:
             return False  # coins of this cycle went to its companions: next time
+        await self._wait(uow, row, code)
+        return False
+
+    async def _wait(self, uow: Uow, row: WithdrawalRow, code: str) -> None:
         await attempts.move(self._lane, uow, row, Trigger.LIQUIDITY_SHORT, code=code)
         await attempts.alarm(
             self._lane, uow, f"{code}_short", f"{row.asset} payouts wait for {code}"
         )
-        return False
 
     async def _commit(
         self, uow: Uow, draft: OutgoingDraft, rows: Sequence[WithdrawalRow], unsigned: Unsigned

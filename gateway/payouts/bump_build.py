@@ -11,6 +11,7 @@ from uuid import UUID
 
 from config.database import Uow
 from gateway.payouts import bump_policy, fee_policy
+from gateway.payouts.account_funds import batch_id
 from gateway.payouts.bump_policy import GasFee
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap
@@ -20,7 +21,17 @@ from gateway.payouts.same_tx import gas_fields
 from signer.protocol import Purpose
 from watchers import addresses, coins, outgoing_families
 from watchers.addresses import AddressRow
-from watchers.chain import AccountPlan, FeeQuote, Outpoint, Pay, Unsigned, UtxoPlan
+from watchers.chain import (
+    AccountPlan,
+    BatchPlan,
+    DerivedAddress,
+    FeeQuote,
+    Outpoint,
+    Pay,
+    Plan,
+    Unsigned,
+    UtxoPlan,
+)
 from watchers.coins import CoinRow
 from watchers.outgoing import ChangeOutput, OutgoingDraft, OutgoingRow
 
@@ -148,21 +159,7 @@ async def same_nonce(
         gas_limit=gas_fields(current.unsigned)[2],
     )
     fee = _gas(lane, highest, need, target_blocks=target_blocks)
-    if len(current.payments) != 1:
-        raise BumpCapped("a call of the batch contract is not bumped")
-    (payment,) = current.payments
-    unsigned = lane.chain.writer.build(
-        AccountPlan(
-            sender=sender.derived(),
-            nonce=current.nonce,
-            payment=Pay(
-                asset=payment.asset, address=payment.address, amount_minor=payment.amount_minor
-            ),
-            gas_limit=fee.gas_limit,
-            max_fee_per_gas=fee.max_fee,
-            max_priority_fee_per_gas=fee.tip,
-        )
-    )
+    unsigned = lane.chain.writer.build(_again(current, sender.derived(), fee))
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
         network=lane.network,
@@ -173,11 +170,39 @@ async def same_nonce(
         fee_cap_minor=unsigned.fee_minor,
         sender_key=current.sender_key,
         nonce=current.nonce,
+        payer_key=current.payer_key,
         family_number=family[-1].family_number + 1,
         replaces_id=current.id,
         planned_height=need.height,
     )
     return Built(draft=draft, unsigned=unsigned, takes=())
+
+
+def _again(current: OutgoingRow, sender: DerivedAddress, fee: GasFee) -> Plan:
+    """The same payments at the same nonce; a batch has the id of its family for ever."""
+    payments = tuple(
+        Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
+        for item in current.payments
+    )
+    if current.payer_key is not None:
+        return BatchPlan(
+            sender=sender,
+            nonce=current.nonce or 0,
+            batch_id=batch_id(current.family_id),
+            payments=payments,
+            gas_limit=fee.gas_limit,
+            max_fee_per_gas=fee.max_fee,
+            max_priority_fee_per_gas=fee.tip,
+        )
+    (payment,) = payments
+    return AccountPlan(
+        sender=sender,
+        nonce=current.nonce or 0,
+        payment=payment,
+        gas_limit=fee.gas_limit,
+        max_fee_per_gas=fee.max_fee,
+        max_priority_fee_per_gas=fee.tip,
+    )
 
 
 def most_minor(lane: Lane, need: Need, *, rate_cap_minor: int) -> int:

@@ -34,14 +34,26 @@ def at_most(code: str | None) -> int | None:
 def groups(
     queued: Sequence[WithdrawalRow],
     *,
-    is_account_based: bool,
+    is_alone: bool,
     settings: PayoutSettings,
     now: datetime,
 ) -> list[list[UUID]]:
-    """Who may share a tx: one each on account chains, the due classes together elsewhere, and
-    members of a batch that was cut with few of their own brand. `queued` in order of promises."""
-    if is_account_based:
+    """Who may share a tx of one asset: one each where nothing is shared (`is_alone`), the due
+    classes together elsewhere, and members of a batch that was cut with few of their own brand.
+    `queued` in order of promises."""
+    if is_alone:
         return [[row.id] for row in queued]
+    by_asset: dict[str, list[WithdrawalRow]] = {}
+    for row in queued:
+        by_asset.setdefault(row.asset, []).append(row)
+    return [
+        ids for rows in by_asset.values() for ids in _of_one_asset(rows, settings=settings, now=now)
+    ]
+
+
+def _of_one_asset(
+    queued: Sequence[WithdrawalRow], *, settings: PayoutSettings, now: datetime
+) -> list[list[UUID]]:
     together: list[UUID] = []
     size = 1
     for fee_class in ("urgent", "normal", "economy"):

@@ -5,28 +5,28 @@ planner and the liquidity step use the same object, so that what leaves the wait
 planned. It reserves nothing. Amounts in minor units; balances come from the books, never a node.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
 from config.database import Uow
-from config.policy import ClassPolicy
-from gateway.payouts import fee_policy, store
+from gateway.payouts import account_funds, fee_policy, store
+from gateway.payouts.account_funds import FEE_CAPITAL as FEE_CAPITAL
+from gateway.payouts.account_funds import HOT_WALLET as HOT_WALLET
+from gateway.payouts.account_funds import AccountFunds, Payer, target_blocks
 from gateway.payouts.attempts import ON_ITS_WAY
 from gateway.payouts.coin_selection import Selection, SizeOf, Terms, select, select_in_order
 from gateway.payouts.context import Lane
-from gateway.payouts.fee_policy import AccountFee
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
-from watchers import coins, fees, outgoing_families
+from watchers import coins, fees, outgoing, outgoing_families
 from watchers.chain import FeeQuote
 from watchers.coins import CoinRow
-from watchers.outgoing import OutgoingState
+from watchers.outgoing import OutgoingRow, OutgoingState
 
-HOT_WALLET = "hot_wallet"  # codes of a withdrawal that waits for liquidity
-FEE_CAPITAL = "fee_capital"
 FEE_ABOVE_MAXIMUM = "fee_above_maximum"
 COINS_MAX = 2_000  # candidates looked at per plan
+ATTEMPTS_MAX = 10_000  # own txs that are not final; far above what a hot wallet has at once
 UNSETTLED = (
     OutgoingState.BUILT,
     OutgoingState.SIGNED,
@@ -124,48 +124,6 @@ class UtxoFunds:
         return select_in_order(by_bytes, terms, size_of=size_of)
 
 
-class AccountFunds:
-    """Hot balances of an account chain: each admitted withdrawal takes its amount and fee cap."""
-
-    def __init__(
-        self, lane: Lane, *, hot: Mapping[str, int], quote: FeeQuote, fee_left_minor: int
-    ) -> None:
-        self._lane = lane
-        self._hot = dict(hot)
-        self._quote = quote
-        self._fee_left_minor = fee_left_minor
-
-    def fee(self, row: WithdrawalRow) -> AccountFee:
-        """The EIP-1559 fields of this payment; raises FeeAboveCap."""
-        return fee_policy.account_fee(
-            self._quote,
-            target_blocks=target_blocks(self._lane, row),
-            policy=self._lane.registry.policy.fees[self._lane.network],
-            gas_limit=self._lane.chain.writer.gas_limit(row.asset),
-        )
-
-    def admit(self, row: WithdrawalRow) -> str | None:
-        """As Funds.admit. Raises FeeAboveCap."""
-        cap_minor = self.fee(row).cap_minor
-        if cap_minor > self._fee_left_minor:
-            return FEE_CAPITAL
-        native = self._lane.spec.native_asset
-        left = dict(self._hot)
-        left[native] = left.get(native, 0) - cap_minor
-        left[row.asset] = left.get(row.asset, 0) - row.output_minor
-        if left[native] < 0 or left[row.asset] < 0:
-            return HOT_WALLET
-        self._hot = left
-        self._fee_left_minor -= cap_minor
-        return None
-
-
-def target_blocks(lane: Lane, row: WithdrawalRow) -> int:
-    """The inclusion target of a withdrawal's class on this family."""
-    classes: Mapping[str, ClassPolicy] = {**lane.registry.policy.classes}
-    return classes[row.fee_class].inclusion_blocks[lane.spec.family]
-
-
 async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> UtxoFunds:
     """The spendable coins, oldest first among equals; `has_fewest_coins`: those that are worth most
     per byte of their previous tx (fewest bytes for the signer). Raises FeesUnknown."""
@@ -184,18 +142,11 @@ async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> 
 
 
 async def load_account(lane: Lane, uow: Uow) -> AccountFunds:
-    """Hot custody by the books, less what is on its way; raises FeesUnknown."""
+    """Hot custody by the books, less what is on its way, by account; raises FeesUnknown."""
     quote = await _quote(lane, uow)
     caps, fee_left = await _committed_fees(lane, uow)
-    taken = await store.committed(uow, network=lane.network, states=ON_ITS_WAY)
-    native = lane.spec.native_asset
-    taken[native] = taken.get(native, 0) + caps
-    hot = {
-        asset.id: await balances.balance(uow, accounts.custody(lane.network, "hot", asset.id))
-        - taken.get(asset.id, 0)
-        for asset in lane.registry.assets_of(lane.network)
-    }
-    return AccountFunds(lane, hot=hot, quote=quote, fee_left_minor=fee_left)
+    lanes, contract, _ = await _payers(lane, uow, caps=caps)
+    return AccountFunds(lane, lanes=lanes, contract=contract, quote=quote, fee_left_minor=fee_left)
 
 
 async def load(lane: Lane, uow: Uow) -> Funds:
@@ -214,14 +165,32 @@ async def _quote(lane: Lane, uow: Uow) -> FeeQuote:
 
 async def room_beside(lane: Lane, uow: Uow, *, family_id: UUID | None) -> int:
     """What the dearest attempt of a family may cost at most, beside everything else on its way:
-    fee capital, and on account chains the native coin of the hot account. None: a new family."""
+    fee capital, and on account chains the native coin of its sender. None: a new family."""
     caps, fee_left = await _committed_fees(lane, uow, but=family_id)
     if not lane.is_account_based:
         return fee_left
-    native = lane.spec.native_asset
+    lanes, _, own = await _payers(lane, uow, caps=caps, but=family_id)
+    senders = {tx.sender_key for tx in own if tx.family_id == family_id}
+    left = [item.left[lane.spec.native_asset] for item in lanes if item.address.key in senders]
+    return min(fee_left, *left) if left else 0
+
+
+async def _payers(
+    lane: Lane, uow: Uow, *, caps: int, but: UUID | None = None
+) -> tuple[list[Payer], Payer | None, list[OutgoingRow]]:
+    """The lanes, the contract and the own txs that are not final; the fee caps of a family `but`
+    are not taken."""
+    own = await outgoing.in_states(uow, network=lane.network, states=UNSETTLED, limit=ATTEMPTS_MAX)
     taken = await store.committed(uow, network=lane.network, states=ON_ITS_WAY)
-    hot = await balances.balance(uow, accounts.custody(lane.network, "hot", native))
-    return min(fee_left, hot - taken.get(native, 0) - caps)
+    native = lane.spec.native_asset
+    taken[native] = taken.get(native, 0) + caps
+    hot = {
+        asset.id: await balances.balance(uow, accounts.custody(lane.network, "hot", asset.id))
+        - taken.get(asset.id, 0)
+        for asset in lane.registry.assets_of(lane.network)
+    }
+    lanes, contract = await account_funds.payers(lane, uow, hot=hot, own=own, but=but)
+    return lanes, contract, own
 
 
 async def _committed_fees(lane: Lane, uow: Uow, *, but: UUID | None = None) -> tuple[int, int]:

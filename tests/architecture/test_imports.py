@@ -41,6 +41,7 @@ HOUSE_IMPORTS = {
 # What the gateway may see of the watchers. `inflows` and `errors` join the list of HOUSE 2: rows of
 # inflows are served by the API, and a caller must be able to catch what it calls.
 WATCHERS_SURFACE = {
+    "account_balances",
     "chain",
     "registry",
     "addresses",

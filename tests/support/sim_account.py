@@ -343,6 +343,9 @@ class SimAccountWriter:
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         return build.gas_limit(asset, legs=legs, params=self.world.params)
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        return build.expected_gas(asset, legs=legs, params=self.world.params)
+
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):
             raise UnsupportedOperation("account plans only")

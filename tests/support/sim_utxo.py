@@ -316,6 +316,9 @@ class SimUtxoWriter:
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         raise UnsupportedOperation("no gas")
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        raise UnsupportedOperation("a UTXO chain has no gas")
+
     def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation("UTXO plans only")

@@ -18,6 +18,9 @@ CREATE TABLE chain.account_balances (
     PRIMARY KEY (network, key, asset)
 ) WITH (fillfactor = 70);
 
+-- The batch contract that pays an attempt's payments, one leg each; NULL: the sender pays itself.
+ALTER TABLE chain.outgoing ADD COLUMN payer_key text CHECK (payer_key IS NULL OR sender_key IS NOT NULL);
+
 GRANT SELECT, INSERT, DELETE ON chain.account_moves TO watchers;
 GRANT SELECT, INSERT, UPDATE ON chain.account_balances TO watchers;
 GRANT SELECT ON chain.account_balances TO gateway_payouts;

@@ -47,6 +47,9 @@ class BitcoinWriter:
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         raise UnsupportedOperation(f"{self._params.network} has no gas")
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        raise UnsupportedOperation(f"{self._params.network} has no gas")
+
     def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes UTXO plans")

@@ -43,6 +43,11 @@ def max_fee_per_gas(payload: bytes) -> int:
     return int.from_bytes(fields[3], "big")
 
 
+def expected_gas(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
+    """Gas that a payment, or a batch of `legs`, uses as a rule."""
+    return batch.expected_gas(is_native=_contract(asset, params) is None, legs=legs)
+
+
 def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
     """The payload of a plan. `InvalidAddress` for an address, `BadPlan` for its numbers."""
     if not 0 <= plan.nonce <= NONCE_MAX:
@@ -77,8 +82,8 @@ def _pay_call(
     """(to, value, data) of a batch; the contract pays out of its own balance."""
     if params.batch_contract is None:
         raise BadPlan(f"{params.network} has no batch contract")
-    if not 2 <= len(plan.payments) <= batch.LEGS_MAX or len(plan.batch_id) != 32:
-        raise BadPlan("a batch has an id of 32 bytes and 2 to 100 payments")
+    if not 1 <= len(plan.payments) <= batch.LEGS_MAX or len(plan.batch_id) != 32:
+        raise BadPlan("a batch has an id of 32 bytes and 1 to 100 payments")
     if len({payment.asset for payment in plan.payments}) != 1:
         raise BadPlan("a batch pays one asset")
     if any(not 0 < payment.amount_minor <= batch.AMOUNT_MAX for payment in plan.payments):

@@ -36,6 +36,9 @@ class EvmWriter:
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         return build.gas_limit(asset, legs=legs, params=self._params)
 
+    def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        return build.expected_gas(asset, legs=legs, params=self._params)
+
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes account plans")

@@ -26,8 +26,8 @@ def row(number: int, *, code: str | None = None, brand: str = "acme") -> Withdra
     )  # fmt: skip
 
 
-def grouped(*rows: WithdrawalRow, is_account_based: bool = False) -> list[list[int]]:
-    found = groups(rows, is_account_based=is_account_based, settings=SETTINGS, now=AT)
+def grouped(*rows: WithdrawalRow, is_alone: bool = False) -> list[list[int]]:
+    found = groups(rows, is_alone=is_alone, settings=SETTINGS, now=AT)
     return [[item.int for item in group] for group in found]
 
 
@@ -60,7 +60,7 @@ def test_what_was_cut_rides_with_few_of_its_own_brand() -> None:
 
 
 def test_on_account_chains_everybody_rides_alone() -> None:
-    assert grouped(row(1), row(2, code="split_2"), is_account_based=True) == [[1], [2]]
+    assert grouped(row(1), row(2, code="split_2"), is_alone=True) == [[1], [2]]
 
 
 def test_each_wait_for_a_cap_is_about_twice_the_one_before() -> None:

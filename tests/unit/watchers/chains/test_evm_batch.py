@@ -188,15 +188,15 @@ USDT = ("eth:USDT", HOLDER, 5)
 @pytest.mark.parametrize(
     ("plan", "reason"),
     [
-        (_plan(ETH), "2 to 100"),
-        (_plan(*[ETH] * 101), "2 to 100"),
+        (_plan(), "1 to 100"),
+        (_plan(*[ETH] * 101), "1 to 100"),
         (_plan(ETH, ETH, batch_id=b"\x01"), "32 bytes"),
         (_plan(ETH, USDT), "one asset"),
         (_plan(ETH, ("eth:ETH", HOLDER, 0)), "amount"),
         (_plan(ETH, ("eth:ETH", HOLDER, 2**96)), "amount"),
         (_plan(("eth:XYZ", HOLDER, 1), ("eth:XYZ", HOLDER, 1)), "not listed"),
     ],
-    ids=["one", "many", "id", "assets", "zero", "too much", "unlisted"],
+    ids=["none", "many", "id", "assets", "zero", "too much", "unlisted"],
 )
 def test_what_is_no_batch_is_not_built(plan: BatchPlan, reason: str) -> None:
     with pytest.raises(BadPlan, match=reason):
