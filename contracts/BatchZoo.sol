@@ -71,6 +71,8 @@ contract GreedyOwner {
 
 /// `transfer` gives back what it is told, and refuses a blocked receiver as USDC does.
 contract OddToken {
+    uint8 public constant decimals = 6;
+    uint256 public totalSupply;
     mapping(address => uint256) public balanceOf;
     mapping(address => bool) public isBlocked;
     bytes private answer;
@@ -78,7 +80,9 @@ contract OddToken {
     event Transfer(address indexed from, address indexed to, uint256 value);
 
     function mint(address to, uint256 value) external {
+        totalSupply += value;
         balanceOf[to] += value;
+        emit Transfer(address(0), to, value);
     }
 
     function setAnswer(bytes calldata value) external {

@@ -96,3 +96,12 @@ def code_hash() -> str:
     """Keccak of the runtime code of the committed build."""
     code = evm.load_build("BatchPayer").deployed_bytecode
     return "0x" + keccak(bytes.fromhex(code[2:])).hex()
+
+
+async def place(node: Anvil, name: str, address: str, *, owner: str | None = None) -> None:
+    """Put a contract's code at an address; of a `BatchPayer` with this owner in its slot 0."""
+    await node.rpc("anvil_setCode", address, evm.load_build(name).deployed_bytecode)
+    if owner is not None:
+        slot = "0x" + owner[2:].lower().rjust(64, "0")
+        await node.rpc("anvil_setStorageAt", address, "0x" + "00" * 32, slot)
+    await node.mine()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from config.settings import (
     AssetSettings,
@@ -122,17 +123,18 @@ def simulated(network: str) -> SimUtxoWorld | SimAccountWorld:
     return SimUtxoWorld(*sim_utxo())
 
 
-def settings_of(network: str) -> Settings:
-    """Test settings with one network, no batch windows and one confirmation tier."""
+def settings_of(network: str, **overrides: Any) -> Settings:
+    """Test settings with one network (with `overrides`), no batch windows and one confirmation
+    tier."""
     tiers = (TierSettings(min=1, full=DEPTH),)
     if network == "eth":
-        networks = {"eth": NetworkSettings(chain="dev")}
+        networks = {"eth": NetworkSettings(chain="dev", **overrides)}
         assets = {
             "eth:ETH": AssetSettings(tiers=tiers),
             "eth:USDT": AssetSettings(contract=TOKEN_CONTRACT, tiers=tiers),
         }
     else:
-        networks = {network: NetworkSettings(chain="regtest")}
+        networks = {network: NetworkSettings(chain="regtest", **overrides)}
         assets = {f"{network}:{network.upper()}": AssetSettings(tiers=tiers)}
     at_once = BatchSettings(window_seconds=0)
     return Settings(

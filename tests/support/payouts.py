@@ -5,6 +5,7 @@ signer's own code behind the wire's encoding; its keys are public test vectors a
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -106,12 +107,13 @@ class Payouts:
         ids: SequentialIds,
         folder: Path,
         world: World | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> "Payouts":
         """Brands, verified pool, fee sample and a followed chain; nothing in the books yet.
 
-        Without `world` the chain is a simulated one.
+        Without `world` the chain is a simulated one. `overrides` are of the network's settings.
         """
-        registry = load_registry(settings_of(network))
+        registry = load_registry(settings_of(network, **(overrides or {})))
         world = world or simulated(network)
         chain = world.chain
         kit = open_kit(new_folder(folder), HandClock(int(clock.now().timestamp())))
@@ -159,7 +161,8 @@ class Payouts:
     async def _pool(self) -> None:
         """Hot and change addresses of the operator, as the watcher would write them."""
         own = ("hot", "gas") if self.is_account_based else ("hot", "change")
-        rows = [self._pool_row("hot", 0, 0, 0)]
+        lanes = range(self.registry.chains[self.network].hot_lanes)
+        rows = [self._pool_row("hot", 0, 0, index) for index in lanes]
         rows += [self._pool_row(own[1], 0, 1, index) for index in range(CHANGE_ROWS)]
         rows += [self._pool_row("deposit", 1, 0, index) for index in range(DEPOSIT_ROWS)]
         async with self.database.unit_of_work() as uow:
@@ -233,12 +236,15 @@ class Payouts:
         await self.world.mine(count)
         await self.follow()
 
-    async def fund(self, asset: str, amount: str, *, into: str = "capital") -> None:
-        """Pay the hot wallet from outside and book it: `capital`, or a brand's clearing."""
+    async def fund(
+        self, asset: str, amount: str, *, into: str = "capital", lane: int = 0, at: str = ""
+    ) -> None:
+        """Pay a hot lane, or our address `at`, from outside and book it: `capital`, or a brand's
+        clearing."""
         async with self.database.unit_of_work() as uow:
-            hot = await addresses.own_address(uow, network=self.network, role="hot")
+            hot = await addresses.own_address(uow, network=self.network, role="hot", lane=lane)
         minor = self.minor(asset, amount)
-        pay = Pay(asset=asset, address=hot.address, amount_minor=minor)
+        pay = Pay(asset=asset, address=at or hot.address, amount_minor=minor)
         [txid] = await self.world.pay([pay])
         await self.mine(DEPTH if not self.is_account_based else 4)
         async with self.database.unit_of_work() as uow:
@@ -276,11 +282,12 @@ class Payouts:
         brand = changes.pop("brand", "acme")
         asset = changes.pop("asset", self.native)
         valid_for = changes.pop("valid_for", timedelta(days=7))
+        address = changes.pop("address", FOREIGN[self.network])
         body = order_body(
             request_id=f"r-{number}",
             asset=asset,
             amount=amount,
-            address=FOREIGN[self.network],
+            address=address,
             **changes,
         )
         at = self.clock.now()

@@ -1,0 +1,349 @@
+"""Payouts through the batch contract and over several lanes, on anvil (W5, W6, P27, P28)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from config.assets import load_assets
+from config.chains import load_chains
+from config.database import Database
+from gateway.payouts.context import Lane
+from gateway.sandbox.nodes import Anvil
+from gateway.withdrawals_store import WithdrawalRow
+from tests.support import batch, evm
+from tests.support.batch import balance, fresh
+from tests.support.clock import ManualClock, SequentialIds
+from tests.support.payout_parts import settings_of
+from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.sign_requests import LANE
+from tests.support.vault import BATCH_CONTRACT, TOKEN
+from tests.support.worlds import AnvilWorld
+from watchers import batch_contract, outgoing, reconcile_chain
+from watchers.follower import Follower
+from watchers.network import Network
+from watchers.outgoing import OutgoingRow, OutgoingState
+from watchers.registry import build_chain
+
+pytestmark = [pytest.mark.postgres, pytest.mark.node]
+
+ONE = 10**6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """The house over anvil, which has our contract (of lane 0) and a token."""
+
+    node: Anvil
+    house: Payouts
+
+    async def own_txs(self) -> list[OutgoingRow]:
+        """Every attempt, oldest first."""
+        async with self.house.database.unit_of_work() as uow:
+            return await outgoing.in_states(
+                uow, network="eth", states=list(OutgoingState), limit=1_000
+            )
+
+    async def assert_reconciled(self) -> None:
+        """The chain holds what the books say, and each account what the evidence adds up to."""
+        held = await reconcile_chain.holdings_at(
+            self.house.database, self.house.chain, _network(self.house)
+        )
+        assert held.breaks == {}
+        assert held.drifts == ()
+
+    async def finish(self, *, lane: Lane | None = None) -> None:
+        """Send, mine and settle."""
+        lane = await self.house.cycle(lane, times=2)
+        for _ in range(4):
+            await self.house.mine()
+            await self.house.cycle(lane)
+
+    async def pay(self, count: int, amount: str, *, asset: str = "eth:USDT") -> list[WithdrawalRow]:
+        """As many withdrawals, each to an address of its own."""
+        return [
+            await self.house.request(amount, asset=asset, address=fresh(number))
+            for number in range(count)
+        ]
+
+
+def _network(house: Payouts) -> Network:
+    registry = house.registry
+    return Network(
+        spec=registry.chains["eth"],
+        assets=registry.assets,
+        ids=house.ids,
+        reversed_per_step_max=20,
+    )
+
+
+BuildBench = Callable[..., Awaitable[Bench]]
+
+
+@pytest.fixture
+async def build_bench(
+    anvil: Anvil,
+    database: Database,
+    payouts_role: Database,
+    clock: ManualClock,
+    ids: SequentialIds,
+    tmp_path: Path,
+) -> AsyncIterator[BuildBench]:
+    """Builds the house: `has_contract`, `lanes`."""
+    stack = AsyncExitStack()
+
+    async def build(*, has_contract: bool = True, lanes: int = 1) -> Bench:
+        await batch.place(anvil, "OddToken", TOKEN)
+        world = (await anvil.accounts())[0]
+        await anvil.transact(to=TOKEN, data=evm.call_data("mint(address,uint256)", world, 10**12))
+        overrides: dict[str, Any] = {"hot_lanes": lanes}
+        if has_contract:
+            overrides["batch_contract"] = BATCH_CONTRACT
+        settings = settings_of("eth", **overrides)
+        chains = load_chains(settings)
+        chain = build_chain(
+            chains["eth"], [anvil.url], load_assets(settings, chains).values(), timeout_seconds=10.0
+        )
+        stack.push_async_callback(chain.close)
+        opened = AnvilWorld(anvil, chain, native="eth:ETH", token="eth:USDT", contract=TOKEN)
+        await anvil.mine()
+        house = await Payouts.start(
+            "eth",
+            database=database,
+            role=payouts_role,
+            clock=clock,
+            ids=ids,
+            folder=tmp_path,
+            world=opened,
+            overrides=overrides,
+        )
+        if has_contract:
+            owner = house.signer.kit.address("eth", LANE)
+            await batch.place(anvil, "BatchPayer", BATCH_CONTRACT, owner=owner)
+            await house.mine(3)
+            assert await batch_contract.register(database, chain, _network(house), clock=clock)
+        return Bench(node=anvil, house=house)
+
+    yield build
+    await anvil.rpc("anvil_dropAllTransactions")
+    await stack.aclose()
+
+
+async def _funded(bench: Bench, *, tokens: str = "100", coins: str = "1") -> None:
+    """Gas and capital at lane 0; tokens and coins of the brand in the contract."""
+    await bench.house.fund("eth:ETH", "1")
+    await bench.house.fund("eth:USDT", tokens, into="acme", at=BATCH_CONTRACT)
+    await bench.house.fund("eth:ETH", coins, into="acme", at=BATCH_CONTRACT)
+
+
+async def test_p27_p28_a_bad_leg_fails_alone_and_the_others_complete(
+    build_bench: BuildBench,
+) -> None:
+    """Five token payouts in one tx, one to a blocked holder: four are paid, one is released."""
+    bench = await build_bench()
+    await _funded(bench)
+    rows = await bench.pay(5, "2")
+    blocked = evm.call_data("setBlocked(address,bool)", fresh(3), True)
+    await bench.node.transact(to=TOKEN, data=blocked)
+    await bench.node.mine()
+
+    await bench.finish()
+
+    assert await bench.house.states(*rows) == [
+        "completed", "completed", "completed", "failed", "completed",
+    ]  # fmt: skip
+    (tx,) = await bench.own_txs()
+    assert tx.payer_key == BATCH_CONTRACT
+    paid = [await balance(bench.node, fresh(i), token=TOKEN) for i in range(5)]
+    assert paid == [2 * ONE, 2 * ONE, 2 * ONE, 0, 2 * ONE]
+    assert "paid_differently" not in await bench.house.alarms()
+    await bench.house.assert_at_rest()
+    await bench.assert_reconciled()
+
+
+async def test_p28_p30_native_legs_to_hostile_receivers_fail_alone(
+    build_bench: BuildBench,
+) -> None:
+    bench = await build_bench()
+    await _funded(bench)
+    hostile = [await evm.deploy(bench.node, name) for name in ("Reverter", "GasBurner", "Caller")]
+    rows = [await bench.house.request("0.01", address=address) for address in hostile]
+    rows += await bench.pay(9, "0.01", asset="eth:ETH")
+
+    await bench.finish()
+
+    assert await bench.house.states(*rows) == ["failed"] * 3 + ["completed"] * 9
+    (tx,) = await bench.own_txs()
+    assert len(tx.payments) == 12
+    await bench.house.assert_at_rest()
+    await bench.assert_reconciled()
+
+
+async def test_w5_a_batch_is_used_only_where_it_is_cheaper(build_bench: BuildBench) -> None:
+    """Two coin payouts go alone, from lane 0; three token payouts go together."""
+    bench = await build_bench()
+    await _funded(bench)
+    await bench.house.fund("eth:ETH", "1", into="acme")
+    coins = await bench.pay(2, "0.01", asset="eth:ETH")
+    tokens = await bench.pay(3, "1")
+
+    await bench.finish()
+
+    assert await bench.house.states(*coins, *tokens) == ["completed"] * 5
+    payers = sorted(str(tx.payer_key) for tx in await bench.own_txs())
+    assert payers == [BATCH_CONTRACT, "None", "None"]
+    await bench.house.assert_at_rest()
+
+
+async def test_p26_what_only_the_contract_holds_is_paid_by_it(build_bench: BuildBench) -> None:
+    """A single payout, and then one that is more than the contract has."""
+    bench = await build_bench()
+    await _funded(bench, tokens="10")
+    (row,) = await bench.pay(1, "4")
+    await bench.finish()
+    await bench.house.fund("eth:USDT", "5", into="acme", at=BATCH_CONTRACT)
+    await bench.house.fund("eth:USDT", "5", into="acme")
+    (more,) = await bench.pay(1, "15")
+    await bench.finish()
+
+    assert await bench.house.states(row, more) == ["completed", "waiting_liquidity"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "payout.planned",
+        "payout.sign_requested",
+        "payout.signer_answered",
+        "payout.signed",
+        "payout.broadcasting",
+        "payout.sent_to_node",
+        "payout.recorded",
+        "payout.settled",
+    ],
+)
+async def test_p02_a_batch_survives_a_kill_and_pays_each_once(
+    build_bench: BuildBench, point: str
+) -> None:
+    bench = await build_bench()
+    await _funded(bench)
+    rows = await bench.pay(4, "2")
+
+    with pytest.raises(SimulatedCrash):
+        await bench.finish(lane=bench.house.lane(crash=crash_at(point)))
+    await bench.finish()
+
+    assert await bench.house.states(*rows) == ["completed"] * 4
+    assert [await balance(bench.node, fresh(i), token=TOKEN) for i in range(4)] == [2 * ONE] * 4
+    await bench.house.assert_at_rest()
+
+
+async def test_p24_a_batch_that_lost_its_block_is_settled_again(build_bench: BuildBench) -> None:
+    bench = await build_bench()
+    await _funded(bench)
+    rows = await bench.pay(3, "2")
+    lane = await bench.house.cycle(times=2)
+    await bench.house.mine()
+    await bench.house.cycle(lane)
+    assert await bench.house.states(*rows) == ["confirming"] * 3
+
+    await bench.house.world.lose(1)
+    await bench.house.follow()
+    await bench.house.cycle(lane)
+    await bench.finish()
+
+    assert await bench.house.states(*rows) == ["completed"] * 3
+    assert [await balance(bench.node, fresh(i), token=TOKEN) for i in range(3)] == [2 * ONE] * 3
+    await bench.house.assert_at_rest()
+
+
+async def test_p29_a_reader_without_the_contract_calls_nobody_unpaid(
+    build_bench: BuildBench,
+) -> None:
+    """A watcher that does not know the contract sees no leg: people are called, nothing moves."""
+    bench = await build_bench()
+    await _funded(bench)
+    rows = await bench.pay(3, "2")
+    lane = await bench.house.cycle(times=2)
+    house = bench.house
+    settings = settings_of("eth")
+    chains = load_chains(settings)
+    blind = build_chain(
+        chains["eth"],
+        [bench.node.url],
+        load_assets(settings, chains).values(),
+        timeout_seconds=10.0,
+    )
+    house.follower = Follower(
+        chain=blind,
+        network=_network(house),
+        database=house.database,
+        clock=house.clock,
+        holder="test",
+        start_height=None,
+    )
+    for _ in range(4):
+        await house.mine()
+        await house.cycle(lane)
+    await blind.close()
+
+    assert await house.states(*rows) == ["confirming"] * 3
+    assert "paid_differently" in await house.alarms()
+
+
+async def test_w6_payouts_spread_over_the_lanes_and_a_stuck_one_stops_only_itself(
+    build_bench: BuildBench,
+) -> None:
+    """Three lanes; the tx of one never reaches a node, and the next payouts go by the others."""
+    bench = await build_bench(has_contract=False, lanes=3)
+    house = bench.house
+    for number in range(3):
+        await house.fund("eth:ETH", "1", lane=number)
+        await house.fund("eth:ETH", "1", into="acme", lane=number)
+    first = await bench.pay(3, "0.1", asset="eth:ETH")
+    lane = await house.cycle(times=2)
+    txs = await bench.own_txs()
+    assert len({tx.sender_key for tx in txs}) == 3
+    assert {tx.nonce for tx in txs} == {0}
+
+    stuck = txs[0]
+    await bench.node.rpc("anvil_dropTransaction", stuck.txid)
+    await house.mine()
+    await house.cycle(lane)
+    async with house.database.unit_of_work() as uow:  # what twenty minutes do
+        await uow.execute(
+            text("UPDATE chain.outgoing SET signed_at = signed_at - interval '20 minutes'")
+        )
+    await bench.node.rpc("anvil_dropTransaction", stuck.txid)
+    second = [await house.request("0.1", address=fresh(50 + i)) for i in range(4)]
+    await house.cycle(lane)
+
+    later = [tx for tx in await bench.own_txs() if tx.id not in {item.id for item in txs}]
+    assert len(later) == 4
+    assert stuck.sender_key not in {tx.sender_key for tx in later}
+    await bench.finish()
+    await bench.finish()
+    assert await house.states(*first, *second) == ["completed"] * 7
+    await house.assert_at_rest()
+    await bench.assert_reconciled()
+
+
+async def test_w6_a_lane_pays_no_more_than_it_holds(build_bench: BuildBench) -> None:
+    """Two lanes of 0.5: the books have 1.0, and 0.8 waits although they do."""
+    bench = await build_bench(has_contract=False, lanes=2)
+    house = bench.house
+    await house.fund("eth:ETH", "0.5", into="acme", lane=0)
+    await house.fund("eth:ETH", "0.5", into="acme", lane=1)
+    await house.fund("eth:ETH", "0.1", lane=1)
+    await house.fund("eth:ETH", "0.1", lane=0)
+    big = await house.request("0.8")
+    small = [await house.request("0.05", address=fresh(60 + i)) for i in range(2)]
+
+    await bench.finish()
+
+    assert await house.states(big, *small) == ["waiting_liquidity", "completed", "completed"]
+    assert len({tx.sender_key for tx in await bench.own_txs()}) == 2
