@@ -4,9 +4,10 @@ One unit of work (`Uow`) is one database transaction = one set of state changes 
 and events (HOUSE, sentence 4). Functions take `uow` first and never commit; only edges open one.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine import CursorResult
@@ -23,6 +24,7 @@ LOCK_NOT_AVAILABLE = "55P03"  # a lock was waited for longer than its limit
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000  # a frozen process must not hold a lease's row for longer
+NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Conflict(Exception):
@@ -53,7 +55,15 @@ class Uow:
 class Database:
     """The engine of one process under one database role."""
 
-    def __init__(self, url: str, *, pool_size: int = 8, application_name: str = "cage") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 8,
+        application_name: str = "cage",
+        settings: Mapping[str, str] = NO_SETTINGS,
+    ) -> None:
+        """`settings` are further parameters of the server for each connection."""
         self._url = url
         self.engine: AsyncEngine = create_async_engine(
             url,
@@ -69,6 +79,7 @@ class Database:
                     "statement_timeout": str(STATEMENT_TIMEOUT_MS),
                     "lock_timeout": str(LOCK_TIMEOUT_MS),
                     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                    **settings,
                 },
             },
         )
