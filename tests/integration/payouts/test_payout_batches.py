@@ -347,3 +347,28 @@ async def test_w6_a_lane_pays_no_more_than_it_holds(build_bench: BuildBench) -> 
 
     assert await house.states(big, *small) == ["waiting_liquidity", "completed", "completed"]
     assert len({tx.sender_key for tx in await bench.own_txs()}) == 2
+
+
+async def test_p16_a_batch_is_bumped_at_its_nonce_and_pays_each_once(
+    build_bench: BuildBench,
+) -> None:
+    """The base fee rises above the tx: the same legs at the same nonce, with the same batch id."""
+    bench = await build_bench()
+    await _funded(bench)
+    rows = await bench.pay(3, "2")
+    lane = await bench.house.cycle(times=2)
+    await bench.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(20 * 10**9))
+    await bench.house.mine()
+    bench.house.clock.advance(60)
+    await bench.house.sample_fees()
+    await bench.house.cycle(lane, times=2)
+    await bench.finish()
+
+    txs = await bench.own_txs()
+    assert len(txs) > 1
+    assert {(tx.nonce, tx.payer_key, tx.payments) for tx in txs} == {
+        (0, BATCH_CONTRACT, txs[0].payments)
+    }
+    assert await bench.house.states(*rows) == ["completed"] * 3
+    assert [await balance(bench.node, fresh(i), token=TOKEN) for i in range(3)] == [2 * ONE] * 3
+    await bench.house.assert_at_rest()
