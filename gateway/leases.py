@@ -65,6 +65,19 @@ class Lease:
             self._fence = None
             raise LeaseLost(f"{self.name}: fence {fence} has passed")
 
+    async def raise_fence(self, uow: Uow, *, above: int) -> None:
+        """Put the fence above what another history of these books has used; raises LeaseLost.
+
+        Only for a recovery that people confirmed. A unit of work that is not committed after it
+        costs the hold, not safety.
+        """
+        fence = await leases_store.raise_fence(
+            uow, name=self.name, holder=self.holder, fence=self.fence, above=above
+        )
+        if fence is None:
+            raise LeaseLost(f"{self.name}: fence {self._fence} has passed")
+        self._fence = fence
+
     async def release(self, uow: Uow) -> None:
         """Let another instance in at once (clean stop)."""
         if self._fence is not None:

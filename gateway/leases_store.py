@@ -49,6 +49,21 @@ async def is_held(uow: Uow, *, name: str, holder: str, fence: int) -> bool:
     return result.first() is not None
 
 
+async def raise_fence(uow: Uow, *, name: str, holder: str, fence: int, above: int) -> int | None:
+    """The hold's new fence, over `above`; None when the hold is no longer ours."""
+    result = await uow.execute(
+        """
+        UPDATE gateway.leases SET fence = GREATEST(fence, :above) + 1
+        WHERE name = :name AND holder = :holder AND fence = :fence
+            AND expires_at > clock_timestamp()
+        RETURNING fence
+        """,
+        {"name": name, "holder": holder, "fence": fence, "above": above},
+    )
+    row = result.first()
+    return None if row is None else int(row.fence)
+
+
 async def release(uow: Uow, *, name: str, holder: str, fence: int) -> None:
     """Let another instance in at once; the fence stays, so that the next one is higher."""
     await uow.execute(

@@ -1,9 +1,9 @@
 """The clock of the house: ticks that wake loops, never the work itself.
 
 Owns which loop is woken how often. A tick is a NOTIFY sent under the scheduler's lease, so that of
-several schedulers one speaks (P14); the loop that hears it owns the work. Three loops of upkeep
-that belong to no other role (folding balances, partitions ahead, old nonces) live here too, and
-also poll. It moves no money and holds no key.
+several schedulers one speaks (P14); the loop that hears it owns the work. Loops of upkeep
+that belong to no other role (folding balances, partitions ahead, old nonces, the question for a
+comparison) live here too, and also poll. It moves no money and holds no key.
 """
 
 import asyncio
@@ -48,6 +48,7 @@ TICKS = (
     Tick(channel="cage_nonces", every_seconds=60),
     Tick(channel="cage_partitions", every_seconds=3_600),
     Tick(channel="cage_reconcile", every_seconds=3_600),
+    Tick(channel="cage_compare", every_seconds=3_600),  # the signer's log against the books
 )
 
 
@@ -62,6 +63,7 @@ class Scheduler:
             "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
             "cage_nonces": self._prune_nonces,
             "cage_partitions": self._ensure_partitions,
+            "cage_compare": self._ask_comparison,
         }
 
     async def run(self, url: str, *, ticks: Sequence[Tick] = TICKS) -> None:
@@ -126,6 +128,10 @@ class Scheduler:
 
     async def _prune_nonces(self, uow: Uow) -> int:
         return await store.prune_nonces(uow, at=self._clock.now(), limit=NONCES_MAX)
+
+    async def _ask_comparison(self, uow: Uow) -> int:
+        """Payouts compares: it alone may talk to the signer."""
+        return await store.ask_comparison(uow, at=self._clock.now())
 
     async def _ensure_partitions(self, uow: Uow) -> int:
         return await store.ensure_partitions(uow, at=self._clock.now(), months=PARTITION_MONTHS)

@@ -24,6 +24,14 @@ async def ensure_partitions(uow: Uow, *, at: datetime, months: int) -> int:
     return int(result.scalar_one())
 
 
+async def ask_comparison(uow: Uow, *, at: datetime) -> int:
+    """Want the signer's log compared with the books; how many networks were not asked already."""
+    result = await uow.execute(
+        "UPDATE gateway.signer_logs SET asked_at = :at WHERE asked_at IS NULL", {"at": at}
+    )
+    return result.rowcount
+
+
 async def prune_nonces(uow: Uow, *, at: datetime, limit: int) -> int:
     """Forget nonces whose signatures are too old to be accepted anyway; how many."""
     result = await uow.execute(

@@ -70,8 +70,10 @@ def _signature(sequence: int, body: str, network: str) -> LogEntry | None:
         return LogEntry(
             sequence=sequence,
             attempt_id=fields["attempt_id"],
+            family=fields["family"],
             purpose=fields["purpose"],
             txid=fields["txid"],
+            fee_minor=int(fields["fee"]),
             requests=tuple((pair[0], pair[1]) for pair in fields["requests"]),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:

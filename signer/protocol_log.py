@@ -32,12 +32,16 @@ class LogRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One signature. `requests` are the (brand, request_id) that its tx pays."""
+    """One signature. `family` is the first attempt of its exclusion family; `fee_minor` the fee of
+    a UTXO tx, the most that an account tx can cost; `requests` the (brand, request_id) it pays.
+    """
 
     sequence: int
     attempt_id: str
+    family: str
     purpose: str
     txid: str
+    fee_minor: int
     requests: tuple[tuple[str, str], ...]
 
 
@@ -87,8 +91,10 @@ def encode_log_answer(value: LogPage | Refusal) -> dict[str, Any]:
             {
                 "sequence": entry.sequence,
                 "attempt_id": entry.attempt_id,
+                "family": entry.family,
                 "purpose": entry.purpose,
                 "txid": entry.txid,
+                "fee": str(entry.fee_minor),
                 "requests": [list(pair) for pair in entry.requests],
             }
             for entry in value.entries
@@ -116,15 +122,20 @@ def decode_log_answer(raw: dict[str, Any]) -> LogPage | Refusal:
 
 
 def _entry(value: object) -> LogEntry:
-    raw = exact(value, {"sequence", "attempt_id", "purpose", "txid", "requests"}, "entries[]")
-    pairs = raw["requests"]
+    keys = {"sequence", "attempt_id", "family", "purpose", "txid", "fee", "requests"}
+    raw = exact(value, keys, "entries[]")
+    pairs, fee = raw["requests"], text(raw["fee"], "fee")
+    if not (fee.isascii() and fee.isdigit()):
+        raise ProtocolError("fee: minor units as a string are required")
     if not isinstance(pairs, list) or len(pairs) > MAX_LOG_REQUESTS:
         raise ProtocolError("requests: a list is required")
     return LogEntry(
         sequence=integer(raw["sequence"], "sequence"),
         attempt_id=text(raw["attempt_id"], "attempt_id"),
+        family=text(raw["family"], "family"),
         purpose=text(raw["purpose"], "purpose"),
         txid=text(raw["txid"], "txid"),
+        fee_minor=int(fee),
         requests=tuple(_pair(item) for item in pairs),
     )
 

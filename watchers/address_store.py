@@ -118,6 +118,16 @@ async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> Sequence[Ro
     return result.mappings().all()
 
 
+async def by_paths(uow: Uow, *, network: str, paths: Sequence[str]) -> Sequence[RowMapping]:
+    """The own addresses at derivation paths; for a few, on rare occasions."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network "
+        "AND path = ANY(CAST(:paths AS text[]))",
+        {"network": network, "paths": list(paths)},
+    )
+    return result.mappings().all()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tails:
     """A page of key ends. `total` counts at least all addresses; `anchor` is the address that

@@ -153,6 +153,14 @@ async def by_text(uow: Uow, *, network: str, key: str) -> AddressRow | None:
     return from_row(rows[0]) if rows else None
 
 
+async def by_paths(uow: Uow, *, network: str, paths: Sequence[str]) -> dict[str, AddressRow]:
+    """The own addresses at these derivation paths, by path."""
+    if not paths:
+        return {}
+    rows = await store.by_paths(uow, network=network, paths=paths)
+    return {row["path"]: from_row(row) for row in rows}
+
+
 async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> dict[str, AddressRow]:
     """The own addresses among `keys`, by key."""
     if not keys:

@@ -294,6 +294,53 @@ async def take_next_nonce(
     )
 
 
+async def claim_nonce(
+    uow: Uow, *, network: str, sender_key: str, nonce: int, following: int, attempt_id: UUID
+) -> None:
+    """The number is the attempt's unless another has it; those skipped from `following` on are
+    free."""
+    await uow.execute(
+        "INSERT INTO chain.nonce_uses (network, sender_key, nonce, attempt_id) "
+        "SELECT CAST(:network AS text), CAST(:key AS text), n, NULL "
+        "FROM generate_series(CAST(:following AS bigint), CAST(:nonce AS bigint) - 1) AS n "
+        "ON CONFLICT DO NOTHING",
+        {"network": network, "key": sender_key, "following": following, "nonce": nonce},
+    )
+    await uow.execute(
+        "INSERT INTO chain.nonce_uses AS u (network, sender_key, nonce, attempt_id) "
+        "VALUES (:network, :key, :nonce, :id) ON CONFLICT (network, sender_key, nonce) "
+        "DO UPDATE SET attempt_id = excluded.attempt_id WHERE u.attempt_id IS NULL",
+        {"network": network, "key": sender_key, "nonce": nonce, "id": attempt_id},
+    )
+
+
+async def claim(uow: Uow, *, network: str, attempt_id: UUID | None) -> int:
+    """Reserve the unspent inputs of signed attempts (of one, or of all that are open) that nobody
+    has reserved."""
+    result = await uow.execute(
+        "UPDATE chain.coins c SET reserved_by = o.id FROM chain.outgoing_inputs i "
+        "JOIN chain.outgoing o ON o.id = i.attempt_id "
+        "WHERE i.network = :network AND o.raw IS NOT NULL "
+        "AND o.state IN ('signed', 'broadcast', 'seen', 'dropped') "
+        "AND (CAST(:id AS uuid) IS NULL OR o.id = CAST(:id AS uuid)) "
+        "AND c.network = i.network AND c.txid = i.outpoint_txid AND c.vout = i.outpoint_vout "
+        "AND c.reserved_by IS NULL AND c.spent_by IS NULL",
+        {"network": network, "id": attempt_id},
+    )
+    return result.rowcount
+
+
+async def mark_own_change(uow: Uow, *, network: str, txid: str) -> None:
+    """Coins of a tx that turned out to be ours, which blocks had brought as others'."""
+    await uow.execute(
+        "UPDATE chain.coins c SET is_own_change = true FROM chain.outgoing o "
+        "JOIN chain.outgoing_change x ON x.attempt_id = o.id "
+        "WHERE o.network = :network AND o.txid = :txid AND c.network = :network "
+        "AND c.txid = :txid AND c.vout = x.vout AND NOT c.is_own_change",
+        {"network": network, "txid": txid},
+    )
+
+
 async def give_back_nonce(uow: Uow, *, attempt_id: UUID) -> int:
     """Free the number of an attempt that was never signed."""
     result = await uow.execute(

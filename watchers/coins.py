@@ -100,6 +100,16 @@ async def free(uow: Uow, *, attempt_id: UUID) -> None:
     await store.free(uow, attempt_id=attempt_id)
 
 
+async def claim(uow: Uow, *, network: str, attempt_id: UUID | None = None) -> int:
+    """Reserve what signed attempts spend and nobody reserved: books written again after a loss."""
+    return await store.claim(uow, network=network, attempt_id=attempt_id)
+
+
+async def mark_own_change(uow: Uow, *, network: str, txid: str) -> None:
+    """The change of a tx that turned out to be ours; blocks had brought it as somebody's."""
+    await store.mark_own_change(uow, network=network, txid=txid)
+
+
 async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:
     """Unspent coins in blocks, for the reconciliation with the chain."""
     return [

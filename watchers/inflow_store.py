@@ -81,6 +81,16 @@ async def in_block(uow: Uow, *, network: str, block_hash: str) -> Sequence[RowMa
     return result.mappings().all()
 
 
+async def of_tx(uow: Uow, *, network: str, txid: str) -> Sequence[RowMapping]:
+    """Inflows of a tx that stand."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.inflows WHERE network = :network AND txid = :txid "
+        "AND state <> 'orphaned' ORDER BY id FOR UPDATE",
+        {"network": network, "txid": txid},
+    )
+    return result.mappings().all()
+
+
 async def orphan_many(
     uow: Uow, *, inflow_ids: Sequence[UUID], unbooked: Collection[UUID], at: datetime
 ) -> Mapping[UUID, RowMapping]:

@@ -264,6 +264,12 @@ async def disconnect(
     """
     found = await store.in_block(uow, network=network, block_hash=block_hash)
     rows = [_row(row) for row in found]
+    return await _orphan(uow, rows, ids=ids, at=at, reason="block orphaned")
+
+
+async def _orphan(
+    uow: Uow, rows: Sequence[InflowRow], *, ids: Ids, at: datetime, reason: str
+) -> list[InflowRow]:
     standing = [
         (inflow, inflow.posting_reference)
         for inflow in rows
@@ -278,7 +284,7 @@ async def disconnect(
         )
         for inflow, reference in standing
     ]
-    await journal.reverse_many(uow, reversals, reason="block orphaned", at=at)
+    await journal.reverse_many(uow, reversals, reason=reason, at=at)
     orphaned = await store.orphan_many(
         uow,
         inflow_ids=[inflow.id for inflow in rows],
@@ -291,6 +297,15 @@ async def disconnect(
     ]
     await outbox.append_many(uow, events, at=at)
     return [inflow for inflow in rows if inflow.state is InflowState.ASSIGNED]
+
+
+async def recognise(
+    uow: Uow, *, network: str, txid: str, ids: Ids, at: datetime
+) -> list[InflowRow]:
+    """The tx is our own after all: its outputs to us are no inflows, and what was booked of them
+    is reversed. Returns the assigned ones, which keep their posting and need a person."""
+    found = await store.of_tx(uow, network=network, txid=txid)
+    return await _orphan(uow, [_row(row) for row in found], ids=ids, at=at, reason="own tx")
 
 
 async def unposted(uow: Uow, *, network: str, height: int) -> list[InflowRow]:

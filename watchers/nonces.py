@@ -54,6 +54,24 @@ async def below(uow: Uow, *, attempt_id: UUID) -> Below:
     return Below.UNSIGNED if is_unsigned else Below.CLEAR
 
 
+async def claim(uow: Uow, *, network: str, sender_key: str, nonce: int, attempt_id: UUID) -> None:
+    """Give a number to an attempt that is signed at it already (a recovery of lost books).
+
+    Numbers below that nobody has are free: the next payout takes them.
+    """
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=0)
+    following = await store.lock_account(uow, network=network, sender_key=sender_key)
+    await store.claim_nonce(
+        uow,
+        network=network,
+        sender_key=sender_key,
+        nonce=nonce,
+        following=following,
+        attempt_id=attempt_id,
+    )
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=nonce + 1)
+
+
 async def observe(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:
     """The chain used a nonce of ours: the account continues above it, whoever sent it."""
     await store.ensure_account(uow, network=network, sender_key=sender_key, following=nonce + 1)

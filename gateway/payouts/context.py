@@ -17,7 +17,15 @@ from config.registry import Registry
 from gateway.leases import Lease
 from gateway.payouts.crash import Crash
 from ledger import lifecycle
-from signer.protocol import Head, PoolRow, Refusal, SignedTx, SignRequest
+from signer.protocol import (
+    Head,
+    LogPage,
+    LogRequest,
+    PoolRow,
+    Refusal,
+    SignedTx,
+    SignRequest,
+)
 from watchers.chain import Chain
 
 T = TypeVar("T")
@@ -33,6 +41,10 @@ class Signer(Protocol):
     async def sign(self, request: SignRequest) -> SignedTx | Refusal: ...
 
     async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None: ...
+
+    async def log(self, request: LogRequest) -> LogPage: ...
+
+    async def recall(self, attempt_id: str) -> SignRequest | None: ...
 
     async def verify_addresses(
         self, *, network: str, rows: Sequence[PoolRow]

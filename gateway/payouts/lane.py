@@ -23,6 +23,7 @@ from gateway.payouts.exits import ExitsStep
 from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.own_moves import OwnMoves
+from gateway.payouts.recovery import Standing
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.withdrawals import State
@@ -47,6 +48,7 @@ class PayoutLane:
         self._settlement = Settlement(lane)
         self._own_moves = OwnMoves(lane)
         self._exits = ExitsStep(lane)
+        self._recovery = recovery.Recovery(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -72,6 +74,7 @@ class PayoutLane:
                     log.exception("payout.cycle_failed", network=self._lane.network)
             else:
                 self._has_reported = False
+                self._recovery.forget()
             await waker.wait()
 
     async def cycle(self) -> None:
@@ -80,10 +83,15 @@ class PayoutLane:
             if not self._has_reported:
                 await self._step("recover", partial(recovery.report, self._lane))
                 self._has_reported = True
+            standing = await self._recovery.look()
             await self._step("adopt", self._families.run)
             await self._step("settle", self._settlement.run)
-            await self._step("own_moves", self._own_moves.run)
+            if standing is Standing.STOPPED:
+                return
             await self._step("broadcast", self._broadcaster.run)
+            if standing is Standing.BLIND:
+                return
+            await self._step("own_moves", self._own_moves.run)
             await self._step("bump", self._bump)
             await self._step("exits", self._exits.run)
             await self._step("liquidity", self._liquidity.run)

@@ -20,10 +20,10 @@ def is_signature_of(unsigned: bytes, *, raw: bytes, txid: str) -> bool:
     """True when `raw` (whose txid is `txid`) signs `unsigned`; False for anything unreadable."""
     try:
         if unsigned.startswith(_PSBT_MAGIC):
-            tx = _unsigned_tx(unsigned)
+            tx = unsigned_tx(unsigned)
             return hashlib.sha256(hashlib.sha256(tx).digest()).digest()[::-1].hex() == txid
         if unsigned.startswith(_TYPE_1559) and raw.startswith(_TYPE_1559):
-            fields, signed = _list_body(unsigned[1:]), _list_body(raw[1:])
+            fields, signed = list_body(unsigned[1:]), list_body(raw[1:])
             rest = len(signed) - len(fields)
             return signed.startswith(fields) and 0 < rest <= _SIGNATURE_BYTES_MAX
     except (IndexError, ValueError):
@@ -38,7 +38,7 @@ def gas_fields(unsigned: bytes) -> tuple[int, int, int]:
     """
     if not unsigned.startswith(_TYPE_1559):
         raise ValueError("not an EIP-1559 payload")
-    body, at, found = _list_body(unsigned[1:]), 0, []
+    body, at, found = list_body(unsigned[1:]), 0, []
     for _ in range(_GAS_LIMIT_AT + 1):  # chain id, nonce, tip, max fee, gas limit
         first = body[at]
         size = 0 if first < _SHORT_TEXT else first - _SHORT_TEXT
@@ -55,7 +55,8 @@ def _integer(data: bytes, size: int) -> int:
     return int.from_bytes(data, "big")
 
 
-def _unsigned_tx(psbt: bytes) -> bytes:
+def unsigned_tx(psbt: bytes) -> bytes:
+    """The unsigned tx of a PSBT v0; raises IndexError, ValueError for anything else."""
     at = len(_PSBT_MAGIC)
     if psbt[at : at + 2] != _UNSIGNED_TX:
         raise ValueError("the first global entry is not the unsigned tx")
@@ -68,7 +69,7 @@ def _unsigned_tx(psbt: bytes) -> bytes:
     return tx
 
 
-def _list_body(data: bytes) -> bytes:
+def list_body(data: bytes) -> bytes:
     """The items of one RLP list that is all of `data`."""
     first = data[0]
     if first < 0xC0:

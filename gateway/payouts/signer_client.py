@@ -17,6 +17,8 @@ from signer.protocol import (
     Attestations,
     AttestRequest,
     Head,
+    LogPage,
+    LogRequest,
     PoolRow,
     Refusal,
     SignedTx,
@@ -56,6 +58,19 @@ class SignerClient:
         """What the signer answered for an attempt; None when it never did."""
         answer = await self._ask(protocol.encode_lookup_request(attempt_id))
         return _decoded(protocol.decode_lookup_answer, answer)
+
+    async def log(self, request: LogRequest) -> LogPage:
+        """The signatures of a network after an entry of the log; raises SignerUnavailable."""
+        answer = await self._ask(protocol.encode_log_request(request))
+        page = _decoded(protocol.decode_log_answer, answer)
+        if isinstance(page, Refusal):
+            raise SignerUnavailable(f"log refused: {page.code}")
+        return page
+
+    async def recall(self, attempt_id: str) -> SignRequest | None:
+        """What the signer was asked for a signed attempt; None when it keeps no question."""
+        answer = await self._ask(protocol.encode_recall_request(attempt_id))
+        return _decoded(protocol.decode_recall_answer, answer)
 
     async def void(self, request: VoidRequest) -> Voided | Refusal:
         """Forbid a first signature for ever, or the refusal; raises SignerUnavailable."""

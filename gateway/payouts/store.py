@@ -201,6 +201,23 @@ async def members(
     ]
 
 
+async def set_attempt(uow: Uow, withdrawal_id: UUID, *, attempt_id: UUID, txid: str) -> None:
+    """Another attempt of its family is the live one; the state stays."""
+    await uow.execute(
+        "UPDATE gateway.withdrawals SET attempt_id = :attempt_id, txid = :txid WHERE id = :id",
+        {"id": withdrawal_id, "attempt_id": attempt_id, "txid": txid},
+    )
+
+
+async def forget_question(uow: Uow, withdrawal_id: UUID) -> WithdrawalRow:
+    """The signer's answer is known and about to be written: nothing is in doubt any more."""
+    result = await uow.execute(
+        "UPDATE gateway.withdrawals SET sign_requested_at = NULL WHERE id = :id RETURNING *",
+        {"id": withdrawal_id},
+    )
+    return from_mapping(result.mappings().one())
+
+
 async def add_members(uow: Uow, *, attempt_id: UUID, outputs: Sequence[tuple[UUID, int]]) -> None:
     """Say which withdrawal rides at which output; unique both ways."""
     await uow.execute(

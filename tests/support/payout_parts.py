@@ -21,6 +21,8 @@ from signer.protocol import (
     Attestations,
     AttestRequest,
     Head,
+    LogPage,
+    LogRequest,
     PoolRow,
     Refusal,
     SignedTx,
@@ -86,6 +88,18 @@ class VaultSigner:
     async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         self._check()
         return self.kit.vault.lookup(attempt_id)
+
+    async def log(self, request: LogRequest) -> LogPage:
+        self._check()
+        decoded = protocol.decode_log_request(protocol.encode_log_request(request))
+        page = protocol.decode_log_answer(protocol.encode_log_answer(self.kit.vault.log(decoded)))
+        assert isinstance(page, LogPage)
+        return page
+
+    async def recall(self, attempt_id: str) -> SignRequest | None:
+        self._check()
+        found = self.kit.vault.recall(attempt_id)
+        return protocol.decode_recall_answer(protocol.encode_recall_answer(found))
 
     async def void(self, request: VoidRequest) -> Voided | Refusal:
         self._check()

@@ -183,9 +183,12 @@ async def test_killed_around_the_look_up_the_row_is_kept_all_the_same(
     await btc.cycle(btc.lane(signer=signer), times=2)
 
     found = await btc.row(row)
-    assert (found.state, found.code) == ("on_hold", "signer_knows_more")
     assert found.sign_requested_at is not None
-    assert (await btc.alarms()).count("signer_knows_more") == 1
+    if point == "payout.looked_up":  # the next process compares the logs before it asks anything
+        assert (found.state, await btc.alarms()) == ("planned", ["recovery"])
+    else:
+        assert (found.state, found.code) == ("on_hold", "signer_knows_more")
+        assert (await btc.alarms()).count("signer_knows_more") == 1
 
 
 async def test_already_paid_on_an_account_chain_keeps_nonce_and_funds(eth: Payouts) -> None:
@@ -208,6 +211,7 @@ async def test_already_paid_on_an_account_chain_keeps_nonce_and_funds(eth: Payou
 
 async def test_a_nonce_that_the_signer_used_for_another_stops_the_network(eth: Payouts) -> None:
     await funded(eth)
+    lane = await eth.cycle()  # it starts before the other signature
     lost = order_body(request_id="lost", asset="eth:ETH", address=FOREIGN_EVM)
     claim = authorise(lost, created=eth.signer.kit.clock.now)
     eth.signer.kit.signed(
@@ -220,12 +224,12 @@ async def test_a_nonce_that_the_signer_used_for_another_stops_the_network(eth: P
     )
     row = await eth.request("0.5")
 
-    await eth.cycle(times=2)
+    await eth.cycle(lane, times=2)
 
     found = await eth.row(row)
     assert (found.state, found.code) == ("on_hold", "signer_knows_more")
     assert found.sign_requested_at is not None
     assert "nonce_used" in await details(eth)
     later = await eth.request("0.1", player_id="later")
-    await eth.cycle(times=2)
+    await eth.cycle(lane, times=2)
     assert await eth.states(later) == ["queued"]

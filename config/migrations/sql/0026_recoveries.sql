@@ -1,0 +1,46 @@
+-- What the signer signed, held against the books (CONTRACT 8, P09). Written by `gateway` only.
+
+-- Up to which entry of the signer's log the books of a network were found to hold every signature.
+CREATE TABLE gateway.signer_logs (
+    network text PRIMARY KEY,
+    sequence bigint NOT NULL CHECK (sequence >= 0),
+    entry_hash text NOT NULL,
+    compared_at timestamptz NOT NULL,
+    asked_at timestamptz               -- the scheduler wants it compared in both directions
+);
+
+-- A network whose books lack what the signer signed: nothing is built, signed or sent there until
+-- the signer's bytes are imported, the chain was looked at again and two people confirmed.
+CREATE TABLE gateway.recoveries (
+    id uuid PRIMARY KEY,
+    network text NOT NULL,
+    state text NOT NULL CHECK (state IN ('open', 'imported', 'confirmed', 'closed')),
+    cause text NOT NULL CHECK (cause IN ('unknown_signatures', 'newer_worker', 'other_log')),
+    detail text NOT NULL,
+    sequence bigint NOT NULL,          -- the log was read up to here when it was last compared
+    entry_hash text NOT NULL,
+    epoch bigint NOT NULL,             -- the newest worker that the signer knows
+    unknown integer NOT NULL DEFAULT 0,    -- signatures that the books lacked when it was opened
+    imported integer NOT NULL DEFAULT 0,
+    left_over jsonb NOT NULL DEFAULT '[]', -- [{attempt_id, txid, requests, reason}]: a person's case
+    rescan_id uuid,                    -- of chain.rescans, null where no block has what was imported
+    version integer NOT NULL DEFAULT 1,
+    opened_at timestamptz NOT NULL,
+    imported_at timestamptz,
+    confirmed_at timestamptz,
+    confirmed_by text[],               -- the two people
+    closed_at timestamptz,
+    CHECK ((state IN ('confirmed', 'closed')) = (confirmed_by IS NOT NULL)),
+    CHECK (confirmed_by IS NULL
+        OR (cardinality(confirmed_by) = 2 AND confirmed_by[1] <> confirmed_by[2]))
+);
+CREATE UNIQUE INDEX recoveries_open ON gateway.recoveries (network) WHERE state <> 'closed';
+
+GRANT SELECT, INSERT, UPDATE ON gateway.signer_logs TO gateway_payouts;
+GRANT SELECT ON gateway.signer_logs, gateway.recoveries TO gateway_api, scheduler;
+GRANT UPDATE (asked_at) ON gateway.signer_logs TO scheduler;
+GRANT SELECT, INSERT ON gateway.recoveries TO gateway_payouts;
+-- Payouts closes what people confirmed; it never confirms.
+GRANT UPDATE (state, cause, detail, sequence, entry_hash, epoch, unknown, version, closed_at)
+    ON gateway.recoveries TO gateway_payouts;
+GRANT UPDATE (state, version, confirmed_at, confirmed_by) ON gateway.recoveries TO gateway_api;

@@ -1,0 +1,393 @@
+"""Books that were lost are written again from the signer's own bytes: `cage recover` (P09).
+
+For each signature that the books lack: the attempt with its coins or nonce, its raw bytes and txid,
+the withdrawals that it pays (by request_id; one that is not there is made from the order that its
+client signed), reserved -> in flight. One unit of work per signature; asked again, it goes on
+where it stopped. What cannot be imported is named for people and changes nothing. It runs on the
+signer's host under the database's owner, while the network's lane stands still. It sends nothing.
+"""
+
+from asyncio import timeout
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway import withdrawals_store
+from gateway.payouts import attempts, comparison, signed_orders, store, withdrawals
+from gateway.payouts import recovery_store as rows
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import NothingToRecover
+from gateway.payouts.raw_tx import UnreadableTx, account_nonce, utxo_parts
+from gateway.payouts.recovery_store import RecoveryRow
+from gateway.payouts.signed_orders import UnreadableOrder
+from gateway.payouts.withdrawals import State, Trigger
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import balances, holds, lifecycle
+from ledger.errors import AmountError
+from ledger.money import parse_amount, parse_balance
+from signer.protocol import LogEntry, Payment, Purpose, SignedTx, SignRequest
+from watchers import addresses, coins, deposit_commands, health, inflows, nonces, outgoing, rescans
+from watchers.chain import TxPlace
+from watchers.errors import InvalidAddress
+from watchers.outgoing import ChangeOutput, OutgoingDraft, OutgoingState, PlannedPayment
+
+ACTOR = "recover"  # who the state history names
+BUILT_MAX = 10_000  # unsigned attempts taken apart
+UNMINED_MAX = 10_000  # signed attempts that may be in a block already
+LOOK_SECONDS = 30.0  # one question to a node
+UNMINED = (
+    OutgoingState.SIGNED,
+    OutgoingState.BROADCAST,
+    OutgoingState.SEEN,
+    OutgoingState.DROPPED,
+)
+PAYING = (Purpose.WITHDRAWAL, Purpose.REISSUE)
+_ON_ITS_WAY = (
+    State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CONFIRMING,
+)  # fmt: skip
+
+_TO_QUEUED: Mapping[State, Trigger] = {
+    State.RESERVED: Trigger.ENQUEUE,
+    State.SCREENING: Trigger.ENQUEUE,
+    State.ON_HOLD: Trigger.APPROVE,
+    State.PENDING_APPROVAL: Trigger.APPROVE,
+    State.WAITING_LIQUIDITY: Trigger.LIQUIDITY_BACK,
+    State.PLANNED: Trigger.UNPLAN,
+}
+
+log = get_logger(__name__)
+
+
+class NotImported(Exception):
+    """Why one signature is a person's case; its unit of work is undone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """What the signer remembers of one attempt."""
+
+    id: UUID
+    entry: LogEntry
+    question: SignRequest
+    answer: SignedTx
+
+
+class Importer:
+    """Writes one network's lost signatures into the books. The lane's lease is not taken: while
+    a recovery stands the lane touches none of this, and the recovery's row is locked here."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> RecoveryRow:
+        """Import all that is missing and ask for the blocks to be looked at again.
+
+        Raises NothingToRecover, SignerUnavailable, NodeUnavailable.
+        """
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            await self._hold(uow)
+        found = await comparison.lost(lane.database, lane.signer, lane.network)
+        await self._take_apart()
+        done = 0
+        left_over: list[Mapping[str, Any]] = []
+        for entry in found.unknown:
+            try:
+                await self._import(await self._recall(entry))
+                done += 1
+                lane.crash("payout.imported")
+            except NotImported as error:
+                left_over.append(_case(entry, str(error)))
+        rescan = await self._look_again()
+        async with lane.database.unit_of_work() as uow:
+            row = await self._hold(uow)
+            values = {
+                "imported": done,
+                "left_over": left_over,
+                "rescan_id": rescan,
+                "sequence": found.sequence,
+                "entry_hash": found.entry_hash,
+                "epoch": found.epoch,
+                "at": lane.now(),
+            }
+            await rows.note_import(uow, row.id, values)
+            noted = await rows.get(uow, row.id)
+        log.info("recover.imported", network=lane.network, done=done, left=len(left_over))
+        return row if noted is None else noted
+
+    async def _hold(self, uow: Uow) -> RecoveryRow:
+        row = await rows.current(uow, self._lane.network, lock=True)
+        if row is None or row.state not in ("open", "imported"):
+            raise NothingToRecover(f"{self._lane.network}: no recovery waits for an import")
+        await lifecycle.set_actor(uow, ACTOR)
+        return row
+
+    async def _take_apart(self) -> None:
+        """What is planned in these books and unsigned in the signer frees its coins and nonces:
+        they may belong to what is imported. Its withdrawals are queued again."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            built = await outgoing.in_states(
+                uow, network=lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
+            )
+        for tx in built:
+            if isinstance(await lane.signer.lookup(str(tx.id)), SignedTx):
+                continue
+            async with lane.database.unit_of_work() as uow:
+                await self._hold(uow)
+                await attempts.unplan(lane, uow, await attempts.load(uow, tx.id, lock=True))
+
+    async def _recall(self, entry: LogEntry) -> Signature:
+        attempt_id = comparison.uuid_of(entry.attempt_id)
+        if attempt_id is None or comparison.uuid_of(entry.family) is None:
+            raise NotImported("no attempt of this house")
+        answer = await self._lane.signer.lookup(entry.attempt_id)
+        if not isinstance(answer, SignedTx) or answer.txid != entry.txid:
+            raise NotImported("the signer's log and its answer differ")
+        question = await self._lane.signer.recall(entry.attempt_id)
+        if question is None:
+            raise NotImported("signed by a signer that kept no questions")
+        if question.purpose not in PAYING:
+            raise NotImported(f"a tx of purpose {question.purpose.value}")
+        return Signature(id=attempt_id, entry=entry, question=question, answer=answer)
+
+    async def _import(self, signature: Signature) -> None:
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            await self._hold(uow)
+            members = {
+                payment.output_index: await self._member(uow, payment)
+                for payment in signature.question.payments
+            }
+            await self._record(uow, signature, members)
+            await outgoing.mark_signed(
+                uow,
+                attempt_id=signature.id,
+                raw=signature.answer.raw,
+                txid=signature.answer.txid,
+                at=lane.now(),
+            )
+            await self._claim(uow, signature)
+            for row in members.values():
+                await self._take(uow, row, signature)
+        log.info("recover.signature", network=lane.network, txid=signature.answer.txid)
+
+    async def _record(
+        self, uow: Uow, signature: Signature, members: Mapping[int, WithdrawalRow]
+    ) -> None:
+        """The attempt as it was planned, where the books have none."""
+        lane, question = self._lane, signature.question
+        if await outgoing.get(uow, signature.id, is_locked=True) is not None:
+            return
+        draft: dict[str, Any] = {
+            "id": signature.id,
+            "network": lane.network,
+            "purpose": question.purpose.value,
+            "family_id": UUID(signature.entry.family),
+            "unsigned": question.unsigned,
+            "payments": tuple(_planned(row) for _, row in sorted(members.items())),
+            "fee_cap_minor": signature.entry.fee_minor,
+        }
+        try:
+            own = await self._own(uow, question)
+        except UnreadableTx as error:
+            raise NotImported(str(error)) from error
+        await outgoing.record(uow, OutgoingDraft(**draft, **own), at=lane.now())
+        outputs = [(row.id, index) for index, row in members.items()]
+        await store.add_members(uow, attempt_id=signature.id, outputs=outputs)
+
+    async def _own(self, uow: Uow, question: SignRequest) -> dict[str, Any]:
+        """What of the tx is ours: inputs and change, or sender and nonce."""
+        lane = self._lane
+        paths = [*question.input_paths, *question.change_paths.values()]
+        own = await addresses.by_paths(uow, network=lane.network, paths=paths)
+        if lane.is_account_based:
+            [path] = question.input_paths
+            if path not in own:
+                raise NotImported(f"no address of ours at {path}")
+            return {"sender_key": own[path].key, "nonce": account_nonce(question.unsigned)}
+        parts = utxo_parts(question.unsigned)
+        missing = [path for path in question.change_paths.values() if path not in own]
+        if missing:
+            raise NotImported(f"no address of ours at {missing[0]} yet")
+        change = tuple(
+            ChangeOutput(vout=vout, address_id=own[path].id, amount_minor=parts.amounts[vout])
+            for vout, path in question.change_paths.items()
+        )
+        return {"inputs": parts.inputs, "change": change}
+
+    async def _claim(self, uow: Uow, signature: Signature) -> None:
+        """Coins or nonce are the attempt's; what blocks brought as somebody's is our change."""
+        lane = self._lane
+        tx = await outgoing.get(uow, signature.id)
+        if tx is not None and tx.sender_key is not None and tx.nonce is not None:
+            await nonces.claim(
+                uow,
+                network=lane.network,
+                sender_key=tx.sender_key,
+                nonce=tx.nonce,
+                attempt_id=signature.id,
+            )
+        await coins.claim(uow, network=lane.network, attempt_id=signature.id)
+        await coins.mark_own_change(uow, network=lane.network, txid=signature.answer.txid)
+        kept = await inflows.recognise(
+            uow, network=lane.network, txid=signature.answer.txid, ids=lane.ids, at=lane.now()
+        )
+        for inflow in kept:
+            detail = f"own change was assigned to {inflow.assigned_to}: correct it by hand"
+            await attempts.alarm(lane, uow, "recover_assigned", detail, object_id=inflow.id)
+
+    async def _member(self, uow: Uow, payment: Payment) -> WithdrawalRow:
+        """The withdrawal of a payment, locked; made from the client's order where it is lost."""
+        found = await withdrawals_store.by_request_id(
+            uow, brand=payment.brand, request_id=payment.request_id
+        )
+        if found is not None:
+            row = await withdrawals_store.get(uow, found.id, lock=True)
+            return found if row is None else row
+        return await self._remake(uow, payment)
+
+    async def _remake(self, uow: Uow, payment: Payment) -> WithdrawalRow:
+        """A row as `received`, with the client's signed bytes; its hold comes with `_take`."""
+        lane = self._lane
+        if payment.brand not in lane.registry.settings.brands:
+            raise NotImported(f"{payment.request_id}: brand {payment.brand} is not configured")
+        try:
+            order = signed_orders.read(payment)
+            if order.fee_mode != "brand":
+                raise NotImported(f"{payment.request_id}: fee_mode {order.fee_mode}")
+            spec = lane.registry.assets[order.asset]
+            destination = lane.chain.codec.parse(order.address)
+            amount = parse_amount(order.amount, decimals=spec.decimals)
+            pam_balance = parse_balance(order.pam_balance, decimals=spec.decimals)
+        except (UnreadableOrder, KeyError, InvalidAddress, AmountError) as error:
+            raise NotImported(f"{payment.request_id}: the order cannot be read") from error
+        await balances.lock_player(uow, brand=payment.brand, player_id=order.player_id)
+        promise = lane.registry.policy.classes[order.fee_class].promise_seconds
+        row = WithdrawalRow(
+            id=lane.ids.new_id(),
+            brand=payment.brand,
+            request_id=order.request_id,
+            kind="withdrawal",
+            player_id=order.player_id,
+            network=lane.network,
+            asset=order.asset,
+            address=destination.address,
+            address_key=destination.key,
+            amount_minor=amount,
+            pam_balance_minor=pam_balance,
+            fee_class=order.fee_class,
+            fee_mode=order.fee_mode,
+            metadata=order.metadata,
+            state=State.RECEIVED.value,
+            code=None,
+            is_reserved=False,
+            version=1,
+            attempt_id=None,
+            txid=None,
+            valid_until=order.valid_until,
+            promise_at=lane.now() + timedelta(seconds=promise),
+            sign_requested_at=None,
+            accepted_at=lane.now(),
+            state_at=lane.now(),
+            orphaned_known=await deposit_commands.lost(
+                uow, brand=payment.brand, player_id=order.player_id
+            ),
+        )
+        await withdrawals_store.insert(uow, row)
+        await withdrawals_store.insert_request(
+            uow,
+            withdrawal_id=row.id,
+            brand=row.brand,
+            key_id=order.key_id,
+            signed=payment.authorisation,
+        )
+        await withdrawals.append_event(
+            uow, row, previous=None, event_type="withdrawal.received", ids=lane.ids, at=lane.now()
+        )
+        return row
+
+    async def _take(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> None:
+        """The withdrawal is signed by this attempt: reserved -> in flight."""
+        lane, txid = self._lane, signature.answer.txid
+        if row.state in _ON_ITS_WAY:  # it knew an earlier attempt of the family
+            await store.set_attempt(uow, row.id, attempt_id=signature.id, txid=txid)
+            return
+        if row.state in (State.COMPLETED, State.FAILED):
+            return
+        if row.txid is not None or row.state in withdrawals.END_STATES | {State.CANCELLING}:
+            raise NotImported(f"{row.request_id} is {row.state} in the books")
+        row = await self._planned(uow, row, signature)
+        await store.request_signature(uow, [row.id], at=lane.now())
+        await holds.capture(
+            uow, hold_id=row.id, reference=f"withdrawal:{row.id}:capture", at=lane.now()
+        )
+        await attempts.move(lane, uow, row, Trigger.SIGN, txid=txid)
+
+    async def _planned(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> WithdrawalRow:
+        """The row as the signer knew it, by the steps that the lost books took (CONTRACT 5)."""
+        lane = self._lane
+        if row.state == State.PLANNED and row.attempt_id == signature.id:
+            return row
+        if not row.is_reserved:
+            row = await withdrawals.reserve(uow, row, ids=lane.ids, at=lane.now())
+            if not row.is_reserved:
+                raise NotImported(f"{row.request_id}: the clearing of {row.brand} is short")
+        if row.sign_requested_at is not None:  # what came of it is in our hands
+            row = await store.forget_question(uow, row.id)
+        if row.state != State.QUEUED:
+            row = await attempts.move(lane, uow, row, _TO_QUEUED[State(row.state)], code=None)
+        return await attempts.move(lane, uow, row, Trigger.PLAN, attempt_id=signature.id, code=None)
+
+    async def _look_again(self) -> UUID | None:
+        """Ask for the blocks from the first one that has a tx of ours which the books have in
+        none, also one of an earlier import; raises NodeUnavailable."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            unmined = await outgoing.in_states(
+                uow, network=lane.network, states=UNMINED, limit=UNMINED_MAX
+            )
+        heights = []
+        for tx in unmined:
+            if tx.txid is None:
+                continue
+            async with timeout(LOOK_SECONDS):
+                status = await lane.chain.reader.tx_status(tx.txid)
+            if status.place is TxPlace.MINED and status.block is not None:
+                heights.append(status.block.height)
+        async with lane.database.unit_of_work() as uow:
+            standing = await health.followed_height(uow, lane.network)
+            if not heights or standing is None or min(heights) > standing:
+                return None  # the follower comes by there
+            row = await rescans.ask(
+                uow,
+                network=lane.network,
+                from_height=min(heights),
+                to_height=standing,
+                asked_by=ACTOR,
+                reason="signatures of the signer were imported",
+                ids=lane.ids,
+                at=lane.now(),
+            )
+        return row.id
+
+
+def _planned(row: WithdrawalRow) -> PlannedPayment:
+    return PlannedPayment(
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
+    )
+
+
+def _case(entry: LogEntry, reason: str) -> Mapping[str, Any]:
+    """One signature that people must look at."""
+    log.warning("recover.left_over", attempt_id=entry.attempt_id, txid=entry.txid, reason=reason)
+    return {
+        "attempt_id": entry.attempt_id,
+        "txid": entry.txid,
+        "requests": [list(pair) for pair in entry.requests],
+        "reason": reason,
+    }

@@ -1,0 +1,262 @@
+"""A database restored to an earlier moment: it never pays again, and `cage recover` heals it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from gateway import withdrawals_store
+from gateway.payouts import recovery_store as rows
+from gateway.payouts.crash import Crash, no_crash
+from gateway.payouts.errors import NothingToRecover
+from gateway.payouts.imports import Importer
+from gateway.payouts.recovery_store import RecoveryRow
+from gateway.withdrawals_store import WithdrawalRow
+from tests.support.databases import TestDatabase
+from tests.support.payout_fixtures import BuildHouse
+from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.restores import dump, taken_back
+from watchers import inflows
+
+pytestmark = pytest.mark.postgres
+
+NETWORKS = ("btc", "eth")
+
+
+@dataclass(kw_only=True)
+class Story:
+    """A backup before two payouts: one was ordered before it, one after it."""
+
+    house: Payouts
+    before: WithdrawalRow
+    after: WithdrawalRow
+    waits: WithdrawalRow  # ordered before the backup and never paid
+    asked: int  # questions that the signer had heard when the database was lost
+
+
+async def lost(house: Payouts, database: TestDatabase, folder: Path, *, blocks: int) -> Story:
+    """Pay after the backup, mine `blocks` and follow, then lose everything since."""
+    await house.fund(house.native, "1")
+    await house.fund(house.native, "3", into="acme")
+    lane = await house.cycle()
+    before = await house.request("0.5")
+    await dump(database, folder / "backup")
+    after = await house.request("0.4", player_id="later")
+    await house.cycle(lane, times=2)
+    assert await house.states(before, after) == ["sent", "sent"]
+    if blocks:
+        await house.mine(blocks)
+        await house.cycle(lane)
+    asked = len(house.signer.asked)
+    back = await taken_back(house, database, folder / "backup")
+    waits = await back.request("0.1", player_id="other")
+    return Story(house=back, before=before, after=after, waits=waits, asked=asked)
+
+
+async def recovery_of(house: Payouts) -> RecoveryRow:
+    async with house.database.unit_of_work() as uow:
+        row = await rows.current(uow, house.network)
+    assert row is not None
+    return row
+
+
+def importer(house: Payouts, *, crash: Crash = no_crash) -> Importer:
+    """`cage recover`, which works under the database's owner."""
+    return Importer(replace(house.lane(crash=crash), database=house.database))
+
+
+async def confirm(house: Payouts, row: RecoveryRow, *people: str) -> bool:
+    async with house.database.unit_of_work() as uow:
+        return await rows.confirm(
+            uow, row.id, version=row.version, people=people or ("ada", "bob"), at=house.clock.now()
+        )
+
+
+async def rescan(house: Payouts) -> None:
+    """What the watcher does with blocks that were asked for again."""
+    while True:
+        position = await house.follower.take_lease()
+        assert position is not None
+        if not await house.follower.rescan(position):
+            return
+
+
+async def of(house: Payouts, row: WithdrawalRow) -> WithdrawalRow | None:
+    """The withdrawal of a request_id, which a recovery may have made anew."""
+    async with house.database.unit_of_work() as uow:
+        return await withdrawals_store.by_request_id(
+            uow, brand=row.brand, request_id=row.request_id
+        )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where backups go."""
+    made = tmp_path / "dumps"
+    made.mkdir()
+    return made
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_p09_restored_database_pays_nothing_again_and_is_healed(
+    network: str, blocks: int, house: BuildHouse, test_database: TestDatabase, folder: Path
+) -> None:
+    """Unmined, just mined and long final at the moment of the restore."""
+    story = await lost(await house(network), test_database, folder, blocks=blocks)
+    built = story.house
+
+    await built.cycle(times=3)
+    await built.follow()  # the watcher catches up and does not know whose txs these are
+    await built.cycle(times=2)
+
+    assert "recovery" in await built.alarms()
+    assert await built.states(story.before, story.waits) == ["queued", "queued"]
+    assert await of(built, story.after) is None
+    assert len(built.signer.asked) == story.asked
+    row = await recovery_of(built)
+    assert (row.state, row.cause) == ("open", "unknown_signatures")
+    assert not await confirm(built, row)  # not before the import
+
+    row = await importer(built).run()
+    assert (row.state, row.left_over) == ("imported", ())
+    await built.cycle(times=2)
+    assert len(built.signer.asked) == story.asked
+    assert await built.states(story.before) == ["signed"]
+
+    await rescan(built)
+    assert await confirm(built, await recovery_of(built))
+    await built.cycle(times=3)
+    for _ in range(4):
+        await built.mine(2)
+        await built.cycle(times=2)  # a process of its own: on a slow machine a lease is over
+
+    remade = await of(built, story.after)
+    assert remade is not None
+    assert await built.states(story.before, remade, story.waits) == ["completed"] * 3
+    assert [built.paid(item) for item in (story.before, remade, story.waits)] == [1, 1, 1]
+    assert "recovery" not in await built.alarms()
+    await built.assert_at_rest()
+
+
+@pytest.mark.parametrize("point", ["payout.imported", "payout.recovery_closed"])
+@pytest.mark.parametrize("network", NETWORKS)
+async def test_p09_recovery_killed_in_the_middle_goes_on(
+    network: str, point: str, house: BuildHouse, test_database: TestDatabase, folder: Path
+) -> None:
+    story = await lost(await house(network), test_database, folder, blocks=1)
+    built = story.house
+    await built.cycle()
+    await built.follow()
+    if point == "payout.imported":
+        with pytest.raises(SimulatedCrash):
+            await importer(built, crash=crash_at(point)).run()
+    await importer(built).run()
+    await rescan(built)
+    assert await confirm(built, await recovery_of(built))
+    if point != "payout.imported":
+        with pytest.raises(SimulatedCrash):
+            await built.cycle(built.lane(crash=crash_at(point)))
+    await built.cycle(times=3)
+    for _ in range(3):
+        await built.mine(2)
+        await built.cycle(times=2)
+    remade = await of(built, story.after)
+    assert remade is not None
+    assert await built.states(story.before, remade, story.waits) == ["completed"] * 3
+    await built.assert_at_rest()
+
+
+async def test_p09_without_a_loss_there_is_no_recovery(btc: Payouts) -> None:
+    """Every crash of a lane, and a start in the middle of everything, is an ordinary start."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "3", into="acme")
+    row = await btc.request("0.5")
+    for point in ("payout.sign_requested", "payout.signer_answered", "payout.signed"):
+        with pytest.raises(SimulatedCrash):
+            await btc.cycle(btc.lane(crash=crash_at(point)))
+    lane = await btc.cycle(times=2)
+    for _ in range(3):
+        await btc.mine(2)
+        await btc.cycle(lane)
+    assert await btc.states(row) == ["completed"]
+    assert await btc.alarms() == []
+    with pytest.raises(NothingToRecover):
+        await importer(btc).run()
+
+
+async def test_p09_signer_that_is_down_at_the_start_is_waited_for(
+    btc: Payouts, test_database: TestDatabase, folder: Path
+) -> None:
+    """Nothing is planned, signed or expired by books that nobody has compared."""
+    story = await lost(btc, test_database, folder, blocks=0)
+    built = story.house
+    built.signer.is_down = True
+    lane = await built.cycle(times=2)
+    assert await built.states(story.before) == ["queued"]
+    built.signer.is_down = False
+    await built.cycle(lane, times=2)
+    assert "recovery" in await built.alarms()
+    assert len(built.signer.asked) == story.asked
+
+
+async def test_p09_only_two_different_people_confirm(
+    btc: Payouts, test_database: TestDatabase, folder: Path
+) -> None:
+    story = await lost(btc, test_database, folder, blocks=0)
+    await story.house.cycle()
+    row = await importer(story.house).run()
+    for people in (("ada", "ada"), ("ada",), ("ada", "bob", "eve")):
+        with pytest.raises(IntegrityError):
+            await confirm(story.house, row, *people)
+
+
+async def test_p09_payouts_may_not_confirm_its_own_recovery(
+    btc: Payouts, test_database: TestDatabase, folder: Path
+) -> None:
+    story = await lost(btc, test_database, folder, blocks=0)
+    await story.house.cycle()
+    row = await importer(story.house).run()
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        async with story.house.role.unit_of_work() as uow:
+            await rows.confirm(
+                uow, row.id, version=row.version, people=("a", "b"), at=btc.clock.now()
+            )
+
+
+async def test_p09_short_clearing_leaves_the_signature_to_a_later_import(
+    btc: Payouts, test_database: TestDatabase, folder: Path
+) -> None:
+    """The order was funded after the backup; the watcher has not caught up yet."""
+    await btc.fund("btc:BTC", "1")
+    lane = await btc.cycle()
+    await dump(test_database, folder / "backup")
+    await btc.fund("btc:BTC", "3", into="acme")
+    paid = await btc.request("0.5")
+    await btc.cycle(lane, times=2)
+    built = await taken_back(btc, test_database, folder / "backup")
+    await built.cycle()
+
+    row = await importer(built).run()
+    [case] = row.left_over
+    assert "clearing of acme is short" in case["reason"]
+    assert await of(built, paid) is None  # nothing of it was written
+
+    await built.follow()
+    async with built.database.unit_of_work() as uow:
+        found = await inflows.find(uow, network="btc", state=inflows.InflowState.BOOKED)
+        for inflow in found:
+            await inflows.assign(
+                uow,
+                inflow_id=inflow.id,
+                target="clearing",
+                brand="acme",
+                ids=built.ids,
+                at=built.clock.now(),
+            )
+    row = await importer(built).run()
+    assert row.left_over == ()
+    remade = await of(built, paid)
+    assert remade is not None
+    assert remade.state == "signed"
