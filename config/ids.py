@@ -61,6 +61,7 @@ PREFIXES = {
     "reconciliation": "rec_",
     "switch": "sw_",
     "rescan": "rsc_",
+    "recovery": "rcv_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

@@ -26,6 +26,7 @@ _WITH_RANDOMNESS = {
     "keys-export-xpubs": commands.keys_export_xpubs,
     "keys-backup": commands.keys_backup,
     "keys-restore": commands.keys_restore,
+    "keys-rotate": commands.keys_rotate,
 }
 _WITH_CLOCK = {
     "staff-add": commands.staff_add,
@@ -126,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     command("keys-backup", "copy the sealed key file").add_argument("--out", required=True)
     restore = command("keys-restore", "put a sealed key file in place")
     restore.add_argument("--from", dest="source", required=True)
+    rotate = command("keys-rotate", "seal the same keys under another passphrase")
+    rotate.add_argument("--new-passphrase-file", required=True, help="mode 0600")
+    rotate.add_argument("--cheap", action="store_true", help="test networks only")
     command("verify", "check the log's chain against the anchor")
     signing = command("sign-statement", "one person's signature over a statement file")
     signing.add_argument("--statement", required=True)

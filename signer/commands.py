@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from signer import admin, audit
-from signer.errors import ConfigurationError, SignerError
-from signer.files import read_private, write_private
+from signer.errors import ConfigurationError, KeyringError, SignerError
+from signer.files import read_private, replace_atomically, write_private
 from signer.keyring import (
     Keyring,
     keyring_from_entropy,
@@ -24,10 +24,10 @@ from signer.keyring import (
     unseal,
     write_keyring,
 )
-from signer.ports import Clock, Randomness
+from signer.ports import Clock, Randomness, SystemClock
 from signer.protocol import strict_loads
 from signer.settings import Settings, load_settings
-from signer.store import create_store, read_anchor, read_log
+from signer.store import Store, create_store, read_anchor, read_log
 
 PASSPHRASE_BYTES = 32
 
@@ -93,12 +93,51 @@ def keys_backup(arguments: Namespace, _randomness: Randomness) -> str:
 
 
 def keys_restore(arguments: Namespace, _randomness: Randomness) -> str:
-    """Put a backup in place, after proving that it opens. The store is not part of it."""
+    """Put a backup in place, after proving that it opens and that it is the store's.
+
+    The store is not part of a backup: a memory of yesterday would pay today's orders again. One
+    that is there must be the one that the anchor names, whole, and nobody's at this moment.
+    """
     settings = settings_of(arguments)
     envelope = read_private(Path(arguments.source))
     passphrase = _passphrase(arguments, settings)
     entropy = unseal(envelope, passphrase, is_test=settings.is_test)
+    fingerprint = keyring_from_entropy(entropy).fingerprint
+    if settings.store.exists():
+        Store(settings.store, settings.anchor, fingerprint=fingerprint, clock=SystemClock()).close()
     write_keyring(settings.keyring, envelope)
+    return json.dumps({"fingerprint": fingerprint, "store": settings.store.exists()})
+
+
+def keys_rotate(arguments: Namespace, randomness: Randomness) -> str:
+    """Seal the same keys anew: another passphrase, salt and nonce. Killed anywhere, it goes on.
+
+    The key file is replaced in one step, then the passphrase file; between the two the key file
+    opens with the new passphrase only, and the same command again finishes.
+    """
+    settings = settings_of(arguments)
+    new = read_passphrase(Path(arguments.new_passphrase_file))
+    old = _passphrase(arguments, settings)
+    if new == old:
+        raise ConfigurationError("the new passphrase is the old one")
+    envelope = read_private(settings.keyring)
+    try:
+        entropy = unseal(envelope, old, is_test=settings.is_test)
+    except KeyringError:
+        entropy = unseal(envelope, new, is_test=settings.is_test)  # killed before the second step
+    else:
+        sealed = seal(
+            entropy,
+            new,
+            randomness=randomness,
+            is_test=settings.is_test,
+            is_cheap=arguments.cheap,
+        )
+        if unseal(sealed, new, is_test=settings.is_test) != entropy:
+            raise SignerError("the new key file does not open; nothing was changed")
+        replace_atomically(settings.keyring, sealed)
+    if arguments.passphrase_fd is None:
+        replace_atomically(settings.passphrase_file, new + b"\n")
     return json.dumps({"fingerprint": keyring_from_entropy(entropy).fingerprint})
 
 

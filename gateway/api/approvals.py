@@ -4,13 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 from uuid import UUID
 
-from gateway.api import approvals_store as store
+from gateway.api import (
+    approvals_store as store,
+)
 from gateway.api import (
     inflows,
     inflows_store,
     limit_policies,
     policies,
     rates,
+    recoveries,
     switches,
     two_people,
 )
@@ -30,6 +33,7 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     limit_policies.KIND: (limit_policies.check_principal, limit_policies.approve),
     policies.KIND: (policies.check_principal, policies.approve),
     rates.KIND: (rates.check_principal, rates.approve),
+    recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }
 """By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""
 

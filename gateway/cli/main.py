@@ -10,7 +10,18 @@ from collections.abc import Sequence
 import typer
 
 from config.errors import ConfigError, UnsafeEnvironment
-from gateway.cli import deposits, dev, ledger, roles, sandbox, setup, treasury, vault, withdrawals
+from gateway.cli import (
+    deposits,
+    dev,
+    ledger,
+    recover,
+    roles,
+    sandbox,
+    setup,
+    treasury,
+    vault,
+    withdrawals,
+)
 from gateway.cli.console import FAILED, USAGE, CliError, show_error
 
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
@@ -22,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (sandbox, roles, setup, vault, treasury, ledger, deposits, withdrawals, dev):
+for module in (sandbox, roles, setup, vault, recover, treasury, ledger, deposits, withdrawals, dev):
     module.mount(app)
 
 

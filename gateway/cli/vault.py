@@ -61,6 +61,7 @@ for _name, _text in {
     "export-xpubs": "Account-level public keys as JSON; --out FILE.",
     "backup": "Copy the sealed key file; --out FILE.",
     "restore": "Put a sealed key file in place; --from FILE.",
+    "rotate": "Seal the same keys under another passphrase; --new-passphrase-file FILE.",
 }.items():
     _add(keys_app, _name, f"keys-{_name}", _text)
 

@@ -15,7 +15,7 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import TooLate
-from gateway.payouts import approvals, limits, void_store
+from gateway.payouts import approvals, limits, recovery_store, void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import holds, outbox
@@ -289,9 +289,12 @@ async def give_up(
 ) -> WithdrawalRow:
     """End a locked row before signing (`CANCEL`, `EXPIRE`, `DECLINE`); its hold is released.
 
-    Raises TooLate once signing was asked for. A `planned` one leaves its batch when payouts next
-    looks: the batch's gate finds that a member has ended and builds anew without it.
+    Raises TooLate once signing was asked for, and while the network is in recovery. A `planned`
+    one leaves its batch when payouts next looks: the batch's gate finds that a member has ended
+    and builds anew without it.
     """
+    if await recovery_store.current(uow, row.network) is not None:
+        raise TooLate("recovery")  # these books may not know that it was paid (P09)
     is_signing = row.sign_requested_at is not None or row.txid is not None
     if is_signing or row.state not in _BEFORE_SIGNING:
         raise TooLate(row.state)

@@ -1,6 +1,8 @@
 """A database taken back to an earlier moment by PostgreSQL's own pg_dump and pg_restore."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +41,26 @@ async def _run(database: TestDatabase, tool: str, *arguments: str) -> None:
         raise RuntimeError(f"{tool}: {errors.decode()[:2_000]}")
 
 
+TakeBack = Callable[[Payouts, TestDatabase, Path], Awaitable[Payouts]]
+
+
+@asynccontextmanager
+async def backups() -> AsyncIterator[TakeBack]:
+    """Lends `taken_back` and closes what it opened."""
+    opened: list[Payouts] = []
+
+    async def take_back(house: Payouts, database: TestDatabase, file: Path) -> Payouts:
+        opened.append(await taken_back(house, database, file))
+        return opened[-1]
+
+    try:
+        yield take_back
+    finally:
+        for house in opened:
+            await house.database.close()
+            await house.role.close()
+
+
 async def taken_back(house: Payouts, database: TestDatabase, file: Path) -> Payouts:
     """The house on its restored database: the same chain, signer and clock, fresh processes."""
     await house.database.engine.dispose()
@@ -63,3 +85,12 @@ async def taken_back(house: Payouts, database: TestDatabase, file: Path) -> Payo
     async with owner.unit_of_work() as uow:
         await uow.execute("UPDATE chain.cursors SET lease_holder = NULL, lease_expires_at = NULL")
     return made
+
+
+async def rescan(house: Payouts) -> None:
+    """What the watcher does with blocks that were asked for again."""
+    while True:
+        position = await house.follower.take_lease()
+        assert position is not None
+        if not await house.follower.rescan(position):
+            return

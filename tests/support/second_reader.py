@@ -20,6 +20,12 @@ class SecondReading:
     outputs: list[tuple[bytes, int]]
 
 
+def outpoints_of(raw: bytes) -> list[tuple[str, int]]:
+    """The coins that a tx spends, in order."""
+    tx = Transaction.parse(raw, network="testnet")
+    return [(item.prev_txid.hex(), int(item.output_n_int)) for item in tx.inputs]
+
+
 def read_p2wpkh(raw: bytes, amounts: list[int]) -> SecondReading:
     """Parse a signed tx and verify every signature against the spent amounts (satoshi)."""
     tx = Transaction.parse(raw, network="testnet")

@@ -44,3 +44,7 @@ GRANT SELECT, INSERT ON gateway.recoveries TO gateway_payouts;
 GRANT UPDATE (state, cause, detail, sequence, entry_hash, epoch, unknown, version, closed_at)
     ON gateway.recoveries TO gateway_payouts;
 GRANT UPDATE (state, version, confirmed_at, confirmed_by) ON gateway.recoveries TO gateway_api;
+
+ALTER TABLE gateway.approvals DROP CONSTRAINT approvals_kind_check,
+    ADD CONSTRAINT approvals_kind_check CHECK (
+        kind IN ('switch', 'policy', 'rate', 'limits', 'recovery'));

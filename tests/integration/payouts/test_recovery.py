@@ -1,5 +1,6 @@
 """A database restored to an earlier moment: it never pays again, and `cage recover` heals it."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from gateway import withdrawals_store
+from gateway.errors import TooLate
 from gateway.payouts import recovery_store as rows
+from gateway.payouts import withdrawals
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.errors import NothingToRecover
 from gateway.payouts.imports import Importer
@@ -16,12 +19,29 @@ from gateway.withdrawals_store import WithdrawalRow
 from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.restores import dump, taken_back
+from tests.support.restores import TakeBack, backups, dump, rescan
 from watchers import inflows
 
 pytestmark = pytest.mark.postgres
 
 NETWORKS = ("btc", "eth")
+
+
+@dataclass(kw_only=True)
+class Backup:
+    """One backup of the database."""
+
+    database: TestDatabase
+    file: Path
+    take_back: TakeBack
+
+    async def take(self) -> None:
+        """Everything until now."""
+        await dump(self.database, self.file)
+
+    async def bring_back(self, house: Payouts) -> Payouts:
+        """Lose everything since."""
+        return await self.take_back(house, self.database, self.file)
 
 
 @dataclass(kw_only=True)
@@ -35,13 +55,13 @@ class Story:
     asked: int  # questions that the signer had heard when the database was lost
 
 
-async def lost(house: Payouts, database: TestDatabase, folder: Path, *, blocks: int) -> Story:
+async def lost(house: Payouts, backup: Backup, *, blocks: int) -> Story:
     """Pay after the backup, mine `blocks` and follow, then lose everything since."""
     await house.fund(house.native, "1")
     await house.fund(house.native, "3", into="acme")
     lane = await house.cycle()
     before = await house.request("0.5")
-    await dump(database, folder / "backup")
+    await backup.take()
     after = await house.request("0.4", player_id="later")
     await house.cycle(lane, times=2)
     assert await house.states(before, after) == ["sent", "sent"]
@@ -49,7 +69,7 @@ async def lost(house: Payouts, database: TestDatabase, folder: Path, *, blocks: 
         await house.mine(blocks)
         await house.cycle(lane)
     asked = len(house.signer.asked)
-    back = await taken_back(house, database, folder / "backup")
+    back = await backup.bring_back(house)
     waits = await back.request("0.1", player_id="other")
     return Story(house=back, before=before, after=after, waits=waits, asked=asked)
 
@@ -73,15 +93,6 @@ async def confirm(house: Payouts, row: RecoveryRow, *people: str) -> bool:
         )
 
 
-async def rescan(house: Payouts) -> None:
-    """What the watcher does with blocks that were asked for again."""
-    while True:
-        position = await house.follower.take_lease()
-        assert position is not None
-        if not await house.follower.rescan(position):
-            return
-
-
 async def of(house: Payouts, row: WithdrawalRow) -> WithdrawalRow | None:
     """The withdrawal of a request_id, which a recovery may have made anew."""
     async with house.database.unit_of_work() as uow:
@@ -91,20 +102,19 @@ async def of(house: Payouts, row: WithdrawalRow) -> WithdrawalRow | None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where backups go."""
-    made = tmp_path / "dumps"
-    made.mkdir()
-    return made
+async def backup(test_database: TestDatabase, tmp_path: Path) -> AsyncIterator[Backup]:
+    """Backups of this test's database."""
+    async with backups() as take_back:
+        yield Backup(database=test_database, file=tmp_path / "backup", take_back=take_back)
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 4])
 @pytest.mark.parametrize("network", NETWORKS)
 async def test_p09_restored_database_pays_nothing_again_and_is_healed(
-    network: str, blocks: int, house: BuildHouse, test_database: TestDatabase, folder: Path
+    network: str, blocks: int, house: BuildHouse, backup: Backup
 ) -> None:
     """Unmined, just mined and long final at the moment of the restore."""
-    story = await lost(await house(network), test_database, folder, blocks=blocks)
+    story = await lost(await house(network), backup, blocks=blocks)
     built = story.house
 
     await built.cycle(times=3)
@@ -143,9 +153,9 @@ async def test_p09_restored_database_pays_nothing_again_and_is_healed(
 @pytest.mark.parametrize("point", ["payout.imported", "payout.recovery_closed"])
 @pytest.mark.parametrize("network", NETWORKS)
 async def test_p09_recovery_killed_in_the_middle_goes_on(
-    network: str, point: str, house: BuildHouse, test_database: TestDatabase, folder: Path
+    network: str, point: str, house: BuildHouse, backup: Backup
 ) -> None:
-    story = await lost(await house(network), test_database, folder, blocks=1)
+    story = await lost(await house(network), backup, blocks=1)
     built = story.house
     await built.cycle()
     await built.follow()
@@ -187,10 +197,10 @@ async def test_p09_without_a_loss_there_is_no_recovery(btc: Payouts) -> None:
 
 
 async def test_p09_signer_that_is_down_at_the_start_is_waited_for(
-    btc: Payouts, test_database: TestDatabase, folder: Path
+    btc: Payouts, backup: Backup
 ) -> None:
     """Nothing is planned, signed or expired by books that nobody has compared."""
-    story = await lost(btc, test_database, folder, blocks=0)
+    story = await lost(btc, backup, blocks=0)
     built = story.house
     built.signer.is_down = True
     lane = await built.cycle(times=2)
@@ -201,10 +211,24 @@ async def test_p09_signer_that_is_down_at_the_start_is_waited_for(
     assert len(built.signer.asked) == story.asked
 
 
-async def test_p09_only_two_different_people_confirm(
-    btc: Payouts, test_database: TestDatabase, folder: Path
+async def test_p09_nothing_is_given_up_while_the_books_may_lack_its_payment(
+    btc: Payouts, backup: Backup
 ) -> None:
-    story = await lost(btc, test_database, folder, blocks=0)
+    """The PAM would credit back what was paid."""
+    story = await lost(btc, backup, blocks=0)
+    built = story.house
+    await built.cycle()
+    for row in (story.before, story.waits):
+        with pytest.raises(TooLate, match="recovery"):
+            async with built.database.unit_of_work() as uow:
+                await withdrawals.cancel(uow, row.id, ids=built.ids, at=built.clock.now())
+    built.clock.advance(8 * 86_400.0)
+    await built.cycle(times=2)
+    assert await built.states(story.before, story.waits) == ["queued", "queued"]
+
+
+async def test_p09_only_two_different_people_confirm(btc: Payouts, backup: Backup) -> None:
+    story = await lost(btc, backup, blocks=0)
     await story.house.cycle()
     row = await importer(story.house).run()
     for people in (("ada", "ada"), ("ada",), ("ada", "bob", "eve")):
@@ -212,10 +236,8 @@ async def test_p09_only_two_different_people_confirm(
             await confirm(story.house, row, *people)
 
 
-async def test_p09_payouts_may_not_confirm_its_own_recovery(
-    btc: Payouts, test_database: TestDatabase, folder: Path
-) -> None:
-    story = await lost(btc, test_database, folder, blocks=0)
+async def test_p09_payouts_may_not_confirm_its_own_recovery(btc: Payouts, backup: Backup) -> None:
+    story = await lost(btc, backup, blocks=0)
     await story.house.cycle()
     row = await importer(story.house).run()
     with pytest.raises(ProgrammingError, match="permission denied"):
@@ -226,16 +248,16 @@ async def test_p09_payouts_may_not_confirm_its_own_recovery(
 
 
 async def test_p09_short_clearing_leaves_the_signature_to_a_later_import(
-    btc: Payouts, test_database: TestDatabase, folder: Path
+    btc: Payouts, backup: Backup
 ) -> None:
     """The order was funded after the backup; the watcher has not caught up yet."""
     await btc.fund("btc:BTC", "1")
     lane = await btc.cycle()
-    await dump(test_database, folder / "backup")
+    await backup.take()
     await btc.fund("btc:BTC", "3", into="acme")
     paid = await btc.request("0.5")
     await btc.cycle(lane, times=2)
-    built = await taken_back(btc, test_database, folder / "backup")
+    built = await backup.bring_back(btc)
     await built.cycle()
 
     row = await importer(built).run()

@@ -209,27 +209,35 @@ async def test_already_paid_on_an_account_chain_keeps_nonce_and_funds(eth: Payou
     assert account.admit(replace(row, amount_minor=eth.minor("eth:ETH", "2.4"))) is None
 
 
+class OtherOrder:
+    """The real signer, which signs another order at the same nonce just before it is asked."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        kit = self._inner.kit
+        lost = order_body(request_id="lost", asset="eth:ETH", address=FOREIGN_EVM)
+        claim = authorise(lost, created=kit.clock.now)
+        other = Payment(brand="acme", request_id="lost", output_index=0, authorisation=claim)
+        kit.signed(evm_request(attempt_id="lost", payments=(other,)))
+        answer: SignedTx | Refusal = await self._inner.sign(request)
+        return answer
+
+
 async def test_a_nonce_that_the_signer_used_for_another_stops_the_network(eth: Payouts) -> None:
     await funded(eth)
-    lane = await eth.cycle()  # it starts before the other signature
-    lost = order_body(request_id="lost", asset="eth:ETH", address=FOREIGN_EVM)
-    claim = authorise(lost, created=eth.signer.kit.clock.now)
-    eth.signer.kit.signed(
-        evm_request(
-            attempt_id="lost",
-            payments=(
-                Payment(brand="acme", request_id="lost", output_index=0, authorisation=claim),
-            ),
-        )
-    )
     row = await eth.request("0.5")
 
-    await eth.cycle(lane, times=2)
+    await eth.cycle(eth.lane(signer=OtherOrder(eth.signer)), times=2)
 
     found = await eth.row(row)
     assert (found.state, found.code) == ("on_hold", "signer_knows_more")
     assert found.sign_requested_at is not None
     assert "nonce_used" in await details(eth)
     later = await eth.request("0.1", player_id="later")
-    await eth.cycle(lane, times=2)
+    await eth.cycle(times=2)
     assert await eth.states(later) == ["queued"]

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -340,12 +341,59 @@ def test_keys_are_made_exported_backed_up_and_restored(host: Host) -> None:
         (fresh.folder / "keyring.json").unlink()
         assert "cannot be opened" in fresh.command("run", expect=1)
         restored = json.loads(fresh.command("keys-restore", f"--from={backup}"))
-        assert restored == made
+        assert restored == {**made, "store": True}
         out = fresh.folder / "xpubs.json"
         fresh.command("keys-export-xpubs", "--accounts=2", f"--out={out}")
         assert json.loads(out.read_text("utf-8")) == exported
         fresh.start()
         assert fresh.stop() == 0
+
+
+def test_keys_are_sealed_anew_and_the_old_passphrase_opens_them_no_more(host: Host) -> None:
+    """Also when the first run was killed between its two files."""
+    new = host.folder / "new"
+    write_private(new, b"another public passphrase\n")
+    before = json.loads(host.command("keys-export-xpubs"))
+    old_passphrase = (host.folder / "passphrase").read_bytes()
+    assert "is the old one" in host.command(
+        "keys-rotate", f"--new-passphrase-file={host.folder / 'passphrase'}", expect=2
+    )
+    host.command("keys-rotate", f"--new-passphrase-file={new}", "--cheap")
+    assert json.loads(host.command("keys-export-xpubs")) == before
+    assert stat.S_IMODE((host.folder / "keyring.json").stat().st_mode) == 0o600
+    (host.folder / "passphrase").write_bytes(old_passphrase)
+    assert "wrong passphrase" in host.command("run", expect=1)
+    host.command("keys-rotate", f"--new-passphrase-file={new}", "--cheap")
+    assert json.loads(host.command("keys-export-xpubs")) == before
+
+
+def test_s09_restore_beside_a_copied_or_a_living_store_is_refused(host: Host) -> None:
+    backup = host.folder / "backup.json"
+    host.command("keys-backup", f"--out={backup}")
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    host.start()
+    (host.folder / "keyring.json").unlink()
+    assert "another signer runs" in host.command("keys-restore", f"--from={backup}", expect=1)
+    host.stop()
+    store = host.folder / "signer.sqlite"
+    copy = store.read_bytes()
+    store.rename(host.folder / "aside")
+    store.write_bytes(copy)
+    assert "a copy" in host.command("keys-restore", f"--from={backup}", expect=1)
+    assert not (host.folder / "keyring.json").exists()
+    (host.folder / "aside").replace(store)
+    host.command("keys-restore", f"--from={backup}")
+
+
+def test_restore_of_other_keys_beside_a_store_is_refused(host: Host) -> None:
+    foreign = seal(
+        bytes([7] * 32), PASSPHRASE, randomness=CountingRandomness(), is_test=True, is_cheap=True
+    )
+    (host.folder / "passphrase").write_bytes(PASSPHRASE + b"\n")
+    write_private(host.folder / "foreign.json", foreign)
+    (host.folder / "keyring.json").unlink()
+    message = host.command("keys-restore", f"--from={host.folder / 'foreign.json'}", expect=1)
+    assert "another key set" in message
 
 
 def test_s12_wrong_passphrase_or_wrong_mode_ends_with_one_clear_line(host: Host) -> None:

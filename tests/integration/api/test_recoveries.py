@@ -1,0 +1,170 @@
+"""Recoveries over the API: two people let a network go on, after the import, and nobody alone."""
+
+from typing import Any
+
+import pytest
+
+from gateway.client import Reply
+from gateway.payouts import recovery_store as store
+from gateway.payouts.recovery_store import RecoveryRow
+from tests.support.api import ApiHouse, problem
+from watchers import rescans
+
+pytestmark = pytest.mark.postgres
+
+CASE = {"attempt_id": "a", "txid": "t", "requests": [["acme", "r-1"]], "reason": "by hand"}
+
+
+async def opened(house: ApiHouse) -> RecoveryRow:
+    """What a lane writes that found signatures which the books lack."""
+    values: dict[str, Any] = {
+        "id": house.ids.new_id(),
+        "network": "btc",
+        "cause": "unknown_signatures",
+        "detail": "2 signatures",
+        "sequence": 7,
+        "entry_hash": "ab" * 32,
+        "epoch": 3,
+        "unknown": 2,
+        "at": house.clock.now(),
+    }
+    async with house.owner.unit_of_work() as uow:
+        assert await store.open_one(uow, values)
+        assert not await store.open_one(uow, {**values, "id": house.ids.new_id()})
+        row = await store.current(uow, "btc")
+    assert row is not None
+    return row
+
+
+async def imported(house: ApiHouse, row: RecoveryRow, **changes: Any) -> None:
+    """What `cage recover` writes."""
+    values = {
+        "imported": 2,
+        "left_over": [],
+        "rescan_id": None,
+        "sequence": 8,
+        "entry_hash": "cd" * 32,
+        "epoch": 3,
+        "at": house.clock.now(),
+    }
+    async with house.owner.unit_of_work() as uow:
+        await store.note_import(uow, row.id, {**values, **changes})
+
+
+async def confirm(house: ApiHouse, recovery: str, *, key: str, **fields: object) -> Reply:
+    return await house.call(
+        "POST",
+        f"/v1/recoveries/{recovery}/confirm",
+        body={"reason": "books are whole", **fields},
+        key=key,
+        idempotency_key=house.ids.new_id().hex,
+    )
+
+
+async def listed(house: ApiHouse) -> dict[str, Any]:
+    [item] = (await house.call("GET", "/v1/recoveries", key="ada-key")).json()["items"]
+    return dict(item)
+
+
+async def test_p09_two_different_people_confirm_after_the_import(house: ApiHouse) -> None:
+    row = await opened(house)
+    found = await listed(house)
+    early = await confirm(house, found["id"], key="ada-key")
+    assert (early.status, problem(early)["code"]) == (409, "not_imported")
+
+    await imported(house, row)
+    first = await confirm(house, found["id"], key="ada-key")
+    assert (first.status, first.json()["recovery"]["state"]) == (202, "imported")
+    again = await confirm(house, found["id"], key="ada-key")
+    assert (again.status, again.json()["recovery"]["state"]) == (202, "imported")
+
+    second = await confirm(house, found["id"], key="grace-key")
+    assert second.status == 200
+    done = second.json()["recovery"]
+    assert (done["state"], done["confirmed_by"]) == ("confirmed", ["ada", "grace"])
+    late = await confirm(house, found["id"], key="grace-key")
+    assert (late.status, problem(late)["code"]) == (409, "not_imported")
+
+
+async def test_p09_an_import_meanwhile_voids_the_first_consent(house: ApiHouse) -> None:
+    """The second person agrees to what stands now, or to nothing."""
+    row = await opened(house)
+    found = await listed(house)
+    await imported(house, row)
+    first = await confirm(house, found["id"], key="ada-key")
+    await imported(house, row, imported=1)
+    approval = first.json()["approval"]["id"]
+    answer = await house.call(
+        "POST",
+        f"/v1/approvals/{approval}",
+        body={"decision": "approve"},
+        key="grace-key",
+        idempotency_key=house.ids.new_id().hex,
+    )
+    assert (answer.status, problem(answer)["code"]) == (409, "changed_meanwhile")
+    assert (await listed(house))["state"] == "imported"
+
+
+async def test_p09_second_person_agrees_by_the_list_of_approvals(house: ApiHouse) -> None:
+    row = await opened(house)
+    found = await listed(house)
+    await imported(house, row)
+    first = await confirm(house, found["id"], key="ada-key")
+    answer = await house.call(
+        "POST",
+        f"/v1/approvals/{first.json()['approval']['id']}",
+        body={"decision": "approve"},
+        key="grace-key",
+        idempotency_key=house.ids.new_id().hex,
+    )
+    assert answer.status == 200
+    assert (await listed(house))["confirmed_by"] == ["ada", "grace"]
+
+
+async def test_p09_what_is_left_over_is_accepted_in_so_many_words(house: ApiHouse) -> None:
+    row = await opened(house)
+    found = await listed(house)
+    await imported(house, row, left_over=[CASE])
+    assert (await listed(house))["left_over"] == [CASE]
+    silent = await confirm(house, found["id"], key="ada-key")
+    assert (silent.status, problem(silent)["code"]) == (409, "left_over")
+    said = await confirm(house, found["id"], key="ada-key", accept_left_over=True)
+    assert said.status == 202
+
+
+async def test_p09_blocks_are_looked_at_again_first(house: ApiHouse) -> None:
+    row = await opened(house)
+    found = await listed(house)
+    async with house.owner.unit_of_work() as uow:
+        asked = await rescans.ask(
+            uow,
+            network="btc",
+            from_height=1,
+            to_height=2,
+            asked_by="recover",
+            reason="signatures were imported",
+            ids=house.ids,
+            at=house.clock.now(),
+        )
+    await imported(house, row, rescan_id=asked.id)
+    early = await confirm(house, found["id"], key="ada-key")
+    assert (early.status, problem(early)["code"]) == (409, "rescan_not_done")
+    await house.rows(
+        "UPDATE chain.rescans SET state = 'done', finished_at = created_at RETURNING id"
+    )
+    assert (await confirm(house, found["id"], key="ada-key")).status == 202
+
+
+async def test_p09_a_machine_or_a_person_without_the_role_confirms_nothing(
+    house: ApiHouse,
+) -> None:
+    row = await opened(house)
+    found = await listed(house)
+    await imported(house, row)
+    await house.add_key(
+        "sue-key", kind="staff", brand=None, person="sue", scopes=["withdrawals:read"],
+        roles=["support"],
+    )  # fmt: skip
+    assert (await confirm(house, found["id"], key="sue-key")).status == 403
+    unknown = await confirm(house, found["id"].replace("0", "1"), key="ada-key")
+    assert unknown.status == 404
