@@ -194,11 +194,11 @@ def sign_statement(arguments: Namespace, _clock: Clock) -> str:
 def verify(arguments: Namespace, _clock: Clock) -> str:
     """Walk the log and hold it against the anchor; works with the signer up or down."""
     settings = settings_of(arguments)
+    anchor = read_anchor(settings.anchor)  # first: a running signer anchors what the log holds
     rows = read_log(settings.store)
     verdict = audit.verify_chain(rows)
     if verdict.first_bad is not None:
         raise SignerError(f"the log is broken at record {verdict.first_bad}: {verdict.reason}")
-    anchor = read_anchor(settings.anchor)
     hashes = {0: audit.GENESIS_HASH} | {row[0]: row[2] for row in rows}
     if hashes.get(anchor.sequence) != anchor.entry_hash:
         raise SignerError(f"the log does not hold the anchored record {anchor.sequence}")

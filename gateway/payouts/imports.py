@@ -21,7 +21,7 @@ from gateway.payouts import attempts, comparison, signed_orders, store, withdraw
 from gateway.payouts import recovery_store as rows
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import NothingToRecover
-from gateway.payouts.raw_tx import UnreadableTx, account_nonce, utxo_parts
+from gateway.payouts.raw_tx import UnreadableTx, account_amount, account_nonce, utxo_parts
 from gateway.payouts.recovery_store import RecoveryRow
 from gateway.payouts.signed_orders import UnreadableOrder
 from gateway.payouts.withdrawals import State, Trigger
@@ -160,7 +160,7 @@ class Importer:
         async with lane.database.unit_of_work() as uow:
             await self._hold(uow)
             members = {
-                payment.output_index: await self._member(uow, payment)
+                payment.output_index: await self._member(uow, payment, signature)
                 for payment in signature.question.payments
             }
             await self._record(uow, signature, members)
@@ -241,7 +241,7 @@ class Importer:
             detail = f"own change was assigned to {inflow.assigned_to}: correct it by hand"
             await attempts.alarm(lane, uow, "recover_assigned", detail, object_id=inflow.id)
 
-    async def _member(self, uow: Uow, payment: Payment) -> WithdrawalRow:
+    async def _member(self, uow: Uow, payment: Payment, signature: Signature) -> WithdrawalRow:
         """The withdrawal of a payment, locked; made from the client's order where it is lost."""
         found = await withdrawals_store.by_request_id(
             uow, brand=payment.brand, request_id=payment.request_id
@@ -249,22 +249,24 @@ class Importer:
         if found is not None:
             row = await withdrawals_store.get(uow, found.id, lock=True)
             return found if row is None else row
-        return await self._remake(uow, payment)
+        return await self._remake(uow, payment, signature)
 
-    async def _remake(self, uow: Uow, payment: Payment) -> WithdrawalRow:
+    async def _remake(self, uow: Uow, payment: Payment, signature: Signature) -> WithdrawalRow:
         """A row as `received`, with the client's signed bytes; its hold comes with `_take`."""
         lane = self._lane
         if payment.brand not in lane.registry.settings.brands:
             raise NotImported(f"{payment.request_id}: brand {payment.brand} is not configured")
         try:
             order = signed_orders.read(payment)
-            if order.fee_mode != "brand":
-                raise NotImported(f"{payment.request_id}: fee_mode {order.fee_mode}")
             spec = lane.registry.assets[order.asset]
             destination = lane.chain.codec.parse(order.address)
             amount = parse_amount(order.amount, decimals=spec.decimals)
             pam_balance = parse_balance(order.pam_balance, decimals=spec.decimals)
-        except (UnreadableOrder, KeyError, InvalidAddress, AmountError) as error:
+            max_fee, charged = None, None
+            if order.fee_mode == "player":  # what was charged is what the tx does not pay
+                max_fee = parse_balance(str(order.max_fee), decimals=spec.decimals)
+                charged = amount - self._paid(signature, payment)
+        except (UnreadableOrder, UnreadableTx, KeyError, InvalidAddress, AmountError) as error:
             raise NotImported(f"{payment.request_id}: the order cannot be read") from error
         await balances.lock_player(uow, brand=payment.brand, player_id=order.player_id)
         promise = lane.registry.policy.classes[order.fee_class].promise_seconds
@@ -297,6 +299,8 @@ class Importer:
             orphaned_known=await deposit_commands.lost(
                 uow, brand=payment.brand, player_id=order.player_id
             ),
+            max_fee_minor=max_fee,
+            fee_charged_minor=charged,
         )
         await withdrawals_store.insert(uow, row)
         await withdrawals_store.insert_request(
@@ -305,11 +309,19 @@ class Importer:
             brand=row.brand,
             key_id=order.key_id,
             signed=payment.authorisation,
+            batch_id=None,  # with its own copy of a batch's body
         )
         await withdrawals.append_event(
             uow, row, previous=None, event_type="withdrawal.received", ids=lane.ids, at=lane.now()
         )
         return row
+
+    def _paid(self, signature: Signature, payment: Payment) -> int:
+        """What the tx pays for it; raises UnreadableTx."""
+        unsigned = signature.question.unsigned
+        if self._lane.is_account_based:
+            return account_amount(unsigned)
+        return utxo_parts(unsigned).amounts[payment.output_index]
 
     async def _take(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> None:
         """The withdrawal is signed by this attempt: reserved -> in flight."""
@@ -378,7 +390,7 @@ class Importer:
 
 def _planned(row: WithdrawalRow) -> PlannedPayment:
     return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.output_minor
     )
 
 

@@ -88,10 +88,11 @@ class PayoutLane:
             await self._step("settle", self._settlement.run)
             if standing is Standing.STOPPED:
                 return
+            if standing is Standing.READY:
+                await self._step("own_moves", self._own_moves.run)
             await self._step("broadcast", self._broadcaster.run)
             if standing is Standing.BLIND:
                 return
-            await self._step("own_moves", self._own_moves.run)
             await self._step("bump", self._bump)
             await self._step("exits", self._exits.run)
             await self._step("liquidity", self._liquidity.run)

@@ -11,6 +11,8 @@ from gateway.payouts.same_tx import list_body, unsigned_tx
 from watchers.chain import Outpoint
 
 _TYPE_1559 = b"\x02"
+_DATA = 7  # the place of a call's data in the EIP-1559 list; the value stands before it
+_WORD = 32  # bytes of one argument (Solidity ABI)
 
 
 class UnreadableTx(ValueError):
@@ -52,6 +54,21 @@ def account_nonce(payload: bytes) -> int:
         raise UnreadableTx("not an EIP-1559 payload") from error
 
 
+def account_amount(payload: bytes) -> int:
+    """What an unsigned EIP-1559 payload transfers: its value, or the last argument of its call.
+
+    Raises UnreadableTx.
+    """
+    if not payload.startswith(_TYPE_1559):
+        raise UnreadableTx("not an EIP-1559 payload")
+    try:
+        reader = _Reader(list_body(payload[1:]))
+        fields = [_item(reader) for _ in range(_DATA + 1)]
+    except (IndexError, ValueError) as error:
+        raise UnreadableTx("not an EIP-1559 payload") from error
+    return int.from_bytes(fields[_DATA][-_WORD:] or fields[_DATA - 1], "big")
+
+
 class _Reader:
     """Takes bytes from the front; raises ValueError past the end."""
 
@@ -88,10 +105,12 @@ def _output(reader: _Reader) -> int:
 
 
 def _item(reader: _Reader) -> bytes:
-    """The next short byte string of an RLP list's body, as numbers are; raises ValueError."""
+    """The next byte string of an RLP list's body; raises ValueError, also for a list in it."""
     first = reader.number(1)
     if first < 0x80:
         return bytes([first])
-    if first > 0xB7:
-        raise ValueError("no number")
-    return reader.take(first - 0x80)
+    if first >= 0xC0:
+        raise ValueError("a list")
+    if first <= 0xB7:
+        return reader.take(first - 0x80)
+    return reader.take(int.from_bytes(reader.take(first - 0xB7), "big"))

@@ -150,7 +150,8 @@ async def test_p09_blocks_are_looked_at_again_first(house: ApiHouse) -> None:
     early = await confirm(house, found["id"], key="ada-key")
     assert (early.status, problem(early)["code"]) == (409, "rescan_not_done")
     await house.rows(
-        "UPDATE chain.rescans SET state = 'done', finished_at = created_at RETURNING id"
+        "UPDATE chain.rescans SET state = 'done', next_height = to_height + 1,"
+        " finished_at = created_at RETURNING id"
     )
     assert (await confirm(house, found["id"], key="ada-key")).status == 202
 

@@ -24,7 +24,6 @@ async def scheduler(test_database: TestDatabase, btc: Payouts) -> AsyncIterator[
     """The scheduler under its own database role, with its lease."""
     database = Database(async_url(test_database.role_url("scheduler")))
     made = Scheduler(database=database, clock=btc.clock, ids=btc.ids)
-    assert await made.tick("cage_compare")
     yield made
     await database.close()
 
@@ -55,7 +54,9 @@ async def test_n06_books_that_agree_are_compared_and_nothing_stops(
     await paid_one(btc)
     async with btc.database.unit_of_work() as uow:
         before = await rows.place(uow, "btc")
+    assert await scheduler.tick("cage_compare")  # a slow machine's lease has passed by now
     assert await scheduler.work("cage_compare") == 1
+    assert await scheduler.tick("cage_compare")
     assert await scheduler.work("cage_compare") == 0  # asked already
     await btc.cycle()
     async with btc.database.unit_of_work() as uow:

@@ -3,8 +3,15 @@
 import pytest
 import rlp  # type: ignore[import-untyped]
 
-from gateway.payouts.raw_tx import UnreadableTx, account_nonce, utxo_parts
-from tests.support.sign_requests import FOREIGN_SCRIPT, evm_payload, previous_tx, psbt_of
+from gateway.payouts.raw_tx import UnreadableTx, account_amount, account_nonce, utxo_parts
+from tests.support.sign_requests import (
+    FOREIGN_SCRIPT,
+    evm_payload,
+    previous_tx,
+    psbt_of,
+    transfer_data,
+)
+from tests.support.vault import FOREIGN_EVM
 
 
 def test_utxo_parts_are_those_of_the_library_that_made_the_psbt() -> None:
@@ -23,6 +30,13 @@ def test_account_nonce_is_read_at_every_width(nonce: int, chain_id: int) -> None
     assert account_nonce(evm_payload(nonce=nonce, chain_id=chain_id)) == nonce
 
 
+@pytest.mark.parametrize("amount", [1, 127, 128, 10**18, 2**200])
+def test_account_amount_is_the_value_or_the_calls_last_argument(amount: int) -> None:
+    assert account_amount(evm_payload(value=amount)) == amount
+    data = transfer_data(FOREIGN_EVM, amount)
+    assert account_amount(evm_payload(value=0, data=data)) == amount
+
+
 def test_every_cut_is_unreadable_and_never_another_answer() -> None:
     coin = previous_tx(FOREIGN_SCRIPT, 1_000)
     whole = psbt_of([coin], [(FOREIGN_SCRIPT, 700)]).serialize()
@@ -34,6 +48,8 @@ def test_every_cut_is_unreadable_and_never_another_answer() -> None:
     for end in range(len(payload)):
         with pytest.raises(UnreadableTx):
             account_nonce(payload[:end])
+        with pytest.raises(UnreadableTx):
+            account_amount(payload[:end])
 
 
 @pytest.mark.parametrize(
