@@ -19,6 +19,7 @@ from config.logs import get_logger
 from gateway import withdrawals_store
 from gateway.payouts import attempts, comparison, signed_orders, store, withdrawals
 from gateway.payouts import recovery_store as rows
+from gateway.payouts.comparison import uuid_of
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import NothingToRecover
 from gateway.payouts.raw_tx import UnreadableTx, account_amount, account_nonce, utxo_parts
@@ -142,8 +143,8 @@ class Importer:
                 await attempts.unplan(lane, uow, await attempts.load(uow, tx.id, lock=True))
 
     async def _recall(self, entry: LogEntry) -> Signature:
-        attempt_id = comparison.uuid_of(entry.attempt_id)
-        if attempt_id is None or comparison.uuid_of(entry.family) is None:
+        attempt_id = uuid_of(entry.attempt_id)
+        if attempt_id is None or uuid_of(entry.family) is None:
             raise NotImported("no attempt of this house")
         answer = await self._lane.signer.lookup(entry.attempt_id)
         if not isinstance(answer, SignedTx) or answer.txid != entry.txid:
@@ -191,6 +192,7 @@ class Importer:
             "unsigned": question.unsigned,
             "payments": tuple(_planned(row) for _, row in sorted(members.items())),
             "fee_cap_minor": signature.entry.fee_minor,
+            "replaces_id": None if question.replaces is None else uuid_of(question.replaces),
         }
         try:
             own = await self._own(uow, question)
