@@ -329,7 +329,8 @@ class Importer:
         """The withdrawal is signed by this attempt: reserved -> in flight."""
         lane, txid = self._lane, signature.answer.txid
         if row.state in _ON_ITS_WAY:  # it knew an earlier attempt of the family
-            await store.set_attempt(uow, row.id, attempt_id=signature.id, txid=txid)
+            changes = {"attempt_id": signature.id, "txid": txid}
+            await attempts.move(lane, uow, row, Trigger.ADOPT, **changes)
             return
         if row.state in (State.COMPLETED, State.FAILED):
             return

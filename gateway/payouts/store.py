@@ -201,14 +201,6 @@ async def members(
     ]
 
 
-async def set_attempt(uow: Uow, withdrawal_id: UUID, *, attempt_id: UUID, txid: str) -> None:
-    """Another attempt of its family is the live one; the state stays."""
-    await uow.execute(
-        "UPDATE gateway.withdrawals SET attempt_id = :attempt_id, txid = :txid WHERE id = :id",
-        {"id": withdrawal_id, "attempt_id": attempt_id, "txid": txid},
-    )
-
-
 async def forget_question(uow: Uow, withdrawal_id: UUID) -> WithdrawalRow:
     """The signer's answer is known and about to be written: nothing is in doubt any more."""
     result = await uow.execute(

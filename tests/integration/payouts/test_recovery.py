@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from embit.psbt import PSBT
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from gateway import withdrawals_store
@@ -16,6 +17,7 @@ from gateway.payouts.errors import NothingToRecover
 from gateway.payouts.imports import Importer
 from gateway.payouts.recovery_store import RecoveryRow
 from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import SignedTx
 from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
@@ -282,3 +284,44 @@ async def test_p09_short_clearing_leaves_the_signature_to_a_later_import(
     remade = await of(built, paid)
     assert remade is not None
     assert remade.state == "signed"
+
+
+async def test_p09_replacement_that_the_books_lost_is_the_live_attempt_again(
+    btc: Payouts, backup: Backup
+) -> None:
+    """The backup knows the first attempt of a family; the signer also signed its replacement."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "3", into="acme")
+    row = await btc.request("0.5")
+    await btc.cycle(times=2)
+    first = btc.signer.asked[-1]
+    await backup.take()
+    psbt = PSBT.parse(first.unsigned)
+    [change] = first.change_paths
+    psbt.outputs[change].value -= 5_000
+    bumped = replace(
+        first,
+        attempt_id=str(btc.ids.new_id()),
+        unsigned=psbt.serialize(),
+        replaces=first.attempt_id,
+    )
+    answer = await btc.signer.sign(bumped)
+    assert isinstance(answer, SignedTx), answer
+    built = await backup.bring_back(btc)
+
+    await built.cycle()
+    assert "recovery" in await built.alarms()
+    done = await importer(built).run()
+    assert done.left_over == ()
+    live = await built.row(row)
+    assert (live.state, live.txid) == ("sent", answer.txid)
+    assert str(live.attempt_id) == bumped.attempt_id
+    assert await confirm(built, await recovery_of(built))
+    await built.cycle(times=2)
+    assert answer.txid in built.sim.pool
+    for _ in range(3):
+        await built.mine(2)
+        await built.cycle(times=2)
+    assert await built.states(row) == ["completed"]
+    assert built.paid(row) == 1
+    await built.assert_at_rest()
