@@ -3,7 +3,7 @@
 from config.migrations.runner import run_sql_file
 
 revision = "0026"
-down_revision = "0023"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
