@@ -1,11 +1,11 @@
-"""`cage demo | up | bench`: thin doors to gateway/sandbox, opened only when they are used."""
+"""`cage demo | up | bench | drill`: thin doors to gateway/sandbox, opened only when used."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli.console import ConfigOption, JsonOption
+from gateway.cli.console import USAGE, CliError, ConfigOption, JsonOption
 
 
 def demo(
@@ -43,7 +43,33 @@ def bench(
     raise typer.Exit(run_bench(name, as_json=as_json))
 
 
+def kill_payout(
+    scene: Annotated[
+        str | None, typer.Option("--scene", help="Only this one; without it all of them.")
+    ] = None,
+    points: Annotated[
+        str, typer.Option("--points", help="How many messages to die at, over all scenes, or all.")
+    ] = "160",
+    seed: Annotated[int, typer.Option("--seed", help="Which ones are drawn.")] = 20260101,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill payouts, API and signer at their messages; each withdrawal must be paid once."""
+    from gateway.sandbox.drill import run_drill
+    from gateway.sandbox.drill_scenes import SCENES
+
+    names = [item.name for item in SCENES]
+    if scene is not None and scene not in names:
+        raise CliError(f"there is no scene {scene}", hint=", ".join(names), code=USAGE)
+    if points != "all" and not (points.isascii() and points.isdigit() and int(points) > 0):
+        raise CliError(f"--points {points} is no number", hint="or: all", code=USAGE)
+    count = None if points == "all" else int(points)
+    raise typer.Exit(run_drill(scene=scene, points=count, seed=seed, as_json=as_json))
+
+
 def mount(app: typer.Typer) -> None:
     """Add the sandbox commands to the program."""
     for command in (demo, up, bench):
         app.command()(command)
+    drills = typer.Typer(help="Drills on throw-away deployments.", no_args_is_help=True)
+    drills.command("kill-payout")(kill_payout)
+    app.add_typer(drills, name="drill")

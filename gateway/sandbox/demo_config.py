@@ -28,11 +28,24 @@ _SIGNER_CAP_UNITS = {"btc:BTC": 50, "ltc:LTC": 500, "eth:ETH": 500, "eth:USDT": 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often roles look, and how long an order of each class waits for company; seconds."""
+
+    poll_seconds: float = 0.3
+    urgent_seconds: int = 0
+    normal_seconds: int = 2
+    economy_seconds: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPorts:
     """Loopback ports of a deployment."""
 
     api: int
     pam: int
+
+
+DEMO_PACE = Pace()
 
 
 def cage_toml(
@@ -42,6 +55,7 @@ def cage_toml(
     ports: DemoPorts,
     pool_low: int,
     pool_high: int,
+    pace: Pace = DEMO_PACE,
 ) -> str:
     """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree."""
     lines = [
@@ -63,17 +77,18 @@ def cage_toml(
         f"high = {pool_high}",
         "",
         "[payouts]",
-        "poll_seconds = 0.3",
-        "urgent = { window_seconds = 0 }",
-        "normal = { window_seconds = 2 }",
-        "economy = { window_seconds = 4 }",
+        f"poll_seconds = {pace.poll_seconds:g}",
+        f"urgent = {{ window_seconds = {pace.urgent_seconds} }}",
+        f"normal = {{ window_seconds = {pace.normal_seconds} }}",
+        f"economy = {{ window_seconds = {pace.economy_seconds} }}",
     ]
     for name, index in BRANDS.items():
         lines += ["", f"[brands.{name}]", f"account_index = {index}"]
     for network, urls in nodes.items():
         lines += ["", f"[networks.{network}]", f'chain = "{CHAIN_VARIANTS[network]}"']
         listed = ", ".join(f'"{url}"' for url in urls)
-        lines += [f"nodes = [{listed}]", f"quorum = {len(urls) // 2 + 1}", "poll_seconds = 0.3"]
+        lines += [f"nodes = [{listed}]", f"quorum = {len(urls) // 2 + 1}"]
+        lines += [f"poll_seconds = {pace.poll_seconds:g}"]
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']

@@ -9,8 +9,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from config.assets import load_assets
 from config.chains import load_chains
 from config.clock import Clock
 from config.settings import Settings, load_settings
-from gateway.sandbox.demo_config import BRANDS, DemoPorts, cage_toml, signer_toml
+from gateway.sandbox.demo_config import (
+    BRANDS,
+    DEMO_PACE,
+    DemoPorts,
+    Pace,
+    cage_toml,
+    signer_toml,
+)
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database, start_postgres
 
 COMMAND_TIMEOUT_SECONDS = 120.0
@@ -60,6 +68,7 @@ class Deployment:
         self.ports: DemoPorts | None = None
         self._clock = clock
         self._supervisor: asyncio.subprocess.Process | None = None
+        self._toml: Callable[..., str] | None = None
 
     @property
     def settings(self) -> Settings:
@@ -90,9 +99,16 @@ class Deployment:
 
         The caller ends it. Its log is `extra.log`.
         """
-        with (self.folder / "extra.log").open("ab") as log:
+        return await self.spawn(
+            "extra", *_program("cage", *arguments, "--config", str(self.config_file))
+        )
+
+    async def spawn(self, name: str, *command: str) -> asyncio.subprocess.Process:
+        """One process with the deployment's environment; the caller ends it. Its log is NAME.log,
+        and it gets no Ctrl-C of ours."""
+        with (self.folder / f"{name}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *_program("cage", *arguments, "--config", str(self.config_file)),
+                *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -114,25 +130,51 @@ class Deployment:
         usdt_contract: str | None,
         ports: DemoPorts,
         pool: tuple[int, int],
+        pace: Pace = DEMO_PACE,
     ) -> None:
         """Write both configurations, make keys, start PostgreSQL, migrate, register people."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ports = ports
-        self.config_file.write_text(
-            cage_toml(
-                nodes=nodes,
-                usdt_contract=usdt_contract,
-                ports=ports,
-                pool_low=pool[0],
-                pool_high=pool[1],
-            ),
-            encoding="utf-8",
+        self._toml = partial(
+            cage_toml,
+            usdt_contract=usdt_contract,
+            ports=ports,
+            pool_low=pool[0],
+            pool_high=pool[1],
+            pace=pace,
         )
-        self.config_file.chmod(0o600)  # node credentials
+        self._write(self.config_file, self._toml(nodes=nodes))
         self.postgres = await asyncio.to_thread(start_postgres, self.folder / "pg")
         await ensure_database(self.postgres, "cage")
         await asyncio.gather(self._make_keys(), self._run("cage", "db", "migrate"))
         await self._register()
+
+    def role_url(self, role: str) -> str:
+        """How a role of the database reaches the embedded server."""
+        if self.postgres is None:
+            raise DeploymentFailed("the database does not run")
+        return self.postgres.url("cage", user=role)
+
+    def variant(
+        self,
+        name: str,
+        *,
+        nodes: Mapping[str, Sequence[str]],
+        url_of: tuple[str, str],
+        socket: Path,
+    ) -> Path:
+        """A configuration for one process that reaches the same house by other doors: its nodes,
+        the database URL of its role (role, URL) and the signer's socket."""
+        if self._toml is None:
+            raise DeploymentFailed("the deployment is not configured yet")
+        file = self.folder / f"{name}.toml"
+        doors = f'\n[database.urls]\n{url_of[0]} = "{url_of[1]}"\n\n[signer]\nsocket = "{socket}"\n'
+        self._write(file, self._toml(nodes=nodes) + doors)
+        return file
+
+    def _write(self, file: Path, text: str) -> None:
+        file.touch(mode=0o600)  # node credentials
+        file.write_text(text, encoding="utf-8")
 
     async def _make_keys(self) -> None:
         settings = self.settings

@@ -4,6 +4,7 @@ Owns the order of setting up, and how to see from outside that everything was to
 happens on the stage is `story`'s.
 """
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ async def set_up(
     )
     told.say("starting every role as its own process")
     await deployment.start()
-    await _until_ready(deployment, clock)
+    await until_ready(deployment, clock)
     await deployment.trust()
     pam = await pam_process.start(stack, folder / "pam", port=ports.pam)
     stage = Stage(
@@ -60,7 +61,8 @@ async def set_up(
     return stage
 
 
-async def _until_ready(deployment: Deployment, clock: Clock) -> None:
+async def until_ready(deployment: Deployment, clock: Clock) -> None:
+    """Until the API answers and the signer listens; raises DeploymentFailed."""
     deadline = clock.monotonic_seconds() + story.STEP_TIMEOUT_SECONDS
     while clock.monotonic_seconds() < deadline:
         if deployment.has_died():
@@ -74,27 +76,29 @@ async def _until_ready(deployment: Deployment, clock: Clock) -> None:
     raise DeploymentFailed(f"the roles did not start:\n{deployment.log_tail()}")
 
 
-async def _client(stack: AsyncExitStack, stage: Stage, principal: Principal) -> ApiClient:
-    client = ApiClient(
-        url=stage.deployment.api_url,
-        key_id=principal.key_id,
-        key=load_key(principal.key_file),
-        clock=stage.clock,
-        ids=SystemIds(stage.clock),
-    )
-    return await stack.enter_async_context(client)
+async def open_clients(
+    stack: AsyncExitStack, deployment: Deployment, clock: Clock, principals: Mapping[str, Principal]
+) -> dict[str, ApiClient]:
+    """A client of the API under each key."""
+    return {
+        name: await stack.enter_async_context(
+            ApiClient(
+                url=deployment.api_url,
+                key_id=principal.key_id,
+                key=load_key(principal.key_file),
+                clock=clock,
+                ids=SystemIds(clock),
+            )
+        )
+        for name, principal in principals.items()
+    }
 
 
 async def open_story(stack: AsyncExitStack, stage: Stage) -> Story:
     """Clients of every brand and person, one webhook endpoint per brand."""
     deployment = stage.deployment
-    brands = {
-        name: await _client(stack, stage, principal)
-        for name, principal in deployment.clients.items()
-    }
-    staff = {
-        name: await _client(stack, stage, principal) for name, principal in deployment.staff.items()
-    }
+    brands = await open_clients(stack, deployment, stage.clock, deployment.clients)
+    staff = await open_clients(stack, deployment, stage.clock, deployment.staff)
     for name, client in brands.items():
         secret = await client.post(
             "/v1/webhook_endpoints",

@@ -38,6 +38,7 @@ HTTP_PORTS = {
     "gateway/cli/client.py": "staff commands are a client of the API",
     "gateway/sandbox/rpc.py": "the outside world's own client of its nodes",
     "gateway/sandbox/http.py": "the demo's and the bench's client of the API",
+    "gateway/sandbox/doors.py": "the door before a node passes on what it is asked",
     "gateway/sandbox/liar.py": "the lying node asks the real node behind it",
 }
 HTTP_LIBRARIES = {"requests", "httpx", "urllib.request", "http.client"}

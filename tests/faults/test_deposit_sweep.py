@@ -21,12 +21,13 @@ import pytest
 from config.clock import SystemClock
 from config.database import Database
 from config.ids import SystemIds
+from gateway.sandbox.boundary import Boundary, Point, Side
+from gateway.sandbox.doors import http_door, postgres_door
 from gateway.sandbox.nodes import Bitcoind
 from gateway.webhooks.secrets import load_key
 from tests.conformance.conftest import chain_of
 from tests.integration.webhooks.desk import Desk
 from tests.support.auditor import audit
-from tests.support.boundary import Boundary, Point, Side, http_door, postgres_door
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.receiver import Receiver, receiving
@@ -314,7 +315,7 @@ def points(messages: Mapping[str, int], *, is_all: bool) -> list[Point]:
         every = [
             Point(kind=kind, number=number, side=side)
             for number in range(1, count + 1)
-            for side in Side
+            for side in (Side.BEFORE, Side.AFTER)
         ]
         step = 1 if is_all else max(1, len(every) // SOME_OF_EACH)
         # An odd step meets both sides.

@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
-SOCKET_NAME = ".s.PGSQL.5432"
-CHUNK_BYTES = 1 << 16
+from gateway.sandbox.doors import CHUNK_BYTES, SOCKET_NAME
 
 
 class CommitCutter:

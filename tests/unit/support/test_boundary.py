@@ -1,6 +1,6 @@
-"""What the door before PostgreSQL counts: statements with an effect, and COMMITs."""
+"""What the door before PostgreSQL counts: statements with an effect, and their COMMITs."""
 
-from tests.support.boundary import Statements
+from gateway.sandbox.doors import Statements
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -33,3 +33,13 @@ def test_a_message_in_two_chunks_counts_once_it_is_whole() -> None:
     data = START + INSERT + run(b"one")
     assert asked.feed(data[:30]) == []
     assert asked.feed(data[30:]) == ["write"]
+
+
+def test_a_commit_of_reads_and_the_upkeep_of_a_lease_do_not_count() -> None:
+    asked = Statements()
+    lease = message(b"P", b"four\0\n  UPDATE gateway.leases\n SET expires_at = $1\0\0\0")
+    assert asked.feed(START + INSERT + READ + lease) == []
+    assert asked.feed(run(b"two") + message(b"Q", b"COMMIT;\0")) == []
+    assert asked.feed(run(b"four") + message(b"Q", b"COMMIT;\0")) == []
+    assert asked.feed(run(b"one") + message(b"Q", b"ROLLBACK;\0")) == ["write"]
+    assert asked.feed(run(b"two") + message(b"Q", b"COMMIT;\0")) == []

@@ -1,0 +1,236 @@
+"""The deployment that the drill kills in: every role a process, doors before what it talks to.
+
+Owns the processes (each ended by its pid, also when the drill is interrupted) and their coming
+back. Two copies of the payouts role run and one of them has the lease; the API, the signer and both
+copies of payouts stand behind doors. What is paid, and what must be true of it, is `drill_scenes`'.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from config.clock import Clock, SystemClock
+from config.database import Database, async_url
+from config.ids import SystemIds
+from gateway.sandbox import drill_store
+from gateway.sandbox.boundary import Boundary
+from gateway.sandbox.demo_config import DemoPorts, Pace
+from gateway.sandbox.deployment import Deployment, DeploymentFailed
+from gateway.sandbox.doors import http_door, postgres_door, signer_door
+from gateway.sandbox.narration import Narration
+from gateway.sandbox.nodes import free_port
+from gateway.sandbox.provision import Provisioned
+from gateway.sandbox.stage import open_clients, until_ready
+from gateway.sandbox.story import Story
+from gateway.sandbox.world import World, start_world
+
+PAYOUTS = ("payouts-a", "payouts-b")
+API, SIGNER, WEBHOOKS = "api", "signer", "webhooks"
+POOL = (10, 40)  # few addresses: the signer derives each a second time
+PACE = Pace(poll_seconds=0.1, urgent_seconds=0, normal_seconds=1, economy_seconds=1)
+LOOK_SECONDS = 0.03
+KILLED = -signal.SIGKILL
+PAYOUTS_MODULE = ("-m", "gateway", "payouts")
+SENDS = frozenset({"sendrawtransaction", "eth_sendRawTransaction"})
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """The processes, the world around them, and clients of the API."""
+
+    deployment: Deployment
+    world: World
+    story: Story
+    books: Database
+    boundary: Boundary
+    clock: Clock
+    commands: dict[str, tuple[str, ...]]
+    processes: dict[str, Process] = field(default_factory=dict)
+    fell: list[str] = field(default_factory=list)
+    """Processes that ended by themselves: a death that nobody planned."""
+    keeper: asyncio.Task[None] | None = None
+    _have_leases_to_end: bool = False
+
+    def check(self) -> None:
+        """Raise what ended the keeper, if it has ended."""
+        if self.keeper is not None and self.keeper.done():
+            self.keeper.result()
+
+    async def start(self, slot: str) -> None:
+        """One process."""
+        self.processes[slot] = await self.deployment.spawn(slot, *self.commands[slot])
+
+    def kill(self, slot: str) -> None:
+        """SIGKILL, now."""
+        with suppress(ProcessLookupError):
+            self.processes[slot].kill()
+        self._have_leases_to_end |= slot in PAYOUTS
+
+    def halt(self, slot: str) -> None:
+        """SIGSTOP, now: to others it is as if it were dead."""
+        with suppress(ProcessLookupError):
+            os.kill(self.processes[slot].pid, signal.SIGSTOP)
+        self._have_leases_to_end |= slot in PAYOUTS
+
+    def wake(self) -> None:
+        """Let the process that stands still go on; its last message leaves."""
+        slot = self.boundary.wake()
+        if slot is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.processes[slot].pid, signal.SIGCONT)
+
+    async def keep(self) -> None:
+        """Start again what died. The leases of a dead or sleeping holder are brought to their end;
+        that they end by themselves other tests show."""
+        while True:
+            if self._have_leases_to_end:
+                self._have_leases_to_end = False
+                try:
+                    await drill_store.end_leases(self.books)
+                except DBAPIError:  # it was stopped with a lock in its hand
+                    self.wake()
+            for slot, process in list(self.processes.items()):
+                if process.returncode is not None:
+                    if process.returncode != KILLED:
+                        self.fell.append(f"{slot} ended by itself ({process.returncode})")
+                    await self.start(slot)
+            await self.clock.sleep(LOOK_SECONDS)
+
+    async def stop(self) -> None:
+        """End every process by its pid."""
+        for process in self.processes.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def drill_house(
+    folder: Path,
+    programs: Provisioned,
+    told: Narration,
+    *,
+    payouts: tuple[str, ...] = PAYOUTS_MODULE,
+) -> AsyncIterator[House]:
+    """A deployment with its world, all roles running. `payouts` is how the role under the drill is
+    started (after the interpreter)."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        told.say("starting nodes")
+        world = await start_world(stack, programs, folder / "nodes", ids=SystemIds(clock))
+        deployment = Deployment(folder / "cage", clock=clock)
+        stack.push_async_callback(deployment.stop)
+        told.say("making keys, database and principals")
+        await deployment.configure(
+            nodes=world.node_lists(),
+            usdt_contract=world.usdt,
+            ports=DemoPorts(api=free_port(), pam=free_port()),
+            pool=POOL,
+            pace=PACE,
+        )
+        books = Database(async_url(deployment.settings.owner_url()), pool_size=2)
+        stack.push_async_callback(books.close)
+        house = House(
+            deployment=deployment,
+            world=world,
+            story=Story(
+                world=world, clock=clock, narration=told, role_pids=dict, brands={}, staff={}
+            ),
+            books=books,
+            boundary=Boundary(
+                kill=lambda slot: house.kill(slot), stop=lambda slot: house.halt(slot)
+            ),
+            clock=clock,
+            commands={},
+        )
+        stack.push_async_callback(house.stop)
+        told.say("starting every role as its own process, behind doors")
+        await _open_doors(stack, house, payouts)
+        for slot in house.commands:
+            await house.start(slot)
+        await _trusted(stack, house)
+        house.keeper = asyncio.create_task(house.keep(), name="keeper")
+        stack.push_async_callback(_ended, house.keeper)
+        yield house
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _open_doors(stack: AsyncExitStack, house: House, payouts: tuple[str, ...]) -> None:
+    """What each process is started with."""
+    deployment, python = house.deployment, sys.executable
+    plain = ("--config", str(deployment.config_file))
+    commands = house.commands
+    commands[SIGNER] = (python, "-m", "signer", "run", "--dir", str(deployment.vault_folder))
+    nodes = house.world.node_lists()
+    for network in nodes:
+        commands[f"watch-{network}"] = (python, "-m", "watchers", network, *plain)
+    commands[WEBHOOKS] = (python, "-m", "gateway", "webhooks", *plain)
+    socket = deployment.settings.path(deployment.settings.signer.socket)
+    for slot in (*PAYOUTS, API):
+        role = "gateway_api" if slot == API else "gateway_payouts"
+        door = deployment.folder / slot
+        door.mkdir()
+        url = deployment.role_url(role)
+        host = await stack.enter_async_context(
+            postgres_door(
+                house.boundary, slot, url=url, folder=door, label="api " if slot == API else ""
+            )
+        )
+        file = deployment.variant(
+            slot,
+            nodes={name: await _node_doors(stack, house, slot, nodes[name]) for name in nodes},
+            url_of=(role, f"{url.partition('?')[0]}?host={host}"),
+            socket=door / "signer.sock",
+        )
+        await stack.enter_async_context(
+            signer_door(
+                house.boundary, slot, signer_slot=SIGNER, socket=socket, path=door / "signer.sock"
+            )
+        )
+        module = ("-m", "gateway", "api") if slot == API else payouts
+        commands[slot] = (python, *module, "--config", str(file))
+
+
+async def _node_doors(
+    stack: AsyncExitStack, house: House, slot: str, urls: Sequence[str]
+) -> list[str]:
+    """Doors before the nodes of a network; a broadcast counts, a look does not."""
+    return [
+        await stack.enter_async_context(
+            http_door(house.boundary, slot, "broadcast", url, counts=is_broadcast)
+        )
+        for url in urls
+    ]
+
+
+def is_broadcast(body: bytes) -> bool:
+    """Whether a JSON-RPC call, or one of a batch, hands in a transaction."""
+    asked = json.loads(body)
+    calls: Sequence[Mapping[str, object]] = asked if isinstance(asked, list) else [asked]
+    return any(call.get("method") in SENDS for call in calls)
+
+
+async def _trusted(stack: AsyncExitStack, house: House) -> None:
+    """Wait for the roles, tell the signer whom to trust, open the clients."""
+    deployment = house.deployment
+    try:
+        await until_ready(deployment, house.clock)
+    except DeploymentFailed as error:
+        ended = [f"{slot}: {p.returncode}" for slot, p in house.processes.items() if p.returncode]
+        raise DeploymentFailed(f"the roles did not start; ended: {ended}") from error
+    await deployment.trust()
+    house.story.brands = await open_clients(stack, deployment, house.clock, deployment.clients)
+    house.story.staff = await open_clients(stack, deployment, house.clock, deployment.staff)
