@@ -56,8 +56,12 @@ def cage_toml(
     pool_low: int,
     pool_high: int,
     pace: Pace = DEMO_PACE,
+    api_port: int | None = None,
 ) -> str:
-    """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree."""
+    """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree.
+
+    `api_port`: a further copy of the API listens there; clients sign for `ports.api` all the same.
+    """
     lines = [
         "# Written by the sandbox: test networks only, public development keys.",
         "livemode = false",
@@ -65,7 +69,7 @@ def cage_toml(
         'crash_once_file = "crash-at"',
         "",
         "[api]",
-        f"port = {ports.api}",
+        f"port = {api_port or ports.api}",
         f'authorities = ["127.0.0.1:{ports.api}"]',
         "",
         "[webhooks]",

@@ -80,6 +80,11 @@ class Deployment:
         """Where the API answers."""
         return f"http://127.0.0.1:{self._ports().api}"
 
+    @property
+    def api_port(self) -> int:
+        """The port of that address."""
+        return self._ports().api
+
     def _ports(self) -> DemoPorts:
         if self.ports is None:
             raise DeploymentFailed("the deployment is not configured yet")
@@ -162,14 +167,16 @@ class Deployment:
         nodes: Mapping[str, Sequence[str]],
         url_of: tuple[str, str],
         socket: Path,
+        api_port: int | None = None,
     ) -> Path:
         """A configuration for one process that reaches the same house by other doors: its nodes,
         the database URL of its role (role, URL) and the signer's socket."""
         if self._toml is None:
             raise DeploymentFailed("the deployment is not configured yet")
         file = self.folder / f"{name}.toml"
-        doors = f'\n[database.urls]\n{url_of[0]} = "{url_of[1]}"\n\n[signer]\nsocket = "{socket}"\n'
-        self._write(file, self._toml(nodes=nodes) + doors)
+        role, url = url_of
+        doors = f'\n[database.urls]\n{role} = "{url}"\n\n[signer]\nsocket = "{socket}"\n'
+        self._write(file, self._toml(nodes=nodes, api_port=api_port) + doors)
         return file
 
     def _write(self, file: Path, text: str) -> None:

@@ -58,6 +58,7 @@ class SceneResult:
     deaths: int = 0
     paid: int = 0
     released: int = 0
+    replaced: int = 0
     violations: list[str] = field(default_factory=list)
 
     def add(self, name: str, played: Played, *, is_point: bool) -> None:
@@ -66,6 +67,7 @@ class SceneResult:
         self.deaths += played.has_died
         self.paid += played.paid
         self.released += played.released
+        self.replaced += played.replaced
         self.violations += [f"{self.scene}, {name}: {text}" for text in played.violations]
 
 
@@ -97,16 +99,16 @@ def all_points(messages: Mapping[str, int]) -> list[Point]:
     ]
 
 
-def chosen_points(messages: Mapping[str, int], count: int | None, *, seed: int) -> list[Point]:
-    """`count` points in an order that follows from the seed, all kinds in turn; None means all in
-    the order of the road."""
+def chosen_points(messages: Mapping[str, int], count: int | None, *, draw: str) -> list[Point]:
+    """`count` points in an order that follows from `draw`, all kinds in turn; None means all in the
+    order of the road."""
     every = all_points(messages)
     if count is None:
         return every
     by_kind: dict[str, list[Point]] = {}
-    for point in sorted(every, key=lambda item: _shuffled(f"{seed} {item}")):
+    for point in sorted(every, key=lambda item: _shuffled(f"{draw} {item}")):
         by_kind.setdefault(point.kind, []).append(point)
-    kinds = sorted(by_kind, key=lambda kind: _shuffled(f"{seed} {kind}"))
+    kinds = sorted(by_kind, key=lambda kind: _shuffled(f"{draw} {kind}"))
     turns = max((len(points) for points in by_kind.values()), default=0)
     taken = [
         by_kind[kind][turn] for turn in range(turns) for kind in kinds if turn < len(by_kind[kind])
@@ -169,7 +171,7 @@ async def _play(
         found.add("no death", played, is_point=False)
         for kind, count in played.messages.items():
             found.messages[kind] = max(count, found.messages.get(kind, 0))
-    points = chosen_points(found.messages, share, seed=seed)
+    points = chosen_points(found.messages, share, draw=f"{seed} {scene.name}")
     restless = 0
     for point in points:
         played = await player.play(scene, point)
@@ -250,10 +252,17 @@ def _show(result: DrillResult, console: Console, *, as_json: bool) -> None:
         return
     table = Table(title=f"cage drill kill-payout, seed {result.seed}", title_justify="left")
     table.add_column("scene")
-    for column in ("messages", "points", "deaths", "paid", "released", "violations"):
+    for column in ("messages", "points", "deaths", "paid", "released", "replaced", "violations"):
         table.add_column(column, justify="right")
     for row in result.scenes:
-        cells = (sum(row.messages.values()), row.points, row.deaths, row.paid, row.released)
+        cells = (
+            sum(row.messages.values()),
+            row.points,
+            row.deaths,
+            row.paid,
+            row.released,
+            row.replaced,
+        )
         table.add_row(row.scene, *(str(cell) for cell in cells), str(len(row.violations)))
     Console(highlight=False).print(table)
     for text in [*(v for row in result.scenes for v in row.violations), *result.audit]:

@@ -1,8 +1,9 @@
 """The deployment that the drill kills in: every role a process, doors before what it talks to.
 
 Owns the processes (each ended by its pid, also when the drill is interrupted) and their coming
-back. Two copies of the payouts role run and one of them has the lease; the API, the signer and both
-copies of payouts stand behind doors. What is paid, and what must be true of it, is `drill_scenes`'.
+back. Two copies of the payouts role run and one of them has the lease; two of the API serve. All
+four stand behind doors, and so does the signer. What is paid, and what must be true of it then, is
+`drill_scenes`'.
 """
 
 import asyncio
@@ -11,16 +12,19 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+import aiohttp
 from sqlalchemy.exc import DBAPIError
 
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
+from gateway.client import ApiClient
 from gateway.sandbox import drill_store
 from gateway.sandbox.boundary import Boundary
 from gateway.sandbox.demo_config import DemoPorts, Pace
@@ -33,8 +37,12 @@ from gateway.sandbox.stage import open_clients, until_ready
 from gateway.sandbox.story import Story
 from gateway.sandbox.world import World, start_world
 
+T = TypeVar("T")
+
+BRAND = "acme"
 PAYOUTS = ("payouts-a", "payouts-b")
-API, SIGNER, WEBHOOKS = "api", "signer", "webhooks"
+API = ("api-a", "api-b")
+SIGNER, WEBHOOKS = "signer", "webhooks"
 POOL = (10, 40)  # few addresses: the signer derives each a second time
 PACE = Pace(poll_seconds=0.1, urgent_seconds=0, normal_seconds=1, economy_seconds=1)
 LOOK_SECONDS = 0.03
@@ -55,6 +63,8 @@ class House:
     clock: Clock
     commands: dict[str, tuple[str, ...]]
     processes: dict[str, Process] = field(default_factory=dict)
+    fronts: list[ApiClient] = field(default_factory=list)
+    """The client of each copy of the API, of the brand whose withdrawals these are."""
     fell: list[str] = field(default_factory=list)
     """Processes that ended by themselves: a death that nobody planned."""
     keeper: asyncio.Task[None] | None = None
@@ -64,6 +74,16 @@ class House:
         """Raise what ended the keeper, if it has ended."""
         if self.keeper is not None and self.keeper.done():
             self.keeper.result()
+
+    async def ask(self, call: Callable[[ApiClient], Awaitable[T]]) -> T:
+        """Ask one copy of the API; where it does not answer, the other, as a balancer does."""
+        for front in list(self.fronts[:-1]):
+            try:
+                return await call(front)
+            except (aiohttp.ClientError, TimeoutError):
+                self.fronts.remove(front)
+                self.fronts.append(front)
+        return await call(self.fronts[-1])
 
     async def start(self, slot: str) -> None:
         """One process."""
@@ -178,30 +198,43 @@ async def _open_doors(stack: AsyncExitStack, house: House, payouts: tuple[str, .
     for network in nodes:
         commands[f"watch-{network}"] = (python, "-m", "watchers", network, *plain)
     commands[WEBHOOKS] = (python, "-m", "gateway", "webhooks", *plain)
+    for slot in PAYOUTS:
+        file = await _behind_doors(stack, house, slot, "gateway_payouts")
+        commands[slot] = (python, *payouts, "--config", str(file))
+    for slot in API:
+        port = deployment.api_port if slot == API[0] else free_port()
+        file = await _behind_doors(stack, house, slot, "gateway_api", api_port=port)
+        commands[slot] = (python, "-m", "gateway", "api", "--config", str(file))
+        client = await open_clients(
+            stack, deployment, house.clock, {slot: deployment.clients[BRAND]}, port=port
+        )
+        house.fronts += client.values()
+
+
+async def _behind_doors(
+    stack: AsyncExitStack, house: House, slot: str, role: str, *, api_port: int | None = None
+) -> Path:
+    """The configuration of a process that reaches PostgreSQL, nodes and signer by doors."""
+    deployment, nodes = house.deployment, house.world.node_lists()
+    door = deployment.folder / slot
+    await asyncio.to_thread(door.mkdir)
+    url = deployment.role_url(role)
+    label = "api " if slot in API else ""
+    host = await stack.enter_async_context(
+        postgres_door(house.boundary, slot, url=url, folder=door, label=label)
+    )
     socket = deployment.settings.path(deployment.settings.signer.socket)
-    for slot in (*PAYOUTS, API):
-        role = "gateway_api" if slot == API else "gateway_payouts"
-        door = deployment.folder / slot
-        door.mkdir()
-        url = deployment.role_url(role)
-        host = await stack.enter_async_context(
-            postgres_door(
-                house.boundary, slot, url=url, folder=door, label="api " if slot == API else ""
-            )
-        )
-        file = deployment.variant(
-            slot,
-            nodes={name: await _node_doors(stack, house, slot, nodes[name]) for name in nodes},
-            url_of=(role, f"{url.partition('?')[0]}?host={host}"),
-            socket=door / "signer.sock",
-        )
-        await stack.enter_async_context(
-            signer_door(
-                house.boundary, slot, signer_slot=SIGNER, socket=socket, path=door / "signer.sock"
-            )
-        )
-        module = ("-m", "gateway", "api") if slot == API else payouts
-        commands[slot] = (python, *module, "--config", str(file))
+    own_socket = door / "signer.sock"
+    await stack.enter_async_context(
+        signer_door(house.boundary, slot, signer_slot=SIGNER, socket=socket, path=own_socket)
+    )
+    return deployment.variant(
+        slot,
+        nodes={name: await _node_doors(stack, house, slot, nodes[name]) for name in nodes},
+        url_of=(role, f"{url.partition('?')[0]}?host={host}"),
+        socket=own_socket,
+        api_port=api_port,
+    )
 
 
 async def _node_doors(

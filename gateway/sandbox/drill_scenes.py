@@ -8,21 +8,21 @@ is a violation.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from config.ids import SystemIds
-from gateway.client import ClientProblem
+from gateway.client import ApiClient, ClientProblem
 from gateway.sandbox import drill_store
 from gateway.sandbox.boundary import Point
 from gateway.sandbox.drill_house import API, PAYOUTS, SIGNER, House
+from gateway.sandbox.drill_miner import Miner
 from gateway.sandbox.drill_store import Fate
-from gateway.sandbox.story import BLOCKS_AT_ONCE, MINE_EVERY_SECONDS
+from gateway.sandbox.story import MINE_EVERY_SECONDS
 
-BRAND = "acme"
 COMPLETED = "completed"
 RELEASED = {"cancelled", "declined", "expired", "rejected", "failed"}
 SIGNED_BEFORE = "signer_knows_more"
@@ -44,6 +44,8 @@ class Scene:
     fee_class: str = "urgent"
     is_cancelled: bool = False
     """The client cancels at the moment of the death."""
+    is_bumped: bool = False
+    """Blocks pass it over until it has a replacement; then that or the original is mined."""
 
     @property
     def network(self) -> str:
@@ -56,7 +58,9 @@ SCENES = (
         name="utxo-batch", asset="btc:BTC", amounts=("0.001", "0.002", "0.003"), fee_class="normal"
     ),
     Scene(name="erc20", asset="eth:USDT", amounts=("3",)),
-    Scene(name="cancel", asset="btc:BTC", amounts=("0.001",), is_cancelled=True),
+    Scene(name="cancel", asset="btc:BTC", amounts=("0.01",), is_cancelled=True),
+    Scene(name="bump-utxo", asset="btc:BTC", amounts=("0.02",), is_bumped=True),
+    Scene(name="bump-evm", asset="eth:USDT", amounts=("4",), is_bumped=True),
 )
 
 
@@ -79,6 +83,8 @@ class Played:
     has_died: bool
     paid: int = 0
     released: int = 0
+    replaced: int = 0
+    """Withdrawals for which more than one signed transaction was sent."""
     violations: list[str] = field(default_factory=list)
 
 
@@ -96,7 +102,7 @@ class Player:
         house, boundary = self._house, self._house.boundary
         self._numbers += 1
         deaths = len(boundary.killed)
-        boundary.counted = frozenset({*PAYOUTS, API, SIGNER})
+        boundary.counted = frozenset({*PAYOUTS, *API, SIGNER})
         boundary.arm(point)
         tasks = [
             asyncio.create_task(self._order(scene, place)) for place in range(len(scene.amounts))
@@ -130,19 +136,28 @@ class Player:
             address = await house.world.utxo[network].new_address()
         request_id = f"drill-{scene.name}-{self._numbers}-{place}"
 
-        async def ask() -> dict[str, Any]:
-            return await house.story.withdraw(
-                BRAND,
-                request_id,
-                player_id=f"p{self._numbers}-{place}",
-                asset=scene.asset,
-                address=address,
-                amount=scene.amounts[place],
-                pam_balance="0",
-                fee_class=scene.fee_class,
-            )
+        body = {
+            "request_id": request_id,
+            "player_id": f"p{self._numbers}-{place}",
+            "asset": scene.asset,
+            "address": address,
+            "amount": scene.amounts[place],
+            "pam_balance": "0",
+            "fee_mode": "brand",
+            "fee_class": scene.fee_class,
+        }
 
-        found = await house.story.until(f"an answer to {request_id}", ask)
+        async def send(client: ApiClient) -> dict[str, Any] | None:
+            try:
+                path = "/v1/withdrawals"
+                answer: dict[str, Any] = await client.post(path, body, idempotency_key=request_id)
+            except ClientProblem as problem:
+                if problem.code != "idempotency_in_progress":
+                    raise
+                return None
+            return answer
+
+        found = await house.story.until(f"an answer to {request_id}", lambda: house.ask(send))
         return Order(
             id=UUID(hex=found["id"].rpartition("_")[2]),
             public_id=found["id"],
@@ -158,16 +173,17 @@ class Player:
         await house.boundary.reached.wait()
         for order in orders:
 
-            async def ask(order: Order = order) -> bool:
+            async def send(client: ApiClient, order: Order = order) -> bool:
                 try:
-                    await house.story.brands[BRAND].post(
-                        f"/v1/withdrawals/{order.public_id}/cancel", {}
-                    )
+                    await client.post(f"/v1/withdrawals/{order.public_id}/cancel", {})
                 except ClientProblem as problem:
                     if problem.code != "too_late":
                         raise
                     return False
                 return True
+
+            async def ask(send: Callable[[ApiClient], Awaitable[bool]] = send) -> bool:
+                return await house.ask(send)
 
             answers[order.id] = await house.story.until(f"a cancel of {order.request_id}", ask)
 
@@ -178,6 +194,7 @@ class Player:
         ids = [order.id for order in orders]
         deadline_seconds = clock.monotonic_seconds() + self._patience_seconds
         next_block_seconds = clock.monotonic_seconds()
+        miner = Miner(house.world, scene, is_original_mined=self._numbers % 2 == 0)
         while True:
             house.check()
             fates = await drill_store.fates(house.books, ids)
@@ -185,7 +202,7 @@ class Player:
             if all(_rests(fate) for fate in fates) or now_seconds > deadline_seconds:
                 return fates
             if now_seconds >= next_block_seconds:
-                await house.world.mine(scene.network, BLOCKS_AT_ONCE[scene.network])
+                await miner.mine(fates)
                 next_block_seconds = clock.monotonic_seconds() + MINE_EVERY_SECONDS
             await clock.sleep(LOOK_SECONDS)
 
@@ -206,6 +223,7 @@ class Player:
     ) -> None:
         """One withdrawal: paid once, released once, or a violation."""
         seen = await self._on_chain(scene, order)
+        played.replaced += len(fate.attempts) > 1
         told = f"{order.request_id} is {fate.state} ({fate.code}), hold {fate.hold_state}"
         told += f", on chain {seen}, void {fate.void_state} ({fate.void_code})"
         if fate.state == COMPLETED:

@@ -21,8 +21,9 @@ class Fate:
     hold_state: str | None
     is_asked: bool
     """Whether `sign_requested_at` is committed."""
-    attempts: int
-    """Transactions that were ever planned for it."""
+    txid: str | None
+    attempts: tuple[bytes, ...]
+    """The signed transactions of it that were sent, oldest first."""
     void_state: str | None
     void_code: str | None
 
@@ -35,8 +36,11 @@ async def fates(database: Database, ids: Sequence[UUID]) -> list[Fate]:
             SELECT w.id, w.request_id, w.state, w.code, w.amount, h.state AS hold_state,
                 w.sign_requested_at IS NOT NULL AS is_asked, v.state AS void_state,
                 v.code AS void_code,
-                (SELECT count(*) FROM gateway.attempt_members m WHERE m.withdrawal_id = w.id)
-                    AS attempts
+                w.txid, ARRAY(
+                    SELECT o.raw FROM gateway.attempt_members m
+                    JOIN chain.outgoing o ON o.id = m.attempt_id
+                    WHERE m.withdrawal_id = w.id AND o.state NOT IN ('built', 'signed', 'refused')
+                    ORDER BY o.family_number) AS attempts
             FROM gateway.withdrawals w
             LEFT JOIN ledger.holds h ON h.id = w.id
             LEFT JOIN gateway.voids v ON v.withdrawal_id = w.id
@@ -53,7 +57,8 @@ async def fates(database: Database, ids: Sequence[UUID]) -> list[Fate]:
                 amount_minor=int(row.amount),
                 hold_state=row.hold_state,
                 is_asked=row.is_asked,
-                attempts=row.attempts,
+                txid=row.txid,
+                attempts=tuple(bytes(raw) for raw in row.attempts),
                 void_state=row.void_state,
                 void_code=row.void_code,
             )

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from config.clock import Clock
 from config.ids import SystemIds
@@ -77,13 +78,20 @@ async def until_ready(deployment: Deployment, clock: Clock) -> None:
 
 
 async def open_clients(
-    stack: AsyncExitStack, deployment: Deployment, clock: Clock, principals: Mapping[str, Principal]
+    stack: AsyncExitStack,
+    deployment: Deployment,
+    clock: Clock,
+    principals: Mapping[str, Principal],
+    *,
+    port: int | None = None,
 ) -> dict[str, ApiClient]:
-    """A client of the API under each key."""
+    """A client of the API under each key; `port` is that of a further copy of the API."""
+    url = deployment.api_url
     return {
         name: await stack.enter_async_context(
             ApiClient(
-                url=deployment.api_url,
+                url=url if port is None else f"http://127.0.0.1:{port}",
+                authority=urlsplit(url).netloc,
                 key_id=principal.key_id,
                 key=load_key(principal.key_file),
                 clock=clock,
