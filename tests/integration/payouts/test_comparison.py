@@ -48,7 +48,7 @@ async def paid_one(house: Payouts) -> None:
     await house.cycle(times=2)
 
 
-async def test_n06_books_that_agree_are_compared_and_nothing_stops(
+async def test_books_that_agree_are_compared_and_nothing_stops(
     btc: Payouts, scheduler: Scheduler
 ) -> None:
     await paid_one(btc)
@@ -66,7 +66,7 @@ async def test_n06_books_that_agree_are_compared_and_nothing_stops(
     assert await btc.alarms() == []
 
 
-async def test_n06_signature_that_the_books_lack_stops_the_asset_and_the_network(
+async def test_signature_that_the_books_lack_stops_the_asset_and_the_network(
     eth: Payouts,
 ) -> None:
     """Signed by the same signer for somebody else's books, while the lane runs."""
@@ -91,7 +91,7 @@ async def test_n06_signature_that_the_books_lack_stops_the_asset_and_the_network
     assert (await eth.states(row), len(eth.signer.asked)) == (["queued"], asked)
 
 
-async def test_n06_signature_that_the_signer_does_not_know_stops_the_asset(
+async def test_signature_that_the_signer_does_not_know_stops_the_asset(
     btc: Payouts,
 ) -> None:
     """Books that call a tx signed which the signer never signed: altered, or another signer's."""
@@ -107,7 +107,7 @@ async def test_n06_signature_that_the_signer_does_not_know_stops_the_asset(
         assert await stopped(btc, "btc:BTC", action)
 
 
-async def test_n06_other_log_at_the_start_is_a_recovery(btc: Payouts) -> None:
+async def test_other_log_at_the_start_is_a_recovery(btc: Payouts) -> None:
     """A signer whose log is not the one that was compared: a store from elsewhere."""
     await paid_one(btc)
     await btc.cycle()
