@@ -6,8 +6,10 @@ own register, never from the caller. It must not look at the tx.
 """
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -159,12 +161,20 @@ def _check_request(
         raise Refused(RefusalCode.UNAUTHENTIC, "the authority is not on the signer's list")
     if not required <= set(claim.headers) <= _HEADERS:
         raise Refused(RefusalCode.UNAUTHENTIC, "the covered headers are not the contract's")
-    digest = claim.headers.get("content-digest")
-    if digest is not None and not _DIGEST.fullmatch(digest):
-        raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not one sha-256")
+    _check_digest(claim.headers.get("content-digest"), claim.body)
     texts = (*claim.headers.values(), claim.signature_input, claim.signature)
     if any(len(text) > _HEADER_BYTES_MAX for text in texts):
         raise Refused(RefusalCode.UNAUTHENTIC, "a header is too long")
+
+
+def _check_digest(digest: str | None, body: bytes) -> None:
+    """The header is the body's one sha-256 (RFC 9530); which bodies need one the caller says."""
+    if digest is None and not body:
+        return
+    if digest is None or not _DIGEST.fullmatch(digest):
+        raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not one sha-256")
+    if b64decode(digest.removeprefix("sha-256=:").removesuffix(":")) != sha256(body).digest():
+        raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not that of the body")
 
 
 def _signer_of(
@@ -183,10 +193,9 @@ def _signer_of(
         if resolver.unknown is not None:
             raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
         raise
-    keyid, created = str(result.parameters["keyid"]), int(result.parameters["created"])
-    key = client_key(store, keyid)
-    if key is None:  # the resolver has just found it
-        raise Refused(RefusalCode.UNKNOWN_KEY, "the key has left the register")
+    key, created = resolver.known, int(result.parameters["created"])
+    if key is None or key.keyid != str(result.parameters["keyid"]):  # the resolver has found it
+        raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not the one that was looked up")
     if created > now_seconds + AHEAD_SECONDS:
         raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
     if key.brand != brand:
@@ -203,7 +212,8 @@ def _verify(
         component_resolver_class=_ClaimResolver,
     )
     try:
-        results = verifier.verify(_Message(claim), max_age=None, body=claim.body)
+        # The digest is compared in `_check_digest`, and must be among the covered components.
+        results = verifier.verify(_Message(claim), max_age=None)
     except (HTTPMessageSignaturesException, ValueError, KeyError, TypeError) as error:
         # The library raises its own for what does not verify, and these for headers it cannot read.
         raise Refused(RefusalCode.UNAUTHENTIC, "the signature does not hold") from error
@@ -257,14 +267,15 @@ class _RegisterResolver(HTTPSignatureKeyResolver):
     def __init__(self, store: Store) -> None:
         self._store = store
         self.unknown: str | None = None
+        self.known: ClientKey | None = None
 
     def resolve_public_key(self, key_id: str) -> Ed25519PublicKey | None:
         """The key, or None, which the library takes as not verified."""
-        key = client_key(self._store, key_id)
-        if key is None:
+        self.known = client_key(self._store, key_id)
+        if self.known is None:
             self.unknown = key_id
             return None
-        return Ed25519PublicKey.from_public_bytes(key.public_key)
+        return Ed25519PublicKey.from_public_bytes(self.known.public_key)
 
 
 class _OneKey(HTTPSignatureKeyResolver):
