@@ -73,12 +73,14 @@ async def by_outpoints(uow: Uow, *, network: str, outpoints: Sequence[Outpoint])
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
-async def are_free(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> set[Outpoint]:
-    """Those of `outpoints` that are coins of ours, unspent and reserved by nobody."""
+async def holders(
+    uow: Uow, *, network: str, outpoints: Sequence[Outpoint]
+) -> dict[Outpoint, UUID | None]:
+    """Of those of `outpoints` that are unspent coins of ours: the attempt that reserved them."""
     return {
-        Outpoint(txid=row["txid"], vout=row["vout"])
+        Outpoint(txid=row["txid"], vout=row["vout"]): row["reserved_by"]
         for row in await store.by_outpoints(uow, network=network, outpoints=outpoints)
-        if row["spent_by"] is None and row["reserved_by"] is None
+        if row["spent_by"] is None
     }
 
 

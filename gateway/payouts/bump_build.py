@@ -109,7 +109,12 @@ async def replacement(
     )
     # The change of what it replaces may never exist: nobody may build on it.
     own = [Outpoint(txid=current.txid or "", vout=output.vout) for output in before]
-    takes = (*(coin.outpoint for coin in added), *own)
+    held_by = await coins.holders(uow, network=lane.network, outpoints=own)
+    ids = {tx.id for tx in family}  # an earlier sibling may keep it from others already
+    takes = (
+        *(coin.outpoint for coin in added),
+        *(outpoint for outpoint in own if held_by.get(outpoint) not in ids),
+    )
     return Built(draft=draft, unsigned=unsigned, takes=takes)
 
 

@@ -110,9 +110,8 @@ class Bumping:
                 sample.quote, sampled_at=sample.sampled_at, now=self._lane.now()
             )
             txs = await outgoing_families.open_txs(uow, network=network, limit=OPEN_MAX)
-        # What was replaced, or is in a block, is not refused any more.
-        newest = {tx.family_id: tx.id for tx in txs if tx.txid is not None}
-        self._fee_refused &= set(newest.values())
+        # What is in a block is not refused any more.
+        self._fee_refused &= {tx.id for tx in txs}
         return _View(
             height=height, quote=quote, sampled_at=sample.sampled_at, txs=txs, riding=riding
         )
@@ -122,15 +121,17 @@ class Bumping:
         return self._accounts(view) if self._lane.is_account_based else self._utxos(view)
 
     def _utxos(self, view: _View) -> list[_Due]:
-        packages = Packages(view.txs, size_of=self._size_vb)
-        newest = {tx.family_id: tx for tx in packages.signed.values()}
-        family_of = {tx.id: tx.family_id for tx in view.txs}
+        current = {riding.attempt_id for riding in view.riding}
+        packages = Packages(view.txs, size_of=self._size_vb, current=current)
         found: list[tuple[int, _Due]] = []
         for riding in view.riding:
-            tx = newest.get(family_of.get(riding.attempt_id, riding.attempt_id))
+            tx = packages.signed.get(riding.attempt_id)
             if tx is None or tx.conflict_txid is not None or packages.is_in_work(tx):
                 continue
-            waiting = self._waiting(view, tx, packages.rate(tx), self._target(riding))
+            children = [item for item in packages.descendants(tx) if item.pays_for_id is not None]
+            waiting = self._waiting(
+                view, tx, packages.rate(tx), self._target(riding), children=children
+            )
             rate = None if waiting is None else bump_policy.wanted_rate(waiting)
             if rate is None:
                 continue
@@ -176,13 +177,12 @@ class Bumping:
             )
         found = []
         for sender, txs in heads.items():
-            current = next((riding[tx.id] for tx in txs if tx.id in riding), None)
-            signed = [tx for tx in txs if tx.txid is not None]
-            is_in_work = len(signed) < len(txs)
-            if current is None or is_in_work or signed[-1].conflict_txid is not None:
+            current = next((tx for tx in txs if tx.id in riding), None)
+            is_in_work = any(tx.txid is None for tx in txs)
+            if current is None or is_in_work or current.conflict_txid is not None:
                 continue
             # The most urgent one in the queue behind it counts.
-            found.append(self._account_due(signed[-1], current, min(blocks[sender])))
+            found.append(self._account_due(current, riding[current.id], min(blocks[sender])))
         return found
 
     def _account_due(self, tx: OpenTx, riding: Riding, target_blocks: int) -> _Due:
@@ -196,9 +196,19 @@ class Bumping:
             below=(0, 0),
         )
 
-    def _waiting(self, view: _View, tx: OpenTx, rate: int, target_blocks: int) -> Waiting | None:
-        """None for a tx that nobody tried to send."""
-        if tx.broadcast_height is None:
+    def _waiting(
+        self,
+        view: _View,
+        tx: OpenTx,
+        rate: int,
+        target_blocks: int,
+        *,
+        children: Sequence[OpenTx] = (),
+    ) -> Waiting | None:
+        """None for a tx, or a child of it, that nobody tried to send."""
+        newest = [tx.broadcast_height, *(child.broadcast_height for child in children)]
+        sent_at = [height for height in newest if height is not None]
+        if len(sent_at) < len(newest):
             return None
         family = [
             item.broadcast_height
@@ -209,9 +219,9 @@ class Bumping:
             rate=rate,
             quote=view.quote,
             target_blocks=target_blocks,
-            waited=view.height - tx.broadcast_height,
+            waited=view.height - max(sent_at),
             family_waited=view.height - min(family),
-            is_fee_refused=tx.id in self._fee_refused,
+            is_fee_refused=any(item.id in self._fee_refused for item in (tx, *children)),
         )
 
     def _target(self, riding: Riding) -> int:
@@ -281,14 +291,10 @@ class Bumping:
         target = due.target or due.stuck
         stuck, family = await families.locked(uow, due.stuck.id, also=(target.family_id,))
         rows = stuck.rows(*SENT)
-        is_newest = all(
-            tx.state is OutgoingState.REFUSED
-            for tx in family
-            if tx.family_number > stuck.tx.family_number
-        )
-        rides = {row.attempt_id for row in rows} <= {tx.id for tx in family}
+        is_current = {row.attempt_id for row in rows} == {stuck.id}
+        is_in_work = any(tx.state is OutgoingState.BUILT for tx in family)
         is_free = all(tx.height is None for tx in family) and stuck.tx.conflict_txid is None
-        if len(rows) != len(stuck.members) or not (is_newest and rides and is_free):
+        if len(rows) != len(stuck.members) or not (is_current and is_free) or is_in_work:
             return None
         for action in (Action.BUILD, Action.SIGN):
             if await switches.is_stopped(
@@ -324,7 +330,8 @@ class Bumping:
 
     async def _change_of(self, uow: Uow, leaf: OpenTx) -> Outpoint:
         outpoints = [Outpoint(txid=leaf.txid or "", vout=vout) for vout in leaf.change]
-        free = await coins.are_free(uow, network=self._lane.network, outpoints=outpoints)
+        held_by = await coins.holders(uow, network=self._lane.network, outpoints=outpoints)
+        free = [outpoint for outpoint, holder in held_by.items() if holder is None]
         if not free:
             raise BumpCapped("its package has no change of ours to spend")
         return min(free, key=lambda item: item.vout)

@@ -1,10 +1,11 @@
 """Own txs that wait in mempools and depend on each other, as miners weigh them.
 
 Pure, UTXO chains. A tx is mined with its unmined ancestors, so it pays what the best package with
-it pays. Of a family only the newest signed attempt counts; unsigned ones are noted as work begun.
+it pays. Of a family one signed attempt counts, the one that its members ride on or else the newest;
+unsigned ones are noted as work begun.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
 from gateway.payouts.bump_policy import PACKAGE_TXS_MAX
@@ -12,16 +13,27 @@ from watchers.outgoing_families import OpenTx
 
 
 class Packages:
-    """The graph of what is open. `size_of` gives virtual bytes."""
+    """The graph of what is open. `size_of` gives virtual bytes, `current` are the attempts that
+    withdrawals ride on."""
 
-    def __init__(self, txs: Sequence[OpenTx], *, size_of: Callable[[OpenTx], int]) -> None:
+    def __init__(
+        self,
+        txs: Sequence[OpenTx],
+        *,
+        size_of: Callable[[OpenTx], int],
+        current: Collection[UUID] = (),
+    ) -> None:
         self._size_of = size_of
-        newest = {tx.family_id: tx for tx in txs if tx.txid is not None}  # the newest is last
-        self.signed = {tx.id: tx for tx in newest.values()}
-        self._by_txid = {tx.txid: tx for tx in newest.values()}
+        found: dict[UUID, OpenTx] = {}
+        for tx in txs:  # of a family the newest is last
+            before = found.get(tx.family_id)
+            if tx.txid is not None and (before is None or before.id not in current):
+                found[tx.family_id] = tx
+        self.signed = {tx.id: tx for tx in found.values()}
+        self._by_txid = {tx.txid: tx for tx in found.values()}
         self._children: dict[str, list[OpenTx]] = {}
         self._built = [tx for tx in txs if tx.txid is None]
-        for tx in newest.values():
+        for tx in found.values():
             for txid in tx.parents:
                 self._children.setdefault(txid, []).append(tx)
 
