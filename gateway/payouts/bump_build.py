@@ -13,6 +13,7 @@ from config.database import Uow
 from gateway.payouts import bump_policy, fee_policy
 from gateway.payouts.account_funds import batch_id
 from gateway.payouts.bump_policy import GasFee
+from gateway.payouts.coin_selection import fee_for
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap
 from gateway.payouts.fee_policy import BASE_FEE_HEADROOM, SAT_PER_VB_IN_KVB
@@ -262,16 +263,26 @@ class _Fees:
         self._highest_minor = highest_minor
         self._dust_minor = lane.registry.assets[lane.spec.native_asset].dust_minor
 
-    def change_minor(self, chosen: Sequence[CoinRow]) -> int | None:
-        """What these coins leave for change, 0 for none; None when they do not reach."""
+    def change_minor(self, chosen: Sequence[CoinRow], *, is_last: bool = False) -> int | None:
+        """What these coins leave for change, 0 for none; None when they do not reach.
+
+        `is_last`: nothing can be added, so the whole rest is taken, if nodes take that.
+        """
         rest = sum(coin.amount_minor for coin in chosen) - self._paid_minor
         fee, _ = self._fee(len(chosen), has_change=True)
         if rest - fee > self._dust_minor:
             return rest - fee
         if not self._keys:  # a tx has an output
             return None
-        least, most = self._fee(len(chosen), has_change=False)
-        return 0 if least <= rest <= most else None
+        fee, most = self._fee(len(chosen), has_change=False)
+        if is_last and self._highest_minor is not None:
+            fee = min(fee, self._highest_minor + self._step_minor(len(chosen)))
+        return 0 if fee <= rest <= most else None
+
+    def _step_minor(self, inputs: int) -> int:
+        """BIP 125 rule 4 for a tx without change."""
+        size = self._lane.chain.writer.estimate_size_vb(inputs=inputs, outputs=self._keys)
+        return fee_for(size, rate_sat_per_kvb=bump_policy.INCREMENTAL_SAT_PER_KVB)
 
     def _fee(self, inputs: int, *, has_change: bool) -> tuple[int, int]:
         """(the fee, the most that it may be)"""
@@ -320,6 +331,9 @@ async def _enough(
         change_minor = fees.change_minor([*held, *added])
         if change_minor is not None:
             return _ordered([*held, *added]), added, change_minor
+    change_minor = fees.change_minor(held, is_last=True)
+    if change_minor is not None:
+        return _ordered(held), [], change_minor
     raise BumpCapped("change and free coins do not reach")
 
 

@@ -22,7 +22,7 @@ from gateway.payouts.bump_build import Built, Need
 from gateway.payouts.bump_policy import BUMPS_MAX, Waiting
 from gateway.payouts.bump_signing import BumpSigning
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BumpCapped
+from gateway.payouts.errors import BumpCapped, FeesUnknown
 from gateway.payouts.families import BUMP_CAPPED
 from gateway.payouts.packages import Packages
 from gateway.payouts.same_tx import gas_fields
@@ -78,11 +78,17 @@ class Bumping:
         self._looked: tuple[int, datetime, frozenset[UUID]] | None = None
 
     async def run(self) -> int:
-        """One pass; returns how many bumps were signed. Raises FeesUnknown, SignerUnavailable."""
+        """One pass; returns how many bumps were signed. Raises SignerUnavailable."""
         if await is_stopped(self._lane):
             return 0
         signed = await self._signing.run()
-        view = await self._view()
+        try:
+            view = await self._view()
+        except (
+            FeesUnknown
+        ) as error:  # nothing is bumped on guesses; what waits is sent all the same
+            log.info("payout.fees_wait", network=self._lane.network, detail=str(error))
+            return signed
         if view is None:
             return signed
         due = self._due(view)

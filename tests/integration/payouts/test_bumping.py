@@ -183,3 +183,58 @@ async def fees_booked(house: Payouts) -> int:
             "WHERE a.kind = 'network_fee'"
         )
         return int(result.scalar_one())
+
+
+async def test_p25_inputs_are_added_where_the_change_is_too_small(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "0.01")
+    await btc.fund("btc:BTC", "2", into="acme")
+    await quote(btc, CHEAP)
+    row = await btc.request("1.9998")  # leaves 20,000 satoshi less the fee
+    lane = await work(btc)
+    assert await inputs_of(btc) == [1]
+    await quote(btc, {2: 160 * KVB, 6: 160 * KVB, 36: 160 * KVB})
+    await pass_blocks(btc)
+
+    await work(btc, lane)
+
+    assert await inputs_of(btc) == [1, 2]
+    _, new = await sent(btc)
+    assert new.fee_minor >= 160 * 208  # two inputs, two outputs
+    await run_to_rest(btc, lane)
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_p25_without_free_coins_the_whole_change_goes_to_the_miner(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "0.01")
+    await btc.fund("btc:BTC", "2", into="acme")
+    await quote(btc, CHEAP)
+    rows = [await btc.request("1.9998")]
+    lane = await work(btc)
+    async with btc.database.unit_of_work() as uow:  # the other coin is not ours to add
+        await uow.execute(
+            "UPDATE chain.coins SET reserved_by = (SELECT id FROM chain.outgoing) "
+            "WHERE amount = 1000000"
+        )
+    await quote(btc, {2: 160 * KVB, 6: 160 * KVB, 36: 160 * KVB})
+    await pass_blocks(btc)
+
+    await work(btc, lane)
+
+    old, new = await sent(btc)
+    assert new.fee_minor == 20_000
+    assert new.fee_minor > old.fee_minor
+    await run_to_rest(btc, lane)
+    assert await btc.states(*rows) == ["completed"]
+    assert btc.paid(rows[0]) == 1
+
+
+async def inputs_of(house: Payouts) -> list[int]:
+    """How many inputs each attempt has, oldest first."""
+    async with house.database.unit_of_work() as uow:
+        result = await uow.execute(
+            "SELECT count(*) FROM chain.outgoing_inputs i JOIN chain.outgoing o "
+            "ON o.id = i.attempt_id GROUP BY o.id, o.family_number ORDER BY o.family_number"
+        )
+        return [int(count) for count in result.scalars()]
