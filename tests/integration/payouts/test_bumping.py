@@ -192,14 +192,14 @@ async def test_p25_inputs_are_added_where_the_change_is_too_small(btc: Payouts) 
     row = await btc.request("1.9998")  # leaves 20,000 satoshi less the fee
     lane = await work(btc)
     assert await inputs_of(btc) == [1]
-    await quote(btc, {2: 160 * KVB, 6: 160 * KVB, 36: 160 * KVB})
+    await quote(btc, {2: 190 * KVB, 6: 190 * KVB, 36: 190 * KVB})
     await pass_blocks(btc)
 
     await work(btc, lane)
 
     assert await inputs_of(btc) == [1, 2]
     _, new = await sent(btc)
-    assert new.fee_minor >= 160 * 208  # two inputs, two outputs
+    assert new.fee_minor >= 190 * 208  # two inputs, two outputs
     await run_to_rest(btc, lane)
     assert await btc.states(row) == ["completed"]
     assert btc.paid(row) == 1
@@ -217,7 +217,7 @@ async def test_p25_without_free_coins_the_whole_change_goes_to_the_miner(btc: Pa
             "UPDATE chain.coins SET reserved_by = (SELECT id FROM chain.outgoing) "
             "WHERE amount = 1000000"
         )
-    await quote(btc, {2: 160 * KVB, 6: 160 * KVB, 36: 160 * KVB})
+    await quote(btc, {2: 190 * KVB, 6: 190 * KVB, 36: 190 * KVB})
     await pass_blocks(btc)
 
     await work(btc, lane)
