@@ -19,7 +19,7 @@ from rich.console import Console
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
-from gateway.sandbox import doubts, story
+from gateway.sandbox import doubts, spikes, story
 from gateway.sandbox.demo_store import forge_address
 from gateway.sandbox.deployment import Deployment, DeploymentFailed
 from gateway.sandbox.narration import Narration, print_summary
@@ -115,6 +115,7 @@ async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
     await story.batched_withdrawals(tale)
     await story.repeated_request(tale)
     await story.native_withdrawal(tale)
+    await spikes.stuck_payout_is_bumped(tale)
     await story.refused_requests(tale)
     await story.killed_payouts(tale, _crash_armer(deployment))
     await story.forged_row(tale, _forger(deployment))
