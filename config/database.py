@@ -6,6 +6,7 @@ and events (HOUSE, sentence 4). Functions take `uow` first and never commit; onl
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -48,8 +49,14 @@ class Uow:
         self, statement: TextClause | str, parameters: Any = None
     ) -> CursorResult[Any]:
         """Run one statement of a store module."""
-        clause = text(statement) if isinstance(statement, str) else statement
+        clause = _clause(statement) if isinstance(statement, str) else statement
         return await self._connection.execute(clause, parameters)
+
+
+@lru_cache(maxsize=2_048)
+def _clause(statement: str) -> TextClause:
+    """The parsed form of a statement, made once: stores repeat themselves."""
+    return text(statement)
 
 
 class Database:

@@ -103,23 +103,51 @@ def _optional(value: Decimal | None) -> int | None:
     return None if value is None else int(value)
 
 
-async def insert(uow: Uow, row: WithdrawalRow) -> bool:
-    """Store a new withdrawal; False when (brand, request_id) stands already.
+async def insert(
+    uow: Uow,
+    row: WithdrawalRow,
+    *,
+    key_id: str,
+    signed: Authorisation,
+    batch_id: UUID | None,
+) -> bool:
+    """Store a new withdrawal with the client's signed bytes exactly as received (of a batch: where
+    its body is); False when (brand, request_id) stands already.
 
     Waits for another unit of work that is inserting the same request_id.
     """
     values = {name: getattr(row, name) for name in WithdrawalRow.__slots__}
     values["metadata"] = json.dumps(dict(row.metadata), sort_keys=True)
     values["orphaned_known"] = list(row.orphaned_known)
+    values |= {
+        "key_id": key_id,
+        "method": signed.method,
+        "authority": signed.authority,
+        "path": signed.path,
+        "query": signed.query,
+        "headers": json.dumps(dict(signed.headers), sort_keys=True),
+        "body": signed.body if batch_id is None else None,
+        "batch_id": batch_id,
+        "signature_input": signed.signature_input,
+        "signature": signed.signature,
+    }
     result = await uow.execute(
         f"""
-        INSERT INTO gateway.withdrawals ({_COLUMNS})
-        VALUES (:id, :brand, :request_id, :kind, :player_id, :network, :asset, :address,
-            :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
-            CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id, :txid,
-            :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at,
-            CAST(:orphaned_known AS uuid[]), :max_fee_minor, :fee_charged_minor)
-        ON CONFLICT (brand, request_id) DO NOTHING
+        WITH added AS (
+            INSERT INTO gateway.withdrawals ({_COLUMNS})
+            VALUES (:id, :brand, :request_id, :kind, :player_id, :network, :asset, :address,
+                :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
+                CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id,
+                :txid, :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at,
+                CAST(:orphaned_known AS uuid[]), :max_fee_minor, :fee_charged_minor)
+            ON CONFLICT (brand, request_id) DO NOTHING
+            RETURNING id, brand
+        )
+        INSERT INTO gateway.withdrawal_requests (withdrawal_id, brand, key_id, method, authority,
+            path, query, headers, body, signature_input, signature, batch_id)
+        SELECT id, brand, :key_id, :method, :authority, :path, :query, CAST(:headers AS jsonb),
+            CAST(:body AS bytea), :signature_input, :signature, CAST(:batch_id AS uuid)
+        FROM added
         """,
         values,
     )
@@ -132,40 +160,6 @@ async def insert_batch(uow: Uow, *, batch_id: UUID, brand: str, body: bytes, at:
         "INSERT INTO gateway.withdrawal_batches (id, brand, body, created_at)"
         " VALUES (:id, :brand, :body, :at)",
         {"id": batch_id, "brand": brand, "body": body, "at": at},
-    )
-
-
-async def insert_request(
-    uow: Uow,
-    *,
-    withdrawal_id: UUID,
-    brand: str,
-    key_id: str,
-    signed: Authorisation,
-    batch_id: UUID | None,
-) -> None:
-    """Store the client's signed bytes exactly as received; of a batch, where its body is."""
-    await uow.execute(
-        """
-        INSERT INTO gateway.withdrawal_requests (withdrawal_id, brand, key_id, method, authority,
-            path, query, headers, body, signature_input, signature, batch_id)
-        VALUES (:id, :brand, :key_id, :method, :authority, :path, :query,
-            CAST(:headers AS jsonb), :body, :signature_input, :signature, :batch_id)
-        """,
-        {
-            "id": withdrawal_id,
-            "brand": brand,
-            "key_id": key_id,
-            "method": signed.method,
-            "authority": signed.authority,
-            "path": signed.path,
-            "query": signed.query,
-            "headers": json.dumps(dict(signed.headers), sort_keys=True),
-            "body": signed.body if batch_id is None else None,
-            "batch_id": batch_id,
-            "signature_input": signed.signature_input,
-            "signature": signed.signature,
-        },
     )
 
 

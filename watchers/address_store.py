@@ -267,3 +267,11 @@ async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]], *, at: datetime) -
         "ON CONFLICT (network, account, branch, address_index) DO NOTHING",
         [{**row, "at": at} for row in rows],
     )
+
+
+async def is_of_the_house(uow: Uow, *, network: str, key: str) -> bool:
+    """Whether it is an own address of no player."""
+    result = await uow.execute(
+        "SELECT chain.is_of_the_house(:network, :key)", {"network": network, "key": key}
+    )
+    return bool(result.scalar_one())

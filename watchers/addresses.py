@@ -161,6 +161,11 @@ async def by_paths(uow: Uow, *, network: str, paths: Sequence[str]) -> dict[str,
     return {row["path"]: from_row(row) for row in rows}
 
 
+async def is_of_the_house(uow: Uow, *, network: str, key: str) -> bool:
+    """Whether a match key is that of an own address of no player; seen by every brand's call."""
+    return await store.is_of_the_house(uow, network=network, key=key)
+
+
 async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> dict[str, AddressRow]:
     """The own addresses among `keys`, by key."""
     if not keys:

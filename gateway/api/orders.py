@@ -30,18 +30,15 @@ _MOMENT = re.compile(
 
 
 async def destination(services: Services, body: WithdrawalIn) -> Destination:
-    """The parsed address; own hot, change and gas addresses are no destinations (A20).
+    """The parsed address; whether it is the house's own is asked in the call's unit of work."""
+    return parse_destination(services, body)
 
-    Those belong to no brand, so that this looks with the view of all brands, before the call's
-    own unit of work. Own addresses never stop being own.
-    """
-    found = parse_destination(services, body)
-    network = asset_of(services, body.asset).network
-    async with services.database.unit_of_work() as uow:
-        own = await addresses.by_text(uow, network=network, key=found.key)
-    if is_of_the_house(own):
+
+async def refuse_house(call: Call, body: WithdrawalIn, found: Destination) -> None:
+    """Own hot, change and gas addresses are no destinations (A20). They never stop being own."""
+    network = asset_of(call.services, body.asset).network
+    if await addresses.is_of_the_house(call.uow, network=network, key=found.key):
         raise own_address()
-    return found
 
 
 def is_of_the_house(own: AddressRow | None) -> bool:

@@ -65,6 +65,7 @@ async def check_withdrawal(call: Call) -> Answer:
     """What an order would come to; 503 `accept_stopped` as the order itself."""
     body: WithdrawalCheckIn = call.body
     asset = orders.asset_of(call.services, body.asset)
+    await orders.refuse_house(call, body, call.prepared)
     order = await orders.read_order(call, body, call.prepared)
     await refuse_stopped(call, order)
     mode = await clients_store.balance_mode(call.uow, order.brand)

@@ -62,6 +62,7 @@ WRITE = frozenset({"withdrawals:write"})
 )
 async def create_withdrawal(call: Call) -> Answer:
     """One unit of work: keys, row, signed bytes, hold, events."""
+    await orders.refuse_house(call, call.body, call.prepared)
     return await place(call, await orders.read_order(call, call.body, call.prepared))
 
 

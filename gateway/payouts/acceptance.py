@@ -13,14 +13,15 @@ from uuid import UUID
 
 from config.database import Uow
 from config.ids import Ids
+from config.limit_policy import Judgement
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch
 from gateway.payouts import limits
 from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.network_fee import NetworkFee
-from gateway.payouts.withdrawals import CLEARING, State, Trigger, append_event, move, reserve
+from gateway.payouts.withdrawals import CLEARING, State, Trigger, event_of, move, reserve
 from gateway.withdrawals_store import WithdrawalRow
-from ledger import accounts, balances
+from ledger import accounts, balances, outbox
 from signer.protocol import Authorisation
 from watchers import deposit_commands
 
@@ -108,24 +109,23 @@ async def accept(
     await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
     known = await deposit_commands.lost(uow, brand=order.brand, player_id=order.player_id)
     row = _received(order, withdrawal_id=withdrawal_id, orphaned_known=known, at=at)
-    if not await store.insert(uow, row):
+    if not await store.insert(
+        uow, row, key_id=order.key_id, signed=order.signed, batch_id=order.batch_id
+    ):
         raise RequestMismatch(order.request_id)
-    await store.insert_request(
-        uow,
-        withdrawal_id=row.id,
-        brand=order.brand,
-        key_id=order.key_id,
-        signed=order.signed,
-        batch_id=order.batch_id,
-    )
-    await append_event(uow, row, previous=None, event_type="withdrawal.received", ids=ids, at=at)
-    refusal = await _refusal(uow, order, balance_mode=balance_mode)
-    if refusal is not None:
-        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": refusal})
-    judged = await limits.take(uow, _asking(order, row.id), terms=terms, at=at)
-    if judged.is_rejected:
-        return await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes={"code": judged.code})
-    return await reserve(uow, row, ids=ids, at=at)
+    told = [event_of(row, previous=None, event_type="withdrawal.received", ids=ids)]
+    code = await _refusal(uow, order, balance_mode=balance_mode)
+    judged = Judgement()
+    if code is None:
+        judged = await limits.take(uow, _asking(order, row.id), terms=terms, at=at)
+        code = judged.code if judged.is_rejected else None
+    if code is not None:
+        changes = {"code": code}
+        row = await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes=changes, told=told)
+    else:
+        row = await reserve(uow, row, ids=ids, at=at, is_free=judged.approvals == 0, told=told)
+    await outbox.append_many(uow, told, at=at)
+    return row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import holds, outbox
 from ledger.lifecycle import Lifecycle, advance
+from ledger.outbox import Event
 
 
 class State(StrEnum):
@@ -236,12 +237,21 @@ _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopen
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
 
 
-async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> WithdrawalRow:
+async def reserve(
+    uow: Uow,
+    row: WithdrawalRow,
+    *,
+    ids: Ids,
+    at: datetime,
+    is_free: bool = False,
+    told: list[Event] | None = None,
+) -> WithdrawalRow:
     """Set the amount aside and queue it, or ask people where a limit wants them; with clearing
     short it waits (`clearing`).
 
     For a `received` row, or one that waits for clearing: that one is returned as it was while
-    clearing is still short.
+    clearing is still short. `is_free`: its limits, judged in this unit of work, ask for nobody.
+    `told` as of `move`.
     """
     is_placed = await holds.place(
         uow,
@@ -255,15 +265,16 @@ async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> Wi
     )
     if is_placed:
         changes: dict[str, Any] = {"is_reserved": True, "code": None}
-        row = await move(uow, row, Trigger.RESERVE, ids=ids, at=at, changes=changes)
-        missing, code = await approvals.missing(uow, row)
+        row = await move(uow, row, Trigger.RESERVE, ids=ids, at=at, changes=changes, told=told)
+        missing, code = (0, None) if is_free else await approvals.missing(uow, row)
         if missing:
-            changes = {"code": code}
-            return await move(uow, row, Trigger.ASK_APPROVAL, ids=ids, at=at, changes=changes)
-        return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at)
+            changes, trigger = {"code": code}, Trigger.ASK_APPROVAL
+            return await move(uow, row, trigger, ids=ids, at=at, changes=changes, told=told)
+        return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at, told=told)
     if row.state == State.WAITING_LIQUIDITY:
         return row
-    return await move(uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes={"code": CLEARING})
+    changes = {"code": CLEARING}
+    return await move(uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes=changes, told=told)
 
 
 async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> WithdrawalRow | None:
@@ -314,9 +325,11 @@ async def move(
     at: datetime,
     changes: Mapping[str, Any] | None = None,
     evidence: Evidence | None = None,
+    told: list[Event] | None = None,
 ) -> WithdrawalRow:
     """One transition: compare-and-set on `row.state`, history (trigger) and event.
 
+    With `told` the event is put there, and the caller appends all of them in this unit of work.
     `changes` are further columns of gateway.withdrawals. Raises IllegalTransition, StaleState, and
     MaybeSigned when the signer was asked and `evidence` does not rule a payment out.
     """
@@ -339,7 +352,11 @@ async def move(
     if moved.state in UNPAID_ENDS:
         await limits.give_back(uow, moved.id)
     event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
-    await append_event(uow, moved, previous=row.state, event_type=event_type, ids=ids, at=at)
+    event = event_of(moved, previous=row.state, event_type=event_type, ids=ids)
+    if told is None:
+        await outbox.append_many(uow, [event], at=at)
+    else:
+        told.append(event)
     return moved
 
 
@@ -374,18 +391,9 @@ def _text(minor: int | None) -> str | None:
     return None if minor is None else str(minor)
 
 
-async def append_event(
-    uow: Uow,
-    row: WithdrawalRow,
-    *,
-    previous: str | None,
-    event_type: str,
-    ids: Ids,
-    at: datetime,
-) -> None:
+def event_of(row: WithdrawalRow, *, previous: str | None, event_type: str, ids: Ids) -> Event:
     """The event of a row as it is now."""
-    await outbox.append(
-        uow,
+    return Event(
         event_id=ids.new_id(),
         brand=row.brand,
         type=event_type,
@@ -394,5 +402,4 @@ async def append_event(
         object_version=row.version,
         previous_state=previous,
         snapshot=withdrawal_snapshot(row),
-        at=at,
     )

@@ -52,3 +52,14 @@ SELECT r.withdrawal_id, r.brand, r.key_id, r.method, r.authority, r.path, r.quer
 FROM gateway.withdrawal_requests r
 LEFT JOIN gateway.withdrawal_batches b ON b.id = r.batch_id;
 GRANT SELECT ON gateway.signed_requests TO gateway_api, gateway_payouts;
+
+-- A destination that is ours and no player's is refused (CASES A20); such addresses belong to no brand,
+-- and a brand's call learns no more of them than this.
+CREATE FUNCTION chain.is_of_the_house(text, text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT EXISTS (SELECT 1 FROM chain.addresses a
+                   WHERE a.network = $1 AND a.key = $2
+                       AND (a.role <> 'deposit' OR a.player_id IS NULL))
+$$;
+REVOKE EXECUTE ON FUNCTION chain.is_of_the_house FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION chain.is_of_the_house TO gateway_api;
