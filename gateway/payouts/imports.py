@@ -27,7 +27,7 @@ from gateway.payouts.recovery_store import RecoveryRow
 from gateway.payouts.signed_orders import UnreadableOrder
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
-from ledger import balances, holds, lifecycle
+from ledger import balances, holds, lifecycle, outbox
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
 from signer.protocol import LogEntry, Payment, Purpose, SignedTx, SignRequest
@@ -304,18 +304,19 @@ class Importer:
             max_fee_minor=max_fee,
             fee_charged_minor=charged,
         )
-        await withdrawals_store.insert(uow, row)
-        await withdrawals_store.insert_request(
+        is_new = await withdrawals_store.insert(
             uow,
-            withdrawal_id=row.id,
-            brand=row.brand,
+            row,
             key_id=order.key_id,
             signed=payment.authorisation,
             batch_id=None,  # with its own copy of a batch's body
         )
-        await withdrawals.append_event(
-            uow, row, previous=None, event_type="withdrawal.received", ids=lane.ids, at=lane.now()
+        if not is_new:
+            raise NotImported(f"{payment.request_id}: another withdrawal stands for it")
+        event = withdrawals.event_of(
+            row, previous=None, event_type="withdrawal.received", ids=lane.ids
         )
+        await outbox.append_many(uow, [event], at=lane.now())
         return row
 
     def _paid(self, signature: Signature, payment: Payment) -> int:
