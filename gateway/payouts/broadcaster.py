@@ -19,6 +19,7 @@ from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
+from signer.protocol import Purpose
 from watchers import outgoing, outgoing_families, switches
 from watchers.chain import SendOutcome, SendResult, TxPlace
 from watchers.errors import NodeUnavailable
@@ -31,7 +32,7 @@ LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are 
 INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
 CHILDREN_MAX = 200  # children on their way that are looked at per pass
 NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
-IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
+IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CANCELLING)
 FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
 
 log = get_logger(__name__)
@@ -78,6 +79,8 @@ class Broadcaster:
             await self._lane.run(partial(self._found, attempt_id=attempt_id, place=TxPlace.MINED))
         elif attempt.tx.state is OutgoingState.REPLACED:
             await self._lane.run(partial(self._conflict, attempt_id=attempt_id))
+        elif attempt.rows(State.CANCELLING) and attempt.tx.purpose != Purpose.ABORT:
+            return  # nobody wants it any more: its bytes are not sent again
         elif attempt.tx.state is OutgoingState.SIGNED or attempt.rows(State.SIGNED):
             if await self._lane.run(partial(self._begin, attempt_id=attempt_id)):
                 self._lane.crash("payout.broadcasting")

@@ -66,12 +66,18 @@ class Built:
 
 
 async def replacement(
-    lane: Lane, uow: Uow, current: OutgoingRow, family: Sequence[OutgoingRow], need: Need
+    lane: Lane,
+    uow: Uow,
+    current: OutgoingRow,
+    family: Sequence[OutgoingRow],
+    need: Need,
+    *,
+    is_abort: bool = False,
 ) -> Built:
-    """The same payments and inputs at a higher fee, change smaller or inputs added (BIP 125).
-
-    Raises BumpCapped.
+    """The same payments and inputs at a higher fee, change smaller or inputs added (BIP 125); an
+    abort pays nobody and adds nothing. Raises BumpCapped.
     """
+    payments = () if is_abort else current.payments
     held = await coins.by_outpoints(uow, network=lane.network, outpoints=current.inputs)
     if len(held) != len(current.inputs):
         raise BrokenAttempt(f"attempt {current.id}: an input is no coin of ours")
@@ -79,27 +85,29 @@ async def replacement(
     fees = _Fees(
         lane,
         need,
-        keys=[payment.key for payment in current.payments],
-        paid_minor=sum(payment.amount_minor for payment in current.payments),
+        keys=[payment.key for payment in payments],
+        paid_minor=sum(payment.amount_minor for payment in payments),
         highest_minor=max(tx.fee_cap_minor for tx in family if tx.raw is not None),
     )
     chosen, added, change_minor = await _enough(lane, uow, held, fees)
+    if is_abort and added:
+        raise BumpCapped("its own coins do not reach for an abort")
     change = None
     if change_minor:
         kept = await addresses.by_id(uow, before[0].address_id) if before else None
         change = kept or await addresses.own_address(uow, network=lane.network, role="change")
     pays = tuple(
         Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
-        for item in current.payments
+        for item in payments
     )
     unsigned = _build(lane, chosen, pays, change, change_minor)
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
         network=lane.network,
-        purpose=current.purpose,
+        purpose=Purpose.ABORT.value if is_abort else current.purpose,
         family_id=current.family_id,
         unsigned=unsigned.data,
-        payments=current.payments,
+        payments=payments,
         fee_cap_minor=unsigned.fee_minor,
         inputs=tuple(coin.outpoint for coin in chosen),
         change=_change(unsigned, change, change_minor),
@@ -153,8 +161,10 @@ async def same_nonce(
     need: Need,
     *,
     target_blocks: int,
+    is_abort: bool = False,
 ) -> Built:
-    """The same payment at the same nonce, both fee fields higher (EIP-1559); raises BumpCapped."""
+    """The same payment at the same nonce, both fee fields higher (EIP-1559); an abort is a transfer
+    of nothing to itself. Raises BumpCapped."""
     sender = await addresses.by_text(uow, network=lane.network, key=current.sender_key or "")
     if sender is None or current.nonce is None:
         raise BrokenAttempt(f"attempt {current.id}: the sender is no address of ours")
@@ -162,17 +172,21 @@ async def same_nonce(
     highest = GasFee(
         max_fee=max(item[0] for item in signed),
         tip=max(item[1] for item in signed),
-        gas_limit=gas_fields(current.unsigned)[2],
+        gas_limit=lane.chain.writer.gas_limit(lane.spec.native_asset)
+        if is_abort
+        else gas_fields(current.unsigned)[2],
     )
     fee = _gas(lane, highest, need, target_blocks=target_blocks)
-    unsigned = lane.chain.writer.build(_again(current, sender.derived(), fee))
+    unsigned = lane.chain.writer.build(
+        _nothing(lane, current, sender, fee) if is_abort else _again(current, sender.derived(), fee)
+    )
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
         network=lane.network,
-        purpose=current.purpose,
+        purpose=Purpose.ABORT.value if is_abort else current.purpose,
         family_id=current.family_id,
         unsigned=unsigned.data,
-        payments=current.payments,
+        payments=() if is_abort else current.payments,
         fee_cap_minor=unsigned.fee_minor,
         sender_key=current.sender_key,
         nonce=current.nonce,
@@ -182,6 +196,20 @@ async def same_nonce(
         planned_height=need.height,
     )
     return Built(draft=draft, unsigned=unsigned, takes=())
+
+
+def _nothing(lane: Lane, current: OutgoingRow, sender: AddressRow, fee: GasFee) -> AccountPlan:
+    """Nothing to itself: it only spends the nonce."""
+    if current.nonce is None:
+        raise BrokenAttempt(f"attempt {current.id} has no nonce")
+    return AccountPlan(
+        sender=sender.derived(),
+        nonce=current.nonce,
+        payment=Pay(asset=lane.spec.native_asset, address=sender.address, amount_minor=0),
+        gas_limit=fee.gas_limit,
+        max_fee_per_gas=fee.max_fee,
+        max_priority_fee_per_gas=fee.tip,
+    )
 
 
 def _again(current: OutgoingRow, sender: DerivedAddress, fee: GasFee) -> Plan:

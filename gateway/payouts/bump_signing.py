@@ -20,9 +20,9 @@ from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
 from gateway.payouts.families import BUMP_REFUSED, ON_CHAIN
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from gateway.payouts.same_tx import is_signature_of
-from gateway.payouts.withdrawals import Trigger
+from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
-from signer.protocol import Refusal, SignedTx
+from signer.protocol import Purpose, Refusal, SignedTx
 from watchers import outgoing, outgoing_families, switches
 from watchers.outgoing import OutgoingState
 from watchers.switches import Action
@@ -120,7 +120,8 @@ class BumpSigning:
         if parent is not None and parent.state is OutgoingState.REPLACED:
             return _Gate.LATE
         rows = attempt.rows()
-        if any(row.state not in ON_CHAIN for row in rows):
+        wanted = (State.CANCELLING,) if tx.purpose == Purpose.ABORT else ON_CHAIN
+        if any(row.state not in wanted for row in rows):
             return _Gate.LATE  # people hold it, or abort it
         asset = rows[0].asset if rows else lane.spec.native_asset
         is_held = await switches.is_stopped(
@@ -142,7 +143,8 @@ class BumpSigning:
                     uow, attempt_id=attempt_id, winner=tx, at=lane.now()
                 )
         ids = {tx.id for tx in family}
-        rows = [row for row in attempt.rows(*ON_CHAIN) if row.attempt_id in ids]
+        wanted = (State.CANCELLING,) if attempt.tx.purpose == Purpose.ABORT else ON_CHAIN
+        rows = [row for row in attempt.rows(*wanted) if row.attempt_id in ids]
         if len(rows) == len(attempt.members) and all(tx.height is None for tx in family):
             for row in rows:
                 await attempts.move(

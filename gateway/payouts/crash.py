@@ -36,7 +36,10 @@ POINTS_OF_BUMPS = (
     "payout.child_settled",
 )
 """Points that only a payout reaches which pays too little for its time (docs/adr/0023)."""
-POINTS_OF_STAFF = ("payout.exit",)  # what two people signed about a dead payment is carried out
+POINTS_OF_STAFF = (
+    "payout.exit",  # what two people signed about a dead payment is carried out
+    "payout.abort_planned",
+)
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 

@@ -24,6 +24,9 @@ from watchers.outgoing import OutgoingRow, OutgoingState
 ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
 """States of a withdrawal whose tx is in no block, as far as the books know."""
 
+FOLLOWING: Final = (*ON_CHAIN, State.CONFIRMING, State.CANCELLING)
+"""States of a withdrawal that goes on with whichever attempt the chain takes."""
+
 UNMINED: Final = (
     OutgoingState.SIGNED,
     OutgoingState.BROADCAST,
@@ -48,7 +51,7 @@ class FamilyStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._round = AttemptRound(lane.network, [*ON_CHAIN, State.CONFIRMING])
+        self._round = AttemptRound(lane.network, FOLLOWING)
 
     async def run(self) -> None:
         """One pass."""
@@ -87,7 +90,7 @@ async def adopt(lane: Lane, uow: Uow, attempt_id: UUID) -> bool:
     ids = {tx.id for tx in family}
     rows = [
         row
-        for row in attempt.rows(*ON_CHAIN, State.CONFIRMING)
+        for row in attempt.rows(*FOLLOWING)
         if row.attempt_id in ids and row.attempt_id != attempt_id
     ]
     for row in rows:

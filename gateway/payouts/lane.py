@@ -14,6 +14,7 @@ from config.clock import Waker
 from config.logs import get_logger
 from gateway.leases import LEASE_SECONDS, LeaseLost, hold
 from gateway.payouts import recovery, store
+from gateway.payouts.aborts import AbortStep
 from gateway.payouts.batcher import Batcher
 from gateway.payouts.broadcaster import Broadcaster
 from gateway.payouts.bumping import Bumping
@@ -26,6 +27,7 @@ from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.recovery import Standing
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.signing import SigningStep, is_stopped
+from gateway.payouts.time_limits import TimeLimitStep
 from gateway.payouts.withdrawals import State
 from watchers.errors import WatcherError
 
@@ -49,6 +51,8 @@ class PayoutLane:
         self._own_moves = OwnMoves(lane)
         self._exits = ExitsStep(lane)
         self._recovery = recovery.Recovery(lane)
+        self._aborts = AbortStep(lane)
+        self._time_limits = TimeLimitStep(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -93,8 +97,10 @@ class PayoutLane:
             await self._step("broadcast", self._broadcaster.run)
             if standing is Standing.BLIND:
                 return
+            await self._step("abort", self._aborts.run)
             await self._step("bump", self._bump)
             await self._step("exits", self._exits.run)
+            await self._step("time_limits", self._time_limits.run)
             await self._step("liquidity", self._liquidity.run)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from config.database import Uow
 from gateway.payouts import approvals, store
+from gateway.payouts.approvals import Action
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -36,7 +37,9 @@ REQUEST_TOO_LARGE: Final = "sign_request_too_large"
 
 async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
     """The question about an attempt, from committed rows only: the same after every crash."""
-    signed = await store.authorisations(uow, [row.id for row in attempt.rows()])
+    ids = [row.id for row in attempt.rows()]
+    is_abort = attempt.tx.purpose == Purpose.ABORT
+    signed = await store.authorisations(uow, ids)
     if len(signed) != len(attempt.members):
         raise BrokenAttempt(f"attempt {attempt.id}: a member has no stored request")
     if attempt.tx.sender_key is None:
@@ -52,11 +55,14 @@ async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
         unsigned=attempt.tx.unsigned,
         input_paths=input_paths,
         change_paths=change_paths,
-        outputs=[(member.withdrawal, member.output_index) for member in attempt.members],
+        outputs=[]
+        if is_abort
+        else [(member.withdrawal, member.output_index) for member in attempt.members],
         signed=signed,
         purpose=Purpose(attempt.tx.purpose),
         replaces_id=attempt.tx.replaces_id if attempt.members else None,
-        people=await approvals.for_payment(uow, [row.id for row in attempt.rows()]),
+        people=await approvals.for_payment(uow, ids),
+        about=await approvals.of(uow, ids[0], Action.ABORT) if is_abort else (),
     )
 
 
@@ -72,9 +78,10 @@ def build(
     purpose: Purpose = Purpose.WITHDRAWAL,
     replaces_id: UUID | None = None,
     people: Mapping[UUID, tuple[Authorisation, ...]] | None = None,
+    about: Sequence[Authorisation] = (),
 ) -> SignRequest:
     """The question; `outputs` says which withdrawal is paid at which output, `people` what staff
-    signed about it."""
+    signed about each, `about` what they signed about the tx."""
     return SignRequest(
         attempt_id=str(attempt_id),
         purpose=purpose,
@@ -87,7 +94,10 @@ def build(
             _payment(row, index, signed) for row, index in sorted(outputs, key=lambda item: item[1])
         ),
         replaces=None if replaces_id is None else str(replaces_id),
-        approvals=tuple(item for row, _ in outputs for item in (people or {}).get(row.id, ())),
+        approvals=(
+            *about,
+            *(item for row, _ in outputs for item in (people or {}).get(row.id, ())),
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from ledger.accounts import Stage
 from ledger.errors import StaleState
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
+from signer.protocol import Purpose
 from watchers import outgoing, switches
 from watchers.outgoing import OutgoingState
 
@@ -40,6 +41,8 @@ NOT_IN_A_BLOCK = (
     OutgoingState.REPLACED,
 )
 
+SETTLED_FROM = (State.CONFIRMING, State.CANCELLING)
+
 log = get_logger(__name__)
 
 
@@ -49,7 +52,9 @@ class Settlement:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._round = AttemptRound(
-            lane.network, [State.UNCERTAIN, State.SENT, State.CONFIRMING], size=TXS_MAX
+            lane.network,
+            [State.UNCERTAIN, State.SENT, State.CONFIRMING, State.CANCELLING],
+            size=TXS_MAX,
         )
 
     async def run(self) -> None:
@@ -88,7 +93,7 @@ class Settlement:
         return has_changed
 
     async def _settle(self, uow: Uow, attempt: Attempt) -> bool:
-        rows = attempt.rows(State.CONFIRMING)
+        rows = attempt.rows(*SETTLED_FROM)
         if not rows:
             return False
         tx = attempt.tx
@@ -103,10 +108,13 @@ class Settlement:
         failed: list[WithdrawalRow] = []
         by_output = sorted(attempt.members, key=lambda member: member.output_index)
         for member, share in zip(by_output, shares, strict=True):
-            if member.withdrawal.state == State.CONFIRMING:
-                is_paid = is_final and tx.has_paid(member.output_index)  # a leg fails alone
-                await self._post(uow, member.withdrawal, share, effect=effect, is_paid=is_paid)
-                failed += [] if is_paid else [member.withdrawal]
+            row = member.withdrawal
+            if row.state in SETTLED_FROM:
+                # A leg fails alone; an abort pays nobody.
+                is_payment = is_final and tx.purpose != Purpose.ABORT
+                is_paid = is_payment and tx.has_paid(member.output_index)
+                await self._post(uow, row, share, effect=effect, is_paid=is_paid)
+                failed += [] if is_paid or row.state == State.CANCELLING else [row]
         if failed:
             await self._tell_failed(uow, attempt, failed)
         await outgoing.mark_settled(uow, attempt_id=attempt.id, block_hash=effect.block_hash)
@@ -125,6 +133,8 @@ class Settlement:
     ) -> None:
         lane = self._lane
         trigger = Trigger.COMPLETE if is_paid else Trigger.FAIL
+        if row.state == State.CANCELLING and not is_paid:
+            trigger = Trigger.ABORT_FINAL
         moved = await attempts.move(lane, uow, row, trigger)
         entries: list[Entry] = []
         if is_paid:
@@ -201,8 +211,8 @@ class Settlement:
                 ids=lane.ids,
                 at=lane.now(),
             )
-        for row in attempt.rows(State.FAILED):
-            detail = f"{attempt.tx.txid} was reverted and left the chain; it could still be paid"
+        for row in attempt.rows(State.FAILED, State.CANCELLED):
+            detail = f"{attempt.tx.txid} paid nothing and left the chain; it could still be paid"
             await attempts.alarm(lane, uow, "failed_reopened", detail, object_id=row.id)
         await outgoing.mark_unsettled(uow, attempt_id=attempt.id)
         await attempts.alarm(

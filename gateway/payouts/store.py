@@ -81,6 +81,35 @@ async def in_state(
     return [from_mapping(row) for row in result.mappings()]
 
 
+async def older_than(
+    uow: Uow, *, network: str, state: str, before: datetime, limit: int
+) -> list[WithdrawalRow]:
+    """Rows that are in a state since `before` or longer, oldest first."""
+    result = await uow.execute(
+        """
+        SELECT w.* FROM gateway.withdrawals w
+        WHERE w.network = :network AND w.state = :state AND w.state_at <= :before
+        ORDER BY w.state_at, w.id LIMIT :limit
+        """,
+        {"network": network, "state": state, "before": before, "limit": limit},
+    )
+    return [from_mapping(row) for row in result.mappings()]
+
+
+async def still_in(uow: Uow, ids: Sequence[UUID], *, state: str) -> set[UUID]:
+    """Those of some withdrawals, or attempts, that are in a state, or have a member in it."""
+    result = await uow.execute(
+        """
+        SELECT w.id FROM gateway.withdrawals w WHERE w.id = ANY(CAST(:ids AS uuid[]))
+            AND w.state = :state
+        UNION SELECT w.attempt_id FROM gateway.withdrawals w
+        WHERE w.attempt_id = ANY(CAST(:ids AS uuid[])) AND w.state = :state
+        """,
+        {"ids": list(ids), "state": state},
+    )
+    return set(result.scalars())
+
+
 async def has_any(uow: Uow, *, network: str, states: Sequence[str]) -> bool:
     """Whether a network has a row in one of these states."""
     result = await uow.execute(

@@ -142,7 +142,7 @@ class Trigger(StrEnum):
     ABORT = "abort"
     """Two staff signatures; one member; the network replaces."""
     ABORT_FINAL = "abort_final"
-    """The replacement without payments is final."""
+    """The replacement without payments is final, or the payment is and has paid nothing."""
 
 
 _BEFORE_SIGNING: Final = (
@@ -200,8 +200,8 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.UNCERTAIN, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.MINE): State.CONFIRMING,
-    **{(state, Trigger.REPLACE): state for state in _ON_CHAIN},
-    **{(state, Trigger.ADOPT): state for state in (*_ON_CHAIN, State.CONFIRMING)},
+    **{(state, Trigger.REPLACE): state for state in (*_ON_CHAIN, State.CANCELLING)},
+    **{(state, Trigger.ADOPT): state for state in (*_ON_CHAIN, State.CONFIRMING, State.CANCELLING)},
     (State.CONFIRMING, Trigger.UNMINE): State.SENT,
     (State.CONFIRMING, Trigger.COMPLETE): State.COMPLETED,
     (State.CONFIRMING, Trigger.FAIL): State.FAILED,

@@ -78,6 +78,8 @@ LEGAL: dict[tuple[State, Trigger], State] = {
     (State.UNCERTAIN, Trigger.ADOPT): State.UNCERTAIN,
     (State.SENT, Trigger.ADOPT): State.SENT,
     (State.CONFIRMING, Trigger.ADOPT): State.CONFIRMING,
+    (State.CANCELLING, Trigger.REPLACE): State.CANCELLING,
+    (State.CANCELLING, Trigger.ADOPT): State.CANCELLING,
 }
 
 

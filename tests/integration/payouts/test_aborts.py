@@ -1,0 +1,183 @@
+"""Staff aborts: a payment on its way is replaced by a transaction that pays nobody (CONTRACT 5)."""
+
+import pytest
+
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import DecisionRefused
+from gateway.withdrawals_store import WithdrawalRow
+from ledger import accounts, balances
+from ledger.accounts import Stage
+from signer.protocol import Purpose
+from tests.support.payout_fixtures import BuildHouse
+from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.people import ask_abort, employ
+
+pytestmark = pytest.mark.postgres
+
+BOTH = pytest.mark.parametrize("network", ["btc", "eth"])
+
+
+async def on_its_way(house: Payouts) -> WithdrawalRow:
+    """One payout that a node shows, in no block."""
+    await employ(house)
+    await house.fund(house.native, "0.5")
+    await house.fund(house.native, "2", into="acme")
+    row = await house.request("0.25")
+    await house.cycle()
+    found = await house.row(row)
+    assert (found.state, found.txid is not None) == ("sent", True)
+    return found
+
+
+async def in_flight(house: Payouts, row: WithdrawalRow) -> int:
+    """What of the player is in flight."""
+    account = accounts.player(row.brand, row.player_id, Stage.IN_FLIGHT, row.asset)
+    async with house.database.unit_of_work() as uow:
+        return await balances.balance(uow, account)
+
+
+async def until_it_dies(house: Payouts, dying: Lane) -> None:
+    """Cycles and blocks; the lane's hook ends it."""
+    for _ in range(6):
+        await house.cycle(dying)
+        await house.mine()
+
+
+async def finish(house: Payouts) -> None:
+    """Mine to the network's full depth: an abort pays nothing that has a tier of its own."""
+    lane = await house.cycle()
+    await house.mine()
+    await house.cycle(lane)
+    await house.mine(house.registry.chains[house.network].full_depth + 2)
+    await house.cycle(lane, times=2)
+
+
+@BOTH
+async def test_two_people_stop_a_payment_and_the_money_goes_back(
+    network: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await on_its_way(built)
+    assert not await ask_abort(built, row, str(row.txid), "alice")
+    await built.cycle()
+    assert await built.states(row) == ["sent"]
+    assert await ask_abort(built, row, str(row.txid), "bob")
+
+    await built.cycle()
+    [state] = await built.states(row)
+    asked = built.signer.asked[-1]
+    assert (state, asked.purpose, len(asked.approvals)) == ("cancelling", Purpose.ABORT, 2)
+    assert asked.payments == ()
+    assert row.txid not in built.sim.pool
+    await finish(built)
+
+    found = await built.row(row)
+    assert found.state == "cancelled"
+    assert found.txid != row.txid
+    assert built.paid(row) == 0
+    assert await in_flight(built, row) == 0
+    assert await built.alarms() == []
+    await built.assert_at_rest()
+
+
+@BOTH
+async def test_the_payment_may_be_mined_instead_and_is_completed(
+    network: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await on_its_way(built)
+    payment = built.sim.pool[str(row.txid)]
+    await ask_abort(built, row, str(row.txid))
+    await built.cycle()
+    assert await built.states(row) == ["cancelling"]
+    built.sim.pool.clear()
+    built.sim.pool[str(row.txid)] = payment
+    await built.mine()
+    await finish(built)
+    found = await built.row(row)
+    assert (found.state, found.txid) == ("completed", row.txid)
+    assert built.paid(row) == 1
+    await built.assert_at_rest()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "point",
+    [
+        "payout.abort_planned",
+        "payout.bump_answered",
+        "payout.bump_signed",
+        "payout.broadcasting",
+        "payout.sent_to_node",
+        "payout.settled",
+    ],
+)
+async def test_a_kill_at_each_step_of_an_abort_pays_nobody_and_gives_back_once(
+    network: str, point: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await on_its_way(built)
+    await ask_abort(built, row, str(row.txid))
+    dying = built.lane(crash=crash_at(point))
+    with pytest.raises(SimulatedCrash):
+        await until_it_dies(built, dying)
+    await finish(built)
+    found = await built.row(row)
+    assert found.state == ("completed" if built.paid(row) else "cancelled")
+    assert await in_flight(built, row) == 0
+    await built.assert_at_rest()
+
+
+async def test_who_rides_with_others_is_never_aborted(btc: Payouts) -> None:
+    await employ(btc)
+    await btc.fund("btc:BTC", "0.5")
+    await btc.fund("btc:BTC", "2", into="acme")
+    rows = [await btc.request("0.2"), await btc.request("0.3")]
+    await btc.cycle()
+    found = await btc.row(rows[0])
+    with pytest.raises(DecisionRefused, match="batched"):
+        await ask_abort(btc, found, str(found.txid))
+
+
+async def test_other_txids_and_other_states_are_refused(btc: Payouts) -> None:
+    row = await on_its_way(btc)
+    with pytest.raises(DecisionRefused, match="other_txid"):
+        await ask_abort(btc, row, "ab" * 32)
+    await finish(btc)
+    with pytest.raises(DecisionRefused, match="wrong_state"):
+        await ask_abort(btc, row, str(row.txid))
+
+
+async def test_an_abort_that_the_signer_refuses_calls_people_and_the_payment_stands(
+    btc: Payouts,
+) -> None:
+    """Its people are others than the gateway's."""
+    await employ(btc, "carol", "dave")
+    row = await on_its_way(btc)
+    await ask_abort(btc, row, str(row.txid), "carol", "dave")
+    await btc.cycle()
+    assert await btc.states(row) == ["cancelling"]
+    assert "bump_refused" in await btc.alarms()
+    await finish(btc)
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_whose_change_pays_somebody_else_already_is_not_thrown_out(btc: Payouts) -> None:
+    await employ(btc)
+    await btc.fund("btc:BTC", "0.001")
+    await btc.fund("btc:BTC", "2", into="acme")
+    first = await btc.request("0.5")
+    lane = await btc.cycle()
+    second = await btc.request("0.6")
+    await btc.cycle(lane)
+    found = await btc.row(first)
+    assert await btc.states(first, second) == ["sent", "sent"]
+    await ask_abort(btc, found, str(found.txid))
+    await btc.cycle(lane)
+    assert await btc.states(first, second) == ["sent", "sent"]
+    assert "abort_blocked" in await btc.alarms()
+    await finish(btc)
+    assert await btc.states(first, second) == ["completed", "completed"]
+    await btc.assert_at_rest()
