@@ -38,9 +38,10 @@ async def in_flight(house: Payouts, row: WithdrawalRow) -> int:
 
 async def until_it_dies(house: Payouts, dying: Lane) -> None:
     """Cycles and blocks; the lane's hook ends it."""
-    for _ in range(6):
+    depth = house.registry.chains[house.network].full_depth
+    for count in (1, 1, depth, depth):
         await house.cycle(dying)
-        await house.mine()
+        await house.mine(count)
 
 
 async def finish(house: Payouts) -> None:
