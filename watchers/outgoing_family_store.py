@@ -62,11 +62,10 @@ async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
 
 
 async def built_bumps(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Replacements and children that are not signed, oldest first; aborts are people's."""
+    """Replacements, aborts and children that are not signed, oldest first."""
     result = await uow.execute(
         "SELECT id FROM chain.outgoing WHERE network = :network AND state = 'built' "
-        "AND purpose <> 'abort' AND (replaces_id IS NOT NULL OR pays_for_id IS NOT NULL) "
-        "ORDER BY id LIMIT :limit",
+        "AND (replaces_id IS NOT NULL OR pays_for_id IS NOT NULL) ORDER BY id LIMIT :limit",
         {"network": network, "limit": limit},
     )
     return result.scalars().all()

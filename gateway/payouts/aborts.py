@@ -175,8 +175,8 @@ class AbortStep:
         """A replacement throws out what spends its change, and that may pay somebody."""
         change = await outgoing_families.change_of(uow, tx.id)
         outpoints = [Outpoint(txid=tx.txid or "", vout=output.vout) for output in change]
-        free = await coins.are_free(uow, network=self._lane.network, outpoints=outpoints)
-        if len(free) != len(outpoints):
+        held_by = await coins.holders(uow, network=self._lane.network, outpoints=outpoints)
+        if len(held_by) != len(outpoints) or any(item is not None for item in held_by.values()):
             raise BumpCapped("another payout of ours spends its change")
 
     async def _blocked(self, uow: Uow, *, withdrawal_id: UUID, why: str) -> None:

@@ -63,7 +63,6 @@ def test_the_table_names_what_the_contract_limits() -> None:
 
 async def test_screening_of_ten_minutes_ends_on_hold(btc: Payouts) -> None:
     await funded(btc)
-    btc.signer.is_down = True
     row = await btc.request("0.25")
     await put(btc, row, State.SCREENING)
     assert await at_the_limit(btc, row, 600) == ("screening", "on_hold")
@@ -71,13 +70,12 @@ async def test_screening_of_ten_minutes_ends_on_hold(btc: Payouts) -> None:
     assert await btc.alarms() == ["screening_timeout"]
     await approve(btc, row, "alice")
     await btc.cycle()
-    assert await btc.states(row) == ["queued"]
+    assert await btc.states(row) == ["sent"]
     assert await btc.alarms() == []
 
 
 async def test_an_approval_that_nobody_gives_for_a_day_expires(btc: Payouts) -> None:
     await funded(btc)
-    btc.signer.is_down = True
     row = await btc.request("0.25")
     await put(btc, row, State.PENDING_APPROVAL)
     assert await at_the_limit(btc, row, 86_400) == ("pending_approval", "expired")
