@@ -23,8 +23,8 @@ pytestmark = pytest.mark.postgres
 async def funded(btc: Payouts) -> None:
     """Something to pay, and capital for fees."""
     await employ(btc)
-    await btc.fund("btc:BTC", "0.01")
-    await btc.fund("btc:BTC", "2", into="acme")
+    await btc.fund(btc.native, "0.01")
+    await btc.fund(btc.native, "2", into="acme")
 
 
 async def put(btc: Payouts, row: WithdrawalRow, *path: State) -> None:
@@ -121,23 +121,24 @@ class Refusing(SimUtxoWriter):
         return SendResult(outcome=self.outcome, detail="no")
 
 
-async def test_broadcasting_of_thirty_seconds_is_uncertain(btc: Payouts) -> None:
-    """A clear no leaves it `broadcasting`, and is asked again; after 30 s nobody knows."""
-    await funded(btc)
-    row = await btc.request("0.25")
-    assert isinstance(btc.sim, SimUtxo)
-    lane = btc.lane(chain=utxo_chain(btc.sim, writer=Refusing(btc.sim)))
-    await btc.cycle(lane, times=0)
+async def test_broadcasting_of_thirty_seconds_is_uncertain(ltc: Payouts) -> None:
+    """A clear no leaves it `broadcasting`, and is asked again; after 30 s nobody knows. Nothing is
+    replaced here: a replacement is another transaction, with its own 30 s."""
+    await funded(ltc)
+    row = await ltc.request("0.25")
+    assert isinstance(ltc.sim, SimUtxo)
+    lane = ltc.lane(chain=utxo_chain(ltc.sim, writer=Refusing(ltc.sim)))
+    await ltc.cycle(lane, times=0)
     loop = PayoutLane(lane)  # one process: a fresh one would be in doubt at once
     await loop.cycle()
-    assert await btc.states(row) == ["broadcasting"]
+    assert await ltc.states(row) == ["broadcasting"]
     for _ in range(2):
-        btc.clock.advance(15)
+        ltc.clock.advance(15)
         await loop.cycle()
-    assert await btc.states(row) == ["broadcasting"]
-    btc.clock.advance(15)
+    assert await ltc.states(row) == ["broadcasting"]
+    ltc.clock.advance(15)
     await loop.cycle()
-    assert await btc.states(row) == ["uncertain"]
+    assert await ltc.states(row) == ["uncertain"]
 
 
 async def test_uncertain_for_ten_minutes_calls_a_person(btc: Payouts) -> None:
