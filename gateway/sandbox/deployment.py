@@ -95,9 +95,16 @@ class Deployment:
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.stop)
 
-    async def start_database(self) -> None:
-        """Start it again on the same socket."""
-        self.postgres = await asyncio.to_thread(start_postgres, self.folder / "pg")
+    async def start_database(self) -> EmbeddedPostgres:
+        """Start it, or start it again on the same socket. An interruption waits until the server
+        is there, or nobody would stop it."""
+        start = asyncio.create_task(asyncio.to_thread(start_postgres, self.folder / "pg"))
+        try:
+            self.postgres = await asyncio.shield(start)
+        except asyncio.CancelledError:
+            self.postgres = await start
+            raise
+        return self.postgres
 
     async def start_role(self, *arguments: str) -> asyncio.subprocess.Process:
         """One more role process beside those of the supervisor, such as `watch btc`.
@@ -149,8 +156,7 @@ class Deployment:
             pace=pace,
         )
         self._write(self.config_file, self._toml(nodes=nodes))
-        self.postgres = await asyncio.to_thread(start_postgres, self.folder / "pg")
-        await ensure_database(self.postgres, "cage")
+        await ensure_database(await self.start_database(), "cage")
         await asyncio.gather(self._make_keys(), self._run("cage", "db", "migrate"))
         await self._register()
 
@@ -312,8 +318,13 @@ class Deployment:
             stderr=asyncio.subprocess.PIPE,
             env=self._environment(),
         )
-        async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
-            out, err = await process.communicate()
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT_SECONDS):
+                out, err = await process.communicate()
+        finally:
+            if process.returncode is None:  # interrupted: nothing of ours stays behind
+                process.kill()
+                await process.wait()
         if process.returncode != 0:
             words = " ".join((program, *arguments[:2]))
             tail = err.decode("utf-8", "replace").strip().splitlines()[-3:]

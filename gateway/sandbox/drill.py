@@ -26,7 +26,7 @@ from gateway.sandbox.auditor_store import audit
 from gateway.sandbox.boundary import Point, Side
 from gateway.sandbox.deployment import DeploymentFailed
 from gateway.sandbox.doors import SignerDoor
-from gateway.sandbox.drill_house import PAYOUTS_MODULE, House, drill_house
+from gateway.sandbox.drill_house import House, drill_house
 from gateway.sandbox.drill_scenes import SCENES, Played, Player, Scene
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.nodes import NodeFailed
@@ -64,6 +64,8 @@ class SceneResult:
     def add(self, name: str, played: Played, *, is_point: bool) -> None:
         """One more point, or a run without a death."""
         self.points += is_point
+        for kind, count in played.messages.items() if not is_point else ():
+            self.messages[kind] = max(count, self.messages.get(kind, 0))
         self.deaths += played.has_died
         self.paid += played.paid
         self.released += played.released
@@ -86,6 +88,10 @@ class DrillResult:
     def is_ok(self) -> bool:
         """Whether nothing was found, and something was looked for."""
         return not self.audit and bool(self.scenes) and not any(s.violations for s in self.scenes)
+
+
+Step = Callable[[SceneResult, int], None]
+"""Told after each point, with the number of points of its scene."""
 
 
 def all_points(messages: Mapping[str, int]) -> list[Point]:
@@ -135,42 +141,52 @@ async def drill(
     scenes: Sequence[Scene],
     points: int | None,
     seed: int,
-    payouts: tuple[str, ...] = PAYOUTS_MODULE,
-    counting_runs: int = COUNTING_RUNS,
-    patience_seconds: float = PATIENCE_SECONDS,
-    step: Callable[[SceneResult, int], None] = lambda result, total: None,
+    step: Step,
 ) -> DrillResult:
-    """Play `points` points over the scenes (None: all). Raises StoryFailed, DeploymentFailed."""
-    result = DrillResult(seed=seed)
-    async with drill_house(folder, programs, told, payouts=payouts) as house:
-        await story.fund_hot_wallets(house.story, HOT_FUNDS)
-        await story.plain_deposits(house.story, CLEARING)
-        player = Player(house, patience_seconds=patience_seconds)
-        for scene, share in zip(scenes, shares(points, len(scenes)), strict=True):
-            found = SceneResult(scene=scene.name)
-            result.scenes.append(found)
-            await _play(player, scene, found, share, seed, counting_runs, step)
-        result.killed = dict(Counter(house.boundary.killed))
-        told.say("the books")
-        result.audit = await _verdict(house)
+    """A house, and `points` points over the scenes in it (None: all). Raises StoryFailed,
+    DeploymentFailed."""
+    async with drill_house(folder, programs, told) as house:
+        await fund(house)
+        result = await play(house, scenes=scenes, points=points, seed=seed, step=step)
     result.seconds = round(told.elapsed_seconds())
     return result
 
 
-async def _play(
-    player: Player,
-    scene: Scene,
-    found: SceneResult,
-    share: int | None,
+async def fund(house: House) -> None:
+    """Capital in the hot wallets, and something to pay out of."""
+    await story.fund_hot_wallets(house.story, HOT_FUNDS)
+    await story.plain_deposits(house.story, CLEARING)
+
+
+async def play(
+    house: House,
+    *,
+    scenes: Sequence[Scene],
+    points: int | None,
     seed: int,
-    counting_runs: int,
-    step: Callable[[SceneResult, int], None],
+    counting_runs: int = COUNTING_RUNS,
+    patience_seconds: float = PATIENCE_SECONDS,
+    step: Step = lambda result, total: None,
+) -> DrillResult:
+    """Every scene with its share of the points, then the books. Raises StoryFailed."""
+    result = DrillResult(seed=seed)
+    player = Player(house, patience_seconds=patience_seconds)
+    for scene, share in zip(scenes, shares(points, len(scenes)), strict=True):
+        found = SceneResult(scene=scene.name)
+        result.scenes.append(found)
+        for _ in range(counting_runs):
+            played = await player.play(scene, None)
+            found.add("no death", played, is_point=False)
+        await _play(player, found, scene, share, seed, step)
+    result.killed = dict(Counter(house.boundary.killed))
+    house.story.narration.say("the books")
+    result.audit = await _verdict(house)
+    return result
+
+
+async def _play(
+    player: Player, found: SceneResult, scene: Scene, share: int | None, seed: int, step: Step
 ) -> None:
-    for _ in range(counting_runs):
-        played = await player.play(scene, None)
-        found.add("no death", played, is_point=False)
-        for kind, count in played.messages.items():
-            found.messages[kind] = max(count, found.messages.get(kind, 0))
     points = chosen_points(found.messages, share, draw=f"{seed} {scene.name}")
     restless = 0
     for point in points:

@@ -7,6 +7,7 @@ four stand behind doors, and so does the signer. What is paid, and what must be 
 """
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -47,7 +48,6 @@ POOL = (10, 40)  # few addresses: the signer derives each a second time
 PACE = Pace(poll_seconds=0.1, urgent_seconds=0, normal_seconds=1, economy_seconds=1)
 LOOK_SECONDS = 0.03
 KILLED = -signal.SIGKILL
-PAYOUTS_MODULE = ("-m", "gateway", "payouts")
 SENDS = frozenset({"sendrawtransaction", "eth_sendRawTransaction"})
 
 
@@ -67,7 +67,11 @@ class House:
     """The client of each copy of the API, of the brand whose withdrawals these are."""
     fell: list[str] = field(default_factory=list)
     """Processes that ended by themselves: a death that nobody planned."""
+    rounds: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    """The numbers of what is played: a request id is never used twice."""
     keeper: asyncio.Task[None] | None = None
+    is_taken_over: bool = True
+    """Whether the other copy gets the lease of one that died or stands still at once."""
     _have_leases_to_end: bool = False
 
     def check(self) -> None:
@@ -112,7 +116,7 @@ class House:
         """Start again what died. The leases of a dead or sleeping holder are brought to their end;
         that they end by themselves other tests show."""
         while True:
-            if self._have_leases_to_end:
+            if self._have_leases_to_end and self.is_taken_over:
                 self._have_leases_to_end = False
                 try:
                     await drill_store.end_leases(self.books)
@@ -138,11 +142,8 @@ async def drill_house(
     folder: Path,
     programs: Provisioned,
     told: Narration,
-    *,
-    payouts: tuple[str, ...] = PAYOUTS_MODULE,
 ) -> AsyncIterator[House]:
-    """A deployment with its world, all roles running. `payouts` is how the role under the drill is
-    started (after the interpreter)."""
+    """A deployment with its world, all roles running."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         told.say("starting nodes")
@@ -174,7 +175,7 @@ async def drill_house(
         )
         stack.push_async_callback(house.stop)
         told.say("starting every role as its own process, behind doors")
-        await _open_doors(stack, house, payouts)
+        await _open_doors(stack, house)
         for slot in house.commands:
             await house.start(slot)
         await _trusted(stack, house)
@@ -188,7 +189,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-async def _open_doors(stack: AsyncExitStack, house: House, payouts: tuple[str, ...]) -> None:
+async def _open_doors(stack: AsyncExitStack, house: House) -> None:
     """What each process is started with."""
     deployment, python = house.deployment, sys.executable
     plain = ("--config", str(deployment.config_file))
@@ -200,7 +201,7 @@ async def _open_doors(stack: AsyncExitStack, house: House, payouts: tuple[str, .
     commands[WEBHOOKS] = (python, "-m", "gateway", "webhooks", *plain)
     for slot in PAYOUTS:
         file = await _behind_doors(stack, house, slot, "gateway_payouts")
-        commands[slot] = (python, *payouts, "--config", str(file))
+        commands[slot] = (python, "-m", "gateway", "payouts", "--config", str(file))
     for slot in API:
         port = deployment.api_port if slot == API[0] else free_port()
         file = await _behind_doors(stack, house, slot, "gateway_api", api_port=port)

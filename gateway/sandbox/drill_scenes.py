@@ -8,7 +8,7 @@ is a violation.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -43,7 +43,8 @@ class Scene:
     amounts: tuple[str, ...]
     fee_class: str = "urgent"
     is_cancelled: bool = False
-    """The client cancels at the moment of the death."""
+    """The client cancels at the moment of the death: every second time before another copy goes on,
+    else while it does."""
     is_bumped: bool = False
     """Blocks pass it over until it has a replacement; then that or the original is mined."""
 
@@ -94,13 +95,13 @@ class Player:
     def __init__(self, house: House, *, patience_seconds: float) -> None:
         self._house = house
         self._patience_seconds = patience_seconds
-        self._numbers = 0
+        self._number = 0
         self._ids = SystemIds(house.clock)
 
     async def play(self, scene: Scene, point: Point | None) -> Played:
         """One set of withdrawals, with a death on the way; the next one starts from rest."""
         house, boundary = self._house, self._house.boundary
-        self._numbers += 1
+        self._number = next(house.rounds)
         deaths = len(boundary.killed)
         boundary.counted = frozenset({*PAYOUTS, *API, SIGNER})
         boundary.arm(point)
@@ -111,6 +112,7 @@ class Player:
         answers: dict[UUID, bool] = {}
         cancelling = None
         if scene.is_cancelled and point is not None:
+            house.is_taken_over = self._number % 2 == 0
             cancelling = asyncio.create_task(self._cancel(orders, answers))
         fates = await self._until_rest(scene, orders)
         if cancelling is not None:
@@ -134,11 +136,11 @@ class Player:
         address = "0x" + self._ids.token_bytes(ADDRESS_BYTES).hex()
         if network != "eth":
             address = await house.world.utxo[network].new_address()
-        request_id = f"drill-{scene.name}-{self._numbers}-{place}"
+        request_id = f"drill-{scene.name}-{self._number}-{place}"
 
         body = {
             "request_id": request_id,
-            "player_id": f"p{self._numbers}-{place}",
+            "player_id": f"p{self._number}-{place}",
             "asset": scene.asset,
             "address": address,
             "amount": scene.amounts[place],
@@ -171,21 +173,28 @@ class Player:
         was told yes."""
         house = self._house
         await house.boundary.reached.wait()
-        for order in orders:
+        try:
+            for order in orders:
+                answers[order.id] = await self._cancel_one(order)
+        finally:
+            house.is_taken_over = True
 
-            async def send(client: ApiClient, order: Order = order) -> bool:
-                try:
-                    await client.post(f"/v1/withdrawals/{order.public_id}/cancel", {})
-                except ClientProblem as problem:
-                    if problem.code != "too_late":
-                        raise
-                    return False
-                return True
+    async def _cancel_one(self, order: Order) -> bool:
+        house = self._house
 
-            async def ask(send: Callable[[ApiClient], Awaitable[bool]] = send) -> bool:
-                return await house.ask(send)
+        async def send(client: ApiClient) -> bool:
+            try:
+                await client.post(f"/v1/withdrawals/{order.public_id}/cancel", {})
+            except ClientProblem as problem:
+                if problem.code != "too_late":
+                    raise
+                return False
+            return True
 
-            answers[order.id] = await house.story.until(f"a cancel of {order.request_id}", ask)
+        async def ask() -> bool:
+            return await house.ask(send)
+
+        return await house.story.until(f"a cancel of {order.request_id}", ask)
 
     async def _until_rest(self, scene: Scene, orders: Sequence[Order]) -> list[Fate]:
         """Let the chain go on until every withdrawal rests; their fates then, or at the end of all
@@ -194,7 +203,7 @@ class Player:
         ids = [order.id for order in orders]
         deadline_seconds = clock.monotonic_seconds() + self._patience_seconds
         next_block_seconds = clock.monotonic_seconds()
-        miner = Miner(house.world, scene, is_original_mined=self._numbers % 2 == 0)
+        miner = Miner(house.world, scene, is_original_mined=self._number % 2 == 0)
         while True:
             house.check()
             fates = await drill_store.fates(house.books, ids)
