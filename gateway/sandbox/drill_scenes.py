@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -87,6 +88,32 @@ class Played:
     replaced: int = 0
     """Withdrawals for which more than one signed transaction was sent."""
     violations: list[str] = field(default_factory=list)
+
+
+class Verdict(StrEnum):
+    """What a withdrawal at rest came to."""
+
+    PAID = "paid"
+    """Exactly once."""
+    RELEASED = "released"
+    """Exactly once, and nothing of it was signed."""
+    WRONG = "wrong"
+    """Everything else."""
+
+
+def verdict(
+    fate: Fate, *, amount_minor: int, seen: Sequence[int], was_cancelled: bool | None
+) -> Verdict:
+    """By the books and by `seen`, every payment to its address that the node knows of, in minor
+    units. `was_cancelled` is what the client was told of its cancel; None where it sent none."""
+    if fate.state == COMPLETED:
+        is_right = list(seen) == [amount_minor] and fate.hold_state == "settled"
+        return Verdict.PAID if is_right and was_cancelled is not True else Verdict.WRONG
+    if fate.state in RELEASED:
+        is_right = not seen and fate.hold_state in (None, "released")
+        is_right = is_right and fate.void_state == "delivered" and fate.void_code != SIGNED_BEFORE
+        return Verdict.RELEASED if is_right and was_cancelled is not False else Verdict.WRONG
+    return Verdict.WRONG
 
 
 class Player:
@@ -233,21 +260,17 @@ class Player:
         """One withdrawal: paid once, released once, or a violation."""
         seen = await self._on_chain(scene, order)
         played.replaced += len(fate.attempts) > 1
-        told = f"{order.request_id} is {fate.state} ({fate.code}), hold {fate.hold_state}"
-        told += f", on chain {seen}, void {fate.void_state} ({fate.void_code})"
-        if fate.state == COMPLETED:
-            is_right = seen == [order.amount_minor] and fate.hold_state == "settled"
-            is_right = is_right and was_cancelled is not True
-            played.paid += is_right
-        elif fate.state in RELEASED:
-            is_right = seen == [] and fate.hold_state in (None, "released")
-            is_right = is_right and fate.void_state == "delivered"
-            is_right = is_right and fate.void_code != SIGNED_BEFORE and was_cancelled is not False
-            played.released += is_right
-        else:
-            is_right = False
-        if not is_right:
-            played.violations.append(told)
+        match verdict(
+            fate, amount_minor=order.amount_minor, seen=seen, was_cancelled=was_cancelled
+        ):
+            case Verdict.PAID:
+                played.paid += 1
+            case Verdict.RELEASED:
+                played.released += 1
+            case Verdict.WRONG:
+                told = f"{order.request_id} is {fate.state} ({fate.code}), hold {fate.hold_state}"
+                told += f", on chain {seen}, void {fate.void_state} ({fate.void_code})"
+                played.violations.append(f"{told}, cancelled {was_cancelled}")
 
     async def _on_chain(self, scene: Scene, order: Order) -> list[int]:
         """Every payment to the address that the node knows of, in minor units."""
