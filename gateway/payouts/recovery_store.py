@@ -90,17 +90,19 @@ async def answered(uow: Uow, network: str) -> None:
 async def known(uow: Uow, *, network: str, attempt_ids: Sequence[UUID]) -> dict[UUID, str | None]:
     """Attempts of the books by id: their txid, or None while the signer is being asked.
 
-    One that is planned and was never to be asked about is not known: it would be taken apart.
+    One that is planned and was never to be asked about is not known: it would be taken apart. A
+    planned bump never is, the signer is asked about it first: its members were asked for before.
     """
     result = await uow.execute(
         """
         SELECT o.id, o.txid FROM chain.outgoing o
         WHERE o.network = :network AND o.id = ANY(:ids)
-            AND (o.txid IS NOT NULL OR (o.state = 'built' AND NOT EXISTS (
-                SELECT 1 FROM gateway.attempt_members m
-                JOIN gateway.withdrawals w ON w.id = m.withdrawal_id
-                WHERE m.attempt_id = o.id AND (w.attempt_id IS DISTINCT FROM o.id
-                    OR w.sign_requested_at IS NULL))))
+            AND (o.txid IS NOT NULL OR (o.state = 'built' AND (
+                o.family_number > 1 OR o.pays_for_id IS NOT NULL OR NOT EXISTS (
+                    SELECT 1 FROM gateway.attempt_members m
+                    JOIN gateway.withdrawals w ON w.id = m.withdrawal_id
+                    WHERE m.attempt_id = o.id AND (w.attempt_id IS DISTINCT FROM o.id
+                        OR w.sign_requested_at IS NULL)))))
         """,
         {"network": network, "ids": list(attempt_ids)},
     )

@@ -80,6 +80,27 @@ async def test_p02_kill_after_each_step_of_a_bump_pays_once(
     await built.assert_at_rest()
 
 
+@pytest.mark.parametrize("network", ["btc", "ltc", "eth"])
+async def test_p02_killed_after_the_signer_signed_a_bump_its_bytes_are_asked_for_again(
+    network: str, house: BuildHouse
+) -> None:
+    """What the signer signed and the books only planned is no lost commit: no recovery."""
+    built = await house(network)
+    row = await stuck(built)
+    with pytest.raises(SimulatedCrash):
+        await work(built, built.lane(crash=crash_at("payout.bump_answered")))
+
+    await work(built)
+
+    assert await built.alarms() == []
+    newest = (await sent(built))[-1]
+    assert newest.txid in built.sim.pool
+    await run_to_rest(built, blocks=FINAL_BLOCKS)
+    assert await built.states(row) == ["completed"]
+    assert built.paid(row) == 1
+    await built.assert_at_rest()
+
+
 async def test_p40_a_kill_at_every_step_in_a_row_still_pays_once(btc: Payouts) -> None:
     row = await stuck(btc)
 
