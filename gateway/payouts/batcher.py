@@ -201,7 +201,8 @@ class Batcher:
     async def _plan_accounts(self, uow: Uow, rows: Sequence[WithdrawalRow]) -> int:
         """One tx for those that the contract pays for less gas, one for each of the others."""
         account = await funds.load_account(self._lane, uow)
-        batch = account.batch(rows) if account.batch_is_cheaper(rows) else None
+        fresh = companions.never_signed(rows)
+        batch = account.batch(fresh) if account.batch_is_cheaper(fresh) else None
         planned = 0
         if batch is not None:
             await self._plan_batch(uow, batch)
@@ -270,7 +271,7 @@ class Batcher:
         draft = OutgoingDraft(
             id=attempt_id,
             network=lane.network,
-            purpose=Purpose.WITHDRAWAL.value,
+            purpose=_purpose(batch.rows).value,
             family_id=attempt_id,
             unsigned=unsigned.data,
             payments=tuple(_planned(row) for row in batch.rows),

@@ -31,6 +31,12 @@ def at_most(code: str | None) -> int | None:
     return None if code is None else _AT_MOST.get(code)
 
 
+def never_signed(rows: Sequence[WithdrawalRow]) -> list[WithdrawalRow]:
+    """Those that may share a call of the batch contract: a reissue rides alone, for what the signer
+    says of it must stop nobody else's payment."""
+    return [row for row in rows if row.txid is None]
+
+
 def groups(
     queued: Sequence[WithdrawalRow],
     *,

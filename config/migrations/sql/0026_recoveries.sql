@@ -48,3 +48,29 @@ GRANT UPDATE (state, version, confirmed_at, confirmed_by) ON gateway.recoveries 
 ALTER TABLE gateway.approvals DROP CONSTRAINT approvals_kind_check,
     ADD CONSTRAINT approvals_kind_check CHECK (
         kind IN ('switch', 'policy', 'rate', 'limits', 'recovery'));
+
+-- Whoever writes: nothing is confirmed that was not imported, and nothing closed that people did not
+-- confirm; an import or a newer loss may open it again before.
+CREATE FUNCTION gateway.check_recovery() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.state <> 'open' OR NEW.confirmed_by IS NOT NULL THEN
+            RAISE EXCEPTION 'a recovery begins open' USING ERRCODE = 'check_violation';
+        END IF;
+    ELSIF NEW.state <> OLD.state AND (
+        (NEW.state = 'confirmed' AND OLD.state <> 'imported')
+        OR (NEW.state = 'closed' AND OLD.state <> 'confirmed')
+        OR OLD.state = 'closed'
+    ) THEN
+        RAISE EXCEPTION 'a recovery does not go from % to %', OLD.state, NEW.state
+            USING ERRCODE = 'check_violation';
+    END IF;
+    IF array_position(NEW.confirmed_by, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'two people have names' USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER recovery_road BEFORE INSERT OR UPDATE ON gateway.recoveries
+    FOR EACH ROW EXECUTE FUNCTION gateway.check_recovery();

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from gateway.client import Reply
 from gateway.payouts import recovery_store as store
@@ -169,3 +170,22 @@ async def test_p09_a_machine_or_a_person_without_the_role_confirms_nothing(
     assert (await confirm(house, found["id"], key="sue-key")).status == 403
     unknown = await confirm(house, found["id"].replace("0", "1"), key="ada-key")
     assert unknown.status == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        ("state = 'confirmed', confirmed_by = :people", {"people": ["ada", "bea"]}),
+        ("state = 'closed', confirmed_by = :people", {"people": ["ada", "bea"]}),
+    ],
+)
+async def test_p09_the_database_confirms_nothing_that_was_not_imported(
+    house: ApiHouse, change: str, values: dict[str, Any]
+) -> None:
+    """Whoever owns the API's role, or any other, ends no recovery by a statement."""
+    row = await opened(house)
+    with pytest.raises(DBAPIError, match="does not go from open"):
+        async with house.owner.unit_of_work() as uow:
+            await uow.execute(
+                f"UPDATE gateway.recoveries SET {change} WHERE id = :id", {"id": row.id, **values}
+            )

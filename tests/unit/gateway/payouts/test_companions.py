@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from config.settings import BatchSettings, PayoutSettings
-from gateway.payouts.companions import SIGN_ALONE, at_most, groups, split_code
+from gateway.payouts.companions import SIGN_ALONE, at_most, groups, never_signed, split_code
 from gateway.payouts.refusals import cap_retry_is_due
 from gateway.withdrawals_store import WithdrawalRow
 
@@ -75,3 +75,9 @@ def test_each_wait_for_a_cap_is_about_twice_the_one_before() -> None:
         moment += timedelta(seconds=seconds)
 
     assert waits == [60, 65, 130, 260, 520, 900, 900, 900]
+
+
+def test_p06_what_was_signed_before_shares_no_call_of_the_contract() -> None:
+    fresh, again = row(1), replace(row(2), txid="ab" * 32)
+
+    assert never_signed([fresh, again]) == [fresh]
