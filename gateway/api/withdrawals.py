@@ -34,7 +34,7 @@ from gateway.errors import (
     invalid_field,
 )
 from gateway.idempotency import canonical_json
-from gateway.payouts import acceptance, void_store, withdrawals
+from gateway.payouts import acceptance, recovery_store, void_store, withdrawals
 from gateway.payouts.acceptance import BalanceMode, Order
 from gateway.payouts.limits import LimitTerms
 from gateway.payouts.withdrawals import State, withdrawal_snapshot
@@ -183,9 +183,17 @@ async def _by_request_id(call: Call, request_id: str) -> Withdrawal:
     row = await withdrawals_store.by_request_id(
         call.uow, brand=call.require_brand(), request_id=request_id
     )
-    if row is None:
-        raise NotFound
-    return _wire(call, row)
+    if row is not None:
+        return _wire(call, row)
+    if await recovery_store.is_any_open(call.uow):
+        # A 404 is the PAM's leave to credit back (CONTRACT 1); these books may have lost the row.
+        raise Unavailable(
+            "recovery",
+            "The books are being recovered and may lack this request. Nothing may be concluded"
+            " from its absence: ask again later.",
+            retry_after_seconds=STOPPED_RETRY_SECONDS,
+        )
+    raise NotFound
 
 
 async def _first_answer(call: Call, order: Order) -> Answer:

@@ -137,6 +137,14 @@ async def current(uow: Uow, network: str, *, lock: bool = False) -> RecoveryRow 
     return None if row is None else _row(row)
 
 
+async def is_any_open(uow: Uow) -> bool:
+    """Whether the books of some network may lack what the signer signed."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM gateway.recoveries WHERE state <> 'closed')"
+    )
+    return bool(result.scalar_one())
+
+
 async def get(uow: Uow, recovery_id: UUID, *, lock: bool = False) -> RecoveryRow | None:
     """One recovery."""
     result = await uow.execute(

@@ -189,3 +189,22 @@ async def test_p09_the_database_confirms_nothing_that_was_not_imported(
             await uow.execute(
                 f"UPDATE gateway.recoveries SET {change} WHERE id = :id", {"id": row.id, **values}
             )
+
+
+async def test_p09_while_books_are_recovered_no_request_is_called_unknown(house: ApiHouse) -> None:
+    """404 after `valid_until` is the PAM's leave to credit back: a row that the restore lost may be
+    paid."""
+    found = (await house.withdraw(request_id="kept")).json()
+    row = await opened(house)
+
+    lost = await house.call("GET", "/v1/withdrawals?request_id=lost")
+    kept = await house.call("GET", "/v1/withdrawals?request_id=kept")
+
+    assert (lost.status, problem(lost)["code"]) == (503, "recovery")
+    assert kept.json()["id"] == found["id"]
+    async with house.owner.unit_of_work() as uow:
+        await uow.execute(
+            "UPDATE gateway.recoveries SET state = 'imported' WHERE id = :id", {"id": row.id}
+        )
+    still = await house.call("GET", "/v1/withdrawals?request_id=lost")
+    assert still.status == 503
