@@ -276,7 +276,7 @@ class Broadcaster:
         for row in attempt.rows(State.BROADCASTING):
             await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
         attempt = await attempts.load(uow, attempt_id, lock=True)
-        for row in attempt.rows(State.UNCERTAIN, State.SENT):
+        for row in attempt.rows(State.UNCERTAIN, State.SENT, State.CANCELLING):
             await attempts.move(self._lane, uow, row, Trigger.CONFLICT_FINAL, code="anchor_dead")
             detail = f"{attempt.tx.txid} lost to {attempt.tx.conflict_txid}"
             await attempts.alarm(self._lane, uow, "anchor_dead", detail, object_id=row.id)

@@ -199,6 +199,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.UNCERTAIN, Trigger.MINE): State.CONFIRMING,
     (State.UNCERTAIN, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
+    (State.CANCELLING, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.MINE): State.CONFIRMING,
     **{(state, Trigger.REPLACE): state for state in (*_ON_CHAIN, State.CANCELLING)},
     **{(state, Trigger.ADOPT): state for state in (*_ON_CHAIN, State.CONFIRMING, State.CANCELLING)},

@@ -423,10 +423,11 @@ class Payouts:
         tx = Transaction.parse(self.sim.pool.pop(txid))
         async with self.database.unit_of_work() as uow:
             rows = await uow.execute(
-                "SELECT path, raw AS previous_tx, vout FROM chain.coins JOIN chain.previous_txs "
-                "USING (network, txid) WHERE reserved_by IS NOT NULL ORDER BY txid, vout"
+                "SELECT path, raw AS previous_tx, txid, vout FROM chain.coins "
+                "JOIN chain.previous_txs USING (network, txid) WHERE reserved_by IS NOT NULL ORDER BY txid, vout"
             )
-            coins = rows.all()
+            spent = {(item.txid.hex(), item.vout) for item in tx.vin}
+            coins = [coin for coin in rows.all() if (coin.txid, coin.vout) in spent]
         theft = PSBT(
             Transaction(
                 version=2,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.payouts.approvals import Action
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import DecisionRefused
 from gateway.withdrawals_store import WithdrawalRow
@@ -10,7 +11,7 @@ from ledger.accounts import Stage
 from signer.protocol import Purpose
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.people import ask_abort, employ
+from tests.support.people import ask_abort, call_dead, employ
 
 pytestmark = pytest.mark.postgres
 
@@ -181,4 +182,30 @@ async def test_whose_change_pays_somebody_else_already_is_not_thrown_out(btc: Pa
     assert "abort_blocked" in await btc.alarms()
     await finish(btc)
     assert await btc.states(first, second) == ["completed", "completed"]
+    await btc.assert_at_rest()
+
+
+async def test_p06_an_abort_that_loses_to_a_final_tx_goes_to_two_people(btc: Payouts) -> None:
+    row = await on_its_way(btc)
+    await ask_abort(btc, row, str(row.txid))
+    lane = await btc.cycle()
+    aborting = await btc.row(row)
+    assert aborting.state == "cancelling"
+    await btc.steal_inputs_of(str(aborting.txid))
+    await btc.mine(1)
+    await btc.cycle(lane)
+    assert await btc.states(row) == ["cancelling"]  # a rival that is not final decides nothing
+    await btc.mine(8)
+    await btc.cycle(lane)
+
+    found = await btc.row(row)
+    assert (found.state, found.code) == ("on_hold", "anchor_dead")
+    assert "anchor_dead" in await btc.alarms()
+    dead = sorted([str(row.txid), str(aborting.txid)])
+    assert await call_dead(btc, row, Action.DECLINE_DEAD, dead)
+    await btc.cycle(lane, times=2)
+    assert await btc.states(row) == ["declined"]
+    assert await in_flight(btc, row) == 0
+    assert btc.paid(row) == 0
+    assert "anchor_dead" not in await btc.alarms()
     await btc.assert_at_rest()

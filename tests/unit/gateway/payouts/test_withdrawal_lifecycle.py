@@ -61,6 +61,7 @@ LEGAL: dict[tuple[State, Trigger], State] = {
     (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.CONFIRMING, Trigger.COMPLETE): State.COMPLETED,
     (State.CANCELLING, Trigger.COMPLETE): State.COMPLETED,
+    (State.CANCELLING, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.CONFIRMING, Trigger.FAIL): State.FAILED,
     (State.COMPLETED, Trigger.REOPEN): State.SENT,
     (State.ON_HOLD, Trigger.REISSUE): State.QUEUED,
