@@ -43,7 +43,7 @@ DECIDED_MAX: Final = 100  # aborts begun, or built again, in one pass
 ABORTABLE: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
 FEE_CLASS: Final = "urgent"  # it races against the payment
 BLOCKED: Final = "abort_blocked"
-"""Alarm: two people want an abort that cannot be built."""
+"""Alarm: two people want an abort that cannot be built, or that the signer refused."""
 
 log = get_logger(__name__)
 
@@ -180,4 +180,25 @@ class AbortStep:
             raise BumpCapped("another payout of ours spends its change")
 
     async def _blocked(self, uow: Uow, *, withdrawal_id: UUID, why: str) -> None:
-        await attempts.alarm(self._lane, uow, BLOCKED, why, object_id=withdrawal_id)
+        found = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
+        if found.state == State.CANCELLING and found.attempt_id is not None:
+            attempt, family = await families.locked(uow, found.attempt_id)
+            await give_up(self._lane, uow, attempt, family, why)
+        else:
+            await attempts.alarm(self._lane, uow, BLOCKED, why, object_id=withdrawal_id)
+
+
+async def give_up(
+    lane: Lane, uow: Uow, attempt: Attempt, family: list[OutgoingRow], why: str
+) -> None:
+    """No abort comes of what people signed: the payment is sent and bumped again, and a person is
+    called. It has a new version, so people may sign for an abort once more.
+
+    A withdrawal with a signed abort stays: that one is still on its way. Members and family are
+    locked by the caller.
+    """
+    if any(tx.purpose == Purpose.ABORT and tx.raw is not None for tx in family):
+        return
+    for row in attempt.rows(State.CANCELLING):
+        await attempts.move(lane, uow, row, Trigger.ABORT_REFUSED)
+        await attempts.alarm(lane, uow, BLOCKED, why, object_id=row.id)

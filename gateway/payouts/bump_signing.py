@@ -13,7 +13,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, families, question, refusals, store
+from gateway.payouts import aborts, attempts, families, question, refusals, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
@@ -175,6 +175,8 @@ class BumpSigning:
         if refusal is None:
             return
         detail = f"attempt {attempt_id}: {refusal.code}: {refusal.reason}"
+        if attempt.tx.purpose == Purpose.ABORT:
+            await aborts.give_up(lane, uow, attempt, family, detail)
         payout = attempt.tx.family_id
         if attempt.tx.pays_for_id is not None:
             parent = await outgoing.get(uow, attempt.tx.pays_for_id)

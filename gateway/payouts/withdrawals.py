@@ -141,6 +141,8 @@ class Trigger(StrEnum):
     """Two staff signatures over every dead txid: to be paid again."""
     ABORT = "abort"
     """Two staff signatures; one member; the network replaces."""
+    ABORT_REFUSED = "abort_refused"
+    """The signer refused the abort, or it cannot be built: the payment goes on."""
     ABORT_FINAL = "abort_final"
     """The replacement without payments is final, or the payment is and has paid nothing."""
 
@@ -209,6 +211,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.COMPLETED, Trigger.REOPEN): State.SENT,
     (State.ON_HOLD, Trigger.REISSUE): State.QUEUED,
     **{(state, Trigger.ABORT): State.CANCELLING for state in _ON_CHAIN},
+    (State.CANCELLING, Trigger.ABORT_REFUSED): State.UNCERTAIN,
     (State.CANCELLING, Trigger.ABORT_FINAL): State.CANCELLED,
     (State.CANCELLING, Trigger.COMPLETE): State.COMPLETED,
 }

@@ -46,7 +46,7 @@ _WITHDRAWAL = {
     "sent": ["sent", "confirming", "on_hold", "cancelling"],
     "confirming": ["confirming", "sent", "completed", "failed"],
     "completed": ["sent"],
-    "cancelling": ["cancelling", "cancelled", "completed", "on_hold"],
+    "cancelling": ["cancelling", "cancelled", "completed", "on_hold", "uncertain"],
     "rejected": [],
     "cancelled": [],
     "failed": [],

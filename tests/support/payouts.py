@@ -424,7 +424,8 @@ class Payouts:
         async with self.database.unit_of_work() as uow:
             rows = await uow.execute(
                 "SELECT path, raw AS previous_tx, txid, vout FROM chain.coins "
-                "JOIN chain.previous_txs USING (network, txid) WHERE reserved_by IS NOT NULL ORDER BY txid, vout"
+                "JOIN chain.previous_txs USING (network, txid) WHERE reserved_by IS NOT NULL "
+                "ORDER BY txid, vout"
             )
             spent = {(item.txid.hex(), item.vout) for item in tx.vin}
             coins = [coin for coin in rows.all() if (coin.txid, coin.vout) in spent]

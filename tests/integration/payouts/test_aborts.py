@@ -158,12 +158,40 @@ async def test_an_abort_that_the_signer_refuses_calls_people_and_the_payment_sta
     row = await on_its_way(btc)
     await ask_abort(btc, row, str(row.txid), "carol", "dave")
     await btc.cycle()
-    assert await btc.states(row) == ["cancelling"]
-    assert "bump_refused" in await btc.alarms()
+    assert await btc.states(row) == ["uncertain"]
+    assert {"abort_blocked", "bump_refused"} <= set(await btc.alarms())
+    btc.sim.pool.clear()
+    await btc.cycle()
+    assert await btc.states(row) == ["sent"]
+    assert str(row.txid) in btc.sim.pool  # sent again
     await finish(btc)
     assert await btc.states(row) == ["completed"]
     assert btc.paid(row) == 1
     await btc.assert_at_rest()
+
+
+@BOTH
+async def test_after_a_refused_abort_people_may_sign_again(network: str, house: BuildHouse) -> None:
+    built = await house(network)
+    await employ(built, "carol", "dave")
+    row = await on_its_way(built)
+    await ask_abort(built, row, str(row.txid), "carol", "dave")
+    lane = await built.cycle()
+    await built.cycle(lane)
+    assert await built.states(row) == ["sent"]
+    asked = len(built.signer.asked)
+    await built.cycle(lane, times=2)
+    assert len(built.signer.asked) == asked  # what they signed is used up
+    built.sim.mine_exactly([])
+    await built.follow()
+    assert await ask_abort(built, row, str(row.txid))
+    await built.cycle(lane)
+    assert await built.states(row) == ["cancelling"]
+    assert "abort_blocked" not in await built.alarms()
+    await finish(built)
+    assert await built.states(row) == ["cancelled"]
+    assert built.paid(row) == 0
+    await built.assert_at_rest()
 
 
 async def test_whose_change_pays_somebody_else_already_is_not_thrown_out(btc: Payouts) -> None:

@@ -70,6 +70,7 @@ LEGAL: dict[tuple[State, Trigger], State] = {
     (State.UNCERTAIN, Trigger.ABORT): State.CANCELLING,
     (State.SENT, Trigger.ABORT): State.CANCELLING,
     (State.CANCELLING, Trigger.ABORT_FINAL): State.CANCELLED,
+    (State.CANCELLING, Trigger.ABORT_REFUSED): State.UNCERTAIN,
     (State.SIGNED, Trigger.REPLACE): State.SIGNED,
     (State.BROADCASTING, Trigger.REPLACE): State.BROADCASTING,
     (State.UNCERTAIN, Trigger.REPLACE): State.UNCERTAIN,
