@@ -9,32 +9,32 @@ signer's host under the database's owner, while the network's lane stands still.
 
 from asyncio import timeout
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from config.database import Uow
+from sqlalchemy.exc import DBAPIError
+
+from config.database import Uow, is_away, sqlstate
 from config.logs import get_logger
 from gateway import withdrawals_store
-from gateway.payouts import attempts, comparison, signed_orders, store, withdrawals
+from gateway.errors import GatewayError
+from gateway.payouts import attempts, comparison, import_orders, store, withdrawals
 from gateway.payouts import recovery_store as rows
 from gateway.payouts.comparison import uuid_of
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import NothingToRecover
-from gateway.payouts.raw_tx import UnreadableTx, account_amount, account_nonce, utxo_parts
+from gateway.payouts.errors import BrokenAttempt, NothingToRecover
+from gateway.payouts.import_orders import NotImported, Ordered, Signature
 from gateway.payouts.recovery_store import RecoveryRow
-from gateway.payouts.signed_orders import UnreadableOrder
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds, lifecycle, outbox
-from ledger.errors import AmountError
-from ledger.money import parse_amount, parse_balance
-from signer.protocol import LogEntry, Payment, Purpose, SignedTx, SignRequest
-from watchers import addresses, coins, deposit_commands, health, inflows, nonces, outgoing, rescans
+from ledger.errors import LedgerError
+from signer.protocol import LogEntry, Payment, Purpose, SignedTx
+from watchers import coins, deposit_commands, health, inflows, nonces, outgoing, rescans
 from watchers.chain import TxPlace
-from watchers.errors import InvalidAddress
-from watchers.outgoing import ChangeOutput, OutgoingDraft, OutgoingState, PlannedPayment
+from watchers.errors import AttemptConflict, CoinTaken, UnknownAttempt
+from watchers.outgoing import OutgoingDraft, OutgoingState, PlannedPayment
 
 ACTOR = "recover"  # who the state history names
 BUILT_MAX = 10_000  # unsigned attempts taken apart
@@ -51,6 +51,15 @@ _ON_ITS_WAY = (
     State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CONFIRMING,
 )  # fmt: skip
 
+IMPOSSIBLE = (
+    LedgerError, GatewayError, AttemptConflict, UnknownAttempt, CoinTaken, BrokenAttempt,
+    ValueError, LookupError, DBAPIError,
+)  # fmt: skip
+"""What one signature may meet in books that have other things in its place."""
+
+REASON_MAX = 500  # characters
+_ABOUT_ROWS = ("22", "23", "P0")  # SQLSTATE: data, integrity, a trigger's own word
+
 _TO_QUEUED: Mapping[State, Trigger] = {
     State.RESERVED: Trigger.ENQUEUE,
     State.SCREENING: Trigger.ENQUEUE,
@@ -61,20 +70,6 @@ _TO_QUEUED: Mapping[State, Trigger] = {
 }
 
 log = get_logger(__name__)
-
-
-class NotImported(Exception):
-    """Why one signature is a person's case; its unit of work is undone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
-    """What the signer remembers of one attempt."""
-
-    id: UUID
-    entry: LogEntry
-    question: SignRequest
-    answer: SignedTx
 
 
 class Importer:
@@ -103,6 +98,11 @@ class Importer:
                 lane.crash("payout.imported")
             except NotImported as error:
                 left_over.append(_case(entry, str(error)))
+            except IMPOSSIBLE as error:  # its unit of work is undone; the next one may go in
+                if isinstance(error, DBAPIError) and not _is_about_the_rows(error):
+                    raise
+                said = error.orig if isinstance(error, DBAPIError) else error  # no parameters
+                left_over.append(_case(entry, f"{type(error).__name__}: {said}"[:REASON_MAX]))
         rescan = await self._look_again()
         async with lane.database.unit_of_work() as uow:
             row = await self._hold(uow)
@@ -194,33 +194,10 @@ class Importer:
             "fee_cap_minor": signature.entry.fee_minor,
             "replaces_id": None if question.replaces is None else uuid_of(question.replaces),
         }
-        try:
-            own = await self._own(uow, question)
-        except UnreadableTx as error:
-            raise NotImported(str(error)) from error
+        own = await import_orders.own_parts(lane, uow, signature)
         await outgoing.record(uow, OutgoingDraft(**draft, **own), at=lane.now())
         outputs = [(row.id, index) for index, row in members.items()]
         await store.add_members(uow, attempt_id=signature.id, outputs=outputs)
-
-    async def _own(self, uow: Uow, question: SignRequest) -> dict[str, Any]:
-        """What of the tx is ours: inputs and change, or sender and nonce."""
-        lane = self._lane
-        paths = [*question.input_paths, *question.change_paths.values()]
-        own = await addresses.by_paths(uow, network=lane.network, paths=paths)
-        if lane.is_account_based:
-            [path] = question.input_paths
-            if path not in own:
-                raise NotImported(f"no address of ours at {path}")
-            return {"sender_key": own[path].key, "nonce": account_nonce(question.unsigned)}
-        parts = utxo_parts(question.unsigned)
-        missing = [path for path in question.change_paths.values() if path not in own]
-        if missing:
-            raise NotImported(f"no address of ours at {missing[0]} yet")
-        change = tuple(
-            ChangeOutput(vout=vout, address_id=own[path].id, amount_minor=parts.amounts[vout])
-            for vout, path in question.change_paths.items()
-        )
-        return {"inputs": parts.inputs, "change": change}
 
     async def _claim(self, uow: Uow, signature: Signature) -> None:
         """Coins or nonce are the attempt's; what blocks brought as somebody's is our change."""
@@ -248,28 +225,19 @@ class Importer:
         found = await withdrawals_store.by_request_id(
             uow, brand=payment.brand, request_id=payment.request_id
         )
-        if found is not None:
-            row = await withdrawals_store.get(uow, found.id, lock=True)
-            return found if row is None else row
-        return await self._remake(uow, payment, signature)
+        order = import_orders.ordered(self._lane, signature, payment)
+        if found is None:
+            return await self._remake(uow, payment, order)
+        row = await withdrawals_store.get(uow, found.id, lock=True)
+        row = found if row is None else row
+        import_orders.agree(self._lane, row, order)
+        return row
 
-    async def _remake(self, uow: Uow, payment: Payment, signature: Signature) -> WithdrawalRow:
+    async def _remake(self, uow: Uow, payment: Payment, found: Ordered) -> WithdrawalRow:
         """A row as `received`, with the client's signed bytes; its hold comes with `_take`."""
-        lane = self._lane
+        lane, order = self._lane, found.order
         if payment.brand not in lane.registry.settings.brands:
             raise NotImported(f"{payment.request_id}: brand {payment.brand} is not configured")
-        try:
-            order = signed_orders.read(payment)
-            spec = lane.registry.assets[order.asset]
-            destination = lane.chain.codec.parse(order.address)
-            amount = parse_amount(order.amount, decimals=spec.decimals)
-            pam_balance = parse_balance(order.pam_balance, decimals=spec.decimals)
-            max_fee, charged = None, None
-            if order.fee_mode == "player":  # what was charged is what the tx does not pay
-                max_fee = parse_balance(str(order.max_fee), decimals=spec.decimals)
-                charged = amount - self._paid(signature, payment)
-        except (UnreadableOrder, UnreadableTx, KeyError, InvalidAddress, AmountError) as error:
-            raise NotImported(f"{payment.request_id}: the order cannot be read") from error
         await balances.lock_player(uow, brand=payment.brand, player_id=order.player_id)
         promise = lane.registry.policy.classes[order.fee_class].promise_seconds
         row = WithdrawalRow(
@@ -280,10 +248,10 @@ class Importer:
             player_id=order.player_id,
             network=lane.network,
             asset=order.asset,
-            address=destination.address,
-            address_key=destination.key,
-            amount_minor=amount,
-            pam_balance_minor=pam_balance,
+            address=found.destination.address,
+            address_key=found.destination.key,
+            amount_minor=found.amount_minor,
+            pam_balance_minor=found.pam_balance_minor,
             fee_class=order.fee_class,
             fee_mode=order.fee_mode,
             metadata=order.metadata,
@@ -301,8 +269,8 @@ class Importer:
             orphaned_known=await deposit_commands.lost(
                 uow, brand=payment.brand, player_id=order.player_id
             ),
-            max_fee_minor=max_fee,
-            fee_charged_minor=charged,
+            max_fee_minor=found.max_fee_minor,
+            fee_charged_minor=found.charged_minor,
         )
         is_new = await withdrawals_store.insert(
             uow,
@@ -318,13 +286,6 @@ class Importer:
         )
         await outbox.append_many(uow, [event], at=lane.now())
         return row
-
-    def _paid(self, signature: Signature, payment: Payment) -> int:
-        """What the tx pays for it; raises UnreadableTx."""
-        unsigned = signature.question.unsigned
-        if self._lane.is_account_based:
-            return account_amount(unsigned)
-        return utxo_parts(unsigned).amounts[payment.output_index]
 
     async def _take(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> None:
         """The withdrawal is signed by this attempt: reserved -> in flight."""
@@ -396,6 +357,11 @@ def _planned(row: WithdrawalRow) -> PlannedPayment:
     return PlannedPayment(
         asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.output_minor
     )
+
+
+def _is_about_the_rows(error: DBAPIError) -> bool:
+    """Whether the database served and refused; not that it is away, or wants a retry."""
+    return not is_away(error) and (sqlstate(error) or "").startswith(_ABOUT_ROWS)
 
 
 def _case(entry: LogEntry, reason: str) -> Mapping[str, Any]:

@@ -13,6 +13,13 @@ from watchers.chain import Outpoint
 _TYPE_1559 = b"\x02"
 _DATA = 7  # the place of a call's data in the EIP-1559 list; the value stands before it
 _WORD = 32  # bytes of one argument (Solidity ABI)
+_ADDRESS = 20
+_HEX = "0x"
+_TRANSFER = bytes.fromhex("a9059cbb")  # transfer(address,uint256), EIP-20
+_TRANSFER_WORDS = 2
+_PAY = bytes.fromhex("fb10ba49")  # pay(bytes32,address,bytes32[]) of the batch contract
+_PAY_HEAD = 4  # batch id, token, where the legs begin, how many
+_LEGS_AT = 96
 
 
 class UnreadableTx(ValueError):
@@ -25,6 +32,16 @@ class UtxoParts:
 
     inputs: tuple[Outpoint, ...]
     amounts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountPays:
+    """(receiver key, minor units) of each payment in order; `token`: its contract, None for the
+    native coin. `batch_id`: the batch contract pays, and each is a leg; None: the sender does."""
+
+    legs: tuple[tuple[str, int], ...]
+    token: str | None = None
+    batch_id: bytes | None = None
 
 
 def utxo_parts(psbt: bytes) -> UtxoParts:
@@ -54,19 +71,54 @@ def account_nonce(payload: bytes) -> int:
         raise UnreadableTx("not an EIP-1559 payload") from error
 
 
-def account_amount(payload: bytes) -> int:
-    """What an unsigned EIP-1559 payload transfers: its value, or the last argument of its call.
-
-    Raises UnreadableTx.
-    """
+def account_pays(payload: bytes, *, batch_contract: str | None) -> AccountPays:
+    """Whom an unsigned EIP-1559 payload pays: by itself, by one ERC-20 `transfer`, or by `pay` of
+    the batch contract. Raises UnreadableTx for every other call."""
     if not payload.startswith(_TYPE_1559):
         raise UnreadableTx("not an EIP-1559 payload")
     try:
         reader = _Reader(list_body(payload[1:]))
-        fields = [_item(reader) for _ in range(_DATA + 1)]
+        *_, to, coin, data = (_item(reader) for _ in range(_DATA + 1))
     except (IndexError, ValueError) as error:
         raise UnreadableTx("not an EIP-1559 payload") from error
-    return int.from_bytes(fields[_DATA][-_WORD:] or fields[_DATA - 1], "big")
+    target, value = _HEX + to.hex(), int.from_bytes(coin, "big")
+    if len(to) != _ADDRESS:
+        raise UnreadableTx("a tx to nowhere")
+    if batch_contract is not None and target == batch_contract:
+        return _batch(data, value)
+    if not data:
+        return AccountPays(legs=((target, value),))
+    words = _words(data, _TRANSFER)
+    if value or len(words) != _TRANSFER_WORDS or any(words[0][:-_ADDRESS]):
+        raise UnreadableTx("a call that is no transfer")
+    amount = int.from_bytes(words[1], "big")
+    return AccountPays(token=target, legs=((_HEX + words[0][-_ADDRESS:].hex(), amount),))
+
+
+def _batch(data: bytes, value: int) -> AccountPays:
+    """`pay(bytes32 batchId, address token, bytes32[] legs)`, laid out as it is built here."""
+    words = _words(data, _PAY)
+    if value or len(words) <= _PAY_HEAD or any(words[1][:-_ADDRESS]):
+        raise UnreadableTx("a call of the batch contract that is no payment")
+    at, count = (int.from_bytes(word, "big") for word in words[2:_PAY_HEAD])
+    if at != _LEGS_AT or count != len(words) - _PAY_HEAD:
+        raise UnreadableTx("a batch that is not laid out canonically")
+    token = words[1][-_ADDRESS:]
+    return AccountPays(
+        batch_id=words[0],
+        token=_HEX + token.hex() if any(token) else None,
+        legs=tuple(
+            (_HEX + word[:_ADDRESS].hex(), int.from_bytes(word[_ADDRESS:], "big"))
+            for word in words[_PAY_HEAD:]
+        ),
+    )
+
+
+def _words(data: bytes, selector: bytes) -> list[bytes]:
+    body = data[len(selector) :]
+    if not data.startswith(selector) or len(body) % _WORD:
+        raise UnreadableTx("a call that this house does not make")
+    return [body[at : at + _WORD] for at in range(0, len(body), _WORD)]
 
 
 class _Reader:

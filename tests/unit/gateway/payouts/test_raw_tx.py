@@ -3,7 +3,7 @@
 import pytest
 import rlp  # type: ignore[import-untyped]
 
-from gateway.payouts.raw_tx import UnreadableTx, account_amount, account_nonce, utxo_parts
+from gateway.payouts.raw_tx import UnreadableTx, account_nonce, account_pays, utxo_parts
 from tests.support.sign_requests import (
     FOREIGN_SCRIPT,
     evm_payload,
@@ -11,7 +11,8 @@ from tests.support.sign_requests import (
     psbt_of,
     transfer_data,
 )
-from tests.support.vault import FOREIGN_EVM
+from tests.support.vault import BATCH_CONTRACT, FOREIGN_EVM, TOKEN
+from watchers.chains.evm.batch import pay_data
 
 
 def test_utxo_parts_are_those_of_the_library_that_made_the_psbt() -> None:
@@ -30,11 +31,51 @@ def test_account_nonce_is_read_at_every_width(nonce: int, chain_id: int) -> None
     assert account_nonce(evm_payload(nonce=nonce, chain_id=chain_id)) == nonce
 
 
+KEY = FOREIGN_EVM.lower()
+CONTRACT = BATCH_CONTRACT.lower()
+
+
+def called(to: str, value: int, data: bytes = b"") -> bytes:
+    return evm_payload(to=bytes.fromhex(to[2:]), value=value, data=data)
+
+
 @pytest.mark.parametrize("amount", [1, 127, 128, 10**18, 2**200])
-def test_account_amount_is_the_value_or_the_calls_last_argument(amount: int) -> None:
-    assert account_amount(evm_payload(value=amount)) == amount
-    data = transfer_data(FOREIGN_EVM, amount)
-    assert account_amount(evm_payload(value=0, data=data)) == amount
+def test_account_pays_the_value_or_the_arguments_of_a_transfer(amount: int) -> None:
+    coin = account_pays(called(KEY, amount), batch_contract=CONTRACT)
+    assert (coin.legs, coin.token, coin.batch_id) == (((KEY, amount),), None, None)
+    call = called(TOKEN, 0, transfer_data(FOREIGN_EVM, amount))
+    token = account_pays(call, batch_contract=CONTRACT)
+    assert (token.legs, token.token, token.batch_id) == (((KEY, amount),), TOKEN.lower(), None)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN.lower()])
+def test_account_pays_each_leg_of_the_pinned_contract(token: str | None) -> None:
+    legs = [(KEY, 5), (CONTRACT, 2**96 - 1)]
+    data = pay_data(b"\x07" * 32, token, legs)
+    found = account_pays(called(CONTRACT, 0, data), batch_contract=CONTRACT)
+    assert (found.legs, found.token, found.batch_id) == (tuple(legs), token, b"\x07" * 32)
+
+
+BATCH = pay_data(b"\x07" * 32, None, [(KEY, 5), (KEY, 6)])
+
+
+@pytest.mark.parametrize(
+    ("to", "value", "data"),
+    [
+        (TOKEN, 0, BATCH),  # a contract that is not ours
+        (CONTRACT, 0, b""),
+        (CONTRACT, 1, BATCH),
+        (CONTRACT, 0, BATCH[:-32]),
+        (CONTRACT, 0, BATCH[:-1]),
+        (CONTRACT, 0, BATCH + b"\x00" * 32),
+        (CONTRACT, 0, transfer_data(FOREIGN_EVM, 5)),
+        (TOKEN, 1, transfer_data(FOREIGN_EVM, 5)),
+        (TOKEN, 0, transfer_data(FOREIGN_EVM, 5) + b"\x00" * 32),
+    ],
+)
+def test_account_pays_nothing_by_any_other_call(to: str, value: int, data: bytes) -> None:
+    with pytest.raises(UnreadableTx):
+        account_pays(called(to, value, data), batch_contract=CONTRACT)
 
 
 def test_every_cut_is_unreadable_and_never_another_answer() -> None:
@@ -49,7 +90,7 @@ def test_every_cut_is_unreadable_and_never_another_answer() -> None:
         with pytest.raises(UnreadableTx):
             account_nonce(payload[:end])
         with pytest.raises(UnreadableTx):
-            account_amount(payload[:end])
+            account_pays(payload[:end], batch_contract=None)
 
 
 @pytest.mark.parametrize(
