@@ -18,10 +18,12 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
 from signer.protocol import LogEntry, Payment, SignedTx, SignRequest
-from watchers import addresses
+from watchers import addresses, nonces
 from watchers.chain import Destination
 from watchers.errors import InvalidAddress
 from watchers.outgoing import ChangeOutput
+
+COINS_NAMED = 10  # inputs in the reason of a case
 
 
 class NotImported(Exception):
@@ -117,6 +119,32 @@ async def own_parts(lane: Lane, uow: Uow, signature: Signature) -> dict[str, Any
         for vout, path in question.change_paths.items()
     )
     return {"inputs": parts.inputs, "change": change}
+
+
+async def keep_off(lane: Lane, uow: Uow, attempt_id: UUID, question: SignRequest) -> str:
+    """Give a signature that is not imported its nonce for ever; a later import has the same id.
+
+    Coins are reserved by attempts of the books only, so they are named for people. Returns what to
+    add to the reason; raises UnreadableTx.
+    """
+    if not lane.is_account_based:
+        parts = raw_tx.utxo_parts(question.unsigned)
+        coins = ", ".join(f"{coin.txid}:{coin.vout}" for coin in parts.inputs[:COINS_NAMED])
+        return f"; it spends {coins}"
+    paths = question.input_paths
+    own = await addresses.by_paths(uow, network=lane.network, paths=paths)
+    nonce = raw_tx.account_nonce(question.unsigned)
+    if not all(path in own for path in paths):
+        return f"; its nonce {nonce} is not kept: no address of ours at {', '.join(paths)}"
+    for path in paths:
+        await nonces.claim(
+            uow,
+            network=lane.network,
+            sender_key=own[path].key,
+            nonce=nonce,
+            attempt_id=attempt_id,
+        )
+    return f"; its nonce {nonce} is kept for it"
 
 
 async def _payer(lane: Lane, uow: Uow, signature: Signature) -> str | None:

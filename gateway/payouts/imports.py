@@ -92,17 +92,12 @@ class Importer:
         done = 0
         left_over: list[Mapping[str, Any]] = []
         for entry in found.unknown:
-            try:
-                await self._import(await self._recall(entry))
+            reason = await self._attempted(entry)
+            if reason is None:
                 done += 1
                 lane.crash("payout.imported")
-            except NotImported as error:
-                left_over.append(_case(entry, str(error)))
-            except IMPOSSIBLE as error:  # its unit of work is undone; the next one may go in
-                if isinstance(error, DBAPIError) and not _is_about_the_rows(error):
-                    raise
-                said = error.orig if isinstance(error, DBAPIError) else error  # no parameters
-                left_over.append(_case(entry, f"{type(error).__name__}: {said}"[:REASON_MAX]))
+            else:
+                left_over.append(_case(entry, reason + await self._keep_off(entry)))
         rescan = await self._look_again()
         async with lane.database.unit_of_work() as uow:
             row = await self._hold(uow)
@@ -119,6 +114,33 @@ class Importer:
             noted = await rows.get(uow, row.id)
         log.info("recover.imported", network=lane.network, done=done, left=len(left_over))
         return row if noted is None else noted
+
+    async def _attempted(self, entry: LogEntry) -> str | None:
+        """Import one signature; why it is a person's case, or None."""
+        try:
+            await self._import(await self._recall(entry))
+        except NotImported as error:
+            return str(error)
+        except IMPOSSIBLE as error:  # its unit of work is undone; the next one may go in
+            if isinstance(error, DBAPIError) and not _is_about_the_rows(error):
+                raise
+            said = error.orig if isinstance(error, DBAPIError) else error  # no parameters
+            return f"{type(error).__name__}: {said}"[:REASON_MAX]
+        return None
+
+    async def _keep_off(self, entry: LogEntry) -> str:
+        """Nothing new is built at the nonce of a signature that stays out; where that cannot be
+        had from these books, people are told what is still free."""
+        lane, attempt_id = self._lane, uuid_of(entry.attempt_id)
+        question = await lane.signer.recall(entry.attempt_id)
+        if question is None or attempt_id is None:
+            return "; nothing is known of what it spends"
+        try:
+            async with lane.database.unit_of_work() as uow:
+                await self._hold(uow)
+                return await import_orders.keep_off(lane, uow, attempt_id, question)
+        except ValueError as error:
+            return f"; what it spends cannot be read: {error}"
 
     async def _hold(self, uow: Uow) -> RecoveryRow:
         row = await rows.current(uow, self._lane.network, lock=True)

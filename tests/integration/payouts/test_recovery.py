@@ -15,6 +15,7 @@ from gateway.payouts import withdrawals
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.errors import NothingToRecover
 from gateway.payouts.imports import Importer
+from gateway.payouts.raw_tx import account_nonce
 from gateway.payouts.recovery_store import RecoveryRow
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import SignedTx
@@ -22,7 +23,8 @@ from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
 from tests.support.restores import TakeBack, backups, dump, rescan
-from watchers import inflows
+from watchers import addresses, inflows, nonces
+from watchers.addresses import AddressRole
 
 pytestmark = pytest.mark.postgres
 
@@ -284,6 +286,70 @@ async def test_p09_short_clearing_leaves_the_signature_to_a_later_import(
     remade = await of(built, paid)
     assert remade is not None
     assert remade.state == "signed"
+
+
+async def test_p09_the_nonce_of_a_signature_that_stays_out_is_never_given_again(
+    eth: Payouts, backup: Backup
+) -> None:
+    await eth.fund("eth:ETH", "1")
+    lane = await eth.cycle()
+    await backup.take()
+    await eth.fund("eth:ETH", "3", into="acme")
+    paid = await eth.request("0.5")
+    await eth.cycle(lane, times=2)
+    signed = account_nonce(eth.signer.asked[-1].unsigned)
+    async with eth.database.unit_of_work() as uow:
+        [hot] = await addresses.by_role(uow, network="eth", roles=(AddressRole.HOT,))
+    built = await backup.bring_back(eth)
+    await built.cycle()
+
+    for _ in range(2):  # asked again, the same
+        [case] = (await importer(built).run()).left_over
+        assert "clearing of acme is short" in case["reason"]
+        assert await of(built, paid) is None
+
+    async with built.database.unit_of_work() as uow:
+        following = await nonces.allocate(
+            uow, network="eth", sender_key=hot.key, attempt_id=built.ids.new_id()
+        )
+    assert following == signed + 1
+
+
+async def test_p09_an_order_that_differs_from_the_books_is_a_persons_case(
+    btc: Payouts, backup: Backup
+) -> None:
+    """The same request_id, another amount: the tx of the one never settles the other."""
+    story = await lost(btc, backup, blocks=0)
+    built = story.house
+    await built.cycle()
+    async with built.database.unit_of_work() as uow:
+        await uow.execute(
+            "UPDATE gateway.withdrawals SET amount = amount - 1 WHERE id = :id",
+            {"id": story.before.id},
+        )
+
+    row = await importer(built).run()
+
+    assert any("another order under this id" in case["reason"] for case in row.left_over)
+    assert await built.states(story.before) == ["queued"]
+
+
+async def test_p09_an_entry_that_the_database_refuses_does_not_stop_the_others(
+    btc: Payouts, backup: Backup
+) -> None:
+    """Its unit of work is undone and it is named; `cage recover` ends."""
+    story = await lost(btc, backup, blocks=0)
+    built = story.house
+    await built.cycle()
+    async with built.database.unit_of_work() as uow:
+        check = f"CHECK (request_id <> '{story.after.request_id}')"
+        await uow.execute(f"ALTER TABLE gateway.withdrawals ADD CONSTRAINT refused {check}")
+
+    row = await importer(built).run()
+
+    assert any("IntegrityError" in case["reason"] for case in row.left_over)
+    assert row.state == "imported"
+    assert await of(built, story.after) is None
 
 
 async def test_p09_replacement_that_the_books_lost_is_the_live_attempt_again(
