@@ -140,6 +140,7 @@ async def test_a01_p02_p03_each_withdrawal_is_paid_once(demo: Demo) -> None:
     assert len(by_request) == len(withdrawals)
     assert set(by_request) == {
         *(f"batch-{number}" for number in range(5)), "repeat-1", "eth-1", "killed-1", "forged-1",
+        "stuck-1",
     }  # fmt: skip
     batch = [row for row in withdrawals if row["batch_size"] == 5]
     assert len(batch) == 5
@@ -149,6 +150,13 @@ async def test_a01_p02_p03_each_withdrawal_is_paid_once(demo: Demo) -> None:
             assert len(row["txids"]) == 1
             assert row["states"].count("completed") == 1
             assert row["states"][-1] == "completed"
+
+
+async def test_p16_the_payout_that_a_rush_left_stuck_was_bumped(demo: Demo) -> None:
+    """It was told as sent under each of its txids, and completed once."""
+    (stuck,) = [row for row in demo.told["withdrawals"] if row["request_id"] == "stuck-1"]
+    assert stuck["states"].count("sent") >= 2
+    assert stuck["states"].count("completed") == 1
 
 
 async def test_s01_s02_forged_row_is_refused_by_the_signer(demo: Demo) -> None:
