@@ -96,18 +96,21 @@ class Story:
     async def withdraw(
         self, brand: str, request_id: str, *, key: str | None = None, **fields: str
     ) -> dict[str, Any]:
-        """Order a withdrawal; waits out `idempotency_in_progress`."""
+        """Order a withdrawal. What is unknown is asked again under the same key (CONTRACT 3)."""
         body = {"request_id": request_id, "fee_mode": "brand", "fee_class": "urgent"} | fields
-        while True:
+
+        async def ask() -> dict[str, Any] | None:
             try:
                 answer: dict[str, Any] = await self.brands[brand].post(
                     "/v1/withdrawals", body, idempotency_key=key or request_id
                 )
-                return answer
             except ClientProblem as problem:
                 if problem.code != "idempotency_in_progress":
                     raise
-            await self.clock.sleep(POLL_SECONDS)
+                return None
+            return answer
+
+        return await self.until(f"an answer to {request_id}", ask)
 
     async def withdrawal_state(
         self, brand: str, withdrawal_id: str, *states: str, mine: str | None = None
