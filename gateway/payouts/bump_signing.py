@@ -56,6 +56,25 @@ class BumpSigning:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._again_at_seconds: dict[UUID, float] = {}
+        # By the payout's family: since when, and until when.
+        self._cap_wait_seconds: dict[UUID, tuple[float, float]] = {}
+
+    def waits_for_cap(self, family_id: UUID) -> bool:
+        """Whether a payout's last bump was over a window of the signer's caps, too short ago."""
+        wait = self._cap_wait_seconds.get(family_id)
+        return wait is not None and self._lane.clock.monotonic_seconds() < wait[1]
+
+    def _wait_for_cap(self, family_id: UUID) -> None:
+        """As long as it has waited so far, as first signatures do (`refusals.cap_retry_is_due`)."""
+        now = self._lane.clock.monotonic_seconds()
+        least, most = (
+            item.total_seconds() for item in (refusals.CAP_WAIT_LEAST, refusals.CAP_WAIT_MOST)
+        )
+        self._cap_wait_seconds = {
+            key: value for key, value in self._cap_wait_seconds.items() if now < value[1] + 2 * most
+        }
+        since, _ = self._cap_wait_seconds.get(family_id, (now, now))
+        self._cap_wait_seconds[family_id] = (since, now + min(max(now - since, least), most))
 
     async def run(self) -> int:
         """One pass; returns how many were signed. Raises SignerUnavailable: the rest waits too."""
@@ -150,6 +169,7 @@ class BumpSigning:
                 await attempts.move(
                     lane, uow, row, Trigger.REPLACE, attempt_id=attempt_id, txid=answer.txid
                 )
+        self._cap_wait_seconds.pop(attempt.tx.family_id, None)
         await self._answered(uow, attempt, also=("payout_fee_too_low",), ids=sorted(ids))
         log.info(
             "payout.bump_signed",
@@ -182,6 +202,8 @@ class BumpSigning:
             parent = await outgoing.get(uow, attempt.tx.pays_for_id)
             payout = payout if parent is None else parent.family_id
         await attempts.alarm(lane, uow, BUMP_REFUSED, detail, object_id=payout)
+        if refusal.code == refusals.CAP_OF_WINDOW:
+            self._wait_for_cap(payout)
         if refusal.code in BEHIND:
             signed = ", ".join(tx.txid for tx in family if tx.txid is not None)
             await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, f"{detail}; known: {signed}")

@@ -267,8 +267,11 @@ class Bumping:
         # One per block: what was refused, by a node or by the signer, is tried at the next one.
         if any((bump.planned_height or 0) >= view.height for bump in bumps):
             return False
-        if len(bumps) >= BUMPS_MAX:
-            raise BumpCapped(f"{len(bumps)} bumps")
+        made = sum(bump.state is not OutgoingState.REFUSED for bump in bumps)
+        if made >= BUMPS_MAX:  # a refused one was never signed: it costs nothing and blocks nothing
+            raise BumpCapped(f"{made} bumps")
+        if self._signing.waits_for_cap(stuck.tx.family_id):
+            return False
         if lane.is_account_based:
             rate = self._account_rate(stuck, due, view)
             if rate is None:
@@ -279,8 +282,8 @@ class Bumping:
         await outgoing.record(uow, built.draft, at=lane.now())
         if built.draft.payments:
             await self._join(uow, stuck, built)
-        made = await attempts.load(uow, built.draft.id, lock=False, is_current=False)
-        if not questions.fits(await questions.of_attempt(lane, uow, made)):
+        attempt = await attempts.load(uow, built.draft.id, lock=False, is_current=False)
+        if not questions.fits(await questions.of_attempt(lane, uow, attempt)):
             raise BumpCapped("the question is over the signer's frame")
         log.info(
             "payout.bump_planned",

@@ -2,7 +2,10 @@
 
 import pytest
 
+from gateway.payouts.bump_policy import BUMPS_MAX
+from gateway.payouts.bumping import Bumping
 from gateway.payouts.crash import POINTS_OF_BUMPS
+from gateway.payouts.refusals import CAP_WAIT_LEAST
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.bumps import KVB, funded, no_breaks, pass_blocks, quote, run_to_rest, sent, work
@@ -149,6 +152,65 @@ async def test_p20_planned_while_the_original_was_mined_is_dropped(btc: Payouts)
         ("final", False), ("refused", True),
     ]  # fmt: skip
     await btc.assert_at_rest()
+
+
+class Moody(VaultSigner):
+    """Refuses replacements for as long as `code` says why."""
+
+    code: str | None = "cap_window"
+
+    async def sign(self, request: SignRequest) -> SignedTx | Refusal:
+        if request.replaces is not None and self.code is not None:
+            self.asked.append(request)
+            return Refusal(code=self.code, reason="not now")
+        return await super().sign(request)
+
+
+async def test_refused_bumps_use_up_nothing(eth: Payouts) -> None:
+    """One try per block, and however many were refused, the next one may be signed."""
+    moody = Moody(eth.signer.kit)
+    moody.code = "fee_too_high"
+    eth.signer = moody
+    row = await stuck(eth)
+    lane = await work(eth)
+    for _ in range(BUMPS_MAX):
+        await pass_blocks(eth)
+        await work(eth, lane, times=2)
+    assert [tx.state for tx in await sent(eth)] == ["seen"] + ["refused"] * (BUMPS_MAX + 1)
+    moody.code = None
+    await pass_blocks(eth)
+    await work(eth, lane)
+    assert (await sent(eth))[-1].txid == (await eth.row(row)).txid
+    assert (await sent(eth))[-1].state == "seen"
+    await run_to_rest(eth, lane, blocks=FINAL_BLOCKS)
+    assert await eth.states(row) == ["completed"]
+    await eth.assert_at_rest()
+
+
+async def test_a_bump_over_the_signers_window_waits_as_a_first_signature_does(
+    eth: Payouts,
+) -> None:
+    moody = Moody(eth.signer.kit)
+    eth.signer = moody
+    row = await stuck(eth)
+    lane = await work(eth)
+    bumping = Bumping(lane, set())  # one process: its memory paces
+    await pass_blocks(eth)
+    assert await bumping.run() == 0
+    asked = len(moody.asked)
+    await pass_blocks(eth)
+    assert await bumping.run() == 0
+    assert len(moody.asked) == asked  # a block is no reason to ask again
+    moody.code = None
+    eth.clock.advance(int(CAP_WAIT_LEAST.total_seconds()))
+    await busy(eth)
+    await pass_blocks(eth)
+    assert await bumping.run() == 1
+    await work(eth, lane)
+    assert [tx.state for tx in await sent(eth)] == ["seen", "refused", "refused", "seen"]
+    await run_to_rest(eth, lane, blocks=FINAL_BLOCKS)
+    assert await eth.states(row) == ["completed"]
+    await eth.assert_at_rest()
 
 
 async def test_p20_a_kill_after_the_adoption_settles_by_the_winner(btc: Payouts) -> None:
