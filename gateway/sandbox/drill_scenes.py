@@ -154,6 +154,8 @@ class Player:
             await self._judge(scene, order, fate, played, answers.get(order.id))
         played.violations += house.fell
         house.fell.clear()
+        if played.violations:
+            played.violations += await drill_store.open_alarms(house.books)
         return played
 
     async def _order(self, scene: Scene, place: int) -> Order:

@@ -82,9 +82,9 @@ async def end_leases(database: Database) -> None:
 
 
 async def open_alarms(database: Database) -> list[str]:
-    """Alarms that nobody cleared, as `kind: detail`."""
+    """Alarms that nobody cleared, as `alarm kind: detail`."""
     async with database.unit_of_work() as uow:
         rows = await uow.execute(
             "SELECT kind, detail FROM gateway.alarms WHERE cleared_at IS NULL ORDER BY raised_at"
         )
-        return [f"{row.kind}: {row.detail}" for row in rows]
+        return [f"alarm {row.kind}: {row.detail}" for row in rows]
