@@ -31,7 +31,7 @@ from gateway.sandbox.drill_scenes import SCENES, Played, Player, Scene
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.nodes import NodeFailed
 from gateway.sandbox.provision import Provisioned, provision
-from gateway.sandbox.stage import reconcile
+from gateway.sandbox.stage import reconcile, until_ready
 from gateway.sandbox.story import Payment, StoryFailed
 
 NODES = ("bitcoind", "anvil")
@@ -208,6 +208,7 @@ async def _verdict(house: House) -> list[str]:
         for network in house.world.urls():
             await house.world.mine(network)
         await clock.sleep(story.MINE_EVERY_SECONDS)
+    await until_ready(house.deployment, clock)  # the last death may have been the API's
     breaks = await reconcile(house.story, house.story.staff["alice"], key="drill-reconcile")
     return [f"reconciliation: {json.dumps(item, sort_keys=True)}" for item in breaks]
 
