@@ -183,4 +183,7 @@ async def test_p02_the_drill_sees_a_role_that_forgets_that_it_asked_the_signer(
         if found:
             break
 
-    assert ["signer_knows_more" in text for text in found] == [True]
+    withdrawal, alarm = found
+    assert "is cancelled (None), hold released" in withdrawal
+    assert "void delivered (signer_knows_more), cancelled True" in withdrawal
+    assert alarm.startswith("alarm signer_knows_more: ")
