@@ -47,10 +47,14 @@ async def test_p08_database_restart_stops_money_calls_and_needs_nobody(house: Li
     await house.stage.deployment.stop_database()
     try:
         with pytest.raises(ClientProblem) as refused:
-            await house.tale.withdraw(
-                "acme", "during-outage", player_id="payee", asset="btc:BTC",
-                address=await house.tale.world.utxo["btc"].new_address(), amount="0.001",
-                pam_balance="100",
+            await house.tale.brands["acme"].post(
+                "/v1/withdrawals",
+                {
+                    "request_id": "during-outage", "player_id": "payee", "asset": "btc:BTC",
+                    "address": await house.tale.world.utxo["btc"].new_address(),
+                    "amount": "0.001", "pam_balance": "100",
+                },
+                idempotency_key="during-outage",
             )  # fmt: skip
     finally:
         await house.stage.deployment.start_database()
