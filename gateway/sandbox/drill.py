@@ -242,10 +242,12 @@ def run_drill(*, scene: str | None, points: int | None, seed: int, as_json: bool
 async def _on_terminal(
     folder: Path, told: Narration, scenes: Sequence[Scene], points: int | None, seed: int
 ) -> DrillResult:
-    """The drill under a progress bar; SIGTERM ends it as Ctrl-C does."""
+    """The drill under a progress bar. Both signals end it, also where a shell that starts it in the
+    background has it ignore Ctrl-C."""
     playing = asyncio.current_task()
     if playing is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     programs = await asyncio.to_thread(provision, NODES, progress=told.say)
     for missing in programs.missing.values():
         raise DeploymentFailed(str(missing))
