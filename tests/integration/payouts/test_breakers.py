@@ -66,6 +66,13 @@ async def attempts_made(built: Payouts) -> int:
         return int((await uow.execute("SELECT count(*) FROM chain.outgoing")).scalar_one())
 
 
+async def families_made(built: Payouts) -> int:
+    """How many payments could ever be made by the transactions that were built."""
+    async with built.database.unit_of_work() as uow:
+        found = await uow.execute("SELECT count(DISTINCT family_id) FROM chain.outgoing")
+        return int(found.scalar_one())
+
+
 @pytest.mark.parametrize("network", ["btc", "eth"])
 @pytest.mark.parametrize("action", [Action.ALL, Action.BUILD, Action.SIGN])
 async def test_i16_what_may_not_be_built_or_signed_stays_queued_and_goes_on_by_itself(
@@ -169,7 +176,7 @@ async def test_i16_signed_bytes_are_not_sent_while_sending_is_stopped(
     await start(built, Action.BROADCAST)
     await run_to_rest(built)
     assert (await built.states(row), built.paid(row)) == (["completed"], 1)
-    assert await attempts_made(built) == 1
+    assert await families_made(built) == 1  # a promise in danger may have been bumped since
     await built.assert_at_rest()
 
 
