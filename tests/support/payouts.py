@@ -387,8 +387,8 @@ class Payouts:
         return lane
 
     async def _renew(self, lane: Lane) -> None:
-        """What the role's own task does every few seconds, for as long as nobody else has it: a slow
-        machine must not decide a test."""
+        """What the role's own task does every few seconds while nobody else has it: a slow machine
+        must not decide a test."""
         async with self.database.unit_of_work() as uow:
             await uow.execute(
                 "UPDATE gateway.leases SET expires_at = clock_timestamp() + interval '1 minute' "
