@@ -100,7 +100,7 @@ async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator
         anvil_process: Anvil = request.getfixturevalue("anvil_process")
         async with anvil_process.connected() as anvil:
             snapshot = await anvil.snapshot()
-            async with _anvil(anvil, is_agreed) as world:
+            async with anvil_world(anvil, is_agreed=is_agreed) as world:
                 yield world
             await anvil.rpc("anvil_dropAllTransactions")  # a revert keeps the pool
             await anvil.revert(snapshot)
@@ -125,7 +125,7 @@ async def _utxo(node: UtxoNode, network: str, is_agreed: bool) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _anvil(node: Anvil, is_agreed: bool) -> AsyncIterator[World]:
+async def anvil_world(node: Anvil, *, is_agreed: bool) -> AsyncIterator[World]:
     contract = await evm.deploy(node, "UsdtLike")
     owner = (await node.accounts())[0]
     await evm.mint(node, contract, owner, TOKENS_MINTED)

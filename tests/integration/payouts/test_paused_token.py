@@ -1,12 +1,14 @@
 """A token whose issuer paused it: its payouts revert (D57), on anvil with a token like USDT."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from config.database import Database
+from gateway.sandbox.nodes import Anvil
 from ledger import accounts
-from tests.conformance.conftest import open_world
+from tests.conformance.conftest import anvil_world
 from tests.integration.payouts.test_payout_road import balance
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.evm import call_data
@@ -35,7 +37,7 @@ async def settle(house: Payouts, rounds: int) -> None:
 
 
 async def test_d57_a_payout_of_a_paused_token_fails_once_is_told_and_not_tried_again(
-    request: pytest.FixtureRequest,
+    node_programs: Mapping[str, Path],
     database: Database,
     payouts_role: Database,
     clock: ManualClock,
@@ -45,7 +47,10 @@ async def test_d57_a_payout_of_a_paused_token_fails_once_is_told_and_not_tried_a
     """In flight -> clearing once, one tx and its gas, one alarm; the next order is paid."""
     folder = session_folder / "house-paused"
     folder.mkdir()
-    async with open_world("anvil", request) as world:
+    async with (
+        Anvil(node_programs["anvil"], session_folder / "anvil-paused") as node,
+        anvil_world(node, is_agreed=False) as world,
+    ):
         assert isinstance(world, AnvilWorld)
         assert world._contract.lower() == TOKEN_CONTRACT
         house = await Payouts.start(
