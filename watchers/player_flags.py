@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers import policy_store as store
+from watchers import player_flags_store as store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,11 @@ Approve: TypeAlias = Callable[[Call, ApprovalRow], Awaitable[ApprovalRow]]
 STATES = frozenset({"pending_approval", "done", "declined", "expired"})
 DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     switches.KIND: (switches.check_principal, switches.approve),
-    limit_policies.KIND: (limit_policies.check_principal, limit_policies.approve),
-    policies.KIND: (policies.check_principal, policies.approve),
+    limit_policies.POLICY.kind: (
+        limit_policies.POLICY.check_principal,
+        limit_policies.POLICY.approve,
+    ),
+    policies.POLICY.kind: (policies.POLICY.check_principal, policies.POLICY.approve),
     rates.KIND: (rates.check_principal, rates.approve),
     recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }

@@ -14,7 +14,7 @@ from gateway.api.wire_base import rfc3339
 from gateway.api.wire_policies import RateAnswer, RateIn, RateOut
 from gateway.api.wire_query import FilterQuery, Page, limit_of, moment_of
 from gateway.auth import PrincipalKind
-from gateway.errors import Conflict, Forbidden, Invalid, invalid_field
+from gateway.errors import Conflict, Invalid, invalid_field
 from watchers import rates
 from watchers.errors import RateRefused, RateTooFar
 from watchers.rates import Rate
@@ -92,10 +92,7 @@ async def approve(call: Call, row: ApprovalRow) -> ApprovalRow:
 
 def check_principal(call: Call) -> None:
     """Rates are the operator's, for all brands."""
-    if call.principal.brand is not None or not call.principal.roles & ROLES:
-        raise Forbidden("missing_role", f"One of these roles: {', '.join(sorted(ROLES))}.")
-    if not call.principal.scopes & WRITE:
-        raise Forbidden("missing_scope", "The key needs treasury:write or policies:write.")
+    two_people.check_operator(call, roles=ROLES, scopes=WRITE)
 
 
 async def _propose(call: Call, body: RateIn, *, detail: str) -> Answer:

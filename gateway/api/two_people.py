@@ -37,6 +37,18 @@ def person_of(call: Call) -> str:
     return call.principal.person
 
 
+def check_operator(call: Call, *, roles: frozenset[str], scopes: frozenset[str]) -> None:
+    """It concerns all brands: no person of one brand, and a role and a scope for it.
+
+    Raises Forbidden. An endpoint asks for them, too; the way by `POST /v1/approvals/{id}` has only
+    this.
+    """
+    if call.principal.brand is not None or not call.principal.roles & roles:
+        raise Forbidden("missing_role", f"One of these roles: {', '.join(sorted(roles))}.")
+    if not call.principal.scopes & scopes:
+        raise Forbidden("missing_scope", f"The key needs {' or '.join(sorted(scopes))}.")
+
+
 async def propose_or_agree(call: Call, proposal: Proposal) -> ApprovalRow:
     """The decision: `pending_approval` after the first person, `done` after the second.
 

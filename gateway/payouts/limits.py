@@ -11,7 +11,7 @@ fresh rate after it, and until then every limit that it touches is full.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -29,6 +29,7 @@ from config.limit_policy import (
     judge,
     parse_limits,
 )
+from config.policy_versions import PolicyVersions
 from config.registry import Registry
 from gateway.payouts import limits_store as store
 from watchers import rates
@@ -52,20 +53,7 @@ class LimitTerms:
         return cls(assets=registry.assets, reference=registry.policy.reference)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitVersion:
-    """A stored version; version 0 has no people and no moment."""
-
-    version: int
-    content: Mapping[str, Any]
-    proposed_by: str | None
-    approved_by: str | None
-    created_at: datetime | None
-
-
-_NONE: Final = LimitVersion(
-    version=0, content={"limits": []}, proposed_by=None, approved_by=None, created_at=None
-)
+VERSIONS: Final = PolicyVersions(table="gateway.limit_policies", empty={"limits": []})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,43 +78,9 @@ class Judged:
     value_minor: int | None
 
 
-async def latest(uow: Uow) -> LimitVersion:
-    """The version in force."""
-    row = await store.latest(uow)
-    if row is None:
-        return _NONE
-    return LimitVersion(**{name: row[name] for name in LimitVersion.__slots__})
-
-
-async def latest_locked(uow: Uow) -> LimitVersion:
-    """The version in force, and nobody else decides about the next until the commit."""
-    await store.lock_versions(uow)
-    return await latest(uow)
-
-
-async def put(
-    uow: Uow,
-    *,
-    version: int,
-    content: Mapping[str, Any],
-    proposed_by: str,
-    approved_by: str,
-    at: datetime,
-) -> bool:
-    """Append a version that two people agreed on; False when the number is taken."""
-    return await store.insert_version(
-        uow,
-        version=version,
-        content=content,
-        proposed_by=proposed_by,
-        approved_by=approved_by,
-        at=at,
-    )
-
-
 async def current(uow: Uow, terms: LimitTerms) -> LimitPolicy:
     """The version in force as rules; those about assets not configured now are left out."""
-    found = await latest(uow)
+    found = await VERSIONS.latest(uow)
     if found.version == 0:
         return NO_LIMITS
     return parse_limits(

@@ -1,6 +1,5 @@
-"""SQL of limits: versions, how each withdrawal was judged, and what counts against the limits."""
+"""SQL of limits: how each withdrawal was judged, and what counts against the limits."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,45 +8,6 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-
-
-async def latest(uow: Uow) -> RowMapping | None:
-    """The newest version."""
-    result = await uow.execute(
-        "SELECT version, content, proposed_by, approved_by, created_at FROM gateway.limit_policies "
-        "ORDER BY version DESC LIMIT 1"
-    )
-    return result.mappings().one_or_none()
-
-
-async def lock_versions(uow: Uow) -> None:
-    """One decision about versions at a time, until the commit."""
-    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended('limit policy', 0))")
-
-
-async def insert_version(
-    uow: Uow,
-    *,
-    version: int,
-    content: Mapping[str, Any],
-    proposed_by: str,
-    approved_by: str,
-    at: datetime,
-) -> bool:
-    """Append a version; False when another took the number."""
-    result = await uow.execute(
-        "INSERT INTO gateway.limit_policies (version, content, proposed_by, approved_by, "
-        "created_at) VALUES (:version, CAST(:content AS jsonb), :proposed_by, :approved_by, :at) "
-        "ON CONFLICT DO NOTHING",
-        {
-            "version": version,
-            "content": json.dumps(content),
-            "proposed_by": proposed_by,
-            "approved_by": approved_by,
-            "at": at,
-        },
-    )
-    return result.rowcount == 1
 
 
 async def lock_brand(uow: Uow, brand: str, *, is_shared: bool) -> None:

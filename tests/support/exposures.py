@@ -68,8 +68,8 @@ class CapDesk:
     async def caps(self, *rows: Mapping[str, Any]) -> int:
         """A new policy version with these caps; its number."""
         async with self.as_owner.unit_of_work() as uow:
-            version = (await policies.latest(uow)).version + 1
-            await policies.put(
+            version = (await policies.VERSIONS.latest(uow)).version + 1
+            await policies.VERSIONS.put(
                 uow,
                 version=version,
                 content={"tiers": [], "caps": list(rows)},

@@ -18,8 +18,8 @@ HALF = 50_000_000  # satoshi: the configuration says min 1, full 3
 async def put_policy(watch: Watch, **content: list[Mapping[str, Any]]) -> None:
     """The next version, as two people would."""
     async with watch.as_api.unit_of_work() as uow:
-        version = (await policies.latest(uow)).version + 1
-        await policies.put(
+        version = (await policies.VERSIONS.latest(uow)).version + 1
+        await policies.VERSIONS.put(
             uow,
             version=version,
             content={"tiers": [], "caps": [], **content},

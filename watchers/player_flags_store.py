@@ -1,8 +1,6 @@
-"""SQL of credit policy versions and of players' flags."""
+"""SQL of players' flags."""
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -13,45 +11,6 @@ _FLAGS = (
     "brand, player_id, kyc_level, player_group, country, blocked_reasons, version, changed_by, "
     "changed_at"
 )
-
-
-async def latest(uow: Uow) -> RowMapping | None:
-    """The newest version."""
-    result = await uow.execute(
-        "SELECT version, content, proposed_by, approved_by, created_at FROM chain.credit_policies "
-        "ORDER BY version DESC LIMIT 1"
-    )
-    return result.mappings().one_or_none()
-
-
-async def lock(uow: Uow) -> None:
-    """One decision about versions at a time, until the commit."""
-    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended('credit policy', 0))")
-
-
-async def insert(
-    uow: Uow,
-    *,
-    version: int,
-    content: Mapping[str, Any],
-    proposed_by: str,
-    approved_by: str,
-    at: datetime,
-) -> bool:
-    """Append a version; False when another took the number."""
-    result = await uow.execute(
-        "INSERT INTO chain.credit_policies (version, content, proposed_by, approved_by, "
-        "created_at) VALUES (:version, CAST(:content AS jsonb), :proposed_by, :approved_by, :at) "
-        "ON CONFLICT DO NOTHING",
-        {
-            "version": version,
-            "content": json.dumps(content),
-            "proposed_by": proposed_by,
-            "approved_by": approved_by,
-            "at": at,
-        },
-    )
-    return result.rowcount == 1
 
 
 async def groups(uow: Uow, pairs: Sequence[tuple[str, str]]) -> Sequence[RowMapping]:
