@@ -1,5 +1,6 @@
-"""SQL that raises an alarm for people: the one statement of all roles."""
+"""SQL of alarms for people, as the roles raise and end them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -31,3 +32,47 @@ async def raise_alarm(
             "at": at,
         },
     )
+
+
+async def clear(
+    uow: Uow,
+    *,
+    kinds: Sequence[str],
+    network: str,
+    at: datetime,
+    objects: Sequence[UUID] | None = None,
+) -> None:
+    """Close the open alarms of these kinds about these objects, or without `objects` about the
+    network itself: their cause is gone."""
+    await uow.execute(
+        "UPDATE gateway.alarms SET cleared_at = :at WHERE kind = ANY(:kinds) "
+        "AND network = :network AND cleared_at IS NULL AND CASE "
+        "WHEN CAST(:objects AS uuid[]) IS NULL THEN object_id IS NULL "
+        "ELSE object_id = ANY(CAST(:objects AS uuid[])) END",
+        {
+            "kinds": list(kinds),
+            "network": network,
+            "objects": None if objects is None else list(objects),
+            "at": at,
+        },
+    )
+
+
+async def open_objects(uow: Uow, *, kinds: Sequence[str], network: str) -> set[UUID]:
+    """The objects of the open alarms of these kinds."""
+    result = await uow.execute(
+        "SELECT DISTINCT object_id FROM gateway.alarms WHERE kind = ANY(:kinds) "
+        "AND network = :network AND cleared_at IS NULL AND object_id IS NOT NULL",
+        {"kinds": list(kinds), "network": network},
+    )
+    return set(result.scalars())
+
+
+async def is_open(uow: Uow, *, kind: str, network: str) -> bool:
+    """Whether an alarm of this kind is open for a network."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM gateway.alarms "
+        "WHERE kind = :kind AND network = :network AND cleared_at IS NULL)",
+        {"kind": kind, "network": network},
+    )
+    return bool(result.scalar_one())

@@ -201,11 +201,12 @@ async def member_count(uow: Uow, attempt_id: UUID) -> int:
     return int(result.scalar_one())
 
 
-async def attempts_of(uow: Uow, withdrawal_id: UUID) -> Sequence[UUID]:
-    """Every attempt that was built for a withdrawal, oldest first."""
+async def attempts_of(uow: Uow, *withdrawal_ids: UUID) -> Sequence[UUID]:
+    """Every attempt that was built for one of these withdrawals, oldest first."""
     result = await uow.execute(
-        "SELECT attempt_id FROM gateway.attempt_members WHERE withdrawal_id = :id ORDER BY 1",
-        {"id": withdrawal_id},
+        "SELECT DISTINCT attempt_id FROM gateway.attempt_members"
+        " WHERE withdrawal_id = ANY(CAST(:ids AS uuid[])) ORDER BY 1",
+        {"ids": list(withdrawal_ids)},
     )
     return list(result.scalars())
 

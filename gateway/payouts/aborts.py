@@ -30,7 +30,7 @@ from gateway.payouts.bump_build import Need
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BumpCapped, FeesUnknown
 from gateway.payouts.rounds import RowRound
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.withdrawals import ON_CHAIN, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from signer.protocol import Purpose
@@ -40,7 +40,6 @@ from watchers.errors import CoinTaken
 from watchers.outgoing import OutgoingRow, OutgoingState
 
 DECIDED_MAX: Final = 100  # aborts begun, or built again, in one pass
-ABORTABLE: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
 FEE_CLASS: Final = "urgent"  # it races against the payment
 BLOCKED: Final = "abort_blocked"
 """Alarm: two people want an abort that cannot be built, or that the signer refused."""
@@ -58,7 +57,7 @@ class AbortStep:
     async def run(self) -> int:
         """One pass; returns how many were built. Raises FeesUnknown."""
         lane = self._lane
-        pairs = [(Action.ABORT.value, [state.value for state in ABORTABLE])]
+        pairs = [(Action.ABORT.value, [state.value for state in ON_CHAIN])]
         async with lane.database.unit_of_work() as uow:
             decided = await approvals_store.decided(
                 uow, network=lane.network, pairs=pairs, limit=DECIDED_MAX
@@ -88,9 +87,9 @@ class AbortStep:
             return False
         attempt, family = await families.locked(uow, found.attempt_id)
         row = next(item for item in attempt.rows() if item.id == withdrawal_id)
-        if row.state in ABORTABLE and not await self._is_signed_by_two(uow, row, family):
+        if row.state in ON_CHAIN and not await self._is_signed_by_two(uow, row, family):
             return False
-        if row.state not in (*ABORTABLE, State.CANCELLING) or len(attempt.members) != 1:
+        if row.state not in (*ON_CHAIN, State.CANCELLING) or len(attempt.members) != 1:
             return False
         alive = [tx for tx in family if tx.state is not OutgoingState.REFUSED]
         is_over = any(tx.height is not None or tx.conflict_txid is not None for tx in alive)
@@ -103,9 +102,7 @@ class AbortStep:
         await self._plan(uow, row, attempt, family, alive[-1], height)
         if row.state != State.CANCELLING:
             await attempts.move(lane, uow, row, Trigger.ABORT)
-        await store.clear_alarm(
-            uow, kind=BLOCKED, network=lane.network, object_id=row.id, at=lane.now()
-        )
+        await attempts.clear(lane, uow, BLOCKED, objects=[row.id])
         return True
 
     async def _is_signed_by_two(

@@ -4,7 +4,7 @@ Owns what planning, signing, sending and settling share: loading under locks (wi
 then the attempt), dropping an attempt that was never signed, and alarms. It talks to nobody.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -107,3 +107,8 @@ async def alarm(
         detail=detail,
         at=lane.now(),
     )
+
+
+async def clear(lane: Lane, uow: Uow, *kinds: str, objects: Sequence[UUID] | None = None) -> None:
+    """The cause of these alarms is gone: of those about these objects, else about the network."""
+    await alarm_store.clear(uow, kinds=kinds, network=lane.network, objects=objects, at=lane.now())

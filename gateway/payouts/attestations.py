@@ -20,7 +20,6 @@ from config.ids import Ids
 from config.logs import get_logger
 from gateway import attestation_store
 from gateway.attestation_store import Attestation
-from gateway.payouts import store
 from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.patience import heard, retry_at
 from ledger import outbox
@@ -140,7 +139,7 @@ class AttestationFetch:
                 await self._postpone(uow, row, str(code), refusals[row.id], at=at)
         await self._attested(uow, good, at=at)
         if not await attestation_store.any_refused(uow, network=self._network):
-            await store.clear_alarm(uow, kind=REFUSED, network=self._network, object_id=None, at=at)
+            await alarm_store.clear(uow, kinds=[REFUSED], network=self._network, at=at)
 
     async def _attested(self, uow: Uow, good: Sequence[Attestation], *, at: datetime) -> None:
         if not good:

@@ -12,20 +12,30 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import approvals, attempts, companions, funds, question, store, withdrawals
-from gateway.payouts.account_funds import AccountFunds, Batch, batch_id
+from gateway.payouts import (
+    approvals,
+    attempts,
+    companions,
+    drafts,
+    funds,
+    question,
+    store,
+    withdrawals,
+)
+from gateway.payouts.account_funds import AccountFunds, Batch
 from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.funds import UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation, Purpose
 from watchers import addresses, coins, deposit_commands, nonces, outgoing, switches
 from watchers.addresses import AddressRow
-from watchers.chain import AccountPlan, BatchPlan, Coin, Pay, Unsigned, UtxoPlan
+from watchers.chain import Coin, Unsigned
 from watchers.errors import CoinTaken, InvalidAddress
-from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
+from watchers.outgoing import OutgoingDraft
 from watchers.switches import Action
 
 QUEUE_MAX = 500  # withdrawals looked at per cycle
@@ -172,13 +182,12 @@ class Batcher:
         change = None
         if selection.change_minor:
             change = await addresses.own_address(uow, network=lane.network, role="change")
-        unsigned = lane.chain.writer.build(
-            UtxoPlan(
-                coins=tuple(chosen),
-                payments=tuple(_pay(row) for row in members),
-                change=None if change is None else change.derived(),
-                change_minor=selection.change_minor,
-            )
+        unsigned = drafts.utxo(
+            lane,
+            coins=chosen,
+            payments=[drafts.planned(row) for row in members],
+            change=change,
+            change_minor=selection.change_minor,
         )
         if unsigned.fee_minor != selection.fee_minor:
             raise BrokenAttempt(f"built fee {unsigned.fee_minor}, planned {selection.fee_minor}")
@@ -214,7 +223,6 @@ class Batcher:
         return planned
 
     async def _plan_account(self, uow: Uow, account: AccountFunds, row: WithdrawalRow) -> bool:
-        lane = self._lane
         place = account.place(row)
         if isinstance(place, str):
             await self._wait(uow, row, place)
@@ -222,65 +230,50 @@ class Batcher:
         if isinstance(place, Batch):  # no lane has it, the contract does
             await self._plan_batch(uow, place)
             return True
-        attempt_id = lane.ids.new_id()
-        nonce = await nonces.allocate(
-            uow, network=lane.network, sender_key=place.sender.key, attempt_id=attempt_id
-        )
-        unsigned = lane.chain.writer.build(
-            AccountPlan(
-                sender=place.sender.derived(),
-                nonce=nonce,
-                payment=_pay(row),
-                gas_limit=place.fee.gas_limit,
-                max_fee_per_gas=place.fee.max_fee_per_gas,
-                max_priority_fee_per_gas=place.fee.max_priority_fee_per_gas,
-            )
-        )
-        draft = OutgoingDraft(
-            id=attempt_id,
-            network=lane.network,
-            purpose=_purpose([row]).value,
-            family_id=attempt_id,
-            unsigned=unsigned.data,
-            payments=(_planned(row),),
-            fee_cap_minor=unsigned.fee_minor,
-            sender_key=place.sender.key,
-            nonce=nonce,
-        )
-        await self._commit(uow, draft, [row], unsigned)
+        await self._plan_tx(uow, [row], sender=place.sender, payer=None, fee=place.fee)
         return True
 
     async def _plan_batch(self, uow: Uow, batch: Batch) -> None:
-        """One leg each, in order; the batch id is the family's, so that a replacement has it."""
+        """One leg each, in order."""
+        await self._plan_tx(uow, batch.rows, sender=batch.sender, payer=batch.payer, fee=batch.fee)
+
+    async def _plan_tx(
+        self,
+        uow: Uow,
+        rows: Sequence[WithdrawalRow],
+        *,
+        sender: AddressRow,
+        payer: AddressRow | None,
+        fee: AccountFee,
+    ) -> None:
+        """One nonce: one payment of the sender, or a batch that its contract `payer` pays."""
         lane = self._lane
         attempt_id = lane.ids.new_id()
         nonce = await nonces.allocate(
-            uow, network=lane.network, sender_key=batch.sender.key, attempt_id=attempt_id
+            uow, network=lane.network, sender_key=sender.key, attempt_id=attempt_id
         )
-        unsigned = lane.chain.writer.build(
-            BatchPlan(
-                sender=batch.sender.derived(),
-                nonce=nonce,
-                batch_id=batch_id(attempt_id),
-                payments=tuple(_pay(row) for row in batch.rows),
-                gas_limit=batch.fee.gas_limit,
-                max_fee_per_gas=batch.fee.max_fee_per_gas,
-                max_priority_fee_per_gas=batch.fee.max_priority_fee_per_gas,
-            )
+        payments = tuple(drafts.planned(row) for row in rows)
+        unsigned = drafts.account(
+            lane,
+            sender=sender,
+            nonce=nonce,
+            payments=payments,
+            fee=fee,
+            batch_of=None if payer is None else attempt_id,
         )
         draft = OutgoingDraft(
             id=attempt_id,
             network=lane.network,
-            purpose=_purpose(batch.rows).value,
+            purpose=_purpose(rows).value,
             family_id=attempt_id,
             unsigned=unsigned.data,
-            payments=tuple(_planned(row) for row in batch.rows),
+            payments=payments,
             fee_cap_minor=unsigned.fee_minor,
-            sender_key=batch.sender.key,
+            sender_key=sender.key,
             nonce=nonce,
-            payer_key=batch.payer.key,
+            payer_key=None if payer is None else payer.key,
         )
-        await self._commit(uow, draft, batch.rows, unsigned)
+        await self._commit(uow, draft, rows, unsigned)
 
     async def _admit(self, uow: Uow, account: UtxoFunds, row: WithdrawalRow) -> bool:
         """Take the row into the plan; smaller ones behind it may still pass (P26)."""
@@ -368,10 +361,10 @@ class _UtxoDraft:
             purpose=_purpose(self.members).value,
             family_id=self.id,
             unsigned=self.unsigned.data,
-            payments=tuple(_planned(row) for row in self.members),
+            payments=tuple(drafts.planned(row) for row in self.members),
             fee_cap_minor=self.unsigned.fee_minor,
             inputs=tuple(coin.outpoint for coin in self.coins),
-            change=_change(self.unsigned, self.change, self.selection.change_minor),
+            change=drafts.change_of(self.unsigned, self.change, self.selection.change_minor),
         )
 
 
@@ -379,24 +372,3 @@ def _purpose(rows: Sequence[WithdrawalRow]) -> Purpose:
     """What was signed before goes on in a new family, if two people said so (the signer asks)."""
     is_reissue = any(row.txid is not None for row in rows)
     return Purpose.REISSUE if is_reissue else Purpose.WITHDRAWAL
-
-
-def _pay(row: WithdrawalRow) -> Pay:
-    return Pay(asset=row.asset, address=row.address, amount_minor=row.output_minor)
-
-
-def _planned(row: WithdrawalRow) -> PlannedPayment:
-    return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.output_minor
-    )
-
-
-def _change(
-    unsigned: Unsigned, address: AddressRow | None, amount_minor: int
-) -> tuple[ChangeOutput, ...]:
-    if address is None:
-        return ()
-    return tuple(
-        ChangeOutput(vout=index, address_id=address.id, amount_minor=amount_minor)
-        for index in unsigned.change_outputs
-    )

@@ -242,13 +242,7 @@ class Broadcaster:
             await attempts.move(self._lane, uow, row, Trigger.ACCEPT)
         for row in attempt.rows(State.UNCERTAIN):
             await attempts.move(self._lane, uow, row, Trigger.FIND, code=None)
-        await store.clear_alarms(
-            uow,
-            kinds=["payout_fee_too_low"],
-            network=self._lane.network,
-            objects=[attempt_id],
-            at=self._lane.now(),
-        )
+        await attempts.clear(self._lane, uow, "payout_fee_too_low", objects=[attempt_id])
 
     async def _lost(self, uow: Uow, *, attempt_id: UUID, in_doubt: bool) -> None:
         """Not found: `uncertain` after an unclear answer, or once broadcasting took too long."""

@@ -10,31 +10,19 @@ from typing import Final
 from uuid import UUID
 
 from config.database import Uow
-from gateway.payouts import bump_policy, fee_policy
-from gateway.payouts.account_funds import batch_id
-from gateway.payouts.bump_policy import GasFee
+from gateway.payouts import bump_policy, drafts, fee_policy
 from gateway.payouts.coin_selection import fee_for
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap
-from gateway.payouts.fee_policy import BASE_FEE_HEADROOM, SAT_PER_VB_IN_KVB
+from gateway.payouts.fee_policy import BASE_FEE_HEADROOM, SAT_PER_VB_IN_KVB, AccountFee
 from gateway.payouts.funds import P2WPKH_KEY
 from gateway.payouts.same_tx import gas_fields
 from signer.protocol import Purpose
 from watchers import addresses, coins, outgoing_families
 from watchers.addresses import AddressRow
-from watchers.chain import (
-    AccountPlan,
-    BatchPlan,
-    DerivedAddress,
-    FeeQuote,
-    Outpoint,
-    Pay,
-    Plan,
-    Unsigned,
-    UtxoPlan,
-)
+from watchers.chain import FeeQuote, Outpoint, Unsigned
 from watchers.coins import CoinRow
-from watchers.outgoing import ChangeOutput, OutgoingDraft, OutgoingRow
+from watchers.outgoing import OutgoingDraft, OutgoingRow, PlannedPayment
 
 ADDED_MAX: Final = 10  # coins that a bump may add; more is a case for a person
 SPARE_MAX: Final = 100  # coins looked at for it
@@ -96,11 +84,7 @@ async def replacement(
     if change_minor:
         kept = await addresses.by_id(uow, before[0].address_id) if before else None
         change = kept or await addresses.own_address(uow, network=lane.network, role="change")
-    pays = tuple(
-        Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
-        for item in payments
-    )
-    unsigned = _build(lane, chosen, pays, change, change_minor)
+    unsigned = _utxo(lane, chosen, payments, change, change_minor)
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
         network=lane.network,
@@ -110,7 +94,7 @@ async def replacement(
         payments=payments,
         fee_cap_minor=unsigned.fee_minor,
         inputs=tuple(coin.outpoint for coin in chosen),
-        change=_change(unsigned, change, change_minor),
+        change=drafts.change_of(unsigned, change, change_minor),
         family_number=family[-1].family_number + 1,
         replaces_id=current.id,
         pays_for_id=current.pays_for_id,
@@ -135,7 +119,7 @@ async def child(lane: Lane, uow: Uow, outpoint: Outpoint, need: Need) -> Built:
     fees = _Fees(lane, need, keys=[], paid_minor=0, highest_minor=None)
     chosen, _, change_minor = await _enough(lane, uow, held, fees)
     change = await addresses.own_address(uow, network=lane.network, role="change")
-    unsigned = _build(lane, chosen, (), change, change_minor)
+    unsigned = _utxo(lane, chosen, (), change, change_minor)
     attempt_id = lane.ids.new_id()
     draft = OutgoingDraft(
         id=attempt_id,
@@ -146,11 +130,24 @@ async def child(lane: Lane, uow: Uow, outpoint: Outpoint, need: Need) -> Built:
         payments=(),
         fee_cap_minor=unsigned.fee_minor,
         inputs=tuple(coin.outpoint for coin in chosen),
-        change=_change(unsigned, change, change_minor),
+        change=drafts.change_of(unsigned, change, change_minor),
         pays_for_id=need.for_id,
         planned_height=need.height,
     )
     return Built(draft=draft, unsigned=unsigned, takes=draft.inputs)
+
+
+def _utxo(
+    lane: Lane,
+    chosen: Sequence[CoinRow],
+    payments: Sequence[PlannedPayment],
+    change: AddressRow | None,
+    change_minor: int,
+) -> Unsigned:
+    coins = [coin.coin() for coin in chosen]
+    return drafts.utxo(
+        lane, coins=coins, payments=payments, change=change, change_minor=change_minor
+    )
 
 
 async def same_nonce(
@@ -169,16 +166,24 @@ async def same_nonce(
     if sender is None or current.nonce is None:
         raise BrokenAttempt(f"attempt {current.id}: the sender is no address of ours")
     signed = [gas_fields(tx.unsigned) for tx in family if tx.raw is not None]
-    highest = GasFee(
-        max_fee=max(item[0] for item in signed),
-        tip=max(item[1] for item in signed),
+    highest = AccountFee(
+        max_fee_per_gas=max(item[0] for item in signed),
+        max_priority_fee_per_gas=max(item[1] for item in signed),
         gas_limit=lane.chain.writer.gas_limit(lane.spec.native_asset)
         if is_abort
         else gas_fields(current.unsigned)[2],
     )
     fee = _gas(lane, highest, need, target_blocks=target_blocks)
-    unsigned = lane.chain.writer.build(
-        _nothing(lane, current, sender, fee) if is_abort else _again(current, sender.derived(), fee)
+    nothing = PlannedPayment(
+        asset=lane.spec.native_asset, address=sender.address, key=sender.key, amount_minor=0
+    )
+    unsigned = drafts.account(
+        lane,
+        sender=sender,
+        nonce=current.nonce,
+        payments=[nothing] if is_abort else current.payments,
+        fee=fee,
+        batch_of=None if is_abort or current.payer_key is None else current.family_id,
     )
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
@@ -198,47 +203,6 @@ async def same_nonce(
     return Built(draft=draft, unsigned=unsigned, takes=())
 
 
-def _nothing(lane: Lane, current: OutgoingRow, sender: AddressRow, fee: GasFee) -> AccountPlan:
-    """Nothing to itself: it only spends the nonce."""
-    if current.nonce is None:
-        raise BrokenAttempt(f"attempt {current.id} has no nonce")
-    return AccountPlan(
-        sender=sender.derived(),
-        nonce=current.nonce,
-        payment=Pay(asset=lane.spec.native_asset, address=sender.address, amount_minor=0),
-        gas_limit=fee.gas_limit,
-        max_fee_per_gas=fee.max_fee,
-        max_priority_fee_per_gas=fee.tip,
-    )
-
-
-def _again(current: OutgoingRow, sender: DerivedAddress, fee: GasFee) -> Plan:
-    """The same payments at the same nonce; a batch has the id of its family for ever."""
-    payments = tuple(
-        Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
-        for item in current.payments
-    )
-    if current.payer_key is not None:
-        return BatchPlan(
-            sender=sender,
-            nonce=current.nonce or 0,
-            batch_id=batch_id(current.family_id),
-            payments=payments,
-            gas_limit=fee.gas_limit,
-            max_fee_per_gas=fee.max_fee,
-            max_priority_fee_per_gas=fee.tip,
-        )
-    (payment,) = payments
-    return AccountPlan(
-        sender=sender,
-        nonce=current.nonce or 0,
-        payment=payment,
-        gas_limit=fee.gas_limit,
-        max_fee_per_gas=fee.max_fee,
-        max_priority_fee_per_gas=fee.tip,
-    )
-
-
 def most_minor(lane: Lane, need: Need, *, rate_cap_minor: int) -> int:
     """What one tx may cost: the cap of its rate, policy's absolute maximum, the share of what is
     paid, and the room that is left; satoshi or wei."""
@@ -249,7 +213,7 @@ def most_minor(lane: Lane, need: Need, *, rate_cap_minor: int) -> int:
     return min(bounds)
 
 
-def _gas(lane: Lane, highest: GasFee, need: Need, *, target_blocks: int) -> GasFee:
+def _gas(lane: Lane, highest: AccountFee, need: Need, *, target_blocks: int) -> AccountFee:
     policy = lane.registry.policy.fees[lane.network]
     gas = highest.gas_limit
     per_gas = most_minor(lane, need, rate_cap_minor=policy.rate_cap * gas) // gas
@@ -268,7 +232,7 @@ def _gas(lane: Lane, highest: GasFee, need: Need, *, target_blocks: int) -> GasF
         most_per_gas=per_gas,
     )
     if fee is None:
-        raise BumpCapped(f"12.5 % above {highest.max_fee} wei per gas is over {per_gas}")
+        raise BumpCapped(f"12.5 % above {highest.max_fee_per_gas} wei per gas is over {per_gas}")
     return fee
 
 
@@ -367,31 +331,3 @@ async def _enough(
 
 def _ordered(found: Sequence[CoinRow]) -> list[CoinRow]:
     return sorted(found, key=lambda coin: (coin.outpoint.txid, coin.outpoint.vout))
-
-
-def _build(
-    lane: Lane,
-    chosen: Sequence[CoinRow],
-    pays: tuple[Pay, ...],
-    change: AddressRow | None,
-    change_minor: int,
-) -> Unsigned:
-    return lane.chain.writer.build(
-        UtxoPlan(
-            coins=tuple(coin.coin() for coin in chosen),
-            payments=pays,
-            change=None if change is None else change.derived(),
-            change_minor=change_minor,
-        )
-    )
-
-
-def _change(
-    unsigned: Unsigned, address: AddressRow | None, amount_minor: int
-) -> tuple[ChangeOutput, ...]:
-    if address is None:
-        return ()
-    return tuple(
-        ChangeOutput(vout=index, address_id=address.id, amount_minor=amount_minor)
-        for index in unsigned.change_outputs
-    )

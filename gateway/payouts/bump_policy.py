@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.payouts.coin_selection import fee_for
-from gateway.payouts.fee_policy import rate_for
+from gateway.payouts.fee_policy import AccountFee, rate_for
 from watchers.chain import FeeQuote
 
 BUMPS_MAX: Final = 8
-"""Replacements and children of one payout, refused ones included: 1.125 to the 8th is 2.5 times,
-and every one is a signature."""
+"""Signed replacements and children of one payout: 1.125 to the 8th is 2.5 times, and every one is
+a signature. What the signer refused counts for nothing."""
 
 WORTH_PERMILLE: Final = 1_100  # below that a bump buys nothing
 OVERDUE_PERMILLE: Final = 1_250  # the target passed: the estimator was wrong
@@ -37,15 +37,6 @@ class Waiting:
     waited: int
     family_waited: int
     is_fee_refused: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GasFee:
-    """EIP-1559 fields in wei per gas, and the gas limit."""
-
-    max_fee: int
-    tip: int
-    gas_limit: int
 
 
 def wanted_rate(waiting: Waiting) -> int | None:
@@ -102,19 +93,23 @@ def child_fee(
 
 
 def replacement_gas(
-    *, highest: GasFee, wanted: int, base_fee: int, headroom: int, most_per_gas: int
-) -> GasFee | None:
+    *, highest: AccountFee, wanted: int, base_fee: int, headroom: int, most_per_gas: int
+) -> AccountFee | None:
     """Both fields at least 12.5 % above the family's highest, or None when that is over the most.
 
     `wanted`: wei per gas, base fee and tip; `headroom`: by how much base fees may rise meanwhile.
     """
-    least_max = permille(highest.max_fee, REPLACE_PERMILLE)
-    least_tip = permille(highest.tip, REPLACE_PERMILLE)
+    least_max = permille(highest.max_fee_per_gas, REPLACE_PERMILLE)
+    least_tip = permille(highest.max_priority_fee_per_gas, REPLACE_PERMILLE)
     if least_max > most_per_gas:
         return None
     tip = max(least_tip, wanted - base_fee)
     max_fee = min(max(least_max, base_fee * headroom + tip, wanted), most_per_gas)
-    return GasFee(max_fee=max_fee, tip=min(tip, max_fee), gas_limit=highest.gas_limit)
+    return AccountFee(
+        max_fee_per_gas=max_fee,
+        max_priority_fee_per_gas=min(tip, max_fee),
+        gas_limit=highest.gas_limit,
+    )
 
 
 def permille(value: int, per_thousand: int) -> int:

@@ -13,25 +13,21 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import aborts, attempts, families, question, refusals, store
-from gateway.payouts.attempts import Attempt
+from gateway.payouts import aborts, attempts, families, question, refusals
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
-from gateway.payouts.families import BUMP_REFUSED, ON_CHAIN
+from gateway.payouts.families import BUMP_REFUSED
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from gateway.payouts.same_tx import is_signature_of
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.silence import Silence
+from gateway.payouts.withdrawals import ON_CHAIN, State, Trigger
 from ledger.errors import StaleState
 from signer.protocol import Purpose, Refusal, SignedTx
 from watchers import outgoing, outgoing_families, switches
-from watchers.outgoing import OutgoingState
+from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.switches import Action
 
 BUILT_MAX: Final = 200  # unsigned bumps looked at in one pass
-ASK_AGAIN_SECONDS: Final = 30.0  # as for first attempts: a silent signer costs a time-out each
-
-UNANSWERED: Final = "sign_unanswered"
-"""Alarm: a signer that answers others does not answer for this attempt."""
 
 BEHIND: Final = KNOWS_MORE | {"fee_not_higher"}
 """Refusals of a replacement that these books have no reason for: the signer signed more."""
@@ -55,7 +51,7 @@ class BumpSigning:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._again_at_seconds: dict[UUID, float] = {}
+        self._silence = Silence(lane)
         # By the payout's family: since when, and until when.
         self._cap_wait_seconds: dict[UUID, tuple[float, float]] = {}
 
@@ -83,16 +79,15 @@ class BumpSigning:
                 uow, network=self._lane.network, limit=BUILT_MAX
             )
         signed = 0
-        now = self._lane.clock.monotonic_seconds()
         for attempt_id in built:
-            if now < self._again_at_seconds.get(attempt_id, now):
+            if self._silence.is_waiting(attempt_id):
                 continue
             try:
                 signed += await self._one(attempt_id)
             except StaleState as error:
                 log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
             except SignerUnavailable as error:
-                await self._only_this_one(attempt_id, error)
+                await self._silence.only_this_one(attempt_id, error)
         return signed
 
     async def _one(self, attempt_id: UUID) -> bool:
@@ -139,8 +134,7 @@ class BumpSigning:
         if parent is not None and parent.state is OutgoingState.REPLACED:
             return _Gate.LATE
         rows = attempt.rows()
-        wanted = (State.CANCELLING,) if tx.purpose == Purpose.ABORT else ON_CHAIN
-        if any(row.state not in wanted for row in rows):
+        if any(row.state not in bumped_in(tx) for row in rows):
             return _Gate.LATE  # people hold it, or abort it
         asset = rows[0].asset if rows else lane.spec.native_asset
         is_held = await switches.is_stopped(
@@ -162,15 +156,15 @@ class BumpSigning:
                     uow, attempt_id=attempt_id, winner=tx, at=lane.now()
                 )
         ids = {tx.id for tx in family}
-        wanted = (State.CANCELLING,) if attempt.tx.purpose == Purpose.ABORT else ON_CHAIN
-        rows = [row for row in attempt.rows(*wanted) if row.attempt_id in ids]
+        rows = [row for row in attempt.rows(*bumped_in(attempt.tx)) if row.attempt_id in ids]
         if len(rows) == len(attempt.members) and all(tx.height is None for tx in family):
             for row in rows:
                 await attempts.move(
                     lane, uow, row, Trigger.REPLACE, attempt_id=attempt_id, txid=answer.txid
                 )
         self._cap_wait_seconds.pop(attempt.tx.family_id, None)
-        await self._answered(uow, attempt, also=("payout_fee_too_low",), ids=sorted(ids))
+        await self._silence.ended(uow, attempt_id)
+        await attempts.clear(lane, uow, "payout_fee_too_low", objects=[attempt_id, *sorted(ids)])
         log.info(
             "payout.bump_signed",
             network=lane.network,
@@ -185,7 +179,7 @@ class BumpSigning:
         lane = self._lane
         attempt, family = await families.locked(uow, attempt_id)
         await outgoing.drop_unsigned(uow, attempt_id=attempt_id, at=lane.now())
-        await self._answered(uow, attempt, also=(), ids=[])
+        await self._silence.ended(uow, attempt_id)
         log.warning(
             "payout.bump_dropped",
             network=lane.network,
@@ -208,25 +202,7 @@ class BumpSigning:
             signed = ", ".join(tx.txid for tx in family if tx.txid is not None)
             await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, f"{detail}; known: {signed}")
 
-    async def _answered(
-        self, uow: Uow, attempt: Attempt, *, also: tuple[str, ...], ids: list[UUID]
-    ) -> None:
-        self._again_at_seconds.pop(attempt.id, None)
-        lane = self._lane
-        await store.clear_alarms(
-            uow,
-            kinds=[UNANSWERED, *also],
-            network=lane.network,
-            objects=[attempt.id, *ids],
-            at=lane.now(),
-        )
 
-    async def _only_this_one(self, attempt_id: UUID, error: SignerUnavailable) -> None:
-        """Raises when the signer is down; else this bump alone waits, and a person is called."""
-        lane = self._lane
-        await lane.signer.head()
-        self._again_at_seconds[attempt_id] = lane.clock.monotonic_seconds() + ASK_AGAIN_SECONDS
-        log.warning("payout.unanswered", attempt_id=str(attempt_id), detail=str(error))
-        await lane.run(
-            lambda uow: attempts.alarm(lane, uow, UNANSWERED, str(error), object_id=attempt_id)
-        )
+def bumped_in(tx: OutgoingRow) -> tuple[State, ...]:
+    """The states of a member in which this attempt may become its live one."""
+    return (State.CANCELLING,) if tx.purpose == Purpose.ABORT else ON_CHAIN

@@ -84,9 +84,8 @@ class Bumping:
         signed = await self._signing.run()
         try:
             view = await self._view()
-        except (
-            FeesUnknown
-        ) as error:  # nothing is bumped on guesses; what waits is sent all the same
+        except FeesUnknown as error:
+            # Nothing is bumped on guesses; what waits is sent all the same.
             log.info("payout.fees_wait", network=self._lane.network, detail=str(error))
             return signed
         if view is None:

@@ -20,14 +20,12 @@ from gateway.errors import TooLate
 from gateway.payouts import approvals, withdrawals
 from gateway.payouts.approvals import TWO_PEOPLE, Action, Staff
 from gateway.payouts.errors import DecisionRefused, MaybeSigned
-from gateway.payouts.withdrawals import END_STATES, State, Trigger
+from gateway.payouts.withdrawals import CLEARING, END_STATES, ON_CHAIN, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from watchers import deposit_commands, outgoing
 
 DECLINED_BY_STAFF: Final = "declined_by_staff"
 DEPOSIT_ORPHANED: Final = "deposit_orphaned"
-CLEARING: Final = "clearing"
-ABORTABLE: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
 NOT_FASTER: Final = END_STATES | {State.CONFIRMING, State.CANCELLING}
 """States in which a faster class changes nothing any more."""
 
@@ -119,7 +117,7 @@ async def sign_abort(uow: Uow, row: WithdrawalRow, txid: str, desk: Desk) -> boo
 
     Raises DecisionRefused: it is not on its way, rides with others, or has another txid.
     """
-    if row.state not in ABORTABLE or row.attempt_id is None:
+    if row.state not in ON_CHAIN or row.attempt_id is None:
         raise DecisionRefused("wrong_state", f"It cannot be aborted: it is {row.state}.")
     if row.txid != txid:
         raise DecisionRefused("other_txid", f"Its transaction is {row.txid}.")

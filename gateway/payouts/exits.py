@@ -72,10 +72,7 @@ class ExitsStep:
         people = " and ".join(sorted({item.person for item in signed}))
         evidence = Evidence(reference=f"{action} signed by {people}", dead_txids=dead)
         await (self._reissue if action is Action.REISSUE else self._decline)(uow, row, evidence)
-        for kind in (ANCHOR_DEAD, NOT_DEAD, "signer_refused"):
-            await store.clear_alarm(
-                uow, kind=kind, network=lane.network, object_id=row.id, at=lane.now()
-            )
+        await attempts.clear(lane, uow, ANCHOR_DEAD, NOT_DEAD, "signer_refused", objects=[row.id])
         log.info("payout.exit", withdrawal_id=str(row.id), action=action.value, people=people)
         return True
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import attempts, store
@@ -16,13 +17,10 @@ from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.rounds import AttemptRound
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.withdrawals import ON_CHAIN, State, Trigger
 from ledger.errors import StaleState
 from watchers import outgoing, outgoing_families
 from watchers.outgoing import OutgoingRow, OutgoingState
-
-ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
-"""States of a withdrawal whose tx is in no block, as far as the books know."""
 
 FOLLOWING: Final = (*ON_CHAIN, State.CONFIRMING, State.CANCELLING)
 """States of a withdrawal that goes on with whichever attempt the chain takes."""
@@ -59,7 +57,7 @@ class FamilyStep:
         async with lane.database.unit_of_work() as uow:
             found = await self._round.page(uow)
             won = await outgoing_families.mined_siblings(uow, found)
-            told = await store.alarmed_objects(uow, kinds=_ABOUT_A_FAMILY, network=lane.network)
+            told = await alarm_store.open_objects(uow, kinds=_ABOUT_A_FAMILY, network=lane.network)
             over = sorted(await outgoing_families.mined_families(uow, sorted(told)))
         for winner_id in sorted(set(won.values())):
             try:
@@ -68,11 +66,7 @@ class FamilyStep:
             except StaleState as error:
                 log.info("payout.stale", attempt_id=str(winner_id), detail=str(error))
         if over:
-            await lane.run(
-                lambda uow: store.clear_alarms(
-                    uow, kinds=_ABOUT_A_FAMILY, network=lane.network, objects=over, at=lane.now()
-                )
-            )
+            await lane.run(lambda uow: attempts.clear(lane, uow, *_ABOUT_A_FAMILY, objects=over))
 
     async def _to_winner(self, uow: Uow, *, winner_id: UUID) -> bool:
         attempt, _ = await locked(uow, winner_id)
@@ -98,13 +92,7 @@ async def adopt(lane: Lane, uow: Uow, attempt_id: UUID) -> bool:
             lane, uow, row, Trigger.ADOPT, attempt_id=attempt_id, txid=attempt.tx.txid
         )
     if rows:
-        await store.clear_alarms(
-            uow,
-            kinds=_ABOUT_AN_ATTEMPT,
-            network=lane.network,
-            objects=sorted(ids),
-            at=lane.now(),
-        )
+        await attempts.clear(lane, uow, *_ABOUT_AN_ATTEMPT, objects=sorted(ids))
         log.info(
             "payout.adopted",
             network=lane.network,

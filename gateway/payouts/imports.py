@@ -19,7 +19,15 @@ from config.database import Uow, is_away, sqlstate
 from config.logs import get_logger
 from gateway import withdrawals_store
 from gateway.errors import GatewayError
-from gateway.payouts import attempts, comparison, import_orders, store, withdrawals
+from gateway.payouts import (
+    attempts,
+    comparison,
+    drafts,
+    families,
+    import_orders,
+    store,
+    withdrawals,
+)
 from gateway.payouts import recovery_store as rows
 from gateway.payouts.comparison import uuid_of
 from gateway.payouts.context import Lane
@@ -34,18 +42,12 @@ from signer.protocol import LogEntry, Payment, Purpose, SignedTx
 from watchers import coins, deposit_commands, health, inflows, nonces, outgoing, rescans
 from watchers.chain import TxPlace
 from watchers.errors import AttemptConflict, CoinTaken, UnknownAttempt
-from watchers.outgoing import OutgoingDraft, OutgoingState, PlannedPayment
+from watchers.outgoing import OutgoingDraft, OutgoingState
 
 ACTOR = "recover"  # who the state history names
 BUILT_MAX = 10_000  # unsigned attempts taken apart
 UNMINED_MAX = 10_000  # signed attempts that may be in a block already
 LOOK_SECONDS = 30.0  # one question to a node
-UNMINED = (
-    OutgoingState.SIGNED,
-    OutgoingState.BROADCAST,
-    OutgoingState.SEEN,
-    OutgoingState.DROPPED,
-)
 PAYING = (Purpose.WITHDRAWAL, Purpose.REISSUE)
 _ON_ITS_WAY = (
     State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CONFIRMING,
@@ -212,7 +214,7 @@ class Importer:
             "purpose": question.purpose.value,
             "family_id": UUID(signature.entry.family),
             "unsigned": question.unsigned,
-            "payments": tuple(_planned(row) for _, row in sorted(members.items())),
+            "payments": tuple(drafts.planned(row) for _, row in sorted(members.items())),
             "fee_cap_minor": signature.entry.fee_minor,
             "replaces_id": None if question.replaces is None else uuid_of(question.replaces),
         }
@@ -348,7 +350,7 @@ class Importer:
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
             unmined = await outgoing.in_states(
-                uow, network=lane.network, states=UNMINED, limit=UNMINED_MAX
+                uow, network=lane.network, states=families.UNMINED, limit=UNMINED_MAX
             )
         heights = []
         for tx in unmined:
@@ -373,12 +375,6 @@ class Importer:
                 at=lane.now(),
             )
         return row.id
-
-
-def _planned(row: WithdrawalRow) -> PlannedPayment:
-    return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.output_minor
-    )
 
 
 def _is_about_the_rows(error: DBAPIError) -> bool:

@@ -17,13 +17,12 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
 from gateway.payouts.refusals import SIGNER_CAP, cap_retry_is_due
 from gateway.payouts.rounds import RowRound
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.withdrawals import CLEARING, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from watchers import deposit_commands
 
 ROWS_MAX = 200  # rows of one kind looked at per cycle; the next cycle goes on behind them
-CLEARING = "clearing"  # code: the brand's clearing is short, nothing is reserved yet
 ORPHANED = "deposit_orphaned"
 CAP_RETRY_CODE = split_code(32)  # 16 together
 MAY_EXPIRE = (
@@ -142,6 +141,4 @@ class LiquidityStep:
         if not self._short.is_whole:  # somebody on another page may still be short
             return
         for code in {funds.HOT_WALLET, funds.FEE_CAPITAL, funds.FEE_ABOVE_MAXIMUM} - still_short:
-            await store.clear_alarm(
-                uow, kind=f"{code}_short", network=lane.network, object_id=None, at=lane.now()
-            )
+            await attempts.clear(lane, uow, f"{code}_short")

@@ -13,7 +13,6 @@ from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
-from gateway.payouts import store
 from gateway.payouts.context import Signer
 from gateway.payouts.errors import SignerUnavailable
 from signer.protocol import MAX_POOL_ROWS, PoolRow
@@ -104,10 +103,8 @@ class PoolVerifier:
                     detail=f"verified addresses left of a reserve of {self._reserve}: {left}",
                     at=at,
                 )
-            elif await store.has_alarm(uow, kind=POOL_LOW, network=self._network):
-                await store.clear_alarm(
-                    uow, kind=POOL_LOW, network=self._network, object_id=None, at=at
-                )
+            elif await alarm_store.is_open(uow, kind=POOL_LOW, network=self._network):
+                await alarm_store.clear(uow, kinds=[POOL_LOW], network=self._network, at=at)
 
     async def _alarm(self, uow: Uow, rows: list[AddressRow], *, at: datetime) -> None:
         await alarm_store.raise_alarm(

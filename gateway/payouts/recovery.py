@@ -147,9 +147,7 @@ class Recovery:
             uow, lane.network, sequence=row.sequence, entry_hash=row.entry_hash, at=lane.now()
         )
         await rows.close(uow, row.id, at=lane.now())
-        await store.clear_alarm(
-            uow, kind=RECOVERY, network=lane.network, object_id=None, at=lane.now()
-        )
+        await attempts.clear(lane, uow, RECOVERY)
         log.info("payout.recovered", network=lane.network, people=list(row.confirmed_by))
 
     async def _freeze(self, assets: frozenset[str], detail: str) -> None:

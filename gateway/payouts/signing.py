@@ -9,8 +9,10 @@ from enum import Enum, auto
 from functools import partial
 from uuid import UUID
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
+from gateway import withdrawals_store
 from gateway.payouts import attempts, question, refusals, store, withdrawals
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
@@ -22,6 +24,7 @@ from gateway.payouts.refusals import (
 )
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.same_tx import is_signature_of
+from gateway.payouts.silence import Silence
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
@@ -34,11 +37,7 @@ from watchers.switches import Action
 
 BUILT_MAX = 200  # unsigned attempts looked at in one pass
 LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused one
-ASK_AGAIN_SECONDS = 30.0  # an attempt that a living signer does not answer costs a time-out each
 UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends
-
-UNANSWERED = "sign_unanswered"
-"""Alarm: a signer that answers others does not answer for this attempt."""
 
 log = get_logger(__name__)
 
@@ -64,7 +63,7 @@ class SigningStep:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._round = AttemptRound(lane.network, [State.PLANNED], size=BUILT_MAX)
-        self._again_at_seconds: dict[UUID, float] = {}  # paces; losing it is harmless
+        self._silence = Silence(lane)
 
     async def run(self) -> None:
         """One pass. Raises SignerUnavailable: then the rest waits too."""
@@ -82,17 +81,13 @@ class SigningStep:
         for attempt_id in sorted(found, key=lambda item: (by_nonce.get(item, 0), item)):
             if await is_stopped(self._lane) or unanswered == UNANSWERED_MAX:
                 return
-            if self._is_waiting(attempt_id):
+            if self._silence.is_waiting(attempt_id):
                 continue
             try:
                 await self._one(attempt_id)
             except StaleState as error:  # a cancel won the race: the next pass reads anew
                 log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
-            unanswered += self._is_waiting(attempt_id)
-
-    def _is_waiting(self, attempt_id: UUID) -> bool:
-        again_at = self._again_at_seconds.get(attempt_id)
-        return again_at is not None and self._lane.clock.monotonic_seconds() < again_at
+            unanswered += self._silence.is_waiting(attempt_id)
 
     async def _abandon(self, uow: Uow, *, attempt_id: UUID) -> None:
         """Every member ended before signing was asked for: coins and nonce are free again."""
@@ -127,7 +122,7 @@ class SigningStep:
             else:
                 await self._no(attempt, answer)
         except _Unanswered as error:
-            await self._only_this_one(attempt_id, error)
+            await self._silence.only_this_one(attempt_id, error)
 
     async def _ask(self, attempt: Attempt, request: SignRequest) -> SignedTx | Refusal | None:
         """The signer's answer; None when this can be asked in no frame and it remembers nothing."""
@@ -176,26 +171,13 @@ class SigningStep:
     async def _remembered(self, attempt: Attempt) -> dict[UUID, SignedTx]:
         """What the signer signed for this attempt and for earlier ones of its members."""
         async with self._lane.database.unit_of_work() as uow:
-            ids = await store.earlier_attempts(
-                uow, [row.id for row in attempt.rows()], limit=LOOKED_UP_MAX
-            )
+            ids = await withdrawals_store.attempts_of(uow, *(row.id for row in attempt.rows()))
         found: dict[UUID, SignedTx] = {}
-        for attempt_id in dict.fromkeys([attempt.id, *ids]):
+        for attempt_id in dict.fromkeys([attempt.id, *ids[-LOOKED_UP_MAX:][::-1]]):
             answer = await self._look_up(attempt_id)
             if isinstance(answer, SignedTx):
                 found[attempt_id] = answer
         return found
-
-    async def _only_this_one(self, attempt_id: UUID, error: SignerUnavailable) -> None:
-        """Raises when the signer is down; else this attempt alone waits, and a person is called."""
-        lane = self._lane
-        await lane.signer.head()
-        now = lane.clock.monotonic_seconds()
-        self._again_at_seconds[attempt_id] = now + ASK_AGAIN_SECONDS
-        log.warning("payout.unanswered", attempt_id=str(attempt_id), detail=str(error))
-        await lane.run(
-            lambda uow: attempts.alarm(lane, uow, UNANSWERED, str(error), object_id=attempt_id)
-        )
 
     async def _gate(self, uow: Uow, *, attempt_id: UUID) -> "_Gate":
         """Commit `sign_requested_at` on all members, or drop the attempt; nothing is asked for that
@@ -217,7 +199,7 @@ class SigningStep:
         failing = [row for row in rows if not await self._may_sign(uow, row)]
         limit = lane.registry.policy.limits.planned_seconds
         is_late = any((lane.now() - row.state_at).total_seconds() > limit for row in rows)
-        count = await store.member_count(uow, attempt_id)
+        count = await withdrawals_store.member_count(uow, attempt_id)
         below = await nonces.below(uow, attempt_id=attempt_id)
         if (is_held or below is Below.UNSIGNED) and not failing and not is_late:
             return _Gate.SHUT  # account chains are signed in the order of their nonces
@@ -265,7 +247,7 @@ class SigningStep:
                 uow, hold_id=row.id, reference=f"withdrawal:{row.id}:capture", at=lane.now()
             )
             await attempts.move(lane, uow, row, Trigger.SIGN, txid=answer.txid)
-        await self._answered(uow, attempt_id)
+        await self._silence.ended(uow, attempt_id)
         await store.clear_waiting_alarm(uow, kind=SIGNER_CAP, network=lane.network, at=lane.now())
         log.info(
             "payout.signed",
@@ -279,24 +261,13 @@ class SigningStep:
         self, uow: Uow, *, attempt_id: UUID, refusal: Refusal, known: str = ""
     ) -> None:
         attempt = await attempts.load(uow, attempt_id, lock=True)
-        await self._answered(uow, attempt_id)
+        await self._silence.ended(uow, attempt_id)
         await refusals.apply(self._lane, uow, attempt, refusal, known=known)
 
     async def _cut(self, uow: Uow, *, attempt_id: UUID) -> None:
         attempt = await attempts.load(uow, attempt_id, lock=True)
-        await self._answered(uow, attempt_id)
+        await self._silence.ended(uow, attempt_id)
         await refusals.cut(self._lane, uow, attempt)
-
-    async def _answered(self, uow: Uow, attempt_id: UUID) -> None:
-        """The signer has answered: whoever was called because it did not may go."""
-        self._again_at_seconds.pop(attempt_id, None)
-        await store.clear_alarm(
-            uow,
-            kind=UNANSWERED,
-            network=self._lane.network,
-            object_id=attempt_id,
-            at=self._lane.now(),
-        )
 
 
 def _is_ours(attempt: Attempt, found: SignedTx) -> bool:
@@ -307,4 +278,4 @@ def _is_ours(attempt: Attempt, found: SignedTx) -> bool:
 async def is_stopped(lane: Lane) -> bool:
     """True while the network's alarm that the signer knows more than the books is open."""
     async with lane.database.unit_of_work() as uow:
-        return await store.has_alarm(uow, kind=SIGNER_KNOWS_MORE, network=lane.network)
+        return await alarm_store.is_open(uow, kind=SIGNER_KNOWS_MORE, network=lane.network)

@@ -25,12 +25,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Riding:
-    """What rides on one attempt: the classes, and the sum of one asset in minor units."""
+    """The classes of what rides on one attempt."""
 
     attempt_id: UUID
     fee_classes: tuple[str, ...]
-    asset: str
-    amount_minor: int
 
 
 async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[WithdrawalRow]:
@@ -170,15 +168,6 @@ async def request_signature(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> i
     return result.rowcount
 
 
-async def member_count(uow: Uow, attempt_id: UUID) -> int:
-    """How many withdrawals an attempt was built for."""
-    result = await uow.execute(
-        "SELECT count(*) FROM gateway.attempt_members WHERE attempt_id = :attempt_id",
-        {"attempt_id": attempt_id},
-    )
-    return int(result.scalar_one())
-
-
 async def open_attempts(
     uow: Uow, *, network: str, states: Sequence[str], limit: int, after: UUID | None = None
 ) -> list[UUID]:
@@ -192,18 +181,6 @@ async def open_attempts(
         ORDER BY w.attempt_id LIMIT :limit
         """,
         {"network": network, "states": list(states), "after": after, "limit": limit},
-    )
-    return [row.attempt_id for row in result]
-
-
-async def earlier_attempts(uow: Uow, ids: Sequence[UUID], *, limit: int) -> list[UUID]:
-    """Every attempt that was built for one of these withdrawals, newest first."""
-    result = await uow.execute(
-        """
-        SELECT DISTINCT m.attempt_id FROM gateway.attempt_members m
-        WHERE m.withdrawal_id = ANY(:ids) ORDER BY m.attempt_id DESC LIMIT :limit
-        """,
-        {"ids": list(ids), "limit": limit},
     )
     return [row.attempt_id for row in result]
 
@@ -288,23 +265,14 @@ async def riding(uow: Uow, *, network: str, states: Sequence[str]) -> list[Ridin
     """What rides on each live attempt with members in these states, oldest first."""
     result = await uow.execute(
         """
-        SELECT w.attempt_id, array_agg(DISTINCT w.fee_class) AS fee_classes,
-            min(w.asset) AS asset, sum(w.amount) AS amount
+        SELECT w.attempt_id, array_agg(DISTINCT w.fee_class) AS fee_classes
         FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = ANY(:states) AND w.attempt_id IS NOT NULL
         GROUP BY w.attempt_id ORDER BY w.attempt_id
         """,
         {"network": network, "states": list(states)},
     )
-    return [
-        Riding(
-            attempt_id=row.attempt_id,
-            fee_classes=tuple(row.fee_classes),
-            asset=row.asset,
-            amount_minor=int(row.amount),
-        )
-        for row in result
-    ]
+    return [Riding(attempt_id=row.attempt_id, fee_classes=tuple(row.fee_classes)) for row in result]
 
 
 async def brands_on(uow: Uow, attempt_id: UUID) -> dict[str, int]:
@@ -318,59 +286,6 @@ async def brands_on(uow: Uow, attempt_id: UUID) -> dict[str, int]:
         {"attempt_id": attempt_id},
     )
     return {row.brand: int(row.members) for row in result}
-
-
-async def alarmed_objects(uow: Uow, *, kinds: Sequence[str], network: str) -> set[UUID]:
-    """The objects of the open alarms of some kinds."""
-    result = await uow.execute(
-        """
-        SELECT DISTINCT object_id FROM gateway.alarms
-        WHERE kind = ANY(:kinds) AND network = :network AND cleared_at IS NULL
-            AND object_id IS NOT NULL
-        """,
-        {"kinds": list(kinds), "network": network},
-    )
-    return set(result.scalars())
-
-
-async def clear_alarms(
-    uow: Uow, *, kinds: Sequence[str], network: str, objects: Sequence[UUID], at: datetime
-) -> None:
-    """Close the alarms of some kinds about some objects."""
-    await uow.execute(
-        """
-        UPDATE gateway.alarms SET cleared_at = :at
-        WHERE kind = ANY(:kinds) AND network = :network AND cleared_at IS NULL
-            AND object_id = ANY(CAST(:objects AS uuid[]))
-        """,
-        {"kinds": list(kinds), "network": network, "objects": list(objects), "at": at},
-    )
-
-
-async def has_alarm(uow: Uow, *, kind: str, network: str) -> bool:
-    """Whether an alarm of this kind is open for a network."""
-    result = await uow.execute(
-        """
-        SELECT EXISTS (SELECT 1 FROM gateway.alarms
-                       WHERE kind = :kind AND network = :network AND cleared_at IS NULL)
-        """,
-        {"kind": kind, "network": network},
-    )
-    return bool(result.scalar_one())
-
-
-async def clear_alarm(
-    uow: Uow, *, kind: str, network: str, object_id: UUID | None, at: datetime
-) -> None:
-    """Close an alarm whose cause is gone."""
-    await uow.execute(
-        """
-        UPDATE gateway.alarms SET cleared_at = :at
-        WHERE kind = :kind AND network = :network AND cleared_at IS NULL
-            AND object_id IS NOT DISTINCT FROM CAST(:object_id AS uuid)
-        """,
-        {"kind": kind, "network": network, "object_id": object_id, "at": at},
-    )
 
 
 async def clear_waiting_alarm(uow: Uow, *, kind: str, network: str, at: datetime) -> None:

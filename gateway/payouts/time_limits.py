@@ -5,18 +5,19 @@ confirming, cancelling. A limit either moves the row on or calls a person; no al
 Values are configuration (`config/policy.toml`, section limits).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
+from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import attempts, store, withdrawals
 from gateway.payouts.context import Lane
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.withdrawals import WITHDRAWALS, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from watchers import outgoing
@@ -26,14 +27,7 @@ SCREENING_TIMEOUT: Final = "screening_timeout"
 CONFIRMING_LATE: Final = "payout_confirming"
 CANCELLING_LATE: Final = "payout_cancelling"
 APPROVAL_TIMEOUT: Final = "approval_timeout"  # code of what expired because nobody agreed
-ALARMED: Final = {
-    SCREENING_TIMEOUT: State.ON_HOLD,
-    CONFIRMING_LATE: State.CONFIRMING,
-    CANCELLING_LATE: State.CANCELLING,
-}
-"""Alarms of this module, and the state that each is about: it ends with that."""
-
-Work: TypeAlias = Callable[[Uow, WithdrawalRow], Awaitable[None]]
+OWN: Final = "time_limits"  # rows of the table that this module keeps
 
 log = get_logger(__name__)
 
@@ -42,7 +36,8 @@ log = get_logger(__name__)
 class TimeLimit:
     """One row of the table. `setting` is the field of `Limits`; None: the order's `valid_until`.
 
-    `owner` is the module that keeps it, `alarm` the kind that calls a person, `exit` what moves it.
+    `owner` is the module that keeps it, `alarm` the kind that calls a person and `detail` what it
+    says after the request_id, `exit` what moves the row, with `code`.
     """
 
     state: State
@@ -50,22 +45,32 @@ class TimeLimit:
     owner: str
     alarm: str | None
     exit: Trigger | None
+    code: str | None = None
+    detail: str = ""
+
+    @property
+    def alarmed_state(self) -> State:
+        """The state that the alarm is about: it ends with that."""
+        return self.state if self.exit is None else WITHDRAWALS.next(self.state, self.exit)
 
 
 TIME_LIMITS: Final = (
     TimeLimit(
         state=State.SCREENING,
         setting="screening_seconds",
-        owner="time_limits",
+        owner=OWN,
         alarm=SCREENING_TIMEOUT,
         exit=Trigger.HOLD,
+        code=SCREENING_TIMEOUT,
+        detail="not screened in time: staff decide",
     ),
     TimeLimit(
         state=State.PENDING_APPROVAL,
         setting="pending_approval_seconds",
-        owner="time_limits",
+        owner=OWN,
         alarm=None,
         exit=Trigger.EXPIRE,
+        code=APPROVAL_TIMEOUT,
     ),
     TimeLimit(
         state=State.WAITING_LIQUIDITY,
@@ -98,68 +103,71 @@ TIME_LIMITS: Final = (
     TimeLimit(
         state=State.CONFIRMING,
         setting="confirming_alarm_tiers",
-        owner="time_limits",
+        owner=OWN,
         alarm=CONFIRMING_LATE,
         exit=None,
     ),
     TimeLimit(
         state=State.CANCELLING,
         setting="cancelling_alarm_seconds",
-        owner="time_limits",
+        owner=OWN,
         alarm=CANCELLING_LATE,
         exit=None,
+        detail="neither its abort nor its payment is final",
     ),
 )
 """Every state with a limit. The states that are not here are left at once, or only by people."""
 
 
 class TimeLimitStep:
-    """The step of one lane."""
+    """The step of one lane: the rows of the table that no other module keeps."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
 
     async def run(self) -> None:
         """One pass."""
-        limits = self._lane.registry.policy.limits
-        await self._each(State.SCREENING, limits.screening_seconds, self._hold)
-        await self._each(State.PENDING_APPROVAL, limits.pending_approval_seconds, self._expire)
-        # A tier has at least one block; how many it really has is the transaction's business.
-        shortest = limits.confirming_alarm_tiers * self._lane.spec.block_seconds
-        await self._each(State.CONFIRMING, shortest, self._confirming)
-        await self._each(State.CANCELLING, limits.cancelling_alarm_seconds, self._cancelling)
-        await self._lane.run(self._clear)
+        own = [limit for limit in TIME_LIMITS if limit.owner == OWN]
+        for limit in own:
+            await self._each(limit)
+        await self._lane.run(partial(self._clear, limits=own))
 
-    async def _each(self, state: State, seconds: int, work: Work) -> None:
-        """Every row that is in a state for longer than this, oldest first."""
+    async def _each(self, limit: TimeLimit) -> None:
+        """Every row that is in the state for longer than this, oldest first."""
         lane = self._lane
-        before = lane.now() - timedelta(seconds=seconds)
+        before = lane.now() - timedelta(seconds=self._seconds(limit))
         async with lane.database.unit_of_work() as uow:
             found = await store.older_than(
-                uow, network=lane.network, state=state, before=before, limit=ROWS_MAX
+                uow, network=lane.network, state=limit.state, before=before, limit=ROWS_MAX
             )
-
-        async def locked(uow: Uow, row_id: UUID) -> None:
-            row = (await store.by_ids(uow, [row_id], lock=True))[0]
-            if row.state == state and row.state_at <= before:  # people may have been quicker
-                await work(uow, row)
-
         for row in found:
             try:
-                await lane.run(partial(locked, row_id=row.id))
+                await lane.run(partial(self._one, limit=limit, row_id=row.id, before=before))
             except StaleState as error:
                 log.info("payout.stale", network=lane.network, detail=str(error))
 
-    async def _hold(self, uow: Uow, row: WithdrawalRow) -> None:
-        detail = f"{row.request_id} was not screened in time: staff decide"
-        await attempts.move(self._lane, uow, row, Trigger.HOLD, code=SCREENING_TIMEOUT)
-        await attempts.alarm(self._lane, uow, SCREENING_TIMEOUT, detail, object_id=row.id)
+    def _seconds(self, limit: TimeLimit) -> int:
+        value: int = getattr(self._lane.registry.policy.limits, str(limit.setting))
+        # A tier has at least one block; how many it really has is the transaction's business.
+        return value * self._lane.spec.block_seconds if limit.state is State.CONFIRMING else value
 
-    async def _expire(self, uow: Uow, row: WithdrawalRow) -> None:
+    async def _one(self, uow: Uow, *, limit: TimeLimit, row_id: UUID, before: datetime) -> None:
         lane = self._lane
-        await withdrawals.give_up(
-            uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now(), code=APPROVAL_TIMEOUT
-        )
+        row = (await store.by_ids(uow, [row_id], lock=True))[0]
+        if row.state != limit.state or row.state_at > before:  # people were quicker
+            return
+        if limit.state is State.CONFIRMING:
+            await self._confirming(uow, row)
+            return
+        if limit.exit is Trigger.EXPIRE:
+            await withdrawals.give_up(
+                uow, row, limit.exit, ids=lane.ids, at=lane.now(), code=limit.code
+            )
+        elif limit.exit is not None:
+            await attempts.move(lane, uow, row, limit.exit, code=limit.code)
+        if limit.alarm is not None:
+            detail = f"{row.request_id}: {limit.detail}"
+            await attempts.alarm(lane, uow, limit.alarm, detail, object_id=row.id)
 
     async def _confirming(self, uow: Uow, row: WithdrawalRow) -> None:
         """Three times the full tier of its own transaction, at the network's own pace."""
@@ -174,17 +182,14 @@ class TimeLimitStep:
             detail = f"{tx.txid} is in block {tx.height} and not final; its tier is {blocks} blocks"
             await attempts.alarm(lane, uow, CONFIRMING_LATE, detail, object_id=tx.id)
 
-    async def _cancelling(self, uow: Uow, row: WithdrawalRow) -> None:
-        detail = f"{row.request_id}: neither its abort nor its payment is final"
-        await attempts.alarm(self._lane, uow, CANCELLING_LATE, detail, object_id=row.id)
-
-    async def _clear(self, uow: Uow) -> None:
+    async def _clear(self, uow: Uow, *, limits: Sequence[TimeLimit]) -> None:
         """An alarm ends with the state that it is about."""
         lane = self._lane
-        for kind, state in ALARMED.items():
-            told = await store.alarmed_objects(uow, kinds=[kind], network=lane.network)
-            over = told - await store.still_in(uow, sorted(told), state=state)
+        for limit in limits:
+            kind = limit.alarm
+            if kind is None:
+                continue
+            told = await alarm_store.open_objects(uow, kinds=[kind], network=lane.network)
+            over = told - await store.still_in(uow, sorted(told), state=limit.alarmed_state)
             if over:
-                await store.clear_alarms(
-                    uow, kinds=[kind], network=lane.network, objects=sorted(over), at=lane.now()
-                )
+                await attempts.clear(lane, uow, kind, objects=sorted(over))

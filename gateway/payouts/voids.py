@@ -15,7 +15,7 @@ from config.clock import Clock, Waker
 from config.database import Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
-from gateway.payouts import store, void_store
+from gateway.payouts import void_store
 from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.patience import heard, retry_at
 from gateway.payouts.refusals import SIGNER_KNOWS_MORE
@@ -93,9 +93,7 @@ class VoidDelivery:
         async with self._database.unit_of_work() as uow:
             await void_store.finish(uow, row.withdrawal_id, state=state, code=code, at=at)
             if row.attempts and not await void_store.any_refused(uow, network=row.network):
-                await store.clear_alarm(
-                    uow, kind=VOID_REFUSED, network=row.network, object_id=None, at=at
-                )
+                await alarm_store.clear(uow, kinds=[VOID_REFUSED], network=row.network, at=at)
         log.info("void.finished", withdrawal_id=str(row.withdrawal_id), state=state)
 
     async def _refused(self, row: VoidRow, refusal: Refusal) -> None:

@@ -159,7 +159,8 @@ _BEFORE_SIGNING: Final = (
 """States in which signing was not asked for; of `planned` only while `sign_requested_at` is null,
 of `on_hold` only while nothing was signed."""
 
-_ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
+ON_CHAIN: Final = (State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT)
+"""States of one whose tx is in no block, as far as the books know: two people may abort it."""
 
 TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.RECEIVED, Trigger.REFUSE): State.REJECTED,
@@ -203,14 +204,14 @@ TRANSITIONS: Final[Mapping[tuple[State, Trigger], State]] = {
     (State.SENT, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.CANCELLING, Trigger.CONFLICT_FINAL): State.ON_HOLD,
     (State.SENT, Trigger.MINE): State.CONFIRMING,
-    **{(state, Trigger.REPLACE): state for state in (*_ON_CHAIN, State.CANCELLING)},
-    **{(state, Trigger.ADOPT): state for state in (*_ON_CHAIN, State.CONFIRMING, State.CANCELLING)},
+    **{(state, Trigger.REPLACE): state for state in (*ON_CHAIN, State.CANCELLING)},
+    **{(state, Trigger.ADOPT): state for state in (*ON_CHAIN, State.CONFIRMING, State.CANCELLING)},
     (State.CONFIRMING, Trigger.UNMINE): State.SENT,
     (State.CONFIRMING, Trigger.COMPLETE): State.COMPLETED,
     (State.CONFIRMING, Trigger.FAIL): State.FAILED,
     (State.COMPLETED, Trigger.REOPEN): State.SENT,
     (State.ON_HOLD, Trigger.REISSUE): State.QUEUED,
-    **{(state, Trigger.ABORT): State.CANCELLING for state in _ON_CHAIN},
+    **{(state, Trigger.ABORT): State.CANCELLING for state in ON_CHAIN},
     (State.CANCELLING, Trigger.ABORT_REFUSED): State.UNCERTAIN,
     (State.CANCELLING, Trigger.ABORT_FINAL): State.CANCELLED,
     (State.CANCELLING, Trigger.COMPLETE): State.COMPLETED,

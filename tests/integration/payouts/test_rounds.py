@@ -11,7 +11,8 @@ from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.rounds import AttemptRound, RowRound
-from gateway.payouts.signing import UNANSWERED, UNANSWERED_MAX
+from gateway.payouts.signing import UNANSWERED_MAX
+from gateway.payouts.silence import UNANSWERED
 from gateway.payouts.withdrawals import State
 from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.payout_parts import VaultSigner

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from config import alarm_store
 from config.clock import SystemClock, Waker
 from config.migrate import MIGRATIONS_FOLDER
 from config.settings import DatabaseSettings, SignerSettings
-from gateway.payouts import store, void_store, withdrawals
+from gateway.payouts import void_store, withdrawals
 from gateway.payouts.errors import SignerUnavailable
 from gateway.payouts.patience import RETRY_SECONDS
 from gateway.payouts.role import PayoutRole
@@ -272,7 +273,7 @@ async def test_s25_signature_that_the_books_lost_stops_the_network(btc: Payouts)
 
     assert await void_rows(btc) == [("delivered", "signer_knows_more", 0)]
     async with btc.database.unit_of_work() as uow:
-        assert await store.has_alarm(uow, kind="signer_knows_more", network="btc")
+        assert await alarm_store.is_open(uow, kind="signer_knows_more", network="btc")
     later = await btc.request("0.1", player_id="later")
     await btc.cycle(times=2)
     assert await btc.states(later) == ["queued"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.payouts import bump_policy
-from gateway.payouts.bump_policy import GasFee, Waiting, wanted_rate
+from gateway.payouts.bump_policy import Waiting, wanted_rate
+from gateway.payouts.fee_policy import AccountFee
 from watchers.chain import FeeQuote
 
 KVB = 1_000
@@ -87,16 +88,18 @@ def test_a_package_reaches_the_rate_with_what_is_below_it(
 def test_p16_both_fields_rise_by_an_eighth_or_nothing_is_done(
     max_fee: int, tip: int, wanted: int, base: int, most: int
 ) -> None:
-    highest = GasFee(max_fee=max(max_fee, tip), tip=tip, gas_limit=21_000)
+    highest = AccountFee(
+        max_fee_per_gas=max(max_fee, tip), max_priority_fee_per_gas=tip, gas_limit=21_000
+    )
     fee = bump_policy.replacement_gas(
         highest=highest, wanted=wanted, base_fee=base, headroom=2, most_per_gas=most
     )
     if fee is None:
-        assert highest.max_fee * 1_125 > most * 1_000
+        assert highest.max_fee_per_gas * 1_125 > most * 1_000
     else:
-        assert fee.max_fee * 1_000 >= highest.max_fee * 1_125
-        assert fee.tip * 1_000 >= highest.tip * 1_125
-        assert fee.tip <= fee.max_fee <= most
+        assert fee.max_fee_per_gas * 1_000 >= highest.max_fee_per_gas * 1_125
+        assert fee.max_priority_fee_per_gas * 1_000 >= highest.max_priority_fee_per_gas * 1_125
+        assert fee.max_priority_fee_per_gas <= fee.max_fee_per_gas <= most
         assert fee.gas_limit == highest.gas_limit
 
 
