@@ -384,17 +384,10 @@ async def _quotes(uow: Uow, networks: "Sequence[str] | set[str]") -> dict[str, F
 
 async def _fresh(uow: Uow, view: View, deposits: Sequence[DepositRow]) -> dict[str, bool]:
     """Whether the assets of capped deposits have a rate that counts."""
-    assets = sorted(
-        {item.asset for item in deposits if item.substatus == doctor_questions.EXPOSURE_CAP}
-    )
-    if not assets:
-        return {}
+    assets = {item.asset for item in deposits if item.substatus == doctor_questions.EXPOSURE_CAP}
     rule = view.registry.policy.reference
-    newest = await rates.newest(uow, assets=assets, reference=rule)
-    return {
-        name: name in newest and newest[name].is_fresh(at=view.at, reference=rule)
-        for name in assets
-    }
+    fresh = await rates.fresh(uow, assets=assets, reference=rule, at=view.at)
+    return {name: name in fresh for name in assets}
 
 
 async def _networks(uow: Uow, view: View) -> dict[str, NetworkFacts]:

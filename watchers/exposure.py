@@ -174,7 +174,9 @@ async def admit(
     asking = {item.id: item for item in deposits if item.id not in known}
     queue: list[_Asker] = [*asking.values(), *others]
     queue.sort(key=lambda item: (item.first_seen_at, item.id))
-    fresh = await _fresh_rates(uow, network, sorted({item.asset for item in queue}), at=at)
+    fresh = await rates.fresh(
+        uow, assets={item.asset for item in queue}, reference=network.reference, at=at
+    )
     usage = {key: _usage(row, network) for key, row in rows.items()}
     fits = decide([_candidate(network, item, fresh) for item in queue], usage, policy)
     admitted = [item for item_id in fits if (item := asking.get(item_id)) is not None]
@@ -215,7 +217,9 @@ async def keep(uow: Uow, network: Network, deposits: Sequence[DepositRow], *, at
     new = [item for item in deposits if item.id not in known and counts(item)]
     if gone:
         await store.remove(uow, gone)
-    fresh = await _fresh_rates(uow, network, sorted({item.asset for item in new}), at=at)
+    fresh = await rates.fresh(
+        uow, assets={item.asset for item in new}, reference=network.reference, at=at
+    )
     await _count(uow, network, new, rows, fresh, at=at)
 
 
@@ -269,40 +273,18 @@ async def _tell_stale(uow: Uow, network: Network, assets: Sequence[str], *, at: 
     )
 
 
-async def _fresh_rates(
-    uow: Uow, network: Network, assets: Sequence[str], *, at: datetime
-) -> dict[str, Rate]:
-    if not assets:
-        return {}
-    found = await rates.newest(uow, assets=assets, reference=network.reference)
-    return {
-        asset: rate
-        for asset, rate in found.items()
-        if rate.is_fresh(at=at, reference=network.reference)
-    }
-
-
-def _value(
-    network: Network, asset_id: str, amount_minor: int, fresh: Mapping[str, Rate]
-) -> int | None:
-    rate, asset = fresh.get(asset_id), network.asset(asset_id)
-    if rate is None or asset is None:
-        return None
-    return rates.to_reference(
-        amount_minor,
-        rate.rate,
-        asset_decimals=asset.decimals,
-        currency_decimals=network.reference.decimals,
-    )
-
-
 def _candidate(network: Network, item: _Asker, fresh: Mapping[str, Rate]) -> Candidate:
     return Candidate(
         id=item.id,
         brand=item.brand,
         player_id=item.player_id,
         asset=item.asset,
-        value_minor=_value(network, item.asset, item.amount_minor, fresh),
+        value_minor=rates.value(
+            network.asset(item.asset),
+            item.amount_minor,
+            fresh.get(item.asset),
+            reference=network.reference,
+        ),
     )
 
 

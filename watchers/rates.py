@@ -6,7 +6,7 @@ a Decimal read from text, a conversion is integer arithmetic, rounded up (a cost
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from config.assets import AssetSpec
 from config.credit_policy import ReferenceSpec
 from config.database import Uow
 from watchers import rate_store as store
@@ -101,6 +102,33 @@ async def newest(
     """The newest rate of each asset that has one, however old."""
     rows = await store.newest(uow, assets=assets, currency=reference.currency)
     return {row["asset"]: _rate(row) for row in rows}
+
+
+async def fresh(
+    uow: Uow, *, assets: Collection[str], reference: ReferenceSpec, at: datetime
+) -> dict[str, Rate]:
+    """The newest rate of each asset that has one that counts now."""
+    if not assets:
+        return {}
+    found = await newest(uow, assets=sorted(assets), reference=reference)
+    return {
+        asset: rate for asset, rate in found.items() if rate.is_fresh(at=at, reference=reference)
+    }
+
+
+def value(
+    asset: AssetSpec | None, amount_minor: int, rate: Rate | None, *, reference: ReferenceSpec
+) -> int | None:
+    """Minor units of the reference currency, rounded up; None without a rate or for an asset that
+    is not configured any more."""
+    if rate is None or asset is None:
+        return None
+    return to_reference(
+        amount_minor,
+        rate.rate,
+        asset_decimals=asset.decimals,
+        currency_decimals=reference.decimals,
+    )
 
 
 async def history(

@@ -81,18 +81,13 @@ def _told(network: Network, value: int | str) -> str:
 async def _value(uow: Uow, network: Network, sums: Mapping[str, int], *, at: datetime) -> int | str:
     """The worth of all in minor units of the reference currency, or the first asset that has no
     fresh rate."""
-    if not sums:
-        return 0
-    found = await rates.newest(uow, assets=sorted(sums), reference=network.reference)
+    fresh = await rates.fresh(uow, assets=sums, reference=network.reference, at=at)
     total = 0
-    for asset_id, amount_minor in sorted(sums.items()):
-        rate, spec = found.get(asset_id), network.asset(asset_id)
-        if spec is None or rate is None or not rate.is_fresh(at=at, reference=network.reference):
-            return asset_id
-        total += rates.to_reference(
-            amount_minor,
-            rate.rate,
-            asset_decimals=spec.decimals,
-            currency_decimals=network.reference.decimals,
+    for asset, amount_minor in sorted(sums.items()):
+        value = rates.value(
+            network.asset(asset), amount_minor, fresh.get(asset), reference=network.reference
         )
+        if value is None:
+            return asset
+        total += value
     return total

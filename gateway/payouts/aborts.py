@@ -20,7 +20,6 @@ from gateway.payouts import (
     bump_build,
     bump_policy,
     families,
-    fee_policy,
     funds,
     store,
 )
@@ -28,14 +27,14 @@ from gateway.payouts.approvals import TWO_PEOPLE, Action
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.bump_build import Need
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BumpCapped, FeesUnknown
+from gateway.payouts.errors import BumpCapped
 from gateway.payouts.rounds import RowRound
 from gateway.payouts.withdrawals import ON_CHAIN, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
 from signer.protocol import Purpose
-from watchers import coins, fees, outgoing, outgoing_families
-from watchers.chain import FeeQuote, Outpoint
+from watchers import coins, outgoing, outgoing_families
+from watchers.chain import Outpoint
 from watchers.errors import CoinTaken
 from watchers.outgoing import OutgoingRow, OutgoingState
 
@@ -131,7 +130,7 @@ class AbortStep:
     ) -> None:
         """Bytes, member and reservations, in the unit of work of the caller (write, then act)."""
         lane = self._lane
-        quote = await self._quote(uow)
+        quote = await funds.current_quote(lane, uow)
         target = lane.registry.policy.classes[FEE_CLASS].inclusion_blocks[lane.spec.family]
         need = Need(
             rate=max(quote.base_fee, 0) + bump_policy.rate_left(quote, blocks_left=target),
@@ -161,12 +160,6 @@ class AbortStep:
             replaces=str(newest.id),
             fee_cap_minor=str(built.draft.fee_cap_minor),
         )
-
-    async def _quote(self, uow: Uow) -> FeeQuote:
-        sample = await fees.latest(uow, network=self._lane.network)
-        if sample is None:
-            raise FeesUnknown("no fee quote yet")
-        return fee_policy.usable(sample.quote, sampled_at=sample.sampled_at, now=self._lane.now())
 
     async def _refuse_above_others(self, uow: Uow, tx: OutgoingRow) -> None:
         """A replacement throws out what spends its change, and that may pay somebody."""

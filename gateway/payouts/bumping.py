@@ -111,9 +111,7 @@ class Bumping:
             riding = await store.riding(uow, network=network, states=SENT)
             if not riding:
                 return None
-            quote = fee_policy.usable(
-                sample.quote, sampled_at=sample.sampled_at, now=self._lane.now()
-            )
+            quote = fee_policy.usable(sample, now=self._lane.now())
             txs = await outgoing_families.open_txs(uow, network=network, limit=OPEN_MAX)
         # What is in a block is not refused any more.
         self._fee_refused &= {tx.id for tx in txs}

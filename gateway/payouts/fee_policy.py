@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from config.policy import FeePolicy
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
 from watchers.chain import FeeQuote
+from watchers.fees import FeeSample
 
 QUOTE_AGE_MAX = timedelta(minutes=10)  # N26: older says nothing about the next block
 SAT_PER_VB_IN_KVB = 1000  # policy bounds are per vB, quotes per kvB
@@ -31,13 +32,13 @@ class AccountFee:
         return self.max_fee_per_gas * self.gas_limit
 
 
-def usable(quote: FeeQuote | None, *, sampled_at: datetime | None, now: datetime) -> FeeQuote:
+def usable(sample: FeeSample | None, *, now: datetime) -> FeeQuote:
     """The quote when it may be built with; raises FeesUnknown for none or a stale one."""
-    if quote is None or sampled_at is None:
+    if sample is None:
         raise FeesUnknown("no fee quote was ever sampled")
-    if now - sampled_at > QUOTE_AGE_MAX:
-        raise FeesUnknown(f"the fee quote of {sampled_at.isoformat()} is too old")
-    return quote
+    if now - sample.sampled_at > QUOTE_AGE_MAX:
+        raise FeesUnknown(f"the fee quote of {sample.sampled_at.isoformat()} is too old")
+    return sample.quote
 
 
 def rate_for(quote: FeeQuote, *, target_blocks: int) -> int:

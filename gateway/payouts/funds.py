@@ -127,7 +127,7 @@ class UtxoFunds:
 async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> UtxoFunds:
     """The spendable coins, oldest first among equals; `has_fewest_coins`: those that are worth most
     per byte of their previous tx (fewest bytes for the signer). Raises FeesUnknown."""
-    quote = await _quote(lane, uow)
+    quote = await current_quote(lane, uow)
     rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
     rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
     _, fee_left = await _committed_fees(lane, uow)
@@ -143,7 +143,7 @@ async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> 
 
 async def load_account(lane: Lane, uow: Uow) -> AccountFunds:
     """Hot custody by the books, less what is on its way, by account; raises FeesUnknown."""
-    quote = await _quote(lane, uow)
+    quote = await current_quote(lane, uow)
     caps, fee_left = await _committed_fees(lane, uow)
     lanes, contract, _ = await _payers(lane, uow, caps=caps)
     return AccountFunds(lane, lanes=lanes, contract=contract, quote=quote, fee_left_minor=fee_left)
@@ -154,13 +154,9 @@ async def load(lane: Lane, uow: Uow) -> Funds:
     return await (load_account if lane.is_account_based else load_utxo)(lane, uow)
 
 
-async def _quote(lane: Lane, uow: Uow) -> FeeQuote:
-    found = await fees.latest(uow, network=lane.network)
-    return fee_policy.usable(
-        None if found is None else found.quote,
-        sampled_at=None if found is None else found.sampled_at,
-        now=lane.now(),
-    )
+async def current_quote(lane: Lane, uow: Uow) -> FeeQuote:
+    """The fee quote to build with now; raises FeesUnknown for none or a stale one."""
+    return fee_policy.usable(await fees.latest(uow, network=lane.network), now=lane.now())
 
 
 async def room_beside(lane: Lane, uow: Uow, *, family_id: UUID | None) -> int:

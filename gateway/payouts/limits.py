@@ -160,7 +160,7 @@ async def _judged(
         await store.lock_brand(uow, asking.brand, is_shared=not windows)
     rows = await _counted(uow, asking, windows, at=at)
     assets = {asking.asset, *(row["asset"] for row in rows if row["unvalued"])}
-    fresh = await _fresh(uow, sorted(assets), terms=terms, at=at)
+    fresh = await rates.fresh(uow, assets=assets, reference=terms.reference, at=at)
     rate = fresh.get(asking.asset)
     value = _value(asking.asset, asking.amount_minor, rate, terms)
     usage = {rule.bounds: _used(rule, asking, rows, fresh, terms) for rule in windows}
@@ -179,17 +179,6 @@ async def _counted(
         player_id=asking.player_id,
         windows=[(name, at - SPANS[name], _hour(at - SPANS[name])) for name in names],
     )
-
-
-async def _fresh(
-    uow: Uow, assets: Sequence[str], *, terms: LimitTerms, at: datetime
-) -> dict[str, Rate]:
-    found = await rates.newest(uow, assets=assets, reference=terms.reference)
-    return {
-        asset: rate
-        for asset, rate in found.items()
-        if rate.is_fresh(at=at, reference=terms.reference)
-    }
 
 
 def _used(
@@ -219,15 +208,7 @@ def _used(
 
 
 def _value(asset: str, amount_minor: int, rate: Rate | None, terms: LimitTerms) -> int | None:
-    spec = terms.assets.get(asset)
-    if rate is None or spec is None:
-        return None
-    return rates.to_reference(
-        amount_minor,
-        rate.rate,
-        asset_decimals=spec.decimals,
-        currency_decimals=terms.reference.decimals,
-    )
+    return rates.value(terms.assets.get(asset), amount_minor, rate, reference=terms.reference)
 
 
 def _hour(at: datetime) -> int:

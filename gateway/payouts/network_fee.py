@@ -44,13 +44,8 @@ async def estimate(
 ) -> NetworkFee:
     """Of a payment of `asset` to a match key in a fee class."""
     spec = registry.chains[asset.network]
-    sample = await fees.latest(uow, network=asset.network)
     try:
-        quote = fee_policy.usable(
-            None if sample is None else sample.quote,
-            sampled_at=None if sample is None else sample.sampled_at,
-            now=at,
-        )
+        quote = fee_policy.usable(await fees.latest(uow, network=asset.network), now=at)
         native_minor = expected(registry, spec, quote, asset=asset.id, key=key, fee_class=fee_class)
     except FeesUnknown:
         return NetworkFee(native_minor=None, asset_minor=None, problem=FEES_UNKNOWN)
@@ -58,10 +53,11 @@ async def estimate(
         return NetworkFee(native_minor=None, asset_minor=None, problem=FEE_TOO_HIGH)
     if asset.is_native:
         return NetworkFee(native_minor=native_minor, asset_minor=native_minor, problem=None)
-    known = await rates.newest(
-        uow, assets=[spec.native_asset, asset.id], reference=registry.policy.reference
+    native = registry.assets[spec.native_asset]
+    fresh = await rates.fresh(
+        uow, assets={native.id, asset.id}, reference=registry.policy.reference, at=at
     )
-    asset_minor = _exchanged(registry, native_minor, known, spec.native_asset, asset, at=at)
+    asset_minor = _exchanged(native_minor, fresh, native, asset)
     problem = RATE_UNKNOWN if asset_minor is None else None
     return NetworkFee(native_minor=native_minor, asset_minor=asset_minor, problem=problem)
 
@@ -97,25 +93,16 @@ def expected(
 
 
 def _exchanged(
-    registry: Registry,
-    native_minor: int,
-    known: Mapping[str, Rate],
-    native: str,
-    asset: AssetSpec,
-    *,
-    at: datetime,
+    native_minor: int, fresh: Mapping[str, Rate], native: AssetSpec, asset: AssetSpec
 ) -> int | None:
     """The same value in the asset; None without a fresh rate of each."""
-    reference = registry.policy.reference
-    of, into = known.get(native), known.get(asset.id)
+    of, into = fresh.get(native.id), fresh.get(asset.id)
     if of is None or into is None:
-        return None
-    if not (of.is_fresh(at=at, reference=reference) and into.is_fresh(at=at, reference=reference)):
         return None
     return rates.exchange(
         native_minor,
         of.rate,
         into.rate,
-        decimals=registry.assets[native].decimals,
+        decimals=native.decimals,
         into_decimals=asset.decimals,
     )

@@ -10,6 +10,7 @@ from config.policy import FeePolicy
 from gateway.payouts import fee_policy
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
 from watchers.chain import FeeQuote
+from watchers.fees import FeeSample
 
 BTC = FeePolicy(
     rate_floor=1, rate_cap=300, fee_per_tx_max_minor=2_000_000, cpfp_reserve_minor=10_000
@@ -97,13 +98,13 @@ def test_n26_account_fee_stays_within_every_bound(
 
 
 def test_stale_or_missing_quote_is_refused() -> None:
-    fresh = quote({2: 1_000})
+    fresh = FeeSample(quote=quote({2: 1_000}), sampled_at=NOW)
 
-    assert fee_policy.usable(fresh, sampled_at=NOW - timedelta(minutes=10), now=NOW) is fresh
+    assert fee_policy.usable(fresh, now=NOW + timedelta(minutes=10)) is fresh.quote
     with pytest.raises(FeesUnknown):
-        fee_policy.usable(fresh, sampled_at=NOW - timedelta(minutes=10, seconds=1), now=NOW)
+        fee_policy.usable(fresh, now=NOW + timedelta(minutes=10, seconds=1))
     with pytest.raises(FeesUnknown):
-        fee_policy.usable(None, sampled_at=None, now=NOW)
+        fee_policy.usable(None, now=NOW)
 
 
 @pytest.mark.parametrize(
