@@ -1,7 +1,8 @@
 """Who is calling: RFC 9421 signatures with Ed25519 on every call (CONTRACT 3).
 
-The library canonicalises and verifies; this module says which components, parameters, authority
-and times are acceptable, finds the key, and makes every failure look the same (A39). It must not
+The form that nearly every caller writes is read by `signer.protocol`, any other by the library,
+which then has the last word; this module says which components, parameters, authority and times
+are acceptable, finds the key, and makes every failure look the same (A39). It must not
 decide what a key may do (that is the endpoint's scope) and it stores nothing: the nonce of a call
 that changes state is stored in that call's own unit of work.
 """
@@ -15,6 +16,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
+from cryptography.exceptions import InvalidSignature as WrongSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from http_message_signatures import (
     HTTPMessageVerifier,
@@ -23,14 +25,13 @@ from http_message_signatures import (
 )
 from http_message_signatures.algorithms import ED25519
 from http_message_signatures.exceptions import HTTPMessageSignaturesException, InvalidSignature
-from http_message_signatures.structures import VerifyResult
 
 from config.clock import Clock
 from config.database import Database
 from gateway import clients_store
 from gateway.clients_store import ClientRow
 from gateway.errors import Forbidden, Unauthenticated
-from signer.protocol import Authorisation
+from signer.protocol import Authorisation, canonical_signature, content_digest
 
 MAX_AGE = timedelta(seconds=300)  # CONTRACT 3: `created` at most 300 s old
 MAX_AHEAD = timedelta(seconds=60)  # and 60 s ahead
@@ -38,6 +39,7 @@ KEY_CACHE_SECONDS = 1.0  # a new key works after 1 s, a revocation within 5 s (A
 KEY_READ_SECONDS_MAX = 3.0  # with the age before it below the 5 s of A28
 NONCE_LENGTHS = (8, 128)
 PARAMETERS = frozenset({"created", "nonce", "keyid", "alg"})
+_ROUTE = frozenset({"@method", "@authority", "@path", "@query"})
 SINGLE_HEADERS = (
     "host",
     "signature",
@@ -166,12 +168,12 @@ class Authenticator:
         if len(found) != 1:
             raise Unauthenticated
         row = await self.keys.get(found[0])
-        result = _verified(request, key_id=found[0], public_key=row.public_key if row else _NOBODY)
-        created = self._created(result)
-        nonce = result.parameters["nonce"]
-        if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
+        key = OneKey(found[0], row.public_key if row else _NOBODY)
+        proof = prove(request, key) or prove_by_library(request, key)
+        created = self._created(proof.created_seconds)
+        if not _NONCE.fullmatch(proof.nonce):
             raise Unauthenticated
-        if not NONCE_LENGTHS[0] <= len(nonce) <= NONCE_LENGTHS[1]:
+        if not NONCE_LENGTHS[0] <= len(proof.nonce) <= NONCE_LENGTHS[1]:
             raise Unauthenticated
         if row is None or not _is_valid(row, self._clock.now()):
             raise Unauthenticated
@@ -180,16 +182,15 @@ class Authenticator:
         return SignedCall(
             principal=_principal(row),
             created=created,
-            nonce=nonce,
+            nonce=proof.nonce,
             signed=_authorisation(request),
             idempotency_key=request.header("idempotency-key"),
         )
 
-    def _created(self, result: VerifyResult) -> datetime:
-        created = result.parameters["created"]
+    def _created(self, created_seconds: int) -> datetime:
         now = self._clock.now()
         try:
-            moment = datetime.fromtimestamp(int(created), tz=now.tzinfo)
+            moment = datetime.fromtimestamp(created_seconds, tz=now.tzinfo)
         except (ValueError, OverflowError, OSError) as error:
             raise Unauthenticated from error
         if not now - MAX_AGE <= moment <= now + MAX_AHEAD:
@@ -207,11 +208,48 @@ def _check_headers(request: RawRequest) -> None:
         raise Unauthenticated
 
 
-def _verified(request: RawRequest, *, key_id: str, public_key: bytes) -> VerifyResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a signature that holds says of itself. `created` in seconds."""
+
+    created_seconds: int
+    nonce: str
+
+
+def prove(request: RawRequest, key: "OneKey") -> Proof | None:
+    """By the one canonical writing, or None where the request is not of it.
+
+    Raises Unauthenticated where it is and the signature does not hold.
+    """
+    values = {name: request.header(name) or "" for name in _components(request) - _ROUTE}
+    values |= {
+        "@method": request.method,
+        "@authority": request.authority,
+        "@path": request.path,
+        "@query": request.query,
+    }
+    found = canonical_signature(
+        signature_input=request.header("signature-input") or "",
+        signature=request.header("signature") or "",
+        values=values,
+    )
+    digest = values.get("content-digest")
+    if found is None or digest not in (None, content_digest(request.body)):
+        return None
+    public = key.resolve_public_key(found.key_id)
+    try:
+        if public is None:
+            raise Unauthenticated
+        public.verify(found.signature, found.base)
+    except WrongSignature as error:
+        raise Unauthenticated from error
+    return Proof(created_seconds=found.created_seconds, nonce=found.nonce)
+
+
+def prove_by_library(request: RawRequest, key: "OneKey") -> Proof:
+    """By the library, whatever the writing; raises Unauthenticated."""
     verifier = _Verifier(
-        signature_algorithm=ED25519,
-        key_resolver=_OneKey(key_id, public_key),
-        component_resolver_class=_RequestResolver,
+        signature_algorithm=ED25519, key_resolver=key, component_resolver_class=_RequestResolver
     )
     try:
         results = verifier.verify(_Message(request), max_age=None, body=request.body)
@@ -224,14 +262,15 @@ def _verified(request: RawRequest, *, key_id: str, public_key: bytes) -> VerifyR
     covered = set(results[0].covered_components) - {'"@signature-params"'}
     if covered != {f'"{name}"' for name in _components(request)}:
         raise Unauthenticated
-    if set(results[0].parameters) != PARAMETERS:
+    found = results[0].parameters
+    if set(found) != PARAMETERS:
         raise Unauthenticated
-    return results[0]
+    return Proof(created_seconds=int(found["created"]), nonce=str(found["nonce"]))
 
 
 def _components(request: RawRequest) -> set[str]:
     """Exactly what must be covered: the route, the digest of a body, the idempotency key."""
-    names = {"@method", "@authority", "@path", "@query"}
+    names = set(_ROUTE)
     if request.body or request.header("content-digest") is not None:
         names.add("content-digest")
     if request.header("idempotency-key") is not None:
@@ -312,7 +351,7 @@ class _Verifier(HTTPMessageVerifier):
             raise InvalidSignature("created: an integer is required")
 
 
-class _OneKey(HTTPSignatureKeyResolver):
+class OneKey(HTTPSignatureKeyResolver):
     """The key that was looked up, under its own id only."""
 
     def __init__(self, key_id: str, public_key: bytes) -> None:

@@ -1,39 +1,29 @@
-"""Who asked for a payment or gave it up: the client's HTTP Message Signature (RFC 9421), checked.
+"""Who asked for a payment or gave it up: the client's signed HTTP request, checked.
 
-The library canonicalises and verifies; this module says which message, components, parameters,
-route, authority, key and digest are acceptable (CONTRACT 3). The brand comes from the signer's
-own register, never from the caller. It must not look at the tx.
+`signer.signatures` says which key signed; this module says which message, route, authority, key and
+digest are acceptable (CONTRACT 3). The brand comes from the signer's own register, never from the
+caller. It must not look at the tx.
 """
 
 import re
 from base64 import b64decode
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, ClassVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from http_message_signatures import (
-    HTTPMessageVerifier,
-    HTTPSignatureComponentResolver,
-    HTTPSignatureKeyResolver,
-)
-from http_message_signatures.algorithms import ED25519
-from http_message_signatures.exceptions import HTTPMessageSignaturesException, InvalidSignature
-from http_message_signatures.structures import VerifyResult
 
 from signer.errors import RefusalCode, Refused
-from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, parse_order
-from signer.protocol import Authorisation, Payment, ProtocolError, strict_loads
+from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, SignedBody
+from signer.protocol import Authorisation, Payment, ProtocolError, content_digest, strict_loads
 from signer.register_store import ClientKey, KeyState, client_key, staff_keys
 from signer.settings import Settings
+from signer.signatures import ROUTE, KeyOf, Proof, prove_all
 from signer.store import Store
 
 AHEAD_SECONDS = 60  # CONTRACT 3: `created` at most 60 s ahead
-COMPONENTS = ("@method", "@authority", "@path", "@query", "content-digest", "idempotency-key")
-_ROUTE = COMPONENTS[:4]
+COMPONENTS = (*ROUTE, "content-digest", "idempotency-key")
 _HEADERS = frozenset(COMPONENTS[4:])
-PARAMETERS = {"created", "nonce", "keyid", "alg"}
 _CANCEL_PATH = re.compile(r"/v1/withdrawals/(wd_[A-Za-z0-9_-]{1,120})/cancel", re.ASCII)
 _DIGEST = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:", re.ASCII)
 _KEYID = re.compile(r';keyid="([^"]{1,255})"')
@@ -62,20 +52,42 @@ def authorise(
     payment: Payment, *, store: Store, settings: Settings, now_seconds: int
 ) -> AuthorisedOrder:
     """Verify one payment's authorisation; raises Refused. The key's state is left to policy."""
-    claim = payment.authorisation
-    is_route = claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
-    _check_request(claim, settings, is_route=is_route, required=_HEADERS)
-    key, created = _signer_of(
-        claim, brand=payment.brand, components=COMPONENTS, store=store, now_seconds=now_seconds
-    )
-    order = parse_order(
-        claim.body,
-        path=claim.path,
-        request_id=payment.request_id,
-        created_seconds=created,
-        settings=settings,
-    )
-    return AuthorisedOrder(order=order, key=key, created_seconds=created)
+    [found] = authorise_all([payment], store=store, settings=settings, now_seconds=now_seconds)
+    return found
+
+
+def authorise_all(
+    payments: Sequence[Payment], *, store: Store, settings: Settings, now_seconds: int
+) -> list[AuthorisedOrder]:
+    """As `authorise`, for all payments of a tx. Items of one signed batch are read once."""
+    claims = {_identity(item.authorisation): item.authorisation for item in payments}
+    for claim in claims.values():
+        is_route = claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
+        _check_request(claim, settings, is_route=is_route, required=_HEADERS)
+    register = _Register(store)
+    proofs = dict(zip(claims, prove_all(list(claims.values()), register.public_key), strict=True))
+    bodies: dict[object, SignedBody] = {}
+    found = []
+    for payment in payments:
+        claim = payment.authorisation
+        identity = _identity(claim)
+        proof = proofs[identity]
+        key = register.signer_of(proof, brand=payment.brand, now_seconds=now_seconds)
+        body = bodies.get(identity) or SignedBody(claim.body, path=claim.path)
+        bodies[identity] = body
+        order = body.order(
+            payment.request_id, created_seconds=proof.created_seconds, settings=settings
+        )
+        found.append(AuthorisedOrder(order=order, key=key, created_seconds=proof.created_seconds))
+    return found
+
+
+def _identity(claim: Authorisation) -> tuple[object, ...]:
+    """All of a request: two with the same are one."""
+    return (
+        claim.method, claim.authority, claim.path, claim.query, tuple(claim.headers.items()),
+        claim.body, claim.signature_input, claim.signature,
+    )  # fmt: skip
 
 
 def authorise_cancel(
@@ -88,13 +100,9 @@ def authorise_cancel(
     match = _CANCEL_PATH.fullmatch(claim.path)
     required = {"content-digest"} if claim.body else set()
     _check_request(claim, settings, is_route=match is not None, required=required)
-    key, _ = _signer_of(
-        claim,
-        brand=brand,
-        components=(*_ROUTE, *claim.headers),
-        store=store,
-        now_seconds=now_seconds,
-    )
+    register = _Register(store)
+    [proof] = prove_all([claim], register.public_key)
+    key = register.signer_of(proof, brand=brand, now_seconds=now_seconds)
     if key.state is not KeyState.TRUSTED or key.expires_at <= now_seconds:
         raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the cancel's key is not trusted now")
     return Cancel(
@@ -109,7 +117,9 @@ class StaffRequests:
     """
 
     def __init__(self, *, store: Store, settings: Settings, now_seconds: int) -> None:
-        self._keys = staff_keys(store)
+        self._keys = {
+            name: Ed25519PublicKey.from_public_bytes(key) for name, key in staff_keys(store).items()
+        }
         self._settings = settings
         self._now = now_seconds
         self._seen: dict[str, str] = {}  # key id -> name: the first one to try
@@ -127,11 +137,11 @@ class StaffRequests:
         first = self._seen.get(keyid)
         for name in sorted(self._keys, key=lambda item: (item != first, item)):
             try:
-                result = _verify(claim, _OneKey(self._keys[name]), (*_ROUTE, *claim.headers))
+                [proof] = prove_all([claim], _always(self._keys[name]))
             except Refused:
                 continue
             self._seen[keyid] = name
-            age = self._now - int(result.parameters["created"])
+            age = self._now - proof.created_seconds
             if not -AHEAD_SECONDS <= age < self._settings.approval_seconds:
                 raise Refused(RefusalCode.NEEDS_STAFF, f"{name}: stale or from the future")
             return name
@@ -169,7 +179,7 @@ def _check_request(
 
 def _check_digest(digest: str | None, body: bytes) -> None:
     """The header is the body's one sha-256 (RFC 9530); which bodies need one the caller says."""
-    if digest is None and not body:
+    if digest == content_digest(body) or (digest is None and not body):
         return
     if digest is None or not _DIGEST.fullmatch(digest):
         raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not one sha-256")
@@ -177,113 +187,38 @@ def _check_digest(digest: str | None, body: bytes) -> None:
         raise Refused(RefusalCode.UNAUTHENTIC, "content-digest is not that of the body")
 
 
-def _signer_of(
-    claim: Authorisation,
-    *,
-    brand: str,
-    components: Collection[str],
-    store: Store,
-    now_seconds: int,
-) -> tuple[ClientKey, int]:
-    """The key of the brand whose signature holds, and `created` in seconds; raises Refused."""
-    resolver = _RegisterResolver(store)
-    try:
-        result = _verify(claim, resolver, components)
-    except Refused as error:
-        if resolver.unknown is not None:
-            raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register") from error
-        raise
-    key, created = resolver.known, int(result.parameters["created"])
-    if key is None or key.keyid != str(result.parameters["keyid"]):  # the resolver has found it
-        raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not the one that was looked up")
-    if created > now_seconds + AHEAD_SECONDS:
-        raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
-    if key.brand != brand:
-        raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the key is not of the claimed brand")
-    return key, created
+def _always(key: Ed25519PublicKey) -> KeyOf:
+    """One key, whatever the request calls it."""
+    return lambda _: key
 
 
-def _verify(
-    claim: Authorisation, resolver: HTTPSignatureKeyResolver, components: Collection[str]
-) -> VerifyResult:
-    verifier = _Verifier(
-        signature_algorithm=ED25519,
-        key_resolver=resolver,
-        component_resolver_class=_ClaimResolver,
-    )
-    try:
-        # The digest is compared in `_check_digest`, and must be among the covered components.
-        results = verifier.verify(_Message(claim), max_age=None)
-    except (HTTPMessageSignaturesException, ValueError, KeyError, TypeError) as error:
-        # The library raises its own for what does not verify, and these for headers it cannot read.
-        raise Refused(RefusalCode.UNAUTHENTIC, "the signature does not hold") from error
-    if len(results) != 1:
-        raise Refused(RefusalCode.UNAUTHENTIC, "exactly one signature is required")
-    covered = set(results[0].covered_components) - {'"@signature-params"'}
-    if covered != {f'"{name}"' for name in components}:
-        raise Refused(RefusalCode.UNAUTHENTIC, "the covered components are not the contract's")
-    if set(results[0].parameters) != PARAMETERS:
-        raise Refused(RefusalCode.UNAUTHENTIC, "the parameters are not the contract's")
-    return results[0]
-
-
-class _Message:
-    """The stored request in the shape that the library reads."""
-
-    def __init__(self, claim: Authorisation) -> None:
-        self.method = claim.method
-        self.claim = claim
-        self.url = f"https://{claim.authority}{claim.path}"
-        self.headers = {
-            **claim.headers,
-            "Signature-Input": claim.signature_input,
-            "Signature": claim.signature,
-        }
-
-
-class _ClaimResolver(HTTPSignatureComponentResolver):
-    """Derived components are the stored values, which were checked against the own lists."""
-
-    derived_component_resolvers: ClassVar[Mapping[str, Callable[..., str]]] = {  # type: ignore[assignment]
-        "@method": lambda self: self.message.claim.method,
-        "@authority": lambda self: self.message.claim.authority,
-        "@path": lambda self: self.message.claim.path,
-        "@query": lambda self: self.message.claim.query,
-    }
-
-
-class _Verifier(HTTPMessageVerifier):
-    """Times are judged by the caller, by the signer's clock: an old signature may still pay."""
-
-    def validate_created_and_expires(self, sig_input: Any, max_age: Any = None) -> None:
-        """`created` is required here and compared in `authorise`."""
-        if type(sig_input.params.get("created")) is not int:
-            raise InvalidSignature("created: an integer is required")
-
-
-class _RegisterResolver(HTTPSignatureKeyResolver):
-    """Public keys from the signer's own register."""
+class _Register:
+    """The client keys that one decision asks for, each read once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.unknown: str | None = None
-        self.known: ClientKey | None = None
+        self._keys: dict[str, tuple[ClientKey, Ed25519PublicKey] | None] = {}
 
-    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey | None:
-        """The key, or None, which the library takes as not verified."""
-        self.known = client_key(self._store, key_id)
-        if self.known is None:
-            self.unknown = key_id
-            return None
-        return Ed25519PublicKey.from_public_bytes(self.known.public_key)
+    def public_key(self, key_id: str) -> Ed25519PublicKey | None:
+        """The key of an id, or None where the register has none."""
+        found = self._find(key_id)
+        return None if found is None else found[1]
 
+    def signer_of(self, proof: Proof, *, brand: str, now_seconds: int) -> ClientKey:
+        """The key of the brand that signed, not in the future; raises Refused."""
+        found = self._find(proof.key_id)
+        if found is None:
+            raise Refused(RefusalCode.UNKNOWN_KEY, "the key is not in the register")
+        if proof.created_seconds > now_seconds + AHEAD_SECONDS:
+            raise Refused(RefusalCode.UNAUTHENTIC, "created lies in the future")
+        if found[0].brand != brand:
+            raise Refused(RefusalCode.KEY_NOT_TRUSTED, "the key is not of the claimed brand")
+        return found[0]
 
-class _OneKey(HTTPSignatureKeyResolver):
-    """One public key, whatever the request calls it."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey:
-        """The key."""
-        return Ed25519PublicKey.from_public_bytes(self._key)
+    def _find(self, key_id: str) -> tuple[ClientKey, Ed25519PublicKey] | None:
+        if key_id not in self._keys:
+            key = client_key(self._store, key_id)
+            self._keys[key_id] = (
+                None if key is None else (key, Ed25519PublicKey.from_public_bytes(key.public_key))
+            )
+        return self._keys[key_id]

@@ -48,24 +48,32 @@ class Order:
     valid_until_seconds: int
 
 
-def parse_order(
-    body: bytes, *, path: str, request_id: str, created_seconds: int, settings: Settings
-) -> Order:
-    """The order of `request_id` in a signed body; raises Refused.
+class SignedBody:
+    """A signed body, read once for all of its orders; raises Refused where it is none.
 
-    A batch that holds one request_id twice is refused whole.
+    A batch that holds one request_id twice is refused whole. What is wrong inside another item is
+    that item's case: the items are independent (CONTRACT 3), and only one that is asked for pays.
     """
-    if len(body) > BODY_BYTES_MAX:
-        raise _bad("the body is too large")
-    try:
-        raw = strict_loads(body)
-    except ProtocolError as error:
-        raise _bad(f"the body: {error}") from error
-    item = raw if path == WITHDRAWAL_PATH else _batch_item(raw, request_id)
-    order = _order(item, created_seconds=created_seconds, settings=settings)
-    if order.request_id != request_id:
-        raise Refused(RefusalCode.PAYMENT_MISMATCH, "the signed body has no such request_id")
-    return order
+
+    def __init__(self, body: bytes, *, path: str) -> None:
+        if len(body) > BODY_BYTES_MAX:
+            raise _bad("the body is too large")
+        try:
+            raw = strict_loads(body)
+        except ProtocolError as error:
+            raise _bad(f"the body: {error}") from error
+        self._single = raw if path == WITHDRAWAL_PATH else None
+        self._items = {} if path == WITHDRAWAL_PATH else _batch_items(raw)
+
+    def order(self, request_id: str, *, created_seconds: int, settings: Settings) -> Order:
+        """The order of a request_id; raises Refused."""
+        item = self._single if self._single is not None else self._items.get(request_id)
+        if item is None:
+            raise Refused(RefusalCode.PAYMENT_MISMATCH, "the signed body has no such request_id")
+        order = _order(item, created_seconds=created_seconds, settings=settings)
+        if order.request_id != request_id:
+            raise Refused(RefusalCode.PAYMENT_MISMATCH, "the signed body has no such request_id")
+        return order
 
 
 def amount_minor(text: object, *, decimals: int, field: str) -> int:
@@ -79,9 +87,7 @@ def amount_minor(text: object, *, decimals: int, field: str) -> int:
     return int(whole + fraction.ljust(decimals, "0"))
 
 
-def _batch_item(raw: dict[str, Any], request_id: str) -> dict[str, Any]:
-    """The one item of a request_id. What is wrong inside another item is that item's case: the
-    items are independent (CONTRACT 3), and only the one that is read here is paid."""
+def _batch_items(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     items = raw.get("items")
     if set(raw) != {"items"} or not isinstance(items, list):
         raise _bad("a batch is exactly one list of items")
@@ -94,9 +100,7 @@ def _batch_item(raw: dict[str, Any], request_id: str) -> dict[str, Any]:
         by_id[item["request_id"]] = item
     if len(by_id) != len(items):
         raise _bad("one request_id twice in a batch")
-    if request_id not in by_id:
-        raise Refused(RefusalCode.PAYMENT_MISMATCH, "the signed body has no such request_id")
-    return by_id[request_id]
+    return by_id
 
 
 def _order(raw: dict[str, Any], *, created_seconds: int, settings: Settings) -> Order:

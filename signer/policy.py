@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from signer import attempts_store as rows
 from signer.approvals import Approvals
-from signer.authorisation import AuthorisedOrder, authorise
+from signer.authorisation import AuthorisedOrder, authorise_all
 from signer.batches import match_legs
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
@@ -84,10 +84,9 @@ class Policy:
         requests = tuple(sorted((p.brand, p.request_id) for p in request.payments))
         if len(set(requests)) != len(requests):
             raise Refused(RefusalCode.ALREADY_PAID, "one request twice in a tx")
-        found = [
-            authorise(payment, store=self._store, settings=self._settings, now_seconds=now)
-            for payment in request.payments
-        ]
+        found = authorise_all(
+            request.payments, store=self._store, settings=self._settings, now_seconds=now
+        )
         if any(item.order.network != network.name for item in found):
             raise Refused(RefusalCode.PAYMENT_MISMATCH, "an order is for another network")
         if any(item.key.state is KeyState.FROZEN for item in found):

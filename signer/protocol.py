@@ -4,8 +4,9 @@ One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, on
 answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
 written as strings. This module owns the message shapes and their (de)serialisation, and
 `signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`, `log` in
-`signer.protocol_log`, signed requests and `void` in `signer.protocol_orders`. None of them contains
-policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
+`signer.protocol_log`, signed requests and `void` in `signer.protocol_orders`, how a signature is
+written in `signer.protocol_signatures`. None of them contains policy. Unknown fields, duplicate
+keys and JSON numbers for amounts are refused.
 """
 
 import asyncio
@@ -49,6 +50,9 @@ from signer.protocol_orders import decode_void_request as decode_void_request
 from signer.protocol_orders import encode_authorisation as encode_authorisation
 from signer.protocol_orders import encode_void_answer as encode_void_answer
 from signer.protocol_orders import encode_void_request as encode_void_request
+from signer.protocol_signatures import CanonicalSignature as CanonicalSignature
+from signer.protocol_signatures import canonical_signature as canonical_signature
+from signer.protocol_signatures import content_digest as content_digest
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)

@@ -162,6 +162,7 @@ WIRE_CONTRACT = (
     "protocol_attest",
     "protocol_log",
     "protocol_orders",
+    "protocol_signatures",
 )
 
 

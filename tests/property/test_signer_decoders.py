@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signer.errors import Refused
-from signer.orders import amount_minor, parse_order
+from signer.orders import SignedBody, amount_minor
 from signer.protocol import ProtocolError, SignedTx, decode_sign_request, strict_loads
 from signer.schemes import bitcoin, evm
 from tests.support.sign_requests import (
@@ -105,7 +105,7 @@ def test_s20_any_bytes_are_refused_by_both_decoders(kit: VaultKit, data: bytes) 
 def test_s20_any_body_is_refused(kit: VaultKit, data: bytes) -> None:
     for path in ("/v1/withdrawals", "/v1/withdrawal_batches"):
         with pytest.raises(Refused):
-            parse_order(data, path=path, request_id="r", created_seconds=1, settings=kit.settings)
+            SignedBody(data, path=path).order("r", created_seconds=1, settings=kit.settings)
 
 
 JSON = st.recursive(
