@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from config.database import Database, async_url
 from gateway.sandbox.nodes import Anvil, Bitcoind, DevNode, Litecoind, UtxoNode
 from gateway.sandbox.postgres import EmbeddedPostgres, start_postgres
-from gateway.sandbox.provision import NODES, Provisioned, provision
+from gateway.sandbox.provision import NODES, TOKEN_TOOL, Provisioned, provision
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase, clone, drop, make_template
 from tests.support.hosting import LoopThread
@@ -151,6 +151,15 @@ def engine(database: Database) -> AsyncEngine:
 def provisioned() -> Provisioned:
     """Every node program, fetched when it is not there yet."""
     return provision(NODES, progress=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def token_tool() -> Path:
+    """SoftHSM's tool, whose module stands for a hardware token. A missing one fails the test."""
+    found = provision((TOKEN_TOOL,), progress=lambda line: None)
+    if found.missing:
+        pytest.fail(str(found.missing[TOKEN_TOOL]))
+    return found.programs[TOKEN_TOOL]
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,9 @@ def run_tests(
     ] = None,
 ) -> None:
     """Run the whole test suite on real nodes and PostgreSQL. Further words go to pytest."""
-    from gateway.sandbox.provision import provision
+    from gateway.sandbox.provision import NODES, TOKEN_TOOL, provision
 
-    found = provision()
+    found = provision((*NODES, TOKEN_TOOL))
     for error in found.missing.values():
         sys.stderr.write(f"cage: {error}\n")  # the tests that need it fail: never skipped
     options = [] if seed is None else [f"--seed={seed}"]

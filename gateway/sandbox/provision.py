@@ -1,8 +1,9 @@
 """The provisioner: finds or fetches the real nodes, once, into a cache folder.
 
 Order for each node: the variable that names it (`BITCOIND`, `LITECOIND`, `ANVIL`), then `PATH`,
-then the cache, then a download: anvil from npm (pinned by integrity hash), bitcoind and litecoind
-from Debian's signed packages, unpacked privately without root. Needs the standard library only.
+then the cache, then a download: anvil from npm (pinned by integrity hash), bitcoind, litecoind and
+the tests' SoftHSM from Debian's signed packages, unpacked privately without root. Needs the
+standard library only.
 It must not start a node, and it never writes outside the cache folder.
 """
 
@@ -22,7 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NODES = ("bitcoind", "litecoind", "anvil")
-VARIABLES = {"bitcoind": "BITCOIND", "litecoind": "LITECOIND", "anvil": "ANVIL"}
+TOKEN_TOOL = "softhsm2-util"  # no node: the PKCS#11 token of the tests comes the same way
+VARIABLES = {
+    "bitcoind": "BITCOIND",
+    "litecoind": "LITECOIND",
+    "anvil": "ANVIL",
+    TOKEN_TOOL: "SOFTHSM2_UTIL",
+}
 
 ANVIL_VERSION = "1.7.1"
 # npm's own integrity strings of the packages that hold the program for each platform.
@@ -34,12 +41,42 @@ ANVIL_PACKAGES = {
 }
 NPM_LOCK = Path(__file__).with_name("npm-requirements.lock")
 
-DEBIAN_SUITE = "trixie"
-DEBIAN_PACKAGES = (
-    f"bitcoin-knots/{DEBIAN_SUITE}-backports",
-    f"litecoind/{DEBIAN_SUITE}",
-    "systemd-standalone-sysusers",
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DebianUnit:
+    """What is fetched and unpacked together: packages with their suite, programs in the root."""
+
+    suites: tuple[str, ...]
+    packages: tuple[str, ...]
+    programs: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The folder in the cache."""
+        return f"debian-{self.suites[0]}"
+
+
+DEBIAN_NODES = DebianUnit(
+    suites=("trixie", "trixie-backports"),
+    packages=(
+        "bitcoin-knots/trixie-backports",
+        "litecoind/trixie",
+        "systemd-standalone-sysusers",
+    ),
+    programs={"bitcoind": "usr/bin/bitcoind", "litecoind": "usr/lib/litecoin/litecoind"},
 )
+# A module is loaded into the signer's own process, with the libraries of the machine: an older
+# suite's runs on an older machine and on a newer one.
+DEBIAN_TOKEN = DebianUnit(
+    suites=("bookworm",),
+    packages=("softhsm2/bookworm",),
+    programs={TOKEN_TOOL: "usr/bin/softhsm2-util"},
+)
+TOKEN_MODULES = (
+    "usr/lib/{triplet}/softhsm/libsofthsm2.so",
+    "usr/lib/softhsm/libsofthsm2.so",
+    "usr/lib64/softhsm/libsofthsm2.so",
+)  # where distributions put it, below the root that the tool is in
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 DEBIAN_LOADERS = {
     "amd64": ("lib64/ld-linux-x86-64.so.2", "x86_64-linux-gnu"),
@@ -119,8 +156,8 @@ def _one(node: str, environ: Mapping[str, str], progress: Progress) -> Path:
     if given is not None:
         return given
     cache = cache_folder(environ)
-    fetch = _fetch_anvil if node == "anvil" else _fetch_debian
-    unit = f"anvil-{ANVIL_VERSION}" if node == "anvil" else f"debian-{DEBIAN_SUITE}"
+    debian = DEBIAN_TOKEN if node == TOKEN_TOOL else DEBIAN_NODES
+    unit = f"anvil-{ANVIL_VERSION}" if node == "anvil" else debian.name
     folder = cache / "nodes" / unit
     program = folder / "bin" / node
     if not program.exists():
@@ -129,13 +166,33 @@ def _one(node: str, environ: Mapping[str, str], progress: Progress) -> Path:
             with _locked(cache / "nodes" / f"{unit}.lock"):
                 if not program.exists():
                     progress(f"fetching {node} ({unit}) into {cache}")
-                    _build_atomically(folder, lambda temp: fetch(node, temp, cache, environ))
+                    _build_atomically(folder, lambda temp: _fetch(node, temp, cache, environ))
                     progress("")
         except OSError as error:
             reason = f"{type(error).__name__}: {error.strerror or error}"
             raise NodeUnavailable(node, reason) from error
     _probe(node, program)
     return program
+
+
+def _fetch(node: str, folder: Path, cache: Path, environ: Mapping[str, str]) -> None:
+    if node == "anvil":
+        _fetch_anvil(node, folder, cache, environ)
+    else:
+        unit = DEBIAN_TOKEN if node == TOKEN_TOOL else DEBIAN_NODES
+        _fetch_debian(node, unit, folder, environ)
+
+
+def token_module(tool: Path) -> Path:
+    """SoftHSM's PKCS#11 module beside its tool: in the unpacked root, else in the system's."""
+    unpacked = tool.parent.parent / "root"
+    root = unpacked if unpacked.is_dir() else Path("/")
+    for triplet in (found[1] for found in DEBIAN_LOADERS.values()):
+        for place in TOKEN_MODULES:
+            module = root / place.format(triplet=triplet)
+            if module.is_file():
+                return module
+    raise NodeUnavailable(TOKEN_TOOL, f"no libsofthsm2.so belongs to {tool}")
 
 
 def locate(node: str, environ: Mapping[str, str]) -> Path | None:
@@ -280,11 +337,11 @@ def _npm(node: str, cache: Path, environ: Mapping[str, str]) -> tuple[str, dict[
     return str(folder / "bin" / "npm"), variables
 
 
-# --- bitcoind and litecoind, from Debian's packages ---------------------------------------------
+# --- from Debian's packages ---------------------------------------------------------------------
 
 
-def _fetch_debian(node: str, folder: Path, cache: Path, environ: Mapping[str, str]) -> None:
-    """Unpack both nodes with apt's signatures checked, in a private apt state, without root."""
+def _fetch_debian(node: str, unit: DebianUnit, folder: Path, environ: Mapping[str, str]) -> None:
+    """Unpack a unit with apt's signatures checked, in a private apt state, without root."""
     if not DEBIAN_KEYRING.exists():
         raise NodeUnavailable(node, "this machine has no Debian archive keyring")
     variables = dict(environ)
@@ -298,23 +355,22 @@ def _fetch_debian(node: str, folder: Path, cache: Path, environ: Mapping[str, st
     root.mkdir()
     (apt / "status").touch()
     signed = f"[signed-by={DEBIAN_KEYRING} arch={architecture}]"
-    suites = (DEBIAN_SUITE, f"{DEBIAN_SUITE}-backports")
     (apt / "sources.list").write_text(
-        "".join(f"deb {signed} {mirror} {suite} main\n" for suite in suites)
+        "".join(f"deb {signed} {mirror} {suite} main\n" for suite in unit.suites)
     )
     (apt / "apt.conf").write_text(_apt_configuration(apt, architecture))
     variables["APT_CONFIG"] = str(apt / "apt.conf")
     _run(node, ["apt-get", "-qq", "update"], env=variables)
     _run(
         node,
-        ["apt-get", "-qq", "-y", "--download-only", "install", *DEBIAN_PACKAGES],
+        ["apt-get", "-qq", "-y", "--download-only", "install", *unit.packages],
         env=variables,
     )
     for archive in sorted((apt / "cache" / "archives").glob("*.deb")):
         _run(node, ["dpkg-deb", "-x", archive, root], env=variables)
     shutil.rmtree(apt)
-    _write_launcher(folder, "bitcoind", "usr/bin/bitcoind", architecture)
-    _write_launcher(folder, "litecoind", "usr/lib/litecoin/litecoind", architecture)
+    for name, program in unit.programs.items():
+        _write_launcher(folder, name, program, architecture)
 
 
 def _debian_mirror(node: str, variables: dict[str, str]) -> str:
@@ -343,12 +399,17 @@ Acquire::Retries "2"; Acquire::http::Timeout "60";
 def _write_launcher(folder: Path, name: str, program: str, architecture: str) -> None:
     """A script that runs the program with its own loader and libraries, wherever the folder is."""
     loader, triplet = DEBIAN_LOADERS[architecture]
+    root = folder / "root"
+    own = f"usr/{loader}"
+    if not (root / own).exists():  # an older suite: not below /usr, and its link leaves the root
+        own = f"lib/{triplet}/{Path(loader).name}"
     launcher = folder / "bin" / name
     launcher.parent.mkdir(exist_ok=True)
     launcher.write_text(
         "#!/bin/sh\n"
         'root=$(cd "$(dirname "$0")/../root" && pwd)\n'
-        f'exec "$root/usr/{loader}" --library-path "$root/usr/lib/{triplet}" '
+        f'exec "$root/{own}" '
+        f'--library-path "$root/usr/lib/{triplet}:$root/lib/{triplet}" '
         f'"$root/{program}" "$@"\n'
     )
     launcher.chmod(0o755)

@@ -31,7 +31,13 @@ def _silent(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "variable"), [("bitcoind", "BITCOIND"), ("litecoind", "LITECOIND"), ("anvil", "ANVIL")]
+    ("node", "variable"),
+    [
+        ("bitcoind", "BITCOIND"),
+        ("litecoind", "LITECOIND"),
+        ("anvil", "ANVIL"),
+        ("softhsm2-util", "SOFTHSM2_UTIL"),
+    ],
 )
 def test_a_variable_names_the_program(tmp_path: Path, node: str, variable: str) -> None:
     named = _program(tmp_path / "mine")
@@ -139,4 +145,13 @@ def test_the_cache_folder_can_be_chosen(environ: dict[str, str], end: str) -> No
 
 
 def test_every_node_has_a_variable() -> None:
-    assert set(NODES) == set(module.VARIABLES)
+    assert {*NODES, module.TOKEN_TOOL} == set(module.VARIABLES)
+
+
+def test_the_module_of_a_token_is_the_one_unpacked_with_its_tool(tmp_path: Path) -> None:
+    tool = _program(tmp_path / "bin" / "softhsm2-util")
+    (tmp_path / "root").mkdir()
+    with pytest.raises(NodeUnavailable, match="SOFTHSM2_UTIL"):
+        module.token_module(tool)
+    library = _program(tmp_path / "root/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
+    assert module.token_module(tool) == library
