@@ -103,6 +103,17 @@ def _optional(value: Decimal | None) -> int | None:
     return None if value is None else int(value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWithdrawal:
+    """A row to store with the client's signed request. `batch_id`: where the body is kept when it
+    is that of a batch."""
+
+    row: WithdrawalRow
+    key_id: str
+    signed: Authorisation
+    batch_id: UUID | None
+
+
 async def insert(
     uow: Uow,
     row: WithdrawalRow,
@@ -111,47 +122,62 @@ async def insert(
     signed: Authorisation,
     batch_id: UUID | None,
 ) -> bool:
-    """Store a new withdrawal with the client's signed bytes exactly as received (of a batch: where
-    its body is); False when (brand, request_id) stands already.
+    """`insert_many` of one; False when (brand, request_id) stands already."""
+    new = NewWithdrawal(row=row, key_id=key_id, signed=signed, batch_id=batch_id)
+    return await insert_many(uow, [new]) == 1
+
+
+async def insert_many(uow: Uow, new: Sequence[NewWithdrawal]) -> int:
+    """Store new withdrawals with the client's signed bytes exactly as received; how many were
+    new: one whose (brand, request_id) stands already is left out.
 
     Waits for another unit of work that is inserting the same request_id.
     """
-    values = {name: getattr(row, name) for name in WithdrawalRow.__slots__}
-    values["metadata"] = json.dumps(dict(row.metadata), sort_keys=True)
-    values["orphaned_known"] = list(row.orphaned_known)
-    values |= {
-        "key_id": key_id,
-        "method": signed.method,
-        "authority": signed.authority,
-        "path": signed.path,
-        "query": signed.query,
-        "headers": json.dumps(dict(signed.headers), sort_keys=True),
-        "body": signed.body if batch_id is None else None,
-        "batch_id": batch_id,
-        "signature_input": signed.signature_input,
-        "signature": signed.signature,
+    values = {
+        "rows": json.dumps([_as_json(item.row) for item in new], default=str),
+        "ids": [item.row.id for item in new],
+        "key_ids": [item.key_id for item in new],
+        "bodies": [item.signed.body if item.batch_id is None else None for item in new],
+        "batch_ids": [item.batch_id for item in new],
+        "headers": [json.dumps(dict(item.signed.headers), sort_keys=True) for item in new],
     }
+    for name in ("method", "authority", "path", "query", "signature_input", "signature"):
+        values[name] = [getattr(item.signed, name) for item in new]
     result = await uow.execute(
         f"""
         WITH added AS (
             INSERT INTO gateway.withdrawals ({_COLUMNS})
-            VALUES (:id, :brand, :request_id, :kind, :player_id, :network, :asset, :address,
-                :address_key, :amount_minor, :pam_balance_minor, :fee_class, :fee_mode,
-                CAST(:metadata AS jsonb), :state, :code, :is_reserved, :version, :attempt_id,
-                :txid, :valid_until, :promise_at, :sign_requested_at, :accepted_at, :state_at,
-                CAST(:orphaned_known AS uuid[]), :max_fee_minor, :fee_charged_minor)
+            SELECT {_COLUMNS}
+            FROM jsonb_populate_recordset(
+                CAST(NULL AS gateway.withdrawals), CAST(:rows AS jsonb))
+            ORDER BY request_id
             ON CONFLICT (brand, request_id) DO NOTHING
             RETURNING id, brand
         )
         INSERT INTO gateway.withdrawal_requests (withdrawal_id, brand, key_id, method, authority,
             path, query, headers, body, signature_input, signature, batch_id)
-        SELECT id, brand, :key_id, :method, :authority, :path, :query, CAST(:headers AS jsonb),
-            CAST(:body AS bytea), :signature_input, :signature, CAST(:batch_id AS uuid)
-        FROM added
+        SELECT a.id, a.brand, r.key_id, r.method, r.authority, r.path, r.query,
+            CAST(r.headers AS jsonb), r.body, r.signature_input, r.signature, r.batch_id
+        FROM added a JOIN unnest(CAST(:ids AS uuid[]), CAST(:key_ids AS text[]),
+            CAST(:method AS text[]), CAST(:authority AS text[]), CAST(:path AS text[]),
+            CAST(:query AS text[]), CAST(:headers AS text[]), CAST(:bodies AS bytea[]),
+            CAST(:signature_input AS text[]), CAST(:signature AS text[]),
+            CAST(:batch_ids AS uuid[]))
+            AS r (id, key_id, method, authority, path, query, headers, body, signature_input,
+                signature, batch_id) ON r.id = a.id
         """,
         values,
     )
-    return result.rowcount == 1
+    return result.rowcount
+
+
+def _as_json(row: WithdrawalRow) -> dict[str, Any]:
+    """By column; what is no JSON goes as text, which the column's own type reads."""
+    values = {name: getattr(row, name) for name in WithdrawalRow.__slots__}
+    values["metadata"] = dict(row.metadata)
+    for name in ("amount", "pam_balance", "max_fee", "fee_charged"):
+        values[name] = values.pop(f"{name}_minor")
+    return values
 
 
 async def insert_batch(uow: Uow, *, batch_id: UUID, brand: str, body: bytes, at: datetime) -> None:

@@ -80,6 +80,11 @@ async def lock_players(uow: Uow, pairs: Iterable[tuple[str, str]]) -> None:
         await store.lock_players(uow, ordered)
 
 
+async def try_lock_players(uow: Uow, *, brand: str, players: Iterable[str]) -> frozenset[str]:
+    """Take the locks of a brand's players that are free now; the others are somebody else's."""
+    return frozenset(await store.try_lock_players(uow, brand=brand, players=sorted(set(players))))
+
+
 async def fee_capital(uow: Uow, asset: str) -> int:
     """capital + income - expense - loss of an asset: what fees may be paid from (CONTRACT 1)."""
     return await store.fee_capital(uow, asset)

@@ -286,6 +286,29 @@ async def lock_players(uow: Uow, pairs: Sequence[tuple[str, str]]) -> None:
     )
 
 
+async def try_lock_players(uow: Uow, *, brand: str, players: Sequence[str]) -> list[str]:
+    """Lock a brand's players that nobody else holds; a row that is added here is locked by that.
+
+    Who is being added by somebody else is waited for, and is then not among the answers.
+    """
+    result = await uow.execute(
+        """
+        WITH added AS (
+            INSERT INTO ledger.players (brand, player_id)
+            SELECT :brand, a.player_id FROM unnest(CAST(:players AS text[])) AS a (player_id)
+            ORDER BY a.player_id ON CONFLICT DO NOTHING RETURNING player_id
+        ), held AS (
+            SELECT player_id FROM ledger.players
+            WHERE brand = :brand AND player_id = ANY(CAST(:players AS text[]))
+            ORDER BY player_id FOR UPDATE SKIP LOCKED
+        )
+        SELECT player_id FROM added UNION ALL SELECT player_id FROM held
+        """,
+        {"brand": brand, "players": list(players)},
+    )
+    return list(result.scalars())
+
+
 async def advance(
     uow: Uow,
     table: str,

@@ -269,9 +269,13 @@ async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]], *, at: datetime) -
     )
 
 
-async def is_of_the_house(uow: Uow, *, network: str, key: str) -> bool:
-    """Whether it is an own address of no player."""
+async def of_the_house(
+    uow: Uow, *, networks: Sequence[str], keys: Sequence[str]
+) -> set[tuple[str, str]]:
+    """Which (network, key) of two columns are own addresses of no player."""
     result = await uow.execute(
-        "SELECT chain.is_of_the_house(:network, :key)", {"network": network, "key": key}
+        "SELECT network, key FROM unnest(CAST(:networks AS text[]), CAST(:keys AS text[]))"
+        " AS a (network, key) WHERE chain.is_of_the_house(network, key)",
+        {"networks": list(networks), "keys": list(keys)},
     )
-    return bool(result.scalar_one())
+    return {(row.network, row.key) for row in result}

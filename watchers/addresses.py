@@ -6,7 +6,7 @@ A retired address stays watched for ever (D23).
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -163,7 +163,15 @@ async def by_paths(uow: Uow, *, network: str, paths: Sequence[str]) -> dict[str,
 
 async def is_of_the_house(uow: Uow, *, network: str, key: str) -> bool:
     """Whether a match key is that of an own address of no player; seen by every brand's call."""
-    return await store.is_of_the_house(uow, network=network, key=key)
+    return bool(await of_the_house(uow, [(network, key)]))
+
+
+async def of_the_house(uow: Uow, asked: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of some (network, key) that are own addresses of no player."""
+    pairs = sorted(set(asked))
+    return await store.of_the_house(
+        uow, networks=[network for network, _ in pairs], keys=[key for _, key in pairs]
+    )
 
 
 async def by_keys(uow: Uow, *, network: str, keys: Sequence[str]) -> dict[str, AddressRow]:

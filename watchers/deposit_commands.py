@@ -23,7 +23,9 @@ __all__ = [
     "funds",
     "get",
     "locked_by_asset",
+    "locked_by_player",
     "lost",
+    "lost_by_player",
     "orphaned_anew",
     "reversed_anew",
     "snapshot",
@@ -99,12 +101,25 @@ async def locked_by_asset(uow: Uow, *, brand: str, player_id: str) -> dict[str, 
 
     Orphaned counts where the player had been told of a credit: it was provisional or final.
     """
-    found: dict[str, dict[str, int]] = {}
-    for row in await store.unfinished(uow, brand=brand, player_id=player_id):
-        found.setdefault(row["asset"], {})[row["state"]] = int(row["total"])
+    return (await locked_by_player(uow, brand=brand, players=[player_id]))[player_id]
+
+
+async def locked_by_player(
+    uow: Uow, *, brand: str, players: Collection[str]
+) -> dict[str, dict[str, Locked]]:
+    """`locked_by_asset` of each of some players, whose locks the caller holds."""
+    found: dict[str, dict[str, dict[str, int]]] = {player: {} for player in players}
+    for row in await store.unfinished(uow, brand=brand, players=list(found)):
+        states = found[row["player_id"]].setdefault(row["asset"], {})
+        states[row["state"]] = int(row["total"])
     return {
-        asset: Locked(provisional=states.get("provisional", 0), orphaned=states.get("orphaned", 0))
-        for asset, states in found.items()
+        player: {
+            asset: Locked(
+                provisional=states.get("provisional", 0), orphaned=states.get("orphaned", 0)
+            )
+            for asset, states in by_asset.items()
+        }
+        for player, by_asset in found.items()
     }
 
 
@@ -124,7 +139,17 @@ async def lost(uow: Uow, *, brand: str, player_id: str) -> tuple[UUID, ...]:
 
     The caller holds the player's lock, as whoever orphans a deposit does: no clock is compared.
     """
-    return tuple(await store.lost(uow, brand=brand, player_id=player_id))
+    return (await lost_by_player(uow, brand=brand, players=[player_id]))[player_id]
+
+
+async def lost_by_player(
+    uow: Uow, *, brand: str, players: Collection[str]
+) -> dict[str, tuple[UUID, ...]]:
+    """`lost` of each of some players, whose locks the caller holds."""
+    found: dict[str, list[UUID]] = {player: [] for player in players}
+    for player, deposit_id in await store.lost(uow, brand=brand, players=list(found)):
+        found[player].append(deposit_id)
+    return {player: tuple(ids) for player, ids in found.items()}
 
 
 async def orphaned_anew(uow: Uow, *, brand: str, player_id: str, known: Collection[UUID]) -> bool:

@@ -378,15 +378,16 @@ async def sums(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def unfinished(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
-    """Provisional and orphaned sums of a player by asset (the lock rule)."""
+async def unfinished(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequence[RowMapping]:
+    """Provisional and orphaned sums of players by asset (the lock rule)."""
     result = await uow.execute(
-        "SELECT asset, state, sum(amount) AS total FROM chain.deposits "
-        "WHERE brand = :brand AND player_id = :player_id AND (state = 'provisional' "
+        "SELECT player_id, asset, state, sum(amount) AS total FROM chain.deposits "
+        "WHERE brand = :brand AND player_id = ANY(CAST(:players AS text[])) "
+        "AND (state = 'provisional' "
         "OR (state = 'orphaned' AND prior_state IN ('provisional', 'final'))) "
         "AND state IN ('detected', 'pending', 'provisional', 'orphaned', 'on_hold') "
-        "GROUP BY asset, state",
-        {"brand": brand, "player_id": player_id},
+        "GROUP BY player_id, asset, state",
+        {"brand": brand, "players": list(players)},
     )
     return result.mappings().all()
 
@@ -396,14 +397,15 @@ _ORPHANED = "state = 'orphaned' AND prior_state IN ('provisional', 'final')"
 _REVERSED = "state = 'reversed'"
 
 
-async def lost(uow: Uow, *, brand: str, player_id: str) -> Sequence[UUID]:
-    """Ids of a player's deposits that were credited and are orphaned or reversed."""
+async def lost(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequence[tuple[str, UUID]]:
+    """(player, id) of the deposits of players that were credited and are orphaned or reversed."""
     result = await uow.execute(
-        "SELECT id FROM chain.deposits WHERE brand = :brand AND player_id = :player_id "
+        "SELECT player_id, id FROM chain.deposits WHERE brand = :brand "
+        "AND player_id = ANY(CAST(:players AS text[])) "
         f"AND ({_REVERSED} OR ({_ORPHANED})) ORDER BY id",
-        {"brand": brand, "player_id": player_id},
+        {"brand": brand, "players": list(players)},
     )
-    return list(result.scalars())
+    return [(row.player_id, row.id) for row in result]
 
 
 async def has_lost_anew(

@@ -5,7 +5,7 @@ refuses is not here, it becomes an object (CONTRACT 1). One item of a batch is r
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from gateway.api.wire_resources import WithdrawalIn
 from gateway.errors import Invalid, invalid_field
 from gateway.payouts import network_fee
 from gateway.payouts.acceptance import Charge, Order
-from gateway.payouts.network_fee import NetworkFee
+from gateway.payouts.network_fee import Market, NetworkFee
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
 from watchers import addresses
@@ -74,13 +74,35 @@ async def read_order(
     call: Call, body: WithdrawalIn, destination: Destination, *, batch_id: UUID | None = None
 ) -> Order:
     """The order of a call; raises Invalid for what is malformed."""
+    market = await market_of(call, [body])
+    return order_of(call, body, destination, market=market, batch_id=batch_id)
+
+
+def order_of(
+    call: Call,
+    body: WithdrawalIn,
+    destination: Destination,
+    *,
+    market: Market,
+    batch_id: UUID | None,
+) -> Order:
+    """The order of a call by the fees and rates of `market`; raises Invalid for what is malformed.
+
+    It reads no row.
+    """
     services = call.services
     asset = asset_of(services, body.asset)
     amount_minor = _amount("amount", body.amount, asset)
     max_fee_minor = _max_fee(body, asset, amount_minor)
     charge = None
     if max_fee_minor is not None:
-        fee = await fee_of(call, body, asset, destination)
+        fee = network_fee.estimate_by(
+            market,
+            services.registry,
+            asset=asset,
+            key=destination.key,
+            fee_class=body.fee_class,
+        )
         charge = Charge.of(fee, max_minor=max_fee_minor)
     return Order(
         brand=call.require_brand(),
@@ -102,6 +124,15 @@ async def read_order(
         signed=call.caller.signed,
         charge=charge,
         batch_id=batch_id,
+    )
+
+
+async def market_of(call: Call, bodies: Iterable[WithdrawalIn]) -> Market:
+    """What the fees of these orders are told by: nothing where the brand pays all of them."""
+    assets = call.services.registry.assets
+    asked = {body.asset for body in bodies if body.fee_mode == "player"} & set(assets)
+    return await network_fee.market(
+        call.uow, call.services.registry, [assets[name] for name in sorted(asked)], at=call.at
     )
 
 

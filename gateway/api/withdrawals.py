@@ -82,7 +82,6 @@ async def place(call: Call, order: Order) -> Answer:
         row = await acceptance.accept(
             call.uow,
             order,
-            withdrawal_id=call.services.ids.new_id(),
             balance_mode=BalanceMode(mode),
             terms=LimitTerms.of(call.services.registry),
             ids=_ids(call),

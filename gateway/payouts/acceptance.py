@@ -4,7 +4,7 @@ Owns acceptance only: the player's lock, the row with its signed bytes, and the 
 rules. Every change of state after that is `payouts.withdrawals`'s. It never commits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,17 +13,25 @@ from uuid import UUID
 
 from config.database import Uow
 from config.ids import Ids
-from config.limit_policy import Judgement
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch
 from gateway.payouts import limits
 from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.network_fee import NetworkFee
-from gateway.payouts.withdrawals import CLEARING, State, Trigger, event_of, move, reserve
-from gateway.withdrawals_store import WithdrawalRow
+from gateway.payouts.withdrawals import (
+    CLEARING,
+    State,
+    Step,
+    Trigger,
+    event_of,
+    move_many,
+    reserve_many,
+)
+from gateway.withdrawals_store import NewWithdrawal, WithdrawalRow
 from ledger import accounts, balances, outbox
 from signer.protocol import Authorisation
 from watchers import deposit_commands
+from watchers.deposit_commands import Locked
 
 BELOW_MINIMUM = "below_minimum"  # codes of a rejected order
 BELOW_MINIMUM_AFTER_FEE = "below_minimum_after_fee"
@@ -94,38 +102,84 @@ async def accept(
     uow: Uow,
     order: Order,
     *,
-    withdrawal_id: UUID,
     balance_mode: BalanceMode,
     terms: LimitTerms,
     ids: Ids,
     at: datetime,
 ) -> WithdrawalRow:
-    """Store a request and take it as far as the rules let it, in the caller's unit of work.
-
-    Ends in `rejected`, `waiting_liquidity`, `pending_approval` or `queued`, with one event per
-    state. Raises RequestMismatch when (brand, request_id) stands already: the caller
-    compares the stored body.
-    """
+    """`accept_many` of one, with the player's lock. Waits for whoever holds that."""
     await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
-    known = await deposit_commands.lost(uow, brand=order.brand, player_id=order.player_id)
-    row = _received(order, withdrawal_id=withdrawal_id, orphaned_known=known, at=at)
-    if not await store.insert(
-        uow, row, key_id=order.key_id, signed=order.signed, batch_id=order.batch_id
-    ):
-        raise RequestMismatch(order.request_id)
-    told = [event_of(row, previous=None, event_type="withdrawal.received", ids=ids)]
-    code = await _refusal(uow, order, balance_mode=balance_mode)
-    judged = Judgement()
-    if code is None:
-        judged = await limits.take(uow, _asking(order, row.id), terms=terms, at=at)
-        code = judged.code if judged.is_rejected else None
-    if code is not None:
-        changes = {"code": code}
-        row = await move(uow, row, Trigger.REFUSE, ids=ids, at=at, changes=changes, told=told)
-    else:
-        row = await reserve(uow, row, ids=ids, at=at, is_free=judged.approvals == 0, told=told)
-    await outbox.append_many(uow, told, at=at)
+    [row] = await accept_many(uow, [order], balance_mode=balance_mode, terms=terms, ids=ids, at=at)
     return row
+
+
+async def accept_many(
+    uow: Uow,
+    orders: Sequence[Order],
+    *,
+    balance_mode: BalanceMode,
+    terms: LimitTerms,
+    ids: Ids,
+    at: datetime,
+) -> list[WithdrawalRow]:
+    """Store orders of one brand and take each as far as the rules let it, one after the other, in
+    the caller's unit of work; the caller holds their players' locks.
+
+    Each ends in `rejected`, `waiting_liquidity`, `pending_approval` or `queued`, with one event
+    per state. The number of statements does not depend on that of the orders. Raises
+    RequestMismatch when a (brand, request_id) stands already: the caller compares the stored body.
+    """
+    [brand] = {order.brand for order in orders}
+    players = {order.player_id for order in orders}
+    lost = await deposit_commands.lost_by_player(uow, brand=brand, players=players)
+    new = [
+        NewWithdrawal(
+            row=_received(
+                order, withdrawal_id=ids.new_id(), orphaned_known=lost[order.player_id], at=at
+            ),
+            key_id=order.key_id,
+            signed=order.signed,
+            batch_id=order.batch_id,
+        )
+        for order in orders
+    ]
+    if await store.insert_many(uow, new) != len(new):
+        raise RequestMismatch(", ".join(order.request_id for order in orders))
+    rows = [item.row for item in new]
+    told = {
+        row.id: [event_of(row, previous=None, event_type="withdrawal.received", ids=ids)]
+        for row in rows
+    }
+    locked = await deposit_commands.locked_by_player(uow, brand=brand, players=players)
+    codes = {
+        row.id: _refusal(order, locked[order.player_id], balance_mode=balance_mode)
+        for order, row in zip(orders, rows, strict=True)
+    }
+    asked = [
+        _asking(order, row.id)
+        for order, row in zip(orders, rows, strict=True)
+        if codes[row.id] is None
+    ]
+    judged = await limits.take_many(uow, asked, terms=terms, at=at)
+    people = dict(zip((asking.withdrawal_id for asking in asked), judged, strict=True))
+    codes |= {key: found.code for key, found in people.items() if found.is_rejected}
+
+    async def ask(row: WithdrawalRow) -> str | None:
+        return people[row.id].code if people[row.id].approvals else None
+
+    refused = [
+        Step(row=row, trigger=Trigger.REFUSE, changes={"code": codes[row.id]})
+        for row in rows
+        if codes[row.id] is not None
+    ]
+    passed = [row for row in rows if codes[row.id] is None]
+    found = [
+        *await move_many(uow, refused, ids=ids, at=at, told=told),
+        *await reserve_many(uow, passed, ask=ask, ids=ids, at=at, told=told),
+    ]
+    await outbox.append_many(uow, [event for events in told.values() for event in events], at=at)
+    by_id = {row.id: row for row in found}
+    return [by_id[row.id] for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +195,10 @@ async def foresee(
 ) -> Verdict:
     """What `accept` would come to now (W7). It reads only: nothing is stored, nobody waits for it,
     and a moment later it may be different."""
-    refusal = await _refusal(uow, order, balance_mode=balance_mode)
+    locked = await deposit_commands.locked_by_asset(
+        uow, brand=order.brand, player_id=order.player_id
+    )
+    refusal = _refusal(order, locked, balance_mode=balance_mode)
     if refusal is not None:
         return Verdict(state=State.REJECTED, code=refusal)
     judged = await limits.ask(uow, _asking(order, UUID(int=0)), terms=terms, at=at)
@@ -155,8 +212,10 @@ async def foresee(
     return Verdict(state=State.QUEUED, code=None)
 
 
-async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str | None:
-    """The code of the rule that says no, under the player's lock (CONTRACT 1), or None."""
+def _refusal(
+    order: Order, locked: Mapping[str, Locked], *, balance_mode: BalanceMode
+) -> str | None:
+    """The code of the rule that says no, by what is locked of the player (CONTRACT 1), or None."""
     if order.amount_minor < order.minimum_minor:
         return BELOW_MINIMUM
     charge = order.charge
@@ -164,9 +223,6 @@ async def _refusal(uow: Uow, order: Order, *, balance_mode: BalanceMode) -> str 
         return charge.refusal
     if charge is not None and order.amount_minor - (charge.fee_minor or 0) < order.minimum_minor:
         return BELOW_MINIMUM_AFTER_FEE
-    locked = await deposit_commands.locked_by_asset(
-        uow, brand=order.brand, player_id=order.player_id
-    )
     for asset, value in locked.items():
         unfinished = value.provisional + value.orphaned
         if asset == order.asset:

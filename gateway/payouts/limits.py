@@ -14,8 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping
-
 from config.assets import AssetRegistry
 from config.credit_policy import ReferenceSpec
 from config.database import Uow
@@ -26,6 +24,7 @@ from config.limit_policy import (
     LimitPolicy,
     LimitRule,
     LimitScope,
+    Window,
     judge,
     parse_limits,
 )
@@ -92,15 +91,22 @@ async def current(uow: Uow, terms: LimitTerms) -> LimitPolicy:
     )
 
 
-async def take(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> Judgement:
-    """Judge an order and, unless it is rejected, count it from here on. Once per withdrawal.
+async def take_many(
+    uow: Uow, asked: Sequence[Asking], *, terms: LimitTerms, at: datetime
+) -> list[Judgement]:
+    """Judge orders of one brand and, unless rejected, count them from here on. Once per withdrawal.
 
-    The withdrawal's row is inserted already; accounts are locked later.
+    Each is judged after those before it, as if they had come alone. The rows of the withdrawals are
+    inserted already; accounts are locked later.
     """
-    policy, found, rate = await _judged(uow, asking, terms=terms, at=at)
-    await store.insert(
-        uow,
-        {
+    if not asked:
+        return []
+    facts = await _facts(uow, asked, terms=terms, at=at)
+    found = []
+    rows: list[Mapping[str, Any]] = []
+    for asking in asked:
+        judgement, rate = facts.judge(asking)
+        row = {
             "withdrawal_id": asking.withdrawal_id,
             "brand": asking.brand,
             "player_id": asking.player_id,
@@ -109,21 +115,25 @@ async def take(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> 
             "currency": terms.reference.currency,
             "value": _value(asking.asset, asking.amount_minor, rate, terms),
             "rate_id": None if rate is None else rate.id,
-            "policy_version": policy.version,
-            "approvals": found.approvals,
-            "code": found.code,
-            "counts": not found.is_rejected,
+            "policy_version": facts.policy.version,
+            "approvals": judgement.approvals,
+            "code": judgement.code,
+            "counts": not judgement.is_rejected,
             "hour": _hour(at),
             "at": at,
-        },
-    )
+        }
+        found.append(judgement)
+        rows.append(row)
+        if not judgement.is_rejected:
+            facts.count(row)
+    await store.insert_many(uow, rows)
     return found
 
 
 async def ask(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> Judgement:
-    """What `take` would say now; nothing is counted and nobody waits for it (a dry run)."""
-    _, found, _ = await _judged(uow, asking, terms=terms, at=at, is_dry=True)
-    return found
+    """What `take_many` would say of one now; nothing is counted and nobody waits for it."""
+    facts = await _facts(uow, [asking], terms=terms, at=at, is_dry=True)
+    return facts.judge(asking)[0]
 
 
 async def give_back(uow: Uow, withdrawal_id: UUID) -> None:
@@ -150,41 +160,72 @@ async def check(uow: Uow) -> list[str]:
     return await store.differences(uow)
 
 
-async def _judged(
-    uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime, is_dry: bool = False
-) -> tuple[LimitPolicy, Judgement, Rate | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What orders of one brand are judged by. `rows` are of the windows, by player and asset."""
+
+    policy: LimitPolicy
+    windows: Sequence[Window]
+    rows: list[Mapping[str, Any]]
+    fresh: Mapping[str, Rate]
+    terms: LimitTerms
+
+    def judge(self, asking: Asking) -> tuple[Judgement, Rate | None]:
+        """By the usage as it stands in `rows`, with the rate that valued it."""
+        rules = self.policy.applying(brand=asking.brand, asset=asking.asset)
+        rate = self.fresh.get(asking.asset)
+        value = _value(asking.asset, asking.amount_minor, rate, self.terms)
+        usage = {
+            rule.bounds: _used(rule, asking, self.rows, self.fresh, self.terms)
+            for rule in rules
+            if rule.window is not None
+        }
+        return judge(rules, value_minor=value, usage=usage), rate
+
+    def count(self, row: Mapping[str, Any]) -> None:
+        """One more uses room in every window, for the orders after it."""
+        used = {
+            "asset": row["asset"],
+            "currency": row["currency"],
+            "value": row["value"] or 0,
+            "unvalued": row["amount"] if row["value"] is None else 0,
+        }
+        for window in self.windows:
+            for player_id in (EVERYBODY, row["player_id"]):
+                self.rows.append({**used, "name": window, "player_id": player_id})
+
+
+async def _facts(
+    uow: Uow, asked: Sequence[Asking], *, terms: LimitTerms, at: datetime, is_dry: bool = False
+) -> _Facts:
+    [brand] = {asking.brand for asking in asked}
     policy = await current(uow, terms)
-    rules = policy.applying(brand=asking.brand, asset=asking.asset)
-    windows = [rule for rule in rules if rule.window is not None]
+    found = {
+        rule.window
+        for asset in {asking.asset for asking in asked}
+        for rule in policy.applying(brand=brand, asset=asset)
+    }
+    windows = sorted(window for window in found if window is not None)
     if not is_dry:
-        await store.lock_brand(uow, asking.brand, is_shared=not windows)
-    rows = await _counted(uow, asking, windows, at=at)
-    assets = {asking.asset, *(row["asset"] for row in rows if row["unvalued"])}
+        await store.lock_brand(uow, brand, is_shared=not windows)
+    rows: list[Mapping[str, Any]] = []
+    if windows:
+        used = await store.usage(
+            uow,
+            brand=brand,
+            players=[EVERYBODY, *sorted({asking.player_id for asking in asked})],
+            windows=[(name, at - SPANS[name], _hour(at - SPANS[name])) for name in windows],
+        )
+        rows = [dict(row) for row in used]
+    assets = {asking.asset for asking in asked} | {row["asset"] for row in rows if row["unvalued"]}
     fresh = await rates.fresh(uow, assets=assets, reference=terms.reference, at=at)
-    rate = fresh.get(asking.asset)
-    value = _value(asking.asset, asking.amount_minor, rate, terms)
-    usage = {rule.bounds: _used(rule, asking, rows, fresh, terms) for rule in windows}
-    return policy, judge(rules, value_minor=value, usage=usage), rate
-
-
-async def _counted(
-    uow: Uow, asking: Asking, rules: Sequence[LimitRule], *, at: datetime
-) -> Sequence[RowMapping]:
-    names = sorted({rule.window for rule in rules if rule.window is not None})
-    if not names:
-        return ()
-    return await store.usage(
-        uow,
-        brand=asking.brand,
-        player_id=asking.player_id,
-        windows=[(name, at - SPANS[name], _hour(at - SPANS[name])) for name in names],
-    )
+    return _Facts(policy=policy, windows=windows, rows=rows, fresh=fresh, terms=terms)
 
 
 def _used(
     rule: LimitRule,
     asking: Asking,
-    rows: Sequence[RowMapping],
+    rows: Sequence[Mapping[str, Any]],
     fresh: Mapping[str, Rate],
     terms: LimitTerms,
 ) -> int | None:

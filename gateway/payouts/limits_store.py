@@ -25,7 +25,8 @@ WITH w AS (
         CAST(:hours AS bigint[])) AS w (name, since, hour)
 ), parts AS (
     SELECT w.name, u.player_id, u.asset, u.currency, u.value, u.unvalued
-    FROM w JOIN gateway.limit_usage u ON u.brand = :brand AND u.player_id IN ('', :player_id)
+    FROM w JOIN gateway.limit_usage u ON u.brand = :brand
+        AND u.player_id = ANY(CAST(:players AS text[]))
         AND u.hour > w.hour
     UNION ALL
     SELECT w.name, p.player_id, l.asset, l.currency, coalesce(l.value, 0),
@@ -33,7 +34,7 @@ WITH w AS (
     FROM w JOIN gateway.withdrawal_limits l ON l.brand = :brand AND l.counts
         AND l.hour = w.hour AND l.at > w.since
     CROSS JOIN LATERAL (VALUES (''), (l.player_id)) AS p (player_id)
-    WHERE p.player_id IN ('', :player_id)
+    WHERE p.player_id = ANY(CAST(:players AS text[]))
 )
 SELECT name, player_id, asset, currency, sum(value) AS value, sum(unvalued) AS unvalued
 FROM parts GROUP BY name, player_id, asset, currency
@@ -41,14 +42,17 @@ FROM parts GROUP BY name, player_id, asset, currency
 
 
 async def usage(
-    uow: Uow, *, brand: str, player_id: str, windows: Sequence[tuple[str, datetime, int]]
+    uow: Uow, *, brand: str, players: Sequence[str], windows: Sequence[tuple[str, datetime, int]]
 ) -> Sequence[RowMapping]:
-    """What counts in each window (name, since, hour of `since`), by player ('' all) and asset."""
+    """What counts in each window (name, since, hour of `since`), by player ('' all) and asset.
+
+    `players`: whose sums are asked for, '' among them.
+    """
     result = await uow.execute(
         _USAGE,
         {
             "brand": brand,
-            "player_id": player_id,
+            "players": list(players),
             "names": [name for name, _, _ in windows],
             "sinces": [since for _, since, _ in windows],
             "hours": [hour for _, _, hour in windows],
@@ -57,31 +61,40 @@ async def usage(
     return result.mappings().all()
 
 
-async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
-    """How a withdrawal was judged; where it counts, into the sums, the brand's row first."""
+_COLUMNS = """
+    withdrawal_id, brand, player_id, asset, amount, currency, value, rate_id, policy_version,
+    approvals, code, counts, hour, at
+"""
+
+
+async def insert_many(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """How withdrawals were judged; those that count, into the sums, the brand's rows first."""
     await uow.execute(
-        "INSERT INTO gateway.withdrawal_limits (withdrawal_id, brand, player_id, asset, amount, "
-        "currency, value, rate_id, policy_version, approvals, code, counts, hour, at) VALUES "
-        "(:withdrawal_id, :brand, :player_id, :asset, :amount, :currency, :value, :rate_id, "
-        ":policy_version, :approvals, :code, :counts, :hour, :at)",
-        values,
+        f"INSERT INTO gateway.withdrawal_limits ({_COLUMNS}) SELECT {_COLUMNS} "
+        "FROM jsonb_populate_recordset("
+        "CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb))",
+        {"rows": _json(rows)},
     )
-    if not values["counts"]:
+    counted = [row for row in rows if row["counts"]]
+    if not counted:
         return
     await uow.execute(
         "INSERT INTO gateway.limit_usage AS u (brand, player_id, hour, asset, currency, value, "
-        "unvalued) SELECT :brand, p.player_id, :hour, :asset, :currency, "
-        "coalesce(CAST(:value AS numeric), 0), "
-        "CASE WHEN CAST(:value AS numeric) IS NULL THEN CAST(:amount AS numeric) ELSE 0 END "
-        "FROM (VALUES ('', 1), (CAST(:player_id AS text), 2)) AS p (player_id, place) "
-        "ORDER BY p.place "
+        "unvalued) SELECT r.brand, p.player_id, r.hour, r.asset, r.currency, "
+        "coalesce(sum(r.value), 0), coalesce(sum(r.amount) FILTER (WHERE r.value IS NULL), 0) "
+        "FROM jsonb_populate_recordset("
+        "CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb)) AS r "
+        "CROSS JOIN LATERAL (VALUES (''), (r.player_id)) AS p (player_id) "
+        "GROUP BY r.brand, p.player_id, r.hour, r.asset, r.currency "
+        "ORDER BY r.brand, p.player_id, r.hour, r.asset, r.currency "
         "ON CONFLICT (brand, player_id, hour, asset, currency) DO UPDATE "
         "SET value = u.value + excluded.value, unvalued = u.unvalued + excluded.unvalued",
-        {
-            name: values[name]
-            for name in ("brand", "hour", "asset", "currency", "value", "amount", "player_id")
-        },
+        {"rows": _json(counted)},
     )
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps([dict(row) for row in rows], default=str)
 
 
 async def give_back(uow: Uow, withdrawal_id: UUID) -> bool:

@@ -5,7 +5,7 @@ newest quote and rates and guesses nothing: without them there is no amount, onl
 a tx costs in the end is the chain's word and the house's expense.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -19,6 +19,7 @@ from gateway.payouts.coin_selection import fee_for
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
 from watchers import fees, rates
 from watchers.chain import FeeQuote
+from watchers.fees import FeeSample
 from watchers.rates import Rate
 from watchers.registry import payment_units
 
@@ -39,13 +40,46 @@ class NetworkFee:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """What estimates of a moment are made of: the newest quote of each network, however old, and
+    each asset's rate that counts."""
+
+    samples: Mapping[str, FeeSample | None]
+    fresh: Mapping[str, Rate]
+    at: datetime
+
+
+async def market(
+    uow: Uow, registry: Registry, assets: Sequence[AssetSpec], *, at: datetime
+) -> Market:
+    """Of payments of these assets."""
+    tokens = [asset for asset in assets if not asset.is_native]
+    names = {asset.id for asset in tokens}
+    names |= {registry.chains[asset.network].native_asset for asset in tokens}
+    networks = sorted({asset.network for asset in assets})
+    return Market(
+        samples={network: await fees.latest(uow, network=network) for network in networks},
+        fresh=await rates.fresh(uow, assets=names, reference=registry.policy.reference, at=at),
+        at=at,
+    )
+
+
 async def estimate(
     uow: Uow, registry: Registry, *, asset: AssetSpec, key: str, fee_class: str, at: datetime
 ) -> NetworkFee:
     """Of a payment of `asset` to a match key in a fee class."""
+    known = await market(uow, registry, [asset], at=at)
+    return estimate_by(known, registry, asset=asset, key=key, fee_class=fee_class)
+
+
+def estimate_by(
+    known: Market, registry: Registry, *, asset: AssetSpec, key: str, fee_class: str
+) -> NetworkFee:
+    """`estimate` by a market that was read. Pure."""
     spec = registry.chains[asset.network]
     try:
-        quote = fee_policy.usable(await fees.latest(uow, network=asset.network), now=at)
+        quote = fee_policy.usable(known.samples[asset.network], now=known.at)
         native_minor = expected(registry, spec, quote, asset=asset.id, key=key, fee_class=fee_class)
     except FeesUnknown:
         return NetworkFee(native_minor=None, asset_minor=None, problem=FEES_UNKNOWN)
@@ -54,10 +88,7 @@ async def estimate(
     if asset.is_native:
         return NetworkFee(native_minor=native_minor, asset_minor=native_minor, problem=None)
     native = registry.assets[spec.native_asset]
-    fresh = await rates.fresh(
-        uow, assets={native.id, asset.id}, reference=registry.policy.reference, at=at
-    )
-    asset_minor = _exchanged(native_minor, fresh, native, asset)
+    asset_minor = _exchanged(native_minor, known.fresh, native, asset)
     problem = RATE_UNKNOWN if asset_minor is None else None
     return NetworkFee(native_minor=native_minor, asset_minor=asset_minor, problem=problem)
 

@@ -40,14 +40,22 @@ class VoidRow:
     created_at: datetime
 
 
-async def add(uow: Uow, row: WithdrawalRow, *, at: datetime) -> None:
-    """Say in the unit of work that ends a withdrawal that it must never be signed."""
+async def add(uow: Uow, *rows: WithdrawalRow, at: datetime) -> None:
+    """Say in the unit of work that ends withdrawals that they must never be signed."""
     await uow.execute(
         """
         INSERT INTO gateway.voids (withdrawal_id, brand, request_id, next_attempt_at, created_at)
-        VALUES (:id, :brand, :request_id, :at, :at) ON CONFLICT (withdrawal_id) DO NOTHING
+        SELECT id, brand, request_id, :at, :at
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:brands AS text[]), CAST(:request_ids AS text[]))
+            AS v (id, brand, request_id)
+        ON CONFLICT (withdrawal_id) DO NOTHING
         """,
-        {"id": row.id, "brand": row.brand, "request_id": row.request_id, "at": at},
+        {
+            "ids": [row.id for row in rows],
+            "brands": [row.brand for row in rows],
+            "request_ids": [row.request_id for row in rows],
+            "at": at,
+        },
     )
 
 

@@ -5,7 +5,8 @@ change is one compare-and-set with its history row (trigger) and its event, in t
 work. It must not talk to a chain, to the signer or to HTTP, and it never commits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -19,7 +20,7 @@ from gateway.payouts import approvals, limits, recovery_store, void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import holds, outbox
-from ledger.lifecycle import Lifecycle, advance
+from ledger.lifecycle import Lifecycle, Move, advance, advance_many
 from ledger.outbox import Event
 
 
@@ -242,44 +243,91 @@ _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopen
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
 
 
-async def reserve(
+_OF_ACCEPTANCE: Final = frozenset(
+    {
+        Trigger.REFUSE,
+        Trigger.RESERVE,
+        Trigger.CLEARING_SHORT,
+        Trigger.ENQUEUE,
+        Trigger.ASK_APPROVAL,
+    }
+)
+
+Told = dict[UUID, list[Event]]
+"""Events by withdrawal, each one's in order, for the caller to append."""
+Ask = Callable[[WithdrawalRow], Awaitable[str | None]]
+"""The limit that wants people to agree to a reserved withdrawal; None: nobody needs to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A transition to make, with the further columns that change."""
+
+    row: WithdrawalRow
+    trigger: Trigger
+    changes: Mapping[str, Any]
+
+
+async def reserve(uow: Uow, row: WithdrawalRow, *, ids: Ids, at: datetime) -> WithdrawalRow:
+    """`reserve_many` of one; people are asked where its limits still miss some."""
+
+    async def ask(reserved: WithdrawalRow) -> str | None:
+        missing, code = await approvals.missing(uow, reserved)
+        return code if missing else None
+
+    told: Told = {}
+    [row] = await reserve_many(uow, [row], ask=ask, ids=ids, at=at, told=told)
+    await outbox.append_many(uow, told.get(row.id, []), at=at)
+    return row
+
+
+async def reserve_many(
     uow: Uow,
-    row: WithdrawalRow,
+    rows: Sequence[WithdrawalRow],
     *,
+    ask: Ask,
     ids: Ids,
     at: datetime,
-    is_free: bool = False,
-    told: list[Event] | None = None,
-) -> WithdrawalRow:
-    """Set the amount aside and queue it, or ask people where a limit wants them; with clearing
-    short it waits (`clearing`).
+    told: Told,
+) -> list[WithdrawalRow]:
+    """Set the amounts aside in this order and queue them, or ask people where a limit wants them;
+    one that clearing does not cover waits (`clearing`), a later, smaller one may still fit.
 
-    For a `received` row, or one that waits for clearing: that one is returned as it was while
-    clearing is still short. `is_free`: its limits, judged in this unit of work, ask for nobody.
-    `told` as of `move`.
+    For `received` rows, or such as wait for clearing: those are returned as they were while
+    clearing is still short. At most `holds.PLACE_MANY_MAX`. `told` as of `move_many`.
     """
-    is_placed = await holds.place(
-        uow,
-        hold_id=row.id,
-        brand=row.brand,
-        player_id=row.player_id,
-        asset=row.asset,
-        amount=row.amount_minor,
-        reference=f"withdrawal:{row.id}:reserve",
-        at=at,
-    )
-    if is_placed:
-        changes: dict[str, Any] = {"is_reserved": True, "code": None}
-        row = await move(uow, row, Trigger.RESERVE, ids=ids, at=at, changes=changes, told=told)
-        missing, code = (0, None) if is_free else await approvals.missing(uow, row)
-        if missing:
-            changes, trigger = {"code": code}, Trigger.ASK_APPROVAL
-            return await move(uow, row, trigger, ids=ids, at=at, changes=changes, told=told)
-        return await move(uow, row, Trigger.ENQUEUE, ids=ids, at=at, told=told)
-    if row.state == State.WAITING_LIQUIDITY:
-        return row
-    changes = {"code": CLEARING}
-    return await move(uow, row, Trigger.CLEARING_SHORT, ids=ids, at=at, changes=changes, told=told)
+    requests = [
+        holds.HoldRequest(
+            hold_id=row.id,
+            brand=row.brand,
+            player_id=row.player_id,
+            asset=row.asset,
+            amount=row.amount_minor,
+            reference=f"withdrawal:{row.id}:reserve",
+        )
+        for row in rows
+    ]
+    placed = await holds.place_many(uow, requests, at=at)
+    first = [
+        Step(row=row, trigger=Trigger.RESERVE, changes={"is_reserved": True, "code": None})
+        if is_placed
+        else Step(
+            row=row,
+            trigger=Trigger.CLEARING_SHORT,
+            changes={"is_reserved": False, "code": CLEARING},
+        )
+        for row, is_placed in zip(rows, placed, strict=True)
+        if is_placed or row.state != State.WAITING_LIQUIDITY
+    ]
+    found = {row.id: row for row in rows}
+    found |= {row.id: row for row in await move_many(uow, first, ids=ids, at=at, told=told)}
+    second = []
+    for row in [row for row in found.values() if row.state == State.RESERVED]:
+        code = await ask(row)
+        trigger = Trigger.ENQUEUE if code is None else Trigger.ASK_APPROVAL
+        second.append(Step(row=row, trigger=trigger, changes={"code": code}))
+    found |= {row.id: row for row in await move_many(uow, second, ids=ids, at=at, told=told)}
+    return [found[row.id] for row in rows]
 
 
 async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> WithdrawalRow | None:
@@ -321,6 +369,38 @@ async def give_up(
     return moved
 
 
+async def move_many(
+    uow: Uow, steps: Sequence[Step], *, ids: Ids, at: datetime, told: Told
+) -> list[WithdrawalRow]:
+    """One transition of each of many distinct rows, those of acceptance only: none of them was
+    ever asked for a signature, and a refused one was never counted by the limits.
+
+    The events are put into `told`; the caller appends them in this unit of work. Raises as `move`.
+    """
+    if not steps:
+        return []
+    for step in steps:
+        if step.trigger not in _OF_ACCEPTANCE:
+            raise ValueError(f"{step.row.id}: {step.trigger} goes one by one")
+        require(step.row, step.trigger, None)
+    moves = [
+        Move(
+            object_id=step.row.id,
+            current=State(step.row.state),
+            event=step.trigger,
+            set=step.changes,
+        )
+        for step in steps
+    ]
+    moved = [store.from_mapping(row) for row in await advance_many(uow, WITHDRAWALS, moves, at=at)]
+    for step, row in zip(steps, moved, strict=True):
+        told.setdefault(row.id, []).append(_event(row, step.row.state, step.trigger, ids))
+    refused = [row for row in moved if row.state == State.REJECTED]
+    if refused:
+        await void_store.add(uow, *refused, at=at)  # the signer must never pay them (S25)
+    return moved
+
+
 async def move(
     uow: Uow,
     row: WithdrawalRow,
@@ -330,11 +410,9 @@ async def move(
     at: datetime,
     changes: Mapping[str, Any] | None = None,
     evidence: Evidence | None = None,
-    told: list[Event] | None = None,
 ) -> WithdrawalRow:
     """One transition: compare-and-set on `row.state`, history (trigger) and event.
 
-    With `told` the event is put there, and the caller appends all of them in this unit of work.
     `changes` are further columns of gateway.withdrawals. Raises IllegalTransition, StaleState, and
     MaybeSigned when the signer was asked and `evidence` does not rule a payment out.
     """
@@ -356,12 +434,7 @@ async def move(
         await void_store.add(uow, moved, at=at)  # the signer must never pay it (S25)
     if moved.state in UNPAID_ENDS:
         await limits.give_back(uow, moved.id)
-    event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{moved.state}")
-    event = event_of(moved, previous=row.state, event_type=event_type, ids=ids)
-    if told is None:
-        await outbox.append_many(uow, [event], at=at)
-    else:
-        told.append(event)
+    await outbox.append_many(uow, [_event(moved, row.state, trigger, ids)], at=at)
     return moved
 
 
@@ -408,3 +481,8 @@ def event_of(row: WithdrawalRow, *, previous: str | None, event_type: str, ids: 
         previous_state=previous,
         snapshot=withdrawal_snapshot(row),
     )
+
+
+def _event(row: WithdrawalRow, previous: str, trigger: Trigger, ids: Ids) -> Event:
+    event_type = _EVENT_TYPES.get(trigger, f"withdrawal.{row.state}")
+    return event_of(row, previous=previous, event_type=event_type, ids=ids)

@@ -319,7 +319,6 @@ class Payouts:
             return await acceptance.accept(
                 uow,
                 order,
-                withdrawal_id=self.ids.new_id(),
                 balance_mode=BalanceMode.SHARED,
                 terms=LimitTerms.of(self.registry),
                 ids=self.ids,
