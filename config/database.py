@@ -52,6 +52,11 @@ class Uow:
         clause = _clause(statement) if isinstance(statement, str) else statement
         return await self._connection.execute(clause, parameters)
 
+    async def limit_waiting(self, milliseconds: int | None) -> None:
+        """Wait at most so long for each lock from here on; None: as long as always."""
+        limit = LOCK_TIMEOUT_MS if milliseconds is None else milliseconds
+        await self.execute("SELECT set_config('lock_timeout', :limit, true)", {"limit": str(limit)})
+
 
 @lru_cache(maxsize=2_048)
 def _clause(statement: str) -> TextClause:

@@ -91,6 +91,11 @@ class SignedCall:
     signed: Authorisation
     idempotency_key: str | None
 
+    @property
+    def nonce_expires_at(self) -> datetime:
+        """From when on the nonce need not be kept: `created` alone refuses the call then."""
+        return self.created + MAX_AGE + MAX_AHEAD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRequest:

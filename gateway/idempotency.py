@@ -9,6 +9,7 @@ call does.
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -57,6 +58,11 @@ def fingerprint(*, method: str, path: str, query: str, body: Any) -> bytes:
     return hashlib.sha256(b"\n".join(parts)).digest()
 
 
+def scope_of(*, key_id: str, brand: str | None) -> str:
+    """A brand's keys share one space, every other key has its own, whatever it is named."""
+    return f"key:{key_id}" if brand is None else f"brand:{brand}"
+
+
 async def begin(
     uow: Uow, *, scope: str, key: str, print_: bytes, at: datetime
 ) -> StoredAnswer | None:
@@ -76,6 +82,19 @@ async def begin(
     return StoredAnswer(status=row.status, body=row.body)
 
 
+async def begin_many(uow: Uow, *, scope: str, claims: Mapping[str, bytes], at: datetime) -> bool:
+    """Claim keys with their fingerprints; False when one of them stands: nothing may be
+    committed then."""
+    return await store.insert_many(uow, scope=scope, claims=[*claims.items()], at=at) == len(claims)
+
+
 async def finish(uow: Uow, *, scope: str, key: str, answer: StoredAnswer) -> None:
     """Store the answer beside what it tells of."""
-    await store.finish(uow, scope=scope, key=key, status=answer.status, body=answer.body)
+    await finish_many(uow, scope=scope, answers={key: answer})
+
+
+async def finish_many(uow: Uow, *, scope: str, answers: Mapping[str, StoredAnswer]) -> None:
+    """`finish` of many keys."""
+    rows = [(key, answer.status, answer.body) for key, answer in answers.items()]
+    if rows:
+        await store.finish_many(uow, scope=scope, answers=rows)

@@ -1,5 +1,6 @@
 """SQL of gateway.idempotency."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,25 @@ async def insert(uow: Uow, *, scope: str, key: str, print_: bytes, at: datetime)
     return result.rowcount == 1
 
 
+async def insert_many(
+    uow: Uow, *, scope: str, claims: Sequence[tuple[str, bytes]], at: datetime
+) -> int:
+    """Claim (key, fingerprint)s of one scope; how many were free. Waits as `insert`."""
+    result = await uow.execute(
+        "INSERT INTO gateway.idempotency (scope, key, fingerprint, state, created_at)"
+        " SELECT :scope, c.key, c.fingerprint, 'running', :at"
+        " FROM unnest(CAST(:keys AS text[]), CAST(:prints AS bytea[])) AS c (key, fingerprint)"
+        " ORDER BY c.key ON CONFLICT DO NOTHING",
+        {
+            "scope": scope,
+            "keys": [key for key, _ in claims],
+            "prints": [print_ for _, print_ in claims],
+            "at": at,
+        },
+    )
+    return result.rowcount
+
+
 async def get(uow: Uow, *, scope: str, key: str) -> KeyRow | None:
     """One key's row."""
     result = await uow.execute(
@@ -43,10 +63,17 @@ async def get(uow: Uow, *, scope: str, key: str) -> KeyRow | None:
     )
 
 
-async def finish(uow: Uow, *, scope: str, key: str, status: int, body: bytes) -> None:
-    """Store the answer."""
+async def finish_many(uow: Uow, *, scope: str, answers: Sequence[tuple[str, int, bytes]]) -> None:
+    """Store (key, status, body)s of one scope."""
     await uow.execute(
-        "UPDATE gateway.idempotency SET state = 'done', status = :status, body = :body"
-        " WHERE scope = :scope AND key = :key",
-        {"scope": scope, "key": key, "status": status, "body": body},
+        "UPDATE gateway.idempotency AS i SET state = 'done', status = a.status, body = a.body"
+        " FROM unnest(CAST(:keys AS text[]), CAST(:statuses AS integer[]),"
+        " CAST(:bodies AS bytea[])) AS a (key, status, body)"
+        " WHERE i.scope = :scope AND i.key = a.key",
+        {
+            "scope": scope,
+            "keys": [key for key, _, _ in answers],
+            "statuses": [status for _, status, _ in answers],
+            "bodies": [body for _, _, body in answers],
+        },
     )

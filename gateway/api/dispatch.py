@@ -7,7 +7,6 @@ idempotency and everything the handler does. Owns that order; the rules themselv
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -16,11 +15,19 @@ from sqlalchemy.exc import DBAPIError
 
 from config.database import ALL_BRANDS, LOCK_NOT_AVAILABLE, Uow, sqlstate
 from gateway import clients_store, idempotency
-from gateway.api.endpoint import BODY_BYTES_MAX, Answer, Call, Endpoint, Idempotency, Services
+from gateway.api.endpoint import (
+    BODY_BYTES_MAX,
+    Answer,
+    Call,
+    Endpoint,
+    Idempotency,
+    Services,
+    Ticket,
+)
 from gateway.api.strict_json import parse_body
 from gateway.api.wire_base import Body
 from gateway.api.wire_query import BrandQuery
-from gateway.auth import MAX_AGE, MAX_AHEAD, Principal, PrincipalKind, RawRequest, SignedCall
+from gateway.auth import Principal, PrincipalKind, RawRequest, SignedCall
 from gateway.errors import (
     FieldError,
     Forbidden,
@@ -72,6 +79,19 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
         raw_body, body = _body(endpoint, raw.body)
         prepared = await endpoint.prepare(services, body) if endpoint.prepare else None
         brand = _brand(caller, query, services)
+        if endpoint.together is not None and key is not None:
+            ticket = Ticket(
+                services=services,
+                caller=caller,
+                brand=brand,
+                body=body,
+                raw_body=raw_body,
+                prepared=prepared,
+                key=key,
+            )
+            answer = await endpoint.together(ticket)
+            if answer is not None:
+                return json_response(answer, status=endpoint.status)
 
         async def work(uow: Uow) -> web.Response | Answer:
             call = Call(
@@ -146,6 +166,14 @@ def encode(value: Any) -> bytes:
     return json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
+def print_of(caller: SignedCall, raw_body: Mapping[str, Any]) -> bytes:
+    """What the Idempotency-Key of a call stands for."""
+    signed = caller.signed
+    return idempotency.fingerprint(
+        method=signed.method, path=signed.path, query=signed.query, body=raw_body
+    )
+
+
 async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response | Answer:
     """Inside the unit of work: nonce, key, handler, stored answer. A read gives its answer."""
     if not endpoint.is_write:
@@ -154,11 +182,8 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response 
     await lifecycle.set_actor(call.uow, call.principal.person or call.principal.key_id)
     if key is None:
         return _response(endpoint, _answer(await endpoint.handler(call)))
-    scope = _idempotency_scope(call.principal)
-    signed = call.caller.signed
-    print_ = idempotency.fingerprint(
-        method=signed.method, path=signed.path, query=signed.query, body=call.raw_body
-    )
+    scope = idempotency.scope_of(key_id=call.principal.key_id, brand=call.principal.brand)
+    print_ = print_of(call.caller, call.raw_body)
     stored = await idempotency.begin(call.uow, scope=scope, key=key, print_=print_, at=call.at)
     if stored is not None:
         return _replayed(stored.status, stored.body)
@@ -174,17 +199,12 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response 
     return response
 
 
-def _idempotency_scope(principal: Principal) -> str:
-    """A brand's keys share one space, every other key has its own, whatever it is named."""
-    if principal.brand is not None:
-        return f"brand:{principal.brand}"
-    return f"key:{principal.key_id}"
-
-
 async def _use_nonce(call: Call) -> None:
-    expires_at: datetime = call.caller.created + MAX_AGE + MAX_AHEAD
     is_new = await clients_store.use_nonce(
-        call.uow, key_id=call.principal.key_id, nonce=call.caller.nonce, expires_at=expires_at
+        call.uow,
+        key_id=call.principal.key_id,
+        nonce=call.caller.nonce,
+        expires_at=call.caller.nonce_expires_at,
     )
     if not is_new:
         raise NonceUsed

@@ -23,6 +23,7 @@ from gateway.api.rate_limit import RateLimiter, Slots
 from gateway.api.wire_base import Body, WireContext
 from gateway.auth import Authenticator, Principal, PrincipalKind, SignedCall
 from gateway.errors import NotFound, invalid_field
+from gateway.gathering import Gathering
 from gateway.webhooks.secrets import SealingKey
 from watchers.chain import AddressCodec
 
@@ -43,11 +44,40 @@ class Services:
     sealing_key: SealingKey
     metrics: ApiMetrics
     batches: Slots
+    orders: "Gathering[Ticket, Any]"
 
     @property
     def wire(self) -> WireContext:
         """How values are rendered in this deployment."""
         return WireContext(assets=self.registry.assets, livemode=self.registry.settings.livemode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """One verified call that has no unit of work yet. `key`: its Idempotency-Key."""
+
+    services: Services
+    caller: SignedCall
+    brand: str
+    body: Any
+    raw_body: Mapping[str, Any]
+    prepared: Any
+    key: str | None
+
+    def call(self, uow: Uow, *, at: datetime) -> "Call":
+        """The call inside a unit of work; nothing of its path or query counts."""
+        return Call(
+            services=self.services,
+            uow=uow,
+            caller=self.caller,
+            brand=self.brand,
+            path={},
+            query=None,
+            body=self.body,
+            raw_body=self.raw_body,
+            prepared=self.prepared,
+            at=at,
+        )
 
 
 class Idempotency(StrEnum):
@@ -87,6 +117,18 @@ class Call:
         """The brand to narrow to, or None for all."""
         return None if self.brand == ALL_BRANDS else self.brand
 
+    def ticket(self, *, key: str | None) -> Ticket:
+        """The call for another unit of work than its own."""
+        return Ticket(
+            services=self.services,
+            caller=self.caller,
+            brand=self.brand,
+            body=self.body,
+            raw_body=self.raw_body,
+            prepared=self.prepared,
+            key=key,
+        )
+
     def require_brand(self) -> str:
         """The one brand of a call that writes; raises Invalid when none was named."""
         if self.brand == ALL_BRANDS:
@@ -120,6 +162,7 @@ class Answer:
 
 
 Handler = Callable[[Call], Awaitable[BaseModel | Answer]]
+Together = Callable[[Ticket], Awaitable[bytes | None]]
 Prepare = Callable[[Services, Any], Awaitable[Any]]
 ALL_KINDS = frozenset(PrincipalKind)
 
@@ -152,6 +195,9 @@ class Endpoint:
     body_bytes_max: int = BODY_BYTES_MAX
     is_order: bool = False
     """The signer reads the stored request again: what its parser refuses is refused at once."""
+
+    together: Together | None = None
+    """Runs a call with a key in one unit of work with others; None: it runs by itself."""
 
     is_dry: bool = False
     """A POST that stores nothing, not even its nonce: asked again, it is answered again."""

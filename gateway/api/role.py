@@ -29,6 +29,7 @@ from gateway.api import (
     limit_policies,
     networks,
     openapi,
+    order_groups,
     players,
     policies,
     rates,
@@ -51,6 +52,7 @@ from gateway.api.metrics import ApiMetrics
 from gateway.api.rate_limit import RateLimiter, Slots
 from gateway.app import ACTIVITY, IDLE_SECONDS_MAX, SlowConnections, build_app
 from gateway.auth import Authenticator, KeyCache
+from gateway.gathering import Gathering
 from gateway.webhooks.secrets import load_key
 from watchers.registry import build_codec
 
@@ -118,6 +120,11 @@ def build_services(
         metrics=ApiMetrics(),
         # A batch has two units of work open: all slots together leave the pool its half.
         batches=Slots(max(1, settings.database.pool_size // 4)),
+        orders=Gathering(
+            order_groups.run_group,
+            group_max=order_groups.GROUP_MAX,
+            waiting_max=order_groups.WAITING_MAX,
+        ),
     )
 
 
@@ -159,8 +166,9 @@ class ApiServer:
         await slow.run()
 
     async def stop(self) -> None:
-        """Stop listening and let running handlers end."""
+        """Stop listening and let running handlers end; what still runs then is cut off."""
         await self._runner.cleanup()
+        self._services.orders.stop()
 
 
 async def run_api(settings: Settings) -> None:

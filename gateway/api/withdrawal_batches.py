@@ -1,11 +1,13 @@
 """`POST /v1/withdrawal_batches`: up to 500 orders under one signature (CONTRACT 3).
 
-The items are independent: each has its own unit of work and its own result. The call's own unit of
-work stays open around them with its key and nonce, so that a second call with the key waits or is
-told 409, and a crash leaves neither: the retry finds what stands by its request_id and goes on.
+The items are independent: each has its own result, and what is wrong with one never stops another.
+Plain ones are accepted together, in their order (`api.order_groups`), every other one in its own
+unit of work. The call's own unit of work stays open around them with its key and nonce, so that a
+second call with the key waits or is told 409, and a crash leaves neither: the retry finds what
+stands by its request_id and goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from uuid import UUID
@@ -14,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 
 from config.database import LOCK_NOT_AVAILABLE, Uow, sqlstate
 from gateway import withdrawals_store
-from gateway.api import orders, withdrawals
+from gateway.api import order_groups, orders, withdrawals
 from gateway.api.endpoint import Answer, Call, Idempotency, Services, endpoint
+from gateway.api.order_groups import Accepted
 from gateway.api.wire_base import FieldProblem
 from gateway.api.wire_objects import ItemProblem, Withdrawal, WithdrawalBatch
 from gateway.api.wire_resources import WithdrawalBatchIn, WithdrawalIn
@@ -26,9 +29,9 @@ from watchers import addresses
 from watchers.chain import Destination
 
 BODY_BYTES_MAX = 512 * 1024  # CONTRACT 3
-TOUCH_EVERY = 20  # items; far below the time after which an idle unit of work is ended
 
 Target = Destination | Refusal
+Result = Withdrawal | ItemProblem
 
 
 async def _destinations(services: Services, body: WithdrawalBatchIn) -> Sequence[Target]:
@@ -81,26 +84,54 @@ async def create_batch(call: Call) -> Answer:
             uow, batch_id=batch_id, brand=call.brand, body=call.caller.signed.body, at=call.at
         )
 
-    results: list[Withdrawal | ItemProblem] = []
+    results: list[Result] = []
     with services.batches.one():
         await services.database.run(keep, brand=call.brand)
-        for number, item in enumerate(body.items):
-            if number % TOUCH_EVERY == 0:  # the call's own unit of work must not look frozen
-                await lifecycle.set_actor(call.uow, call.principal.key_id)
-            one = replace(call, body=item, raw_body=call.raw_body["items"][number])
-            results.append(await _one(one, call.prepared[number], batch_id))
+        while len(results) < len(body.items):
+            results += await _next(call, len(results), batch_id)
     return Answer(body=WithdrawalBatch(items=results))
 
 
-async def _one(call: Call, target: Target, batch_id: UUID) -> Withdrawal | ItemProblem:
+async def _next(call: Call, first: int, batch_id: UUID) -> list[Result]:
+    """Results of some items from `first` on, up to one whose player somebody holds."""
+    await _touch(call)
+    calls = [
+        replace(call, body=item, raw_body=call.raw_body["items"][number], prepared=target)
+        for number, (item, target) in enumerate(zip(call.body.items, call.prepared, strict=True))
+    ][first : first + order_groups.GROUP_MAX]
+    tickets = [one.ticket(key=None) for one in calls if isinstance(one.prepared, Destination)]
+    answers: Iterator[Accepted | None] = iter(())
+    if tickets:
+        answers = iter(await order_groups.run_group(tickets, is_ordered=True, batch_id=batch_id))
+    results: list[Result] = []
+    for one in calls:
+        if isinstance(one.prepared, Refusal):
+            results.append(_problem(one.body.request_id, one.prepared))
+            continue
+        try:
+            accepted = next(answers)
+        except StopIteration:  # those wait for the one before them
+            break
+        if accepted is None:
+            await _touch(call)
+            results.append(await _one(one, one.prepared, batch_id))
+        else:
+            results.append(accepted.withdrawal)
+    return results
+
+
+async def _touch(call: Call) -> None:
+    """The call's own unit of work must not look frozen while others do the work."""
+    await lifecycle.set_actor(call.uow, call.principal.key_id)
+
+
+async def _one(call: Call, target: Destination, batch_id: UUID) -> Result:
     """One item in its own unit of work."""
     item: WithdrawalIn = call.body
 
     async def work(uow: Uow) -> Withdrawal:
         inner = replace(call, uow=uow, at=call.services.clock.now())
         await lifecycle.set_actor(uow, call.principal.key_id)
-        if isinstance(target, Refusal):
-            raise target
         order = await orders.read_order(inner, item, target, batch_id=batch_id)
         answer = await withdrawals.place(inner, order)
         if not isinstance(answer.body, Withdrawal):

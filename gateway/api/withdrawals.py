@@ -9,7 +9,7 @@ from typing import Any
 
 from config.ids import Ids
 from gateway import clients_store, withdrawals_store
-from gateway.api import orders, wire_objects
+from gateway.api import order_groups, orders, wire_objects
 from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
 from gateway.api.strict_json import parse_body
 from gateway.api.timeline import timeline
@@ -58,10 +58,11 @@ WRITE = frozenset({"withdrawals:write"})
     kinds=frozenset({PrincipalKind.CLIENT}),
     idempotency=Idempotency.REQUIRED,
     prepare=orders.destination,
+    together=order_groups.join,
     is_order=True,
 )
 async def create_withdrawal(call: Call) -> Answer:
-    """One unit of work: keys, row, signed bytes, hold, events."""
+    """One unit of work: keys, row, signed bytes, hold, events. Most go together with others."""
     await orders.refuse_house(call, call.body, call.prepared)
     return await place(call, await orders.read_order(call, call.body, call.prepared))
 

@@ -11,7 +11,7 @@ fresh rate after it, and until then every limit that it touches is full.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from config.assets import AssetRegistry

@@ -1,5 +1,6 @@
 """SQL of limits: how each withdrawal was judged, and what counts against the limits."""
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

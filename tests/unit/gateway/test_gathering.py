@@ -1,0 +1,125 @@
+"""Natural batching: who comes while a group runs is in the next one; nobody is forgotten."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gateway.errors import TooMany
+from gateway.gathering import Gathering
+
+
+class Work:
+    """Doubles numbers when it is let; keeps the groups that it was given."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[int]] = []
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def __call__(self, items: Sequence[int]) -> list[int]:
+        self.groups.append(list(items))
+        self.begun.set()
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [item * 2 for item in items]
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+def gathering(work: Work, *, group_max: int = 10, waiting_max: int = 10) -> Gathering[int, int]:
+    return Gathering(work, group_max=group_max, waiting_max=waiting_max)
+
+
+async def started(
+    gate: Gathering[int, int], *items: int, lane: str = "a"
+) -> list[asyncio.Task[int]]:
+    """Tasks that have joined the queue, in this order."""
+    tasks = []
+    for item in items:
+        before = gate.waiting(lane)
+        tasks.append(asyncio.create_task(gate.join(lane, item)))
+        await asyncio.sleep(0)  # it runs up to its wait
+        assert gate.waiting(lane) == before + 1
+    return tasks
+
+
+async def first(gate: Gathering[int, int], work: Work, *, lane: str = "a") -> asyncio.Task[int]:
+    """One that is being worked on."""
+    work.begun.clear()
+    task = asyncio.create_task(gate.join(lane, 1))
+    await work.begun.wait()
+    return task
+
+
+async def test_the_first_goes_at_once_and_those_that_come_meanwhile_go_together(
+    work: Work,
+) -> None:
+    gate = gathering(work)
+    tasks = [await first(gate, work), *await started(gate, 2, 3, 4)]
+    assert work.groups == [[1]]
+    work.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+    assert work.groups == [[1], [2, 3, 4]]
+    assert gate.waiting("a") == 0
+
+
+async def test_a_group_is_bounded_and_the_order_is_kept(work: Work) -> None:
+    gate = gathering(work, group_max=2)
+    tasks = [await first(gate, work), *await started(gate, 2, 3, 4)]
+    work.gate.set()
+    await asyncio.gather(*tasks)
+    assert work.groups == [[1], [2, 3], [4]]
+
+
+async def test_one_too_many_is_told_to_come_again(work: Work) -> None:
+    gate = gathering(work, waiting_max=2)
+    tasks = [await first(gate, work), *await started(gate, 2, 3)]
+    with pytest.raises(TooMany):
+        await gate.join("a", 4)
+    work.gate.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_lanes_do_not_wait_for_each_other(work: Work) -> None:
+    gate = gathering(work)
+    one = await first(gate, work)
+    other = await first(gate, work, lane="b")
+    assert work.groups == [[1], [1]]
+    work.gate.set()
+    assert [await one, await other] == [2, 2]
+
+
+async def test_a_failure_is_told_to_its_group_and_the_next_one_runs(work: Work) -> None:
+    gate = gathering(work)
+    one = await first(gate, work)
+    rest = await started(gate, 2, 3)
+    work.failure = RuntimeError("away")
+    work.gate.set()
+    found = await asyncio.gather(one, *rest, return_exceptions=True)
+    assert [str(error) for error in found] == ["away"] * 3
+    work.failure = None
+    assert await gate.join("a", 5) == 10
+
+
+async def test_who_goes_away_is_done_with_the_others(work: Work) -> None:
+    gate = gathering(work)
+    one = await first(gate, work)
+    two, three = await started(gate, 2, 3)
+    two.cancel()
+    work.gate.set()
+    assert [await one, await three] == [2, 6]
+    assert work.groups == [[1], [2, 3]]
+
+
+async def test_a_stop_leaves_nobody_waiting(work: Work) -> None:
+    gate = gathering(work)
+    tasks = [await first(gate, work), *await started(gate, 2)]
+    gate.stop()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in found] == [asyncio.CancelledError] * 2
