@@ -105,7 +105,7 @@ async def assert_sound(house: ApiHouse) -> None:
     assert await audit(house.owner.engine, at_rest=False) == []
 
 
-async def test_a01_a02_a11_one_group_has_a_verdict_of_its_own_for_each(house: ApiHouse) -> None:
+async def test_a01_a02_a09_one_group_has_a_verdict_of_its_own_for_each(house: ApiHouse) -> None:
     """Every kind of answer at once; each is what it would be alone."""
     await hire(house, *PEOPLE)
     await set_rate(house, "50000")
