@@ -13,6 +13,8 @@ import hmac
 import json
 import os
 import stat
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ ENTROPY_BYTES = 32  # 24 words
 ATTESTATION_INFO = b"cage-attestation/1"  # RFC 5869 info: a key of its own below the seed
 PATH_TAG_INFO = b"cage-path-tag/1"
 XPUB_VERSION = bytes.fromhex("0488b21e")
+PUBLIC_KEYS_KEPT = 10_000  # 3 MB; the hot paths of a busy operator
 TPUB_VERSION = bytes.fromhex("043587cf")
 
 
@@ -55,6 +58,7 @@ class Keyring:
         self._seed = seed
         self._root = bip32.HDKey.from_seed(seed)
         self._branches: dict[str, Any] = {}
+        self._public: OrderedDict[str, bytes] = OrderedDict()
         self.fingerprint: str = self._root.my_fingerprint.hex()
         self._attestation = Ed25519PrivateKey.from_private_bytes(_subkey(seed, ATTESTATION_INFO))
         self._tagging = _subkey(seed, PATH_TAG_INFO)
@@ -78,8 +82,13 @@ class Keyring:
         return str(node.to_public().to_base58(TPUB_VERSION if is_tpub else XPUB_VERSION))
 
     def public_key(self, path: OwnPath) -> bytes:
-        """33 bytes, compressed."""
-        return bytes(self._node(path).sec())
+        """33 bytes, compressed. The last PUBLIC_KEYS_KEPT are kept; private ones are not."""
+        known = self._public.get(path.text)
+        if known is None:
+            known = self._public[path.text] = bytes(self._node(path).sec())
+            if len(self._public) > PUBLIC_KEYS_KEPT:
+                self._public.popitem(last=False)
+        return known
 
     def public_key_hash(self, path: OwnPath) -> bytes:
         """HASH160 of the compressed public key."""
@@ -100,13 +109,20 @@ class Keyring:
             return p2wpkh_address(self.public_key_hash(path), network)
         return to_checksum_address(self.evm_address(path))
 
-    def sign_ecdsa(self, path: OwnPath, digest: bytes) -> bytes:
-        """DER signature, RFC 6979 and low-s, verified before it is returned."""
-        key = PrivateKey(self._node(path).secret)
-        signature = key.sign(digest, hasher=None)
-        if not PublicKey(self.public_key(path)).verify(signature, digest, hasher=None):
-            raise KeyringError("own signature does not verify; the machine is not sound")
-        return signature
+    def sign_ecdsa(self, digests: Sequence[tuple[OwnPath, bytes]]) -> list[bytes]:
+        """DER signatures, RFC 6979 and low-s, each verified before any is returned."""
+        keys: dict[OwnPath, tuple[PrivateKey, PublicKey]] = {}  # for this call only
+        signatures = []
+        for path, digest in digests:
+            if path not in keys:
+                secret = PrivateKey(self._node(path).secret)
+                keys[path] = (secret, PublicKey(self.public_key(path)))
+            private, public = keys[path]
+            signature = private.sign(digest, hasher=None)
+            if not public.verify(signature, digest, hasher=None):
+                raise KeyringError("own signature does not verify; the machine is not sound")
+            signatures.append(signature)
+        return signatures
 
     def sign_recoverable(self, path: OwnPath, digest: bytes) -> tuple[int, int, int]:
         """(parity, r, s), RFC 6979 and low-s, recovered to the own key before it is returned."""

@@ -25,7 +25,7 @@ from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings, Settings
 from signer.store import Store
-from signer.voids_store import void_sequence
+from signer.voids_store import voided
 
 HOUR_SECONDS = 3_600
 PAYMENTS_MAX = 1_000
@@ -108,10 +108,8 @@ class Policy:
         now: int,
     ) -> Decision:
         approvals = self._approvals(request, now)
-        began = {
-            pair: rows.paid_family(self._store, brand=pair[0], request_id=pair[1])
-            for pair in requests
-        }
+        families_begun = rows.paid_families(self._store, requests)
+        began = {pair: families_begun.get(pair) for pair in requests}
         reissued = self._reissued(request, began, approvals)
         families = {None if pair in reissued else family for pair, family in began.items()}
         family = families.pop()
@@ -228,9 +226,8 @@ class Policy:
 
     def _check_void(self, requests: tuple[tuple[str, str], ...]) -> None:
         """No first signature after a cancel (CONTRACT 3); a begun family goes on (S25)."""
-        for brand, request_id in requests:
-            if void_sequence(self._store, brand=brand, request_id=request_id) is not None:
-                raise Refused(RefusalCode.VOIDED, f"{request_id}: the order was given up")
+        for request_id in voided(self._store, requests):
+            raise Refused(RefusalCode.VOIDED, f"{request_id}: the order was given up")
 
     def _check_first(self, found: Sequence[AuthorisedOrder], now: int) -> None:
         """No first signature by a key that is not trusted now, or after `valid_until`."""

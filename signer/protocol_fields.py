@@ -6,13 +6,11 @@ messages there are is said in `signer.protocol`. Standard library only.
 
 import base64
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 32  # no message or signed body nests deeper
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one pass, also unterminated
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 
 
 class ProtocolError(ValueError):
@@ -87,10 +85,11 @@ def text(value: object, field: str) -> str:
     """A string that is UTF-8; raises ProtocolError."""
     if not isinstance(value, str):
         raise ProtocolError(f"{field}: a string is required")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ProtocolError(f"{field}: a lone surrogate") from error
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ProtocolError(f"{field}: a lone surrogate") from error
     return value
 
 
@@ -111,9 +110,16 @@ def exact(value: object, keys: set[str], field: str) -> dict[str, Any]:
 def _depth(data: bytes) -> int:
     """How deep arrays and objects nest. The parser's own guard is the interpreter's recursion
     limit, which a library in the process may have raised past what the stack holds (py_ecc does).
+
+    What stands between two quotes that no backslash escapes is a string. Behind a backslash outside
+    of a string this may be wrong: no parser comes so far.
     """
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return 0
+    unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = unescaped.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
     depth = deepest = 0
-    for mark in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+    for mark in b"".join(marks.split(b'"')[::2]):
         depth += 1 if mark in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest

@@ -10,9 +10,10 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
 STORE_VERSION = 4
+PAIRS_ASKED = 400  # of one query: below 999 values, which every SQLite takes
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
 _LOG_IN_ORDER = "SELECT sequence, body, entry_hash FROM log ORDER BY sequence"
@@ -278,6 +280,23 @@ class Store:
             self._connection.execute(sql, values)
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be written: {error}") from error
+
+    def execute_many(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """One statement for each row of values."""
+        try:
+            self._connection.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be written: {error}") from error
+
+    def rows_of(self, sql: str, pairs: Sequence[tuple[str, str]]) -> list[tuple[Any, ...]]:
+        """All rows of a query over `asked (brand, request_id)`, which holds these pairs."""
+        found = []
+        for first in range(0, len(pairs), PAIRS_ASKED):
+            part = pairs[first : first + PAIRS_ASKED]
+            places = ", ".join(["(?, ?)"] * len(part))
+            asked = f"WITH asked (brand, request_id) AS (VALUES {places}) "
+            found += self.rows(asked + sql, tuple(chain.from_iterable(part)))
+        return found
 
     def rows(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query of a topic's store functions."""

@@ -189,11 +189,12 @@ class Vault:
 
     def _write(self, request: SignRequest, decision: Decision, answer: SignedTx, now: int) -> None:
         rows.raise_epoch(self._store, network=request.network, epoch=request.worker_epoch)
+        digest, question = _written(request)
         rows.record_signed(
             self._store,
             rows.SignedAttempt(
                 attempt_id=request.attempt_id,
-                fingerprint=fingerprint(request),
+                fingerprint=digest,
                 network=request.network,
                 answer=json.dumps(encode_sign_answer(answer)),
                 txid=answer.txid,
@@ -205,7 +206,7 @@ class Vault:
                 nonce=decision.nonce,
                 requests=decision.requests,
                 reissued=decision.reissued,
-                question=json.dumps(encode_sign_request(request)).encode(),
+                question=question,
             ),
         )
         for scope, amount in decision.counted:
@@ -252,7 +253,13 @@ class Vault:
 
 def fingerprint(request: SignRequest) -> str:
     """What "the same request" means: every field but the worker's epoch and who approved it."""
+    return _written(request)[0]
+
+
+def _written(request: SignRequest) -> tuple[str, bytes]:
+    """(fingerprint, the whole question in JSON). What both have is written once: it is long."""
     message = encode_sign_request(request)
-    del message["worker_epoch"], message["approvals"]
+    rest = {name: message.pop(name) for name in ("worker_epoch", "approvals")}
     text = json.dumps(message, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    whole = f"{json.dumps(rest)[:-1]},{text[1:]}"
+    return hashlib.sha256(text.encode("utf-8")).hexdigest(), whole.encode("utf-8")

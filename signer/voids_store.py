@@ -1,6 +1,16 @@
 """Rows about orders that were given up. Only SQL and its shapes."""
 
+from collections.abc import Sequence
+
 from signer.store import Store
+
+
+def voided(store: Store, requests: Sequence[tuple[str, str]]) -> list[str]:
+    """The request ids of those (brand, request_id) that get no first signature any more."""
+    found = store.rows_of(
+        "SELECT request_id FROM asked JOIN voids USING (brand, request_id)", requests
+    )
+    return [str(row[0]) for row in found]
 
 
 def void_sequence(store: Store, *, brand: str, request_id: str) -> int | None:

@@ -117,11 +117,15 @@ def decode(
 def sign(tx: UtxoTx, keyring: Keyring) -> tuple[bytes, str]:
     """(network-serialised signed tx, txid). Each signature was verified by the keyring."""
     unsigned = tx.unsigned
+    digests = []
     for index, item in enumerate(tx.inputs):
         code = p2pkh_from_p2wpkh(Script(keyring.script(item.path)))  # BIP-143 script code
         digest = unsigned.sighash_segwit(index, code, item.amount_minor, SIGHASH.ALL)
-        signature = keyring.sign_ecdsa(item.path, digest) + bytes([SIGHASH.ALL])
-        unsigned.vin[index].witness = Witness([signature, keyring.public_key(item.path)])
+        digests.append((item.path, digest))
+    signatures = keyring.sign_ecdsa(digests)
+    for vin, item, signature in zip(unsigned.vin, tx.inputs, signatures, strict=True):
+        public_key = keyring.public_key(item.path)
+        vin.witness = Witness([signature + bytes([SIGHASH.ALL]), public_key])
     return bytes(unsigned.serialize()), bytes(unsigned.txid()).hex()
 
 

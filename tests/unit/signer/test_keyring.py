@@ -223,12 +223,12 @@ def test_s19_signatures_are_deterministic_low_s_distinct_and_verified(tmp_path: 
     for number in range(400):
         digest = number.to_bytes(32, "big")
         parity, r, s = ring.sign_recoverable(path, digest)
-        signature = ring.sign_ecdsa(path, digest)
+        signature = ring.sign_ecdsa([(path, digest)])[0]
         assert key.verify(signature, digest, hasher=None)
         assert s <= half
         assert parity in (0, 1)
         seen.add(r)
         assert ring.sign_recoverable(path, digest) == (parity, r, s)
-        assert ring.sign_ecdsa(path, digest) == signature
+        assert ring.sign_ecdsa([(path, digest)]) == [signature]
         assert r == int.from_bytes(signature[4 : 4 + signature[3]], "big")
     assert len(seen) == 400
