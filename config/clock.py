@@ -6,6 +6,7 @@ Everything in the house that needs time takes a `Clock`; nothing else may import
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -27,16 +28,43 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The operating system's clock, with an optional offset for tests (CONTRACT 7)."""
+    """The operating system's clock, with an optional offset for tests (CONTRACT 7).
 
-    def __init__(self, *, offset_seconds: float = 0.0) -> None:
+    Wall time is read once and carried on by the monotonic clock, which is slewed with it and never
+    jumps: a wall clock that is set wrong under a running process expires nothing (P11). Whoever
+    knows better accepts the jump (`config/process.py` asks the database).
+    """
+
+    def __init__(
+        self,
+        *,
+        offset_seconds: float = 0.0,
+        wall_seconds: Callable[[], float] = time.time,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._offset = timedelta(seconds=offset_seconds)
+        self._wall_seconds = wall_seconds
+        self._monotonic_seconds = monotonic_seconds
+        self._epoch_seconds = wall_seconds() - monotonic_seconds()
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + self._offset
+        seconds = self._epoch_seconds + self._monotonic_seconds()
+        return datetime.fromtimestamp(seconds, UTC) + self._offset
+
+    def wall_seconds(self) -> float:
+        """The operating system's own word, in seconds since 1970."""
+        return self._wall_seconds()
+
+    def jumped_seconds(self) -> float:
+        """How far the wall clock is ahead of this one, by a jump that is not accepted."""
+        return self._wall_seconds() - self._monotonic_seconds() - self._epoch_seconds
+
+    def accept_jump(self) -> None:
+        """The wall clock is right: go on from it."""
+        self._epoch_seconds += self.jumped_seconds()
 
     def monotonic_seconds(self) -> float:
-        return time.monotonic()
+        return self._monotonic_seconds()
 
     async def sleep(self, delay_seconds: float) -> None:
         await asyncio.sleep(delay_seconds)

@@ -13,6 +13,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from config.database import async_url
+from config.errors import UnsafeEnvironment
+from config.settings import DATABASE_ROLES
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6361_6765  # advisory lock id, "cage": two `db migrate` at once wait in line
@@ -43,7 +45,10 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def migrate(url: str) -> str:
-    """Upgrade the database at `url` (its owner's) to the head; returns the version. Idempotent."""
+    """Upgrade the database at `url` (its owner's) to the head; returns the version. Idempotent.
+
+    Raises UnsafeEnvironment where roles of another version still work in it (P36).
+    """
     engine = create_async_engine(async_url(url))
     try:
         async with engine.begin() as connection:
@@ -51,10 +56,39 @@ async def migrate(url: str) -> str:
                 text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK}
             )
             await connection.execute(text("CREATE SCHEMA IF NOT EXISTS config"))
+            await _require_nobody_works(connection)
             await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
     return head_revision()
+
+
+async def _require_nobody_works(connection: AsyncConnection) -> None:
+    """Old programs must not write into a new schema: they end first."""
+    if await _revision(connection) in (None, head_revision()):
+        return
+    rows = await connection.execute(
+        text(
+            "SELECT DISTINCT usename FROM pg_stat_activity "
+            "WHERE datname = current_database() AND usename = ANY(:roles) ORDER BY usename"
+        ),
+        {"roles": list(DATABASE_ROLES)},
+    )
+    if running := [row.usename for row in rows]:
+        raise UnsafeEnvironment(
+            f"roles of the old version still work in this database: {', '.join(running)}",
+            hint="stop them, then run `cage db migrate` again",
+        )
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    """The version that the database has; None before the first migration."""
+    if await connection.scalar(text("SELECT to_regclass('config.schema_version')")) is None:
+        return None
+    found: str | None = await connection.scalar(
+        text("SELECT version_num FROM config.schema_version")
+    )
+    return found
 
 
 async def require_current_schema(connection: AsyncConnection) -> None:

@@ -55,6 +55,15 @@ async def require_schema(connection: AsyncConnection) -> None:
         raise UnsafeEnvironment(str(error), hint="run `cage db migrate`") from error
 
 
+async def server_seconds(connection: AsyncConnection) -> float:
+    """The server's wall clock, in seconds since 1970."""
+    async with asyncio.timeout(QUERY_TIMEOUT_SECONDS):
+        found = await connection.scalar(
+            text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)")
+        )
+    return float(found or 0)
+
+
 async def check_start(connection: AsyncConnection) -> None:
     """Everything that a role checks before its first unit of work."""
     require_assertions()

@@ -7,8 +7,6 @@ comparison) live here too, and also poll. It moves no money and holds no key.
 """
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
@@ -21,6 +19,7 @@ from config.clock import Clock, SystemClock, Waker
 from config.database import Database, Uow, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
+from config.process import run_until_stopped
 from config.settings import Settings
 from gateway import scheduler_store as store
 from gateway.leases import Lease, LeaseLost, hold
@@ -143,13 +142,8 @@ async def run_scheduler(settings: Settings) -> None:
     url = settings.role_url("scheduler")
     database = Database(async_url(url), pool_size=2, application_name="cage scheduler")
     scheduler = Scheduler(database=database, clock=clock, ids=SystemIds(clock))
-    work = asyncio.create_task(scheduler.run(url), name="scheduler")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await run_until_stopped(partial(scheduler.run, url), database=database, clock=clock)
     finally:
         await database.close()
         log.info("scheduler.stopped")

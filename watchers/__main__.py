@@ -7,8 +7,8 @@ SIGTERM cancels the group; rows say where to go on, so the exit needs no ceremon
 import argparse
 import asyncio
 import os
-import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -19,8 +19,8 @@ from config.database import Database, async_url
 from config.errors import ConfigError
 from config.ids import SystemIds
 from config.logs import configure_logs, get_logger
+from config.process import run_until_stopped
 from config.registry import Registry, load_registry
-from config.selfcheck import check_start
 from config.settings import Settings, load_settings
 from watchers.agreed_chain import AgreedChain
 from watchers.doctor_probe import DoctorLoop
@@ -29,6 +29,7 @@ from watchers.follower import Follower
 from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, supervise
 from watchers.metrics import Metrics
 from watchers.network import Network
+from watchers.progress import ProgressWatch
 from watchers.registry import build_agreed_chain
 from watchers.searches import SearchLoop
 from watchers.second_pass import SecondPass
@@ -98,15 +99,13 @@ async def run(registry: Registry, name: str) -> int:
     metrics = Metrics(name)
     _serve_metrics(settings, name, metrics)
     try:
-        async with database.engine.connect() as connection:
-            await check_start(connection)
-        group = asyncio.create_task(_loops(settings, network, chain, database, clock, metrics))
-        _cancel_on_signals(group)
         log.info("watch.started", network=name, chain=network.spec.chain)
-        try:
-            await group
-        except asyncio.CancelledError:
-            log.info("watch.stopped", network=name)
+        await run_until_stopped(
+            partial(_loops, settings, network, chain, database, clock, metrics),
+            database=database,
+            clock=clock,
+        )
+        log.info("watch.stopped", network=name)
     finally:
         await _close(chain, database)
     return EXIT_DONE
@@ -146,7 +145,15 @@ async def _loops(
     search = SearchLoop(chain=chain, network=network, database=database, clock=clock)
     again = SecondPass(pool=chain.pool, network=network, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
+    progress = ProgressWatch(
+        network=network.name,
+        reader=chain.reader,
+        database=database,
+        clock=clock,
+        is_following=lambda: follow.is_following,
+    )
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(progress.run())  # by itself: it ends the process
         for name, loop in (
             ("follow", follow),
             ("fees", fee),
@@ -166,12 +173,6 @@ def _serve_metrics(settings: Settings, name: str, metrics: Metrics) -> None:
     port = settings.metrics.ports.get(f"watch-{name}", 0)
     if port:
         start_http_server(port, addr=settings.metrics.host, registry=metrics.registry)
-
-
-def _cancel_on_signals(task: "asyncio.Task[None]") -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
 
 
 async def _close(chain: AgreedChain, database: Database) -> None:

@@ -10,6 +10,7 @@ WatcherError
 │   └── TipMoved             the tip changed during a read; read again
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
 ├── UnsupportedOperation (invariant)  asked a family for what it does not have
+├── NoProgress (invariant)   this process follows and connects nothing; it must be started again
 ├── LeaseLost (conflict)     another instance follows this network now
 ├── NetworkStopped (invariant) the cursor carries a reason; a person clears it
 │   └── ReorgTooDeep         fork below the retained headers or the reorg limit
@@ -67,6 +68,10 @@ class InvalidAddress(WatcherError):
 
 class UnsupportedOperation(WatcherError):
     """The chain family has no such thing."""
+
+
+class NoProgress(WatcherError):
+    """The process holds the lease and stands still while the chain goes on."""
 
 
 class LeaseLost(WatcherError):

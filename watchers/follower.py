@@ -10,7 +10,7 @@ never moves the cursor (N11, N18). It knows nothing of deposits: `effects.py` do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -135,14 +135,13 @@ class Follower:
 
         Raises NetworkStopped while the network waits for a person (D09).
         """
-        at = self._clock.now()
         async with self._database.unit_of_work() as uow:
             row = await store.take_lease(
                 uow,
                 network=self._network.name,
                 holder=self._holder,
-                at=at,
-                expires_at=at + timedelta(seconds=LEASE_SECONDS),
+                seconds=LEASE_SECONDS,
+                at=self._clock.now(),
             )
         if row is None:
             return None
@@ -355,7 +354,7 @@ class Follower:
             uow,
             network=self._network.name,
             fence=position.fence,
-            expires_at=self._clock.now() + timedelta(seconds=LEASE_SECONDS),
+            lease_seconds=LEASE_SECONDS,
         )
         if row is None or row["hash"] is None or row["stopped_reason"] is not None:
             raise LeaseLost(f"{self._network.name}: the cursor is not ours")
@@ -447,7 +446,6 @@ class Follower:
 
     async def _move(self, uow: Uow, position: Position, *, height: int, block_hash: str) -> None:
         """First in the unit of work: a second watcher waits here and then finds it moved."""
-        at = self._clock.now()
         is_ours = await store.move_cursor(
             uow,
             network=self._network.name,
@@ -455,8 +453,8 @@ class Follower:
             fence=position.fence,
             height=height,
             block_hash=block_hash,
-            at=at,
-            expires_at=at + timedelta(seconds=LEASE_SECONDS),
+            at=self._clock.now(),
+            lease_seconds=LEASE_SECONDS,
         )
         if not is_ours:
             raise LeaseLost(f"{self._network.name}: another watcher moved the cursor")

@@ -154,6 +154,11 @@ class FollowLoop:
         self._metrics = metrics
         self._is_identified = False
 
+    @property
+    def is_following(self) -> bool:
+        """Whether this process held the lease at its last look."""
+        return self._fence is not None
+
     async def run(self) -> None:
         """Follow until cancelled; the lease is dropped at the end."""
         try:

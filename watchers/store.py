@@ -16,6 +16,8 @@ _CURSOR = (
     "stopped_reason, degraded_at_height, updated_at"
 )
 
+_LEASE_END = "clock_timestamp() + make_interval(secs => CAST(:seconds AS double precision))"
+
 
 async def cursor(uow: Uow, network: str) -> RowMapping | None:
     """Where the follower of a network stands."""
@@ -26,18 +28,21 @@ async def cursor(uow: Uow, network: str) -> RowMapping | None:
 
 
 async def take_lease(
-    uow: Uow, *, network: str, holder: str, at: datetime, expires_at: datetime
+    uow: Uow, *, network: str, holder: str, seconds: float, at: datetime
 ) -> RowMapping | None:
-    """Take or renew the lease; the fence rises whenever the holder changes. None: another's."""
+    """Take or renew the lease; the fence rises whenever the holder changes. None: another's.
+
+    Its time is the database's: clocks of processes jump (P11). `at` is for the record.
+    """
     result = await uow.execute(
         "INSERT INTO chain.cursors AS c (network, lease_holder, lease_expires_at, fence, "
-        "updated_at) VALUES (:network, :holder, :expires_at, 1, :at) "
+        f"updated_at) VALUES (:network, :holder, {_LEASE_END}, 1, :at) "
         "ON CONFLICT (network) DO UPDATE SET lease_expires_at = excluded.lease_expires_at, "
         "fence = c.fence + CASE WHEN c.lease_holder = excluded.lease_holder THEN 0 ELSE 1 END, "
         "lease_holder = excluded.lease_holder "
         "WHERE c.lease_holder = excluded.lease_holder OR c.lease_holder IS NULL "
-        f"OR c.lease_expires_at < :at RETURNING {_CURSOR}",
-        {"network": network, "holder": holder, "at": at, "expires_at": expires_at},
+        f"OR c.lease_expires_at < clock_timestamp() RETURNING {_CURSOR}",
+        {"network": network, "holder": holder, "seconds": seconds, "at": at},
     )
     return result.mappings().one_or_none()
 
@@ -60,7 +65,7 @@ async def move_cursor(
     height: int,
     block_hash: str,
     at: datetime,
-    expires_at: datetime,
+    lease_seconds: float,
 ) -> bool:
     """Compare-and-set of the cursor on (hash, fence); False when another moved it (P12).
 
@@ -68,8 +73,7 @@ async def move_cursor(
     """
     result = await uow.execute(
         "UPDATE chain.cursors SET height = :height, hash = :hash, updated_at = :at, "
-        "lease_expires_at = CASE WHEN lease_holder IS NOT NULL "
-        "THEN CAST(:expires_at AS timestamptz) END "
+        f"lease_expires_at = CASE WHEN lease_holder IS NOT NULL THEN {_LEASE_END} END "
         "WHERE network = :network AND hash IS NOT DISTINCT FROM CAST(:expected AS text) "
         "AND fence = :fence AND stopped_reason IS NULL",
         {
@@ -79,22 +83,22 @@ async def move_cursor(
             "height": height,
             "hash": block_hash,
             "at": at,
-            "expires_at": expires_at,
+            "seconds": lease_seconds,
         },
     )
     return result.rowcount == 1
 
 
 async def lock_cursor(
-    uow: Uow, *, network: str, fence: int, expires_at: datetime
+    uow: Uow, *, network: str, fence: int, lease_seconds: float
 ) -> RowMapping | None:
     """The cursor row locked for this unit of work, or None when the fence moved on. Whoever works
     is alive: the lease goes on."""
     result = await uow.execute(
-        "UPDATE chain.cursors SET lease_expires_at = CASE WHEN lease_holder IS NOT NULL "
-        "THEN CAST(:expires_at AS timestamptz) END "
+        "UPDATE chain.cursors SET lease_expires_at = "
+        f"CASE WHEN lease_holder IS NOT NULL THEN {_LEASE_END} END "
         f"WHERE network = :network AND fence = :fence RETURNING {_CURSOR}",
-        {"network": network, "fence": fence, "expires_at": expires_at},
+        {"network": network, "fence": fence, "seconds": lease_seconds},
     )
     return result.mappings().one_or_none()
 

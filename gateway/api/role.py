@@ -1,9 +1,6 @@
 """The API role: reads settings, builds the parts, serves until told to stop (HOUSE 2, wiring)."""
 
-import asyncio
-import signal
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
@@ -12,8 +9,8 @@ from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
+from config.process import run_until_stopped
 from config.registry import Registry, load_registry
-from config.selfcheck import check_start
 from config.settings import Settings
 from gateway.api import (
     accounting,
@@ -181,36 +178,22 @@ async def run_api(settings: Settings) -> None:
         pool_size=settings.database.pool_size,
         application_name="cage-api",
     )
-    try:
-        async with database.engine.connect() as connection:
-            await check_start(connection)
+
+    async def serve() -> None:
         services = build_services(
             settings=settings, registry=registry, database=database, clock=clock, ids=ids
         )
         server = ApiServer(services, endpoints())
         await server.start()
         try:
-            await _until_stopped(server)
+            await server.run()
         finally:
             await server.stop()
+
+    try:
+        await run_until_stopped(serve, database=database, clock=clock)
     finally:
         await database.close()
-
-
-async def _until_stopped(server: ApiServer) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    work = asyncio.create_task(server.run())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if work.done():
-        work.result()  # a loop that ended is a bug: show it
-    work.cancel()
-    with suppress(asyncio.CancelledError):
-        await work
 
 
 def _version() -> str:

@@ -6,8 +6,6 @@ not notice. SIGTERM cancels the tasks: every step is committed, or continued by 
 """
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
@@ -17,6 +15,7 @@ from config.clock import Clock, SystemClock, Waker
 from config.database import Database, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
+from config.process import run_until_stopped
 from config.registry import Registry, load_registry
 from config.settings import Settings
 from gateway.leases import Lease
@@ -61,13 +60,8 @@ async def run_payouts(settings: Settings) -> None:
         application_name="cage payouts",
     )
     role = PayoutRole(registry, database=database, clock=clock, ids=SystemIds(clock))
-    work = asyncio.create_task(role.run(), name="payouts")
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, work.cancel)
     try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await run_until_stopped(role.run, database=database, clock=clock)
     finally:
         await database.close()
         log.info("payouts.stopped")

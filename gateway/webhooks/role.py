@@ -1,8 +1,6 @@
 """The `webhooks` role: wires listener, sequencer and relay of one process (composition root)."""
 
 import asyncio
-import contextlib
-import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -10,8 +8,8 @@ from config.clock import Clock, SystemClock, Waker
 from config.database import Database, async_url
 from config.ids import SystemIds
 from config.logs import get_logger
+from config.process import run_until_stopped
 from config.registry import Registry, load_registry
-from config.selfcheck import check_start
 from config.settings import Settings
 from gateway.api.wire import WireContext
 from gateway.webhooks.connector import WebhookClient
@@ -43,14 +41,9 @@ async def run_webhooks(settings: Settings) -> None:
         application_name="cage webhooks",
     )
     try:
-        async with database.engine.connect() as connection:
-            await check_start(connection)
-        work = asyncio.create_task(_work(registry, database, clock), name="webhooks")
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, work.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
+        await run_until_stopped(
+            lambda: _work(registry, database, clock), database=database, clock=clock
+        )
     finally:
         await database.close()
         log.info("webhooks.stopped")

@@ -8,10 +8,12 @@ import asyncio
 import json
 import os
 import signal
+from collections import Counter
 
 import pytest
 
 from gateway.client import ClientProblem
+from gateway.sandbox.supervisor import BACKOFF_SECONDS
 from tests.support.live import Live
 
 pytestmark = [
@@ -21,6 +23,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
+STOP_SECONDS = 10 + BACKOFF_SECONDS[-1]  # what a role may take, and its next start
 ROLES = ("signer", "watch-btc", "watch-eth", "scheduler", "webhooks", "payouts", "api")
 
 
@@ -34,6 +37,24 @@ async def test_p01_p02_killed_role_comes_back_and_nothing_is_lost_or_doubled(
     pid = house.pid(role)
     os.kill(pid, signal.SIGKILL)
     assert await house.replaced(role, pid) != pid
+    await working
+    await house.assert_all_is_well()
+
+
+async def test_p35_sigterm_under_load_ends_every_role_cleanly_and_nothing_is_lost(
+    house: Live,
+) -> None:
+    """P35: all roles at once, as an orchestrator does it, while both directions are under way."""
+    working = asyncio.create_task(house.work())
+    await house.accepted.wait()
+    pids = {role: house.pid(role) for role in ROLES}
+    ended = house.endings()
+    async with asyncio.timeout(STOP_SECONDS):
+        for pid in pids.values():
+            os.kill(pid, signal.SIGTERM)
+        for role, pid in pids.items():
+            await house.replaced(role, pid)
+    assert house.endings() - ended == Counter({f"{role} ended (exit 0)": 1 for role in ROLES})
     await working
     await house.assert_all_is_well()
 

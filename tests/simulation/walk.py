@@ -152,13 +152,14 @@ class Walk:
             row = await self.watch.address(player, brand=brand)
             self.addresses[row.address] = (brand, player)
         self.held_before = await self.arena.holds(self.addresses)
-        self._run_new_process()
+        await self._run_new_process()
         await self.look()
 
-    def _run_new_process(self, crash: Crash = no_crash) -> None:
+    async def _run_new_process(self, crash: Crash = no_crash) -> None:
         """Nothing in memory is left; the lease of the dead one runs out."""
         self.processes += 1
         self.clock.advance(LEASE_SECONDS + 1)
+        await self.watch.age_lease()
         self.watch.follower = self._follower(self.chain, crash)
 
     def _follower(self, chain: Chain, crash: Crash = no_crash) -> Follower:
@@ -169,7 +170,7 @@ class Walk:
         await self.chain.close()
         self.chain = self.new_chain()
         await self.watch.as_watcher.engine.dispose()
-        self._run_new_process(crash)
+        await self._run_new_process(crash)
 
     async def look(self) -> None:
         """One round of the watcher, whatever becomes of it."""
@@ -276,7 +277,7 @@ class Walk:
         """The sleeper has the block, its lease runs out, another one follows, it wakes: fenced."""
         await self.arena.mine()
         chain, gate = self.new_chain(), Gate()
-        self._run_new_process()
+        await self._run_new_process()
         sleeper = self._follower(OverReader(chain, SleepyReader(chain, gate)))
         task: asyncio.Task[object] = asyncio.create_task(self.watch.follow(sleeper))
         reached = asyncio.create_task(gate.reached.wait())

@@ -7,6 +7,8 @@ through the auditor.
 
 import asyncio
 import itertools
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -112,6 +114,11 @@ class Live:
             return now if now not in (None, pid) else None
 
         return await self.tale.until(f"a new {role} process", probe)
+
+    def endings(self) -> Counter[str]:
+        """How the supervisor says that roles ended so far, `role ended (exit 0)`, each counted."""
+        text = (self.stage.deployment.folder / "up.log").read_text("utf-8")
+        return Counter(re.findall(r"cage up: (\S+ ended \([^)]*\)), again in", text))
 
     async def lease_holder(self, name: str) -> str:
         """Who holds a lease of the payout role now."""

@@ -30,7 +30,7 @@ from watchers import addresses, deposit_commands, exposure, pool, reconcile_chai
 from watchers.addresses import AddressRow
 from watchers.chain import Chain
 from watchers.deposits import DepositRow
-from watchers.follower import Crash, Follower, Position, Step, no_crash
+from watchers.follower import LEASE_SECONDS, Crash, Follower, Position, Step, no_crash
 from watchers.loops import look_beside
 from watchers.network import Network
 from watchers.switches import Action, GrantKind, Value
@@ -102,18 +102,32 @@ class Watch:
         self.follower = self.new_follower("first")
 
     def new_follower(
-        self, holder: str, *, chain: Chain | None = None, crash: Crash = no_crash
+        self,
+        holder: str,
+        *,
+        chain: Chain | None = None,
+        crash: Crash = no_crash,
+        clock: Clock | None = None,
     ) -> Follower:
         """Another instance of the watcher: a standby, or the one after a crash."""
         return Follower(
             chain=chain or self.chain,
             network=self.network,
             database=self.as_watcher,
-            clock=self.clock,
+            clock=clock or self.clock,
             holder=holder,
             start_height=self.start_height,
             crash=crash,
         )
+
+    async def age_lease(self, seconds: float = LEASE_SECONDS + 1) -> None:
+        """As if the holder had not renewed it for so much longer (its time is the database's)."""
+        async with self.as_owner.unit_of_work() as uow:
+            await uow.execute(
+                "UPDATE chain.cursors SET lease_expires_at = lease_expires_at "
+                "- make_interval(secs => CAST(:seconds AS double precision))",
+                {"seconds": seconds},
+            )
 
     async def fill_pool(self) -> None:
         """Top up the address pool and verify it."""

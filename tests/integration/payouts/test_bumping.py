@@ -93,6 +93,36 @@ async def test_p20_the_original_is_mined_instead_and_settled(btc: Payouts) -> No
     await btc.assert_at_rest()
 
 
+async def test_p21_a_replacement_takes_no_further_payout_with_it(btc: Payouts) -> None:
+    """P21: what is ordered beside a stuck batch has a tx of its own, so that nothing hangs on which
+    attempt of the batch is mined."""
+    await funded(btc, coins=2)
+    await quote(btc, CHEAP)
+    rows = [await btc.request("0.25"), await btc.request("0.3")]
+    lane = await work(btc)
+    first = (await btc.row(rows[0])).txid
+    assert first is not None
+    original = btc.sim.pool[first]
+    late = await btc.request("0.2")
+    await quote(btc, DEAR)
+    await pass_blocks(btc)
+    await work(btc, lane, times=2)
+    [second] = {(await btc.row(row)).txid for row in rows}
+    own = (await btc.row(late)).txid
+    assert own is not None
+    assert len({first, second, own}) == 3
+    btc.sim.pool = {first: original, own: btc.sim.pool[own]}
+
+    await mine_only(btc, first)
+    await run_to_rest(btc, lane)
+
+    rows.append(late)
+    assert await btc.states(*rows) == ["completed"] * 3
+    assert [(await btc.row(row)).txid for row in rows] == [first, first, own]
+    assert [btc.paid(row) for row in rows] == [1, 1, 1]
+    await btc.assert_at_rest()
+
+
 async def test_p24_a_reorg_changes_the_winner_and_back(btc: Payouts) -> None:
     """The replacement is completed, its block goes, the original is mined there instead."""
     await funded(btc)

@@ -1,11 +1,12 @@
 """The follower never skips, never guesses, and two of them are as good as one."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from tests.integration.watchers.conftest import UtxoBench
-from tests.support.clock import ManualClock
+from tests.support.clock import START, ManualClock
 from tests.support.simchain import SimUtxoReader, utxo_chain
 from watchers.chain import Block, BlockRef
 from watchers.errors import LeaseLost, NetworkStopped, NodeUnavailable, ReorgTooDeep
@@ -105,7 +106,7 @@ async def test_p12_two_watchers_credit_each_deposit_once(utxo: UtxoBench) -> Non
 
 
 async def test_p12_whoever_moves_the_cursor_keeps_its_lease(
-    utxo: UtxoBench, clock: ManualClock
+    utxo: UtxoBench,
 ) -> None:
     """A round of many full blocks may take longer than a lease."""
     first = utxo.watch.new_follower("first")
@@ -113,21 +114,21 @@ async def test_p12_whoever_moves_the_cursor_keeps_its_lease(
     await utxo.watch.follow(first)
     position = await utxo.watch.position(first)
     utxo.sim.mine(1)
-    clock.advance(LEASE_SECONDS - 1)
+    await utxo.watch.age_lease(LEASE_SECONDS - 1)
     assert len(await first.follow(position)) == 1
-    clock.advance(LEASE_SECONDS - 1)
+    await utxo.watch.age_lease(LEASE_SECONDS - 1)
     assert await standby.take_lease() is None
 
 
 async def test_p12_a_standby_takes_over_when_the_lease_ran_out_and_fences_the_first(
-    utxo: UtxoBench, clock: ManualClock
+    utxo: UtxoBench,
 ) -> None:
     await utxo.watch.follow()
     stale = await utxo.watch.position()
     standby = utxo.watch.new_follower("second")
     assert await standby.take_lease() is None
 
-    clock.advance(LEASE_SECONDS + 1)
+    await utxo.watch.age_lease()
     taken = await standby.take_lease()
     assert taken is not None
     assert taken.fence == stale.fence + 1
@@ -135,6 +136,23 @@ async def test_p12_a_standby_takes_over_when_the_lease_ran_out_and_fences_the_fi
     with pytest.raises(LeaseLost):
         await utxo.watch.follower.follow(stale)
     assert len(await standby.follow(taken)) == 1
+
+
+@pytest.mark.parametrize("days", [1, -1])
+async def test_p11_a_clock_that_jumps_moves_no_lease(utxo: UtxoBench, days: int) -> None:
+    """P11: neither does a standby with a wrong clock take over, nor a holder with one stay on."""
+    watch = utxo.watch
+    await watch.follow()
+    holder = await watch.position()
+    wrong = ManualClock(START + timedelta(days=days))
+    standby = watch.new_follower("second", clock=wrong)
+    assert await standby.take_lease() is None
+
+    await watch.age_lease()
+    taken = await watch.position(standby)
+    assert taken.fence == holder.fence + 1
+    await watch.age_lease()
+    assert (await watch.position()).fence == taken.fence + 1
 
 
 async def test_d09_a_fork_below_the_limit_stops_the_network_until_a_person_decides(

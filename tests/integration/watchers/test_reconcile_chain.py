@@ -9,6 +9,7 @@ from ledger.accounts import capital, custody
 from ledger.journal import Posting, credit, debit
 from tests.integration.watchers.conftest import UtxoBench
 from watchers import address_store, reconcile_chain, store
+from watchers.follower import LEASE_SECONDS
 
 pytestmark = pytest.mark.postgres
 
@@ -79,7 +80,7 @@ async def test_a_comparison_and_a_follower_do_not_wait_for_each_other(utxo: Utxo
     position = await watch.position()
     async with watch.as_watcher.unit_of_work() as uow:
         row = await store.lock_cursor(
-            uow, network="btc", fence=position.fence, expires_at=watch.clock.now()
+            uow, network="btc", fence=position.fence, lease_seconds=LEASE_SECONDS
         )
         assert row is not None
         held = await reconcile_chain.holdings_at(watch.as_watcher, watch.chain, watch.network)

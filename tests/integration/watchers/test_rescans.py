@@ -14,7 +14,7 @@ from watchers import inflows, rescans
 from watchers.addresses import AddressRole
 from watchers.chain import Block
 from watchers.errors import LeaseLost, NodeUnavailable, ReorgTooDeep
-from watchers.follower import LEASE_SECONDS, Crash, Follower
+from watchers.follower import Crash, Follower
 from watchers.rescans import RescanRow, RescanState
 from watchers.switches import Action
 
@@ -277,7 +277,7 @@ async def test_p12_of_two_watchers_the_fenced_one_looks_at_nothing(
     await missed(utxo, blocks=3)
     await ask(utxo.watch)
     stale = await utxo.watch.position()
-    clock.advance(LEASE_SECONDS + 1)
+    await utxo.watch.age_lease()
     standby = utxo.watch.new_follower("second")
     await utxo.watch.position(standby)
     with pytest.raises(LeaseLost):

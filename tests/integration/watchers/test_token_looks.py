@@ -8,6 +8,7 @@ from tests.integration.watchers.conftest import AccountBench
 from tests.support.clock import ManualClock
 from tests.support.sim_account import SimAccountReader
 from tests.support.simchain import account_chain
+from tests.support.watching import Watch
 from watchers import searches, store, token_store
 from watchers.follower import LEASE_SECONDS
 from watchers.reconcile_chain import Holdings
@@ -22,11 +23,13 @@ class SlowReader(SimAccountReader):
     """Every question about balances takes a good part of what a look may take."""
 
     clock: ManualClock
+    watch: Watch
 
     async def holdings(
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         self.clock.advance(LOOK_SECONDS / 4)
+        await self.watch.age_lease(LOOK_SECONDS / 4)
         return await super().holdings(keys, asset, block_hash=block_hash)
 
 
@@ -41,7 +44,7 @@ async def test_p12_a_run_whose_balances_come_slowly_is_connected_in_parts_under_
         sim.pay("eth:USDT", anna.address, 5_000_000)
         sim.mine(1)
     reader = SlowReader(sim)
-    reader.clock = clock
+    reader.clock, reader.watch = clock, watch
     slow = watch.new_follower("first", chain=account_chain(sim, reader=reader))
     standby = watch.new_follower("second")
     position = await watch.position(slow)
