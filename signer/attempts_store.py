@@ -183,6 +183,16 @@ def spent_since(store: Store, *, scope: str, since_seconds: int) -> int:
     return sum(int(row[0]) for row in rows)
 
 
+def family_counted(store: Store, family: str, *, scope: str) -> int:
+    """What a counter took for all attempts of a family: each added what it had above the others."""
+    rows = store.rows(
+        "SELECT s.amount FROM families f JOIN spent s ON s.attempt_id = f.attempt_id"
+        " WHERE f.family = ? AND s.scope = ?",
+        (family, scope),
+    )
+    return sum(int(row[0]) for row in rows)
+
+
 def add_spent(
     store: Store, *, scope: str, at_seconds: int, amount_minor: int, attempt_id: str
 ) -> None:

@@ -63,7 +63,7 @@ class Policy:
         self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now_seconds: int
     ) -> Decision:
         """Yes with a Decision, or raises Refused."""
-        self._check_fee(tx, network, now_seconds)
+        _check_fee(tx, network)
         if request.purpose in (Purpose.WITHDRAWAL, Purpose.REISSUE):
             return self._withdrawal(request, tx, network, now_seconds)
         if request.payments:
@@ -73,7 +73,7 @@ class Policy:
         if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
             return self._gas_top_up(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):
-            return self._cpfp(request, tx, network)
+            return self._cpfp(request, tx, network, now_seconds)
         raise Refused(RefusalCode.FORBIDDEN_SHAPE, "this purpose is not for this network")
 
     def _withdrawal(
@@ -130,8 +130,8 @@ class Policy:
             self._check_dual(fresh, network, approvals)
         priors = [] if family is None else rows.family_attempts(self._store, family)
         self._check_exclusive(request, tx, network, priors, payments_hash)
-        return _decision(
-            request, tx, network, family, payments_hash, requests, counted, reissued=reissued
+        return self._decision(
+            request, tx, network, now, family, payments_hash, requests, counted, reissued=reissued
         )
 
     def _approvals(self, request: SignRequest, now: int) -> Approvals:
@@ -222,7 +222,7 @@ class Policy:
             raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not a transfer of nothing to itself")
         paying = [prior.txid for prior in priors if prior.payments_hash != ABORT_HASH]
         self._approvals(request, now).require_abort(brand, request_id, paying)
-        return _decision(request, tx, network, family, ABORT_HASH, tuple(members), ())
+        return self._decision(request, tx, network, now, family, ABORT_HASH, tuple(members), ())
 
     def _check_void(self, requests: tuple[tuple[str, str], ...]) -> None:
         """No first signature after a cancel (CONTRACT 3); a begun family goes on (S25)."""
@@ -277,19 +277,6 @@ class Policy:
         if taken + amount > cap:
             reason = f"{scope}: over what is left of the cap of {seconds} s"
             raise Refused(RefusalCode.CAP_WINDOW, reason)
-
-    def _check_fee(self, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int) -> None:
-        if isinstance(tx, UtxoTx):
-            fee, is_over_rate = tx.fee_minor, tx.fee_minor > network.fee_rate_max * tx.vsize
-        else:
-            fee, is_over_rate = tx.fee_max_minor, tx.max_fee_wei_per_gas > network.fee_rate_max
-            # The fixed part of a batch is less than what one more payment may use.
-            payments = tx.payment_count + (tx.batch is not None)
-            if tx.gas_limit > network.gas_limit_max * payments:
-                raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
-        if fee > network.fee_max_minor or is_over_rate:
-            raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")
-        self._check_window(f"fee:{network.name}", fee, network.fee_day_max_minor, DAY_SECONDS, now)
 
     def _match_outputs(
         self,
@@ -364,6 +351,37 @@ class Policy:
             if rank <= prior.fee_rank:
                 raise Refused(RefusalCode.FEE_NOT_HIGHER, f"not above {prior.attempt_id}")
 
+    def _decision(
+        self,
+        request: SignRequest,
+        tx: UtxoTx | EvmTx,
+        network: NetworkSettings,
+        now: int,
+        family: str | None,
+        payments_hash: str,
+        requests: tuple[tuple[str, str], ...],
+        counted: tuple[tuple[str, int], ...],
+        *,
+        reissued: tuple[tuple[str, str], ...] = (),
+    ) -> Decision:
+        """One tx of a family is ever mined: of its fees, the window counts the highest."""
+        scope, fee = f"fee:{network.name}", _fee(tx)
+        earlier = 0 if family is None else rows.family_counted(self._store, family, scope=scope)
+        added = max(0, fee - earlier)
+        self._check_window(scope, added, network.fee_day_max_minor, DAY_SECONDS, now)
+        return Decision(
+            family=family or request.attempt_id,
+            payments_hash=payments_hash,
+            fee_rank=_fee_rank(tx),
+            fee_minor=fee,
+            outpoints=tx.outpoints if isinstance(tx, UtxoTx) else frozenset(),
+            account=None if isinstance(tx, UtxoTx) else tx.sender_address,
+            nonce=None if isinstance(tx, UtxoTx) else tx.nonce,
+            requests=requests,
+            reissued=reissued,
+            counted=((scope, added), *counted),
+        )
+
     def _nonce_family(self, tx: EvmTx, network: NetworkSettings) -> str | None:
         return rows.nonce_family(
             self._store, network=network.name, account=tx.sender_address, nonce=tx.nonce
@@ -398,9 +416,11 @@ class Policy:
         if family is not None and request.replaces is None:
             raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
         self._check_exclusive(request, tx, network, priors, payments_hash)
-        return _decision(request, tx, network, family, payments_hash, (), counted)
+        return self._decision(request, tx, network, now, family, payments_hash, (), counted)
 
-    def _cpfp(self, request: SignRequest, tx: UtxoTx, network: NetworkSettings) -> Decision:
+    def _cpfp(
+        self, request: SignRequest, tx: UtxoTx, network: NetworkSettings, now: int
+    ) -> Decision:
         """All outputs to own hot or change paths, spending an output of an own earlier tx."""
         if request.own_path is not None:
             parse_path(request.own_path, network)
@@ -420,7 +440,7 @@ class Policy:
                     RefusalCode.NOT_EXCLUSIVE, f"{item.outpoint} is an input of a signed payout"
                 )
         self._check_own_outputs(request, tx, network, roles=OWN_UTXO_ROLES, skip=set())
-        return _decision(request, tx, network, None, child_hash, (), ())
+        return self._decision(request, tx, network, now, None, child_hash, (), ())
 
 
 def _match_transfer(
@@ -445,30 +465,21 @@ def _match_transfer(
     return [[brand, order.request_id, order.asset, target.hex(), tx.amount_minor]]
 
 
-def _decision(
-    request: SignRequest,
-    tx: UtxoTx | EvmTx,
-    network: NetworkSettings,
-    family: str | None,
-    payments_hash: str,
-    requests: tuple[tuple[str, str], ...],
-    counted: tuple[tuple[str, int], ...],
-    *,
-    reissued: tuple[tuple[str, str], ...] = (),
-) -> Decision:
-    fee = tx.fee_minor if isinstance(tx, UtxoTx) else tx.fee_max_minor
-    return Decision(
-        family=family or request.attempt_id,
-        payments_hash=payments_hash,
-        fee_rank=_fee_rank(tx),
-        fee_minor=fee,
-        outpoints=tx.outpoints if isinstance(tx, UtxoTx) else frozenset(),
-        account=None if isinstance(tx, UtxoTx) else tx.sender_address,
-        nonce=None if isinstance(tx, UtxoTx) else tx.nonce,
-        requests=requests,
-        reissued=reissued,
-        counted=((f"fee:{network.name}", fee), *counted),
-    )
+def _check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
+    if isinstance(tx, UtxoTx):
+        is_over_rate = tx.fee_minor > network.fee_rate_max * tx.vsize
+    else:
+        is_over_rate = tx.max_fee_wei_per_gas > network.fee_rate_max
+        # The fixed part of a batch is less than what one more payment may use.
+        payments = tx.payment_count + (tx.batch is not None)
+        if tx.gas_limit > network.gas_limit_max * payments:
+            raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
+    if _fee(tx) > network.fee_max_minor or is_over_rate:
+        raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")
+
+
+def _fee(tx: UtxoTx | EvmTx) -> int:
+    return tx.fee_minor if isinstance(tx, UtxoTx) else tx.fee_max_minor
 
 
 def _fee_rank(tx: UtxoTx | EvmTx) -> int:

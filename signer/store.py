@@ -22,7 +22,7 @@ from signer.errors import StoreError
 from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
-STORE_VERSION = 4
+STORE_VERSION = 5
 PAIRS_ASKED = 400  # of one query: below 999 values, which every SQLite takes
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
@@ -62,10 +62,14 @@ BEGIN SELECT RAISE(ABORT, 'reissued is for ever'); END;
 CREATE TRIGGER reissue_is_kept BEFORE DELETE ON reissues
 BEGIN SELECT RAISE(ABORT, 'reissued is for ever'); END;
 """
+_COUNTED = """
+CREATE INDEX spent_attempt ON spent (attempt_id);
+"""
 _UPGRADES = {
     1: _VOIDS,
     2: _BINDINGS,
     3: _STAFF,
+    4: _COUNTED,
 }  # what a store of this version lacks to be of the next one
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
@@ -141,7 +145,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
-        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS + _STAFF)
+        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS + _STAFF + _COUNTED)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)

@@ -118,6 +118,7 @@ DROP TABLE reissues;
 DROP TABLE questions;
 DROP TABLE halts;
 DROP INDEX paid_family;
+DROP INDEX spent_attempt;
 ALTER TABLE staff_keys DROP COLUMN state;
 """
 """What a store of version 3 lacks."""

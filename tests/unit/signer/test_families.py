@@ -256,3 +256,74 @@ def test_caps_of_the_client_key_hold(kit: VaultKit) -> None:
     eth = authorise(order_body(asset="eth:ETH", address=FOREIGN_EVM), keyid="client-2")
     item = payment(claim=eth)
     assert kit.refused(evm_request(payments=(item,))) == "key_not_trusted"
+
+
+def fees_counted(kit: VaultKit) -> int:
+    """What the window of fees on btc has taken, by the signer's own rows."""
+    rows = kit.store.rows("SELECT amount FROM spent WHERE scope = 'fee:btc'")
+    return sum(int(row[0]) for row in rows)
+
+
+def window_of_fees(kit: VaultKit, most: int) -> VaultKit:
+    """The same signer with this cap of fees per day on btc."""
+    kit.store.close()
+    path = kit.folder / "signer.toml"
+    text = path.read_text("utf-8").replace(
+        "fee_day_max_minor = 10000000", f"fee_day_max_minor = {most}"
+    )
+    path.write_text(text, "utf-8")
+    return kits.open_kit(kit.folder, kit.clock)
+
+
+def test_s05_a_replacement_counts_only_what_it_adds_to_the_window_of_fees(kit: VaultKit) -> None:
+    """One tx of a family is mined, with at most the highest signed fee: 3,000 of 3,000 here."""
+    made = window_of_fees(kit, 3_000)
+    made.signed(utxo_request(made, fee=1_000))
+    made.signed(utxo_request(made, attempt_id="a-2", fee=2_500, replaces="a-1"))
+    again = made.reopen()
+    over = utxo_request(again, attempt_id="a-3", fee=3_001, replaces="a-2")
+    assert again.refused(over) == "cap_window"
+    again.signed(utxo_request(again, attempt_id="a-4", fee=3_000, replaces="a-1"))
+    assert fees_counted(again) == 3_000
+    other = utxo_request(
+        again, attempt_id="b-1", salts=(9,), fee=1, payments=(payment(request_id="r-9"),)
+    )
+    assert again.refused(other) == "cap_window"
+    again.store.close()
+
+
+def test_s05_a_cheaper_replacement_frees_nothing(kit: VaultKit) -> None:
+    """More per gas, less gas: the earlier attempt may be mined, so its whole fee stays counted."""
+
+    def fees() -> list[int]:
+        found = kit.store.rows("SELECT amount FROM spent WHERE scope = 'fee:eth' ORDER BY rowid")
+        return [int(row[0]) for row in found]
+
+    first = evm_payload(gas=100_000, max_fee=30 * 10**9)
+    kit.signed(evm_request(attempt_id="e-1", payload=first))
+    less = evm_payload(gas=21_000, max_fee=40 * 10**9)
+    kit.signed(evm_request(attempt_id="e-2", payload=less, replaces="e-1"))
+    assert fees() == [100_000 * 30 * 10**9, 0]
+    more = evm_payload(gas=100_000, max_fee=50 * 10**9)
+    kit.signed(evm_request(attempt_id="e-3", payload=more, replaces="e-2"))
+    assert sum(fees()) == 100_000 * 50 * 10**9
+
+
+def test_s05_a_new_family_counts_its_whole_fee(kit: VaultKit) -> None:
+    kit.signed(utxo_request(kit, fee=1_000))
+    kit.signed(
+        utxo_request(
+            kit, attempt_id="b-1", salts=(9,), fee=2_000, payments=(payment(request_id="r-9"),)
+        )
+    )
+    assert fees_counted(kit) == 3_000
+
+
+def test_s05_a_replacement_of_yesterday_counts_its_increase_today(kit: VaultKit) -> None:
+    """What was counted stays counted, and is not asked for again when its day is over."""
+    made = window_of_fees(kit, 2_000)
+    made.signed(utxo_request(made, fee=2_000))
+    made.clock.now += 86_400
+    made.signed(utxo_request(made, attempt_id="a-2", fee=3_000, replaces="a-1"))
+    assert fees_counted(made) == 3_000
+    made.store.close()

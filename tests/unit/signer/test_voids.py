@@ -299,7 +299,7 @@ def test_s25_store_of_the_version_before_learns_voids_and_keeps_its_memory(kit: 
     again = open_kit(kit.folder, kit.clock)
     assert again.signed(utxo_request(again)) == first
     voided(again, void_of(None, request_id="r-2"))
-    assert again.store.rows("SELECT version FROM meta") == [(4,)]
+    assert again.store.rows("SELECT version FROM meta") == [(5,)]
     again.store.close()
 
 
