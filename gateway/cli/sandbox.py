@@ -66,10 +66,22 @@ def kill_payout(
     raise typer.Exit(run_drill(scene=scene, points=count, seed=seed, as_json=as_json))
 
 
+def soak(
+    blocks: Annotated[int, typer.Option("--blocks", min=40, max=100_000)] = 4_000,
+    addresses: Annotated[int, typer.Option("--addresses", min=1, max=10_000_000)] = 1_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow many blocks beside many addresses; memory and open files must stay flat."""
+    from gateway.sandbox.soak import run_soak
+
+    raise typer.Exit(run_soak(blocks=blocks, addresses=addresses, as_json=as_json))
+
+
 def mount(app: typer.Typer) -> None:
     """Add the sandbox commands to the program."""
     for command in (demo, up, bench):
         app.command()(command)
     drills = typer.Typer(help="Drills on throw-away deployments.", no_args_is_help=True)
     drills.command("kill-payout")(kill_payout)
+    drills.command()(soak)
     app.add_typer(drills, name="drill")

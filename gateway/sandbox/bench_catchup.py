@@ -85,7 +85,7 @@ async def _bench_bitcoin(server: EmbeddedPostgres, name: str, shape: Shape) -> B
             await issue_to(house, "btc", ours)
             before = await node.height()
             await _warm(house, "btc", before)
-            await _fill_bitcoin(node, coins, _scripts(house, ours), shape)
+            await fill_bitcoin(node, coins, scripts_of(house, ours), shape)
             chain = _Chain(
                 name=name,
                 network="btc",
@@ -227,11 +227,12 @@ def _keys(house: BenchHouse, network: str, addresses: list[str]) -> list[str]:
     return [codec.parse(address).key for address in addresses]
 
 
-def _scripts(house: BenchHouse, addresses: list[str]) -> list[bytes]:
+def scripts_of(house: BenchHouse, addresses: list[str]) -> list[bytes]:
+    """The scripts of addresses of Bitcoin."""
     return [bytes.fromhex(key) for key in _keys(house, "btc", addresses)]
 
 
-async def _fill_bitcoin(
+async def fill_bitcoin(
     node: Bitcoind, coins: list[FreeCoin], ours: list[bytes], shape: Shape
 ) -> None:
     """Each tx has an input and two outputs; the first ones pay us, the others strangers."""

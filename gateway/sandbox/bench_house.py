@@ -146,11 +146,11 @@ async def wait_up(url: str, clock: Clock) -> None:
 
 
 @asynccontextmanager
-async def process(*arguments: str) -> AsyncIterator[None]:
+async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A Python process for as long as the block lasts; its errors go to our stderr."""
     child = await asyncio.create_subprocess_exec(sys.executable, *arguments)
     try:
-        yield
+        yield child
     finally:
         if child.returncode is None:
             child.terminate()

@@ -21,13 +21,14 @@ FROM generate_series($2::bigint, $3::bigint) AS n
 """
 
 
-async def issue_many(url: str, *, brand: str, count: int, at: datetime) -> None:
-    """Issue `count` addresses of one player each, and let the planner know."""
+async def issue_many(url: str, *, brand: str, count: int, at: datetime, above: int = 0) -> None:
+    """Issue `count` addresses of one player each, with indexes above `above`, and let the planner
+    know."""
     connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
     try:
         await connection.execute("SET synchronous_commit = off", timeout=TIMEOUT_SECONDS)
-        for first in range(1, count + 1, ROWS_PER_STATEMENT):
-            last = min(first + ROWS_PER_STATEMENT - 1, count)
+        for first in range(above + 1, above + count + 1, ROWS_PER_STATEMENT):
+            last = min(first + ROWS_PER_STATEMENT - 1, above + count)
             await connection.execute(_ISSUED, brand, first, last, at, timeout=TIMEOUT_SECONDS)
         await connection.execute("VACUUM ANALYZE chain.addresses", timeout=TIMEOUT_SECONDS)
         await connection.execute("CHECKPOINT", timeout=TIMEOUT_SECONDS)  # warm, and at rest
