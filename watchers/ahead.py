@@ -16,11 +16,14 @@ from typing import Self
 from watchers.chain import Block, BlockRef, ChainReader
 from watchers.errors import NodeError, NodeUnavailable
 
-RUN_BLOCKS_MAX = 32  # in one run; beyond it a unit of work grows and little is saved
+RUN_BLOCKS_MAX = 128  # in one run; beyond it a unit of work grows and little is saved
+RUN_BLOCKS_FIRST = 8  # of the first one, each further one twice that: connecting begins early
 BLOCKS_MAX = RUN_BLOCKS_MAX  # waiting; one more is in hand
 TXS_MAX = 4_000  # of all that wait, so that full blocks do not fill the memory
 RAW_BYTES_MAX = 8 << 20  # of all that wait, where the family keeps raw bytes
+HEADERS_MAX = 32  # asked for at once while the tip is further
 FETCHES_MAX = 3  # under way at once: the node works on one while another is verified
+BEGIN_SECONDS = 10.0  # after which no further block is begun: others want their turn
 RUN_WAIT_SECONDS = 0.5  # for more blocks of a run, while the tip is further
 
 
@@ -77,6 +80,9 @@ class Ahead:
         self._count = count
         self._tip_height = tip_height
         self._run_blocks_max = run_blocks_max
+        self._run_blocks = min(RUN_BLOCKS_FIRST, run_blocks_max)
+        self._headers: deque[BlockRef] = deque()
+        self._headers_at_once = HEADERS_MAX
         self._waiting: deque[Block] = deque()
         self._size = _Size()
         self._has_come = asyncio.Event()  # each is cleared by the one that waits for it
@@ -110,6 +116,7 @@ class Ahead:
             task.result()  # what it failed with, once all before it was taken
             return []
         run = list(self._next_run())
+        self._run_blocks = min(2 * self._run_blocks, self._run_blocks_max)
         for block in run:
             self._waiting.popleft()
             self._size.add(block, -1)
@@ -140,7 +147,7 @@ class Ahead:
         if not self._waiting:
             return False
         is_at_tip = self._waiting[-1].ref.height >= self._tip_height
-        return is_at_tip or self._size.is_full or len(self._waiting) >= self._run_blocks_max
+        return is_at_tip or self._size.is_full or len(self._waiting) >= self._run_blocks
 
     def _next_run(self) -> Iterator[Block]:
         """Those of the first that fit together, and that have each txid once (D31)."""
@@ -175,13 +182,17 @@ class Ahead:
         height, parent_hash = self._height, self._hash
         if height is None:
             return None
+        loop = asyncio.get_running_loop()
+        ends_seconds = loop.time() + BEGIN_SECONDS
         for _ in range(self._count):
             while self._is_enough(len(under_way)):
                 await under_way[0]
                 under_way.popleft()
+            if loop.time() > ends_seconds:
+                return None
             height += 1
             try:
-                ref = await self._reader.ref_at(height)
+                ref = await self._header(height)
             except NodeError as error:
                 return error
             if ref is None or ref.parent_hash != parent_hash:
@@ -190,6 +201,19 @@ class Ahead:
             under_way.append(asyncio.create_task(self._fetch_one(ref, before)))
             parent_hash = ref.hash
         return None
+
+    async def _header(self, height: int) -> BlockRef | None:
+        """The next header. Below the tip many are asked for at once; where that fails, one by one
+        from then on, so that each failure is that of its own header."""
+        count = min(self._headers_at_once, self._tip_height - height + 1)
+        if not self._headers and count > 1:
+            try:
+                self._headers.extend(await self._reader.refs(height, count))
+            except NodeError:
+                self._headers_at_once = 1
+        if self._headers:
+            return self._headers.popleft()
+        return await self._reader.ref_at(height)
 
     def _is_enough(self, under_way: int) -> bool:
         """Whether no further fetch may begin: one is in hand at most beside what may wait."""

@@ -387,6 +387,10 @@ class ChainReader(Protocol):
         """The active chain's header at a height, or None above the tip."""
         ...
 
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        """The active chain's headers from a height up, `count` at most; none above the tip."""
+        ...
+
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         """A header by hash, active or not; None when the node does not know it."""
         ...

@@ -50,7 +50,7 @@ from watchers.tx_looks import TxLooks
 log = get_logger("watchers.follower")
 
 LEASE_SECONDS = 10.0  # how long a killed holder is waited for; renewed by every round, fenced
-BLOCKS_PER_ROUND = 100  # then the lease is renewed and others of the loop get their turn
+BLOCKS_PER_ROUND = 1_000  # then others of the loop get their turn (or after some seconds: `Ahead`)
 
 
 class Crash(Protocol):
@@ -155,7 +155,7 @@ class Follower:
             await store.drop_lease(uow, network=self._network.name, holder=self._holder)
 
     async def follow(self, position: Position) -> list[Step]:
-        """Move towards the node's tip, at most BLOCKS_PER_ROUND blocks; returns what was done.
+        """Move towards the node's tip, for a round at most; returns what was done.
 
         Raises NodeUnavailable (try again; absence does not count meanwhile), LeaseLost,
         ReorgTooDeep (stop the network).

@@ -87,6 +87,13 @@ class AgreeingReader:
         """The header that k active chains have there; None where k cannot have one yet."""
         return await self._header(lambda reader: reader.ref_at(height), f"block {height}")
 
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        """Headers from a height up; one at a time where k nodes must agree on each."""
+        if self._pool.quorum == 1:
+            return await self._first(lambda reader: reader.refs(height, count))
+        ref = await self.ref_at(height)
+        return [] if ref is None else [ref]
+
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         """A header that k nodes know by its hash."""
         return await self._header(lambda reader: reader.ref_of(block_hash), f"header {block_hash}")

@@ -217,6 +217,12 @@ class SimReaderBase(Generic[State]):
             return None
         return self.world.blocks[self.world.active[height]].ref
 
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        found: list[BlockRef] = []
+        while len(found) < count and (ref := await self.ref_at(height + len(found))) is not None:
+            found.append(ref)
+        return found
+
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         block = self.world.blocks.get(block_hash)
         return None if block is None else block.ref

@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar, cast
 from config.clock import Clock
 from config.logs import get_logger
 from watchers.chains.verifier_process import receive, send
+from watchers.chains.verifier_wire import packed, unpacked
 
 log = get_logger("watchers.verifier")
 
@@ -183,13 +184,13 @@ def _spawn(environ: Mapping[str, str]) -> _Child:
 def _exchange(
     child: _Child, function: Callable[..., object], arguments: tuple[object, ...]
 ) -> tuple[bool, object]:
-    request = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
+    request = packed((function, arguments))
     with child.turn:
         send(child.connection, request)
         answer = receive(child.connection)
     if answer is None:
         raise EOFError
-    is_done, result = pickle.loads(answer)
+    is_done, result = unpacked(answer)
     return is_done, result
 
 

@@ -5,9 +5,10 @@ after the other, until its other end is closed, which the kernel does however th
 has no settings, no secret, no connection of its own; what it imports comes with the first request.
 """
 
-import pickle  # both ends are this program, of one version, over a socket that nobody else has
 import socket
 import sys
+
+from watchers.chains.verifier_wire import packed, unpacked
 
 LENGTH_BYTES = 8
 FRAME_BYTES_MAX = 1 << 30
@@ -47,10 +48,10 @@ def serve(connection: socket.socket) -> None:
 def _serve_one(request: bytearray) -> bytes:
     """(True, result), or (False, None): then the watcher does it itself and sees what is wrong."""
     try:
-        function, arguments = pickle.loads(request)
-        return pickle.dumps((True, function(*arguments)), pickle.HIGHEST_PROTOCOL)
+        function, arguments = unpacked(request)
+        return packed((True, function(*arguments)))
     except Exception:
-        return pickle.dumps((False, None))
+        return packed((False, None))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,20 @@
 """Blocks fetched ahead come in order, one chain only, bounded, and stop with their context."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from tests.support.simchain import SimUtxo, SimUtxoReader, sim_utxo
-from watchers.ahead import BLOCKS_MAX, RUN_BLOCKS_MAX, TXS_MAX, Ahead
+from watchers.ahead import (
+    BLOCKS_MAX,
+    HEADERS_MAX,
+    RUN_BLOCKS_FIRST,
+    RUN_BLOCKS_MAX,
+    TXS_MAX,
+    Ahead,
+)
 from watchers.chain import Block, BlockRef
 from watchers.errors import NodeUnavailable
 
@@ -81,7 +89,7 @@ def world(blocks: int) -> SimUtxo:
 
 
 def on_genesis(
-    reader: SimUtxoReader, *, count: int = 100, most: int = 1, tip_height: int = 0
+    reader: SimUtxoReader, *, count: int = 1_000, most: int = 1, tip_height: int = 0
 ) -> Ahead:
     return Ahead(
         reader,
@@ -128,7 +136,7 @@ async def test_what_waits_is_bounded_in_blocks() -> None:
     reader = Watched(world(5 * BLOCKS_MAX))
     async with on_genesis(reader) as ahead:
         await following(ahead)
-        for _ in range(1_000):
+        for _ in range(4_000):
             await asyncio.sleep(0)
         # One was taken, BLOCKS_MAX wait, one is in hand.
         assert len(reader.asked) == BLOCKS_MAX + 2
@@ -195,12 +203,59 @@ async def runs(ahead: Ahead) -> list[list[int]]:
     return found
 
 
-async def test_behind_the_tip_blocks_come_in_full_runs() -> None:
-    tip_height = RUN_BLOCKS_MAX + 3
+async def test_behind_the_tip_blocks_come_in_full_runs_after_shorter_first_ones() -> None:
+    tip_height = 3 * RUN_BLOCKS_MAX
     reader = SimUtxoReader(world(tip_height))
     async with on_genesis(reader, most=RUN_BLOCKS_MAX, tip_height=tip_height) as ahead:
-        first = list(range(1, RUN_BLOCKS_MAX + 1))
-        assert await runs(ahead) == [first, [RUN_BLOCKS_MAX + number for number in (1, 2, 3)]]
+        found = await runs(ahead)
+    sizes = [len(run) for run in found]
+    assert [height for run in found for height in run] == list(range(1, tip_height + 1))
+    assert RUN_BLOCKS_FIRST <= sizes[0] < sizes[1] < RUN_BLOCKS_MAX
+    assert RUN_BLOCKS_MAX in sizes[2:]
+    assert max(sizes) == RUN_BLOCKS_MAX
+
+
+async def test_headers_below_the_tip_are_asked_for_many_at_once() -> None:
+    reader = CountsHeaders(world(HEADERS_MAX + 2))
+    async with on_genesis(reader, most=9, tip_height=HEADERS_MAX) as ahead:
+        found = await runs(ahead)
+    assert [height for run in found for height in run] == list(range(1, HEADERS_MAX + 3))
+    assert reader.calls == ["many", "one", "one", "one"]  # above the tip that was known
+
+
+class CountsHeaders(SimUtxoReader):
+    """Remembers how it was asked for headers."""
+
+    def __init__(self, world: SimUtxo) -> None:
+        super().__init__(world)
+        self.calls: list[str] = []
+
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        self.calls.append("many")
+        found = await super().refs(height, count)
+        del self.calls[-len(found) :]
+        return found
+
+    async def ref_at(self, height: int) -> BlockRef | None:
+        self.calls.append("one")
+        return await super().ref_at(height)
+
+
+async def test_n11_where_many_headers_fail_they_are_asked_for_one_by_one() -> None:
+    reader = NoBatches(world(3))
+    async with on_genesis(reader, most=9, tip_height=3) as ahead:
+        assert [height for run in await runs(ahead) for height in run] == [1, 2, 3]
+    assert reader.refused == 1
+
+
+class NoBatches(SimUtxoReader):
+    """A node that takes one call at a time."""
+
+    refused = 0
+
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        self.refused += 1
+        raise NodeUnavailable("batch: refused")
 
 
 async def test_a_run_does_not_wait_for_what_is_above_the_known_tip() -> None:

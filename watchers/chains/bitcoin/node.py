@@ -73,6 +73,22 @@ class BitcoinNode:
                 return None
             raise
 
+    async def hashes_from(self, height: int, count: int) -> list[object]:
+        """`getblockhash` of up to `count` heights from one up, as far as there are blocks."""
+        calls = [("getblockhash", (at,)) for at in range(height, height + count)]
+        found: list[object] = []
+        for answer in await self.rpc.batch(calls):
+            if isinstance(answer, RpcError):
+                if answer.code != OUT_OF_RANGE:
+                    raise answer
+                break
+            found.append(answer)
+        return found
+
+    async def headers(self, block_hashes: Sequence[str]) -> list[object]:
+        """`getblockheader` of each hash."""
+        return await self.rpc.batch_all([("getblockheader", (item, True)) for item in block_hashes])
+
     async def tx(self, txid: str) -> object | None:
         """Verbose `getrawtransaction`, or None when the node does not know the txid."""
         try:

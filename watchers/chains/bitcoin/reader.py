@@ -65,14 +65,22 @@ class BitcoinReader:
             raise NodeUnavailable(f"no header for the block at {height}")
         return ref
 
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        hashes = [
+            decode.hash_text(item, "block hash")
+            for item in await self._node.hashes_from(height, count)
+        ]
+        found = [
+            _ref(answer, block_hash)
+            for answer, block_hash in zip(await self._node.headers(hashes), hashes, strict=True)
+        ]
+        if [ref.height for ref in found] != list(range(height, height + len(found))):
+            raise NodeUnavailable(f"other headers than those from {height} up")
+        return found
+
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         answer = await self._node.header(block_hash)
-        if answer is None:
-            return None
-        ref = decode.header(answer)
-        if ref.hash != block_hash:
-            raise NodeUnavailable("header: the hash of another block")
-        return ref
+        return None if answer is None else _ref(answer, block_hash)
 
     async def block(self, block_hash: str) -> Block:
         async def read(body: bytes) -> object:  # a full block takes over 10 ms (HOUSE 11)
@@ -198,3 +206,10 @@ class BitcoinReader:
             if any(spend.outpoint == outpoint for spend in decode.spends(answer, txid=txid)):
                 return txid
         return None
+
+
+def _ref(answer: object, block_hash: str) -> BlockRef:
+    ref = decode.header(answer)
+    if ref.hash != block_hash:
+        raise NodeUnavailable("header: the hash of another block")
+    return ref

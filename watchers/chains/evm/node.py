@@ -61,6 +61,13 @@ class EvmNode:
         """A block without txs by height, or None above the tip."""
         return await self.rpc.call("eth_getBlockByNumber", hex(height), False)
 
+    async def headers_from(self, height: int, count: int) -> list[object]:
+        """Blocks without txs of `count` heights from one up; None for each above the tip."""
+        heights = range(height, height + count)
+        return await self.rpc.batch_all(
+            [("eth_getBlockByNumber", (hex(at), False)) for at in heights]
+        )
+
     async def header_of(self, block_hash: str) -> object:
         """A block without txs by hash, or None when unknown."""
         return await self.rpc.call("eth_getBlockByHash", block_hash, False)

@@ -65,6 +65,16 @@ class EvmReader:
             raise NodeUnavailable("block: of another height")
         return ref
 
+    async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
+        found: list[BlockRef] = []
+        for answer in await self._node.headers_from(height, count):
+            if answer is None:
+                break
+            found.append(decode.header(answer))
+        if [ref.height for ref in found] != list(range(height, height + len(found))):
+            raise NodeUnavailable("block: of another height")
+        return found
+
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         answer = await self._node.header_of(block_hash)
         if answer is None:
