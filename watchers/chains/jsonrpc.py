@@ -122,6 +122,33 @@ def reduce_answer(body: bytes, reduce: Callable[..., object], *arguments: object
     return answer
 
 
+def reduce_answers(body: bytes, reduce: Callable[..., object], *arguments: object) -> object:
+    """The same of a batch: `reduce` gets every result, in the order of the calls, and what it
+    makes of them is the first one's. A batch with an answer that is none stays as it is.
+    """
+    answers = parse_json(body)
+    if not isinstance(answers, list) or not answers or not all(map(_is_result, answers)):
+        return answers
+    answers.sort(key=lambda answer: int(answer["id"]))  # as they were numbered
+    results = [answer["result"] for answer in answers]
+    for answer in answers:
+        answer["result"] = None
+    try:
+        answers[0]["result"] = reduce(*results, *arguments)
+    except NodeUnavailable as error:
+        answers[0]["result"] = Refused(error)
+    return answers
+
+
+def _is_result(answer: object) -> bool:
+    return (
+        isinstance(answer, dict)
+        and type(answer.get("id")) is int
+        and "result" in answer
+        and answer.get("error") is None
+    )
+
+
 async def parse(body: bytes) -> object:
     """`parse_json`, in a thread where that takes long."""
     if len(body) > PARSE_IN_THREAD_BYTES:
@@ -249,6 +276,18 @@ class JsonRpc:
             results.extend(answers)
         return results
 
+    async def batch_as(self, read: Read, calls: Sequence[Call]) -> list[object | RpcError]:
+        """`batch` of a few calls with another reader of the answer's bytes, as in `call_as`."""
+
+        async def ask(node: Endpoint) -> list[object | RpcError]:
+            return await self._exchange_batch(node, calls, read)
+
+        results = await self._read(ask)
+        for result in results:
+            if isinstance(result, Refused):
+                raise result.error
+        return results
+
     async def batch_all(self, calls: Sequence[Call]) -> list[object]:
         """Like `batch`, but an item that failed is asked once more alone, then raised (N10)."""
         results: list[object] = []
@@ -359,7 +398,7 @@ class JsonRpc:
         return _result(method, answer, call_id=call_id)
 
     async def _exchange_batch(
-        self, node: Endpoint, calls: Sequence[Call]
+        self, node: Endpoint, calls: Sequence[Call], read: Read = parse
     ) -> list[object | RpcError]:
         if not calls:
             return []
@@ -368,7 +407,7 @@ class JsonRpc:
             {"jsonrpc": "2.0", "id": call_id, "method": method, "params": list(params)}
             for call_id, (method, params) in zip(ids, calls, strict=True)
         ]
-        answers = await self._post_json(node, request)
+        answers = await self._post_json(node, request, read)
         by_id = _by_id(answers, expected=frozenset(ids))
         results: list[object | RpcError] = []
         for call_id, (method, _) in zip(ids, calls, strict=True):

@@ -81,6 +81,14 @@ class EvmNode:
                 return None
             raise
 
+    async def block_and_receipts(self, block_hash: str, read: Read) -> list[object | RpcError]:
+        """A block with its txs by hash, and all its receipts, as `read` reads both in one go."""
+        calls: list[Call] = [
+            ("eth_getBlockByHash", (block_hash, True)),
+            ("eth_getBlockReceipts", (block_hash,)),
+        ]
+        return await self.rpc.batch_as(read, calls)
+
     async def block_of(self, block_hash: str) -> tuple[object, bytes]:
         """A block with its txs by hash, and the bytes of the whole answer."""
         kept = b""

@@ -17,7 +17,15 @@ from tests.unit.watchers.chains.support import (
     result,
 )
 from watchers.chains.errors import NotSent, RpcError
-from watchers.chains.jsonrpc import COOL_DOWN_SECONDS, Endpoint, JsonRpc, endpoint, parse_json
+from watchers.chains.jsonrpc import (
+    COOL_DOWN_SECONDS,
+    Endpoint,
+    HttpAnswer,
+    JsonRpc,
+    endpoint,
+    parse_json,
+    reduce_answers,
+)
 from watchers.errors import NodeUnavailable, WrongNetwork
 
 FIRST, SECOND = "http://user:hunter2@first:1/path-secret", "http://second:2"
@@ -315,3 +323,54 @@ async def test_an_error_about_identity_is_not_the_answer_to_the_call() -> None:
     with pytest.raises(NodeUnavailable) as failed:
         await rpc.call("getblockheader", "x")
     assert not isinstance(failed.value, RpcError)
+
+
+def _both(one: object, other: object) -> tuple[object, object]:
+    if one is None:
+        raise NodeUnavailable("nothing there")
+    return one, other
+
+
+async def _reduced(body: bytes) -> object:
+    return reduce_answers(body, _both)
+
+
+def _pair(first: object, second: object) -> Answer:
+    """The answers to two calls, in the other order."""
+
+    def answer(request: Any) -> HttpAnswer:
+        ids = [call["id"] for call in request]
+        rows = [{"id": ids[0], **_part(first)}, {"id": ids[1], **_part(second)}]
+        return answer_of(rows[::-1])
+
+    return answer
+
+
+def _part(value: object) -> dict[str, object]:
+    return {"error": value} if isinstance(value, dict) else {"result": value}
+
+
+async def test_a_batch_is_reduced_in_the_order_of_its_calls() -> None:
+    rpc, _, _ = _rpc([_pair("block", "receipts")])
+    assert await rpc.batch_as(_reduced, [("a", ()), ("b", ())]) == [("block", "receipts"), None]
+
+
+async def test_a_batch_with_an_error_in_it_is_not_reduced() -> None:
+    rpc, _, _ = _rpc([_pair("block", {"code": -32601, "message": "no"})])
+    first, second = await rpc.batch_as(_reduced, [("a", ()), ("b", ())])
+    assert first == "block"
+    assert isinstance(second, RpcError)
+
+
+async def test_n09_a_batch_that_is_refused_where_it_is_reduced_is_asked_of_nobody_else() -> None:
+    rpc, post, _ = _rpc([_pair(None, "receipts"), _pair("block", "receipts")])
+    with pytest.raises(NodeUnavailable, match="nothing there"):
+        await rpc.batch_as(_reduced, [("a", ()), ("b", ())])
+    assert len(post.asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b"[1]", b'[{"id":"x","result":1}]', b"nonsense"])
+async def test_n09_a_batch_of_nonsense_is_no_answer(body: bytes) -> None:
+    rpc, _, _ = _rpc([raw(body)] * 3)
+    with pytest.raises(NodeUnavailable):
+        await rpc.batch_as(_reduced, [("a", ()), ("b", ())])

@@ -148,6 +148,52 @@ async def test_receipts_are_asked_one_by_one_where_a_node_has_no_block_receipts(
     block = await chain.reader.block(block_hash)
     assert [transfer.amount_minor for transfer in block.transfers] == [1]
     assert "eth_getTransactionReceipt" in post.asked
+    assert (await chain.reader.block(block_hash)).transfers == block.transfers
+    asked = Counter(post.asked)
+    assert asked["eth_getBlockByHash"] == 3  # with its receipts in one batch only at first
+
+
+async def test_n11_a_block_without_its_receipts_is_refused_however_they_are_asked_for() -> None:
+    tx = {"hash": "0x" + B, "blockHash": "0x" + A}
+    for receipts in (None, [], [None]):
+        chain, post = _evm(
+            {
+                "eth_getBlockByHash": lambda *_: _evm_header(A) | {"transactions": [tx]},
+                "eth_getBlockReceipts": lambda _, found=receipts: found,
+            }
+        )
+        with pytest.raises(NodeUnavailable):
+            await chain.reader.block("0x" + A)
+        assert "eth_getBlockByHash" in post.asked
+
+
+async def test_many_headers_of_bitcoin_come_in_order_up_to_the_tip() -> None:
+    known = {5: _header(A, height=5), 6: _header(B, height=6)}
+
+    def block_hash(height: int) -> object:
+        if height and height not in known:
+            raise RpcError("getblockhash", -8, "Block height out of range")
+        return known[height]["hash"] if height else REGTEST.genesis_hash
+
+    by_hash = {item["hash"]: item for item in known.values()}
+    chain, _ = _bitcoin(
+        {"getblockhash": block_hash, "getblockheader": lambda name, verbose: by_hash[name]}
+    )
+    assert [ref.hash for ref in await chain.reader.refs(5, 9)] == [A, B]
+    assert await chain.reader.refs(7, 9) == []
+    known[6]["height"] = 7
+    with pytest.raises(NodeUnavailable, match="other headers"):
+        await chain.reader.refs(5, 9)
+
+
+async def test_many_headers_of_an_evm_chain_come_in_order_up_to_the_tip() -> None:
+    known = {"0x5": _evm_header(A), "0x6": _evm_header(B, height=6)}
+    chain, _ = _evm({"eth_getBlockByNumber": lambda number, full: known.get(number)})
+    assert [ref.hash for ref in await chain.reader.refs(5, 9)] == ["0x" + A, "0x" + B]
+    assert await chain.reader.refs(7, 9) == []
+    known["0x6"]["number"] = "0x7"
+    with pytest.raises(NodeUnavailable, match="another height"):
+        await chain.reader.refs(5, 9)
 
 
 async def test_d52_a_receipt_that_is_not_there_yet_refuses_the_block() -> None:
