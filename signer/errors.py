@@ -102,6 +102,8 @@ class RefusalCode(StrEnum):
     """The staff signatures are missing, not distinct, stale or used before."""
     HALTED = "halted"
     """A person stopped every signature; two let them go on (S16)."""
+    RATE_LIMITED = "rate_limited"
+    """More requests to sign than a minute may have: asked again later, it is judged as ever."""
     TRUST_CONFLICT = "trust_conflict"
     """The register already says something else about this key."""
 

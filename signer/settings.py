@@ -21,6 +21,7 @@ _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _CAIP2 = re.compile(r"bip122:[0-9a-f]{32}", re.ASCII)  # CAIP-4: half of the genesis hash
 ATTEST_HOUR_MAX = 20_000  # first statements about addresses; repeated ones are free
 APPROVAL_SECONDS = 7 * 86_400  # an order's usual validity (CONTRACT 3): it may wait for coins
+SIGNS_PER_MINUTE = 6_000  # ten times what four lanes ask for; one EVM batch is one request
 # Keccak of the runtime code of contracts/BatchPayer.sol, whose `pay` signer/batches.py reads.
 BATCH_CODE_HASH = "0x913c5941ac3bb4534e9a5d0685eec6fcca1109df3721561028c65a0504894823"
 _CONTRACT = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
@@ -104,6 +105,7 @@ class Settings:
     brands: Mapping[str, int]  # account index of each; what no caller can say (FEATURES N20)
     attest_hour_max: int
     approval_seconds: int
+    signs_per_minute: int
 
     @property
     def is_test(self) -> bool:
@@ -140,6 +142,7 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         brands={name: brands.integer(name) for name in brands.keys()},
         attest_hour_max=signer.integer("attest_hour_max", ATTEST_HOUR_MAX),
         approval_seconds=signer.integer("approval_seconds", APPROVAL_SECONDS),
+        signs_per_minute=signer.integer("signs_per_minute", SIGNS_PER_MINUTE),
     )
     signer.end()
     _check_brands(result)

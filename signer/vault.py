@@ -33,6 +33,7 @@ from signer.protocol import (
     encode_sign_answer,
     encode_sign_request,
 )
+from signer.rate import RateLimit
 from signer.schemes import bitcoin, evm
 from signer.settings import Family, NetworkSettings, Settings
 from signer.store import Store
@@ -61,6 +62,8 @@ class Vault:
         self._store = store
         self._clock = clock
         self._log = log
+        self._rate = RateLimit(per_minute=settings.signs_per_minute, clock=clock)
+        self._is_limited = False
         self._policy = Policy(store=store, settings=settings, keyring=keyring)
         self._history = History(store=store, settings=settings)
         self._voids = Voids(store=store, settings=settings, clock=clock, log=log)
@@ -102,6 +105,8 @@ class Vault:
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:
         """Decode, check, sign, remember, answer. Same request and bytes: same answer."""
+        if self._is_over_rate():
+            return Refusal(code=RefusalCode.RATE_LIMITED.value, reason="too many requests a minute")
         try:
             return self._sign(request)
         except Refused as error:
@@ -112,6 +117,13 @@ class Vault:
                 return self._unwritable(request, failure)
         except StoreError as failure:
             return self._unwritable(request, failure)
+
+    def _is_over_rate(self) -> bool:
+        """A burst is refused cheaply, before its bytes are read, with one alarm for all of it."""
+        was_limited, self._is_limited = self._is_limited, not self._rate.take()
+        if self._is_limited and not was_limited:
+            self._log.alarm("signer.rate_limited", per_minute=self._settings.signs_per_minute)
+        return self._is_limited
 
     def _check_halted(self) -> None:
         """Nothing leaves while a person has stopped the signer (S16)."""
