@@ -16,6 +16,7 @@ from gateway.payouts import (
     approvals,
     attempts,
     companions,
+    destinations,
     drafts,
     funds,
     question,
@@ -50,6 +51,7 @@ class Batcher:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._has_planned = False  # in this pass
+        self._contracts: frozenset[str] = frozenset()  # destinations, as this pass found them
 
     async def plan(self) -> int:
         """Plan what is due; returns how many attempts. Raises FeesUnknown, FeeAboveCap."""
@@ -61,6 +63,7 @@ class Batcher:
                 self._lane.is_account_based
                 and await addresses.batch_contract(uow, network=self._lane.network) is not None
             )
+        self._contracts = await destinations.contracts_among(self._lane, queued)
         found = companions.groups(
             queued,
             is_alone=self._lane.is_account_based and not has_contract,
@@ -111,6 +114,8 @@ class Batcher:
             uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
         ):
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
+            return False
+        if await destinations.is_held(lane, uow, row, self._contracts):
             return False
         problem = self._unpayable(row)
         if problem is not None:
