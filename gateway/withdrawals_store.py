@@ -52,6 +52,13 @@ class WithdrawalRow:
     """The most that the player may pay; None where the brand pays."""
     fee_charged_minor: int | None = None
     """What the player pays of the amount, fixed at acceptance; None where nothing is."""
+    entered_at: datetime | None = None
+    """When it came into its state, where it has moved within it since; else None."""
+
+    @property
+    def in_state_since(self) -> datetime:
+        """When it came into its state: a bump is no new state."""
+        return self.entered_at or self.state_at
 
     @property
     def output_minor(self) -> int:
@@ -76,6 +83,7 @@ _COLUMNS = """
     txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at,
     orphaned_known, max_fee, fee_charged
 """
+_READ = f"{_COLUMNS}, entered_at"
 _CONVERTED = frozenset(
     {
         "amount_minor", "pam_balance_minor", "max_fee_minor", "fee_charged_minor", "metadata",
@@ -202,7 +210,7 @@ async def request_body(uow: Uow, withdrawal_id: UUID) -> bytes | None:
 async def get(uow: Uow, withdrawal_id: UUID, *, lock: bool = False) -> WithdrawalRow | None:
     """One row by id, locked until the commit when asked."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM gateway.withdrawals WHERE id = :id"
+        f"SELECT {_READ} FROM gateway.withdrawals WHERE id = :id"
         + (" FOR NO KEY UPDATE" if lock else ""),
         {"id": withdrawal_id},
     )
@@ -240,7 +248,7 @@ async def attempts_of(uow: Uow, *withdrawal_ids: UUID) -> Sequence[UUID]:
 async def by_request_id(uow: Uow, *, brand: str, request_id: str) -> WithdrawalRow | None:
     """The row that stands for (brand, request_id)."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM gateway.withdrawals"
+        f"SELECT {_READ} FROM gateway.withdrawals"
         " WHERE brand = :brand AND request_id = :request_id",
         {"brand": brand, "request_id": request_id},
     )
@@ -269,7 +277,7 @@ async def find(
         conditions.append("id < :before")
         values["before"] = before
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM gateway.withdrawals WHERE {' AND '.join(conditions)}"
+        f"SELECT {_READ} FROM gateway.withdrawals WHERE {' AND '.join(conditions)}"
         " ORDER BY id DESC LIMIT :limit",
         values,
     )

@@ -46,6 +46,7 @@ class Bump:
     """A replacement or child that was built for a payout, and the followed block of that moment."""
 
     id: UUID
+    purpose: str
     state: OutgoingState
     planned_height: int | None
 
@@ -112,6 +113,7 @@ async def bumps_of(uow: Uow, family_id: UUID) -> list[Bump]:
     return [
         Bump(
             id=row["id"],
+            purpose=row["purpose"],
             state=OutgoingState(row["state"]),
             planned_height=row["planned_height"],
         )

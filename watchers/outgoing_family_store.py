@@ -74,9 +74,9 @@ async def built_bumps(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
 async def bump_heights(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
     """Every bump of a payout's family, refused ones included, with the block it was built at."""
     result = await uow.execute(
-        "SELECT id, state, planned_height FROM chain.outgoing WHERE family_id = :id "
+        "SELECT id, purpose, state, planned_height FROM chain.outgoing WHERE family_id = :id "
         "AND replaces_id IS NOT NULL UNION "
-        "SELECT id, state, planned_height FROM chain.outgoing WHERE pays_for_id IN "
+        "SELECT id, purpose, state, planned_height FROM chain.outgoing WHERE pays_for_id IN "
         "(SELECT id FROM chain.outgoing WHERE family_id = :id) ORDER BY id",
         {"id": family_id},
     )

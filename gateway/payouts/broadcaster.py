@@ -79,8 +79,8 @@ class Broadcaster:
             await self._lane.run(partial(self._found, attempt_id=attempt_id, place=TxPlace.MINED))
         elif attempt.tx.state is OutgoingState.REPLACED:
             await self._lane.run(partial(self._conflict, attempt_id=attempt_id))
-        elif attempt.rows(State.CANCELLING) and attempt.tx.purpose != Purpose.ABORT:
-            return  # nobody wants it any more: its bytes are not sent again
+        elif _is_unwanted(attempt):
+            return
         elif attempt.tx.state is OutgoingState.SIGNED or attempt.rows(State.SIGNED):
             if await self._lane.run(partial(self._begin, attempt_id=attempt_id)):
                 self._lane.crash("payout.broadcasting")
@@ -249,7 +249,7 @@ class Broadcaster:
         attempt = await attempts.load(uow, attempt_id, lock=True)
         limit = self._lane.registry.policy.limits.broadcasting_seconds
         for row in attempt.rows(State.BROADCASTING):
-            age_seconds = (self._lane.now() - row.state_at).total_seconds()
+            age_seconds = (self._lane.now() - row.in_state_since).total_seconds()
             if in_doubt or age_seconds > limit:
                 await attempts.move(self._lane, uow, row, Trigger.LOSE_SIGHT)
 
@@ -278,7 +278,7 @@ class Broadcaster:
     async def _alarm_when_late(self, attempt: Attempt) -> None:
         limit = self._lane.registry.policy.limits.uncertain_alarm_seconds
         ages = [
-            (self._lane.now() - row.state_at).total_seconds()
+            (self._lane.now() - row.in_state_since).total_seconds()
             for row in attempt.rows(State.UNCERTAIN)
         ]
         if ages and max(ages) > limit:
@@ -293,3 +293,11 @@ class Broadcaster:
 
     async def _alarm(self, uow: Uow, *, kind: str, attempt_id: UUID, detail: str) -> None:
         await attempts.alarm(self._lane, uow, kind, detail, object_id=attempt_id)
+
+
+def _is_unwanted(attempt: Attempt) -> bool:
+    """A payment that was never sent, and that two people want aborted. Once nodes may have it, it
+    is looked for and sent again until an abort is signed: an account's later nonces wait for it."""
+    is_payment = attempt.tx.purpose != Purpose.ABORT
+    is_unsent = attempt.tx.state is OutgoingState.SIGNED
+    return is_payment and is_unsent and bool(attempt.rows(State.CANCELLING))

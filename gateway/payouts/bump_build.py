@@ -65,6 +65,7 @@ async def replacement(
     """The same payments and inputs at a higher fee, change smaller or inputs added (BIP 125); an
     abort pays nobody and adds nothing. Raises BumpCapped.
     """
+    is_abort = is_abort or current.purpose == Purpose.ABORT
     payments = () if is_abort else current.payments
     held = await coins.by_outpoints(uow, network=lane.network, outpoints=current.inputs)
     if len(held) != len(current.inputs):
@@ -165,6 +166,7 @@ async def same_nonce(
     sender = await addresses.by_text(uow, network=lane.network, key=current.sender_key or "")
     if sender is None or current.nonce is None:
         raise BrokenAttempt(f"attempt {current.id}: the sender is no address of ours")
+    is_abort = is_abort or current.purpose == Purpose.ABORT
     signed = [gas_fields(tx.unsigned) for tx in family if tx.raw is not None]
     highest = AccountFee(
         max_fee_per_gas=max(item[0] for item in signed),

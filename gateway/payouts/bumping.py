@@ -17,10 +17,11 @@ from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import attempts, bump_build, bump_policy, families, fee_policy, funds, store
 from gateway.payouts import question as questions
+from gateway.payouts.aborts import FEE_CLASS as ABORT_CLASS
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.bump_build import Built, Need
 from gateway.payouts.bump_policy import BUMPS_MAX, Waiting
-from gateway.payouts.bump_signing import BumpSigning
+from gateway.payouts.bump_signing import BumpSigning, bumped_in
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BumpCapped, FeesUnknown
 from gateway.payouts.families import BUMP_CAPPED
@@ -30,6 +31,7 @@ from gateway.payouts.signing import is_stopped
 from gateway.payouts.store import Riding
 from gateway.payouts.withdrawals import State
 from ledger.errors import StaleState
+from signer.protocol import Purpose
 from watchers import coins, fees, outgoing, outgoing_families, switches
 from watchers.chain import FeeQuote, Outpoint
 from watchers.errors import CoinTaken
@@ -37,7 +39,8 @@ from watchers.outgoing import OutgoingState
 from watchers.outgoing_families import OpenTx
 from watchers.switches import Action
 
-SENT: Final = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
+SENT: Final = (State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CANCELLING)
+"""States of what may be bumped; of `cancelling` the abort, never the payment."""
 OPEN_MAX: Final = 10_000  # own txs in no block; far above what a hot wallet has at once
 
 log = get_logger(__name__)
@@ -113,6 +116,8 @@ class Bumping:
                 return None
             quote = fee_policy.usable(sample, now=self._lane.now())
             txs = await outgoing_families.open_txs(uow, network=network, limit=OPEN_MAX)
+            aborts = {tx.id for tx in txs if tx.purpose == Purpose.ABORT}
+            riding = [item for item in riding if (item.attempt_id in aborts) is item.is_cancelling]
         # What is in a block is not refused any more.
         self._fee_refused &= {tx.id for tx in txs}
         return _View(
@@ -230,7 +235,8 @@ class Bumping:
     def _target(self, riding: Riding) -> int:
         classes = self._lane.registry.policy.classes
         family = self._lane.spec.family
-        return min(classes[name].inclusion_blocks[family] for name in riding.fee_classes)
+        names = (ABORT_CLASS,) if riding.is_cancelling else riding.fee_classes
+        return min(classes[name].inclusion_blocks[family] for name in names)
 
     def _size_vb(self, tx: OpenTx) -> int:
         outputs = [*tx.keys, *[funds.P2WPKH_KEY] * len(tx.change)]
@@ -264,7 +270,11 @@ class Bumping:
         # One per block: what was refused, by a node or by the signer, is tried at the next one.
         if any((bump.planned_height or 0) >= view.height for bump in bumps):
             return False
-        made = sum(bump.state is not OutgoingState.REFUSED for bump in bumps)
+        is_abort = stuck.tx.purpose == Purpose.ABORT  # which has attempts of its own
+        made = sum(
+            bump.state is not OutgoingState.REFUSED and (bump.purpose == Purpose.ABORT) is is_abort
+            for bump in bumps
+        )
         if made >= BUMPS_MAX:  # a refused one was never signed: it costs nothing and blocks nothing
             raise BumpCapped(f"{made} bumps")
         if self._signing.waits_for_cap(stuck.tx.family_id):
@@ -277,7 +287,7 @@ class Bumping:
         built = await self._build(uow, stuck, due, view)
         await coins.reserve(uow, attempt_id=built.draft.id, outpoints=built.takes)
         await outgoing.record(uow, built.draft, at=lane.now())
-        if built.draft.payments:
+        if built.draft.family_id == stuck.tx.family_id:
             await self._join(uow, stuck, built)
         attempt = await attempts.load(uow, built.draft.id, lock=False, is_current=False)
         if not questions.fits(await questions.of_attempt(lane, uow, attempt)):
@@ -296,7 +306,7 @@ class Bumping:
         """The stuck payout, locked with its family, when it still is what was judged."""
         target = due.target or due.stuck
         stuck, family = await families.locked(uow, due.stuck.id, also=(target.family_id,))
-        rows = stuck.rows(*SENT)
+        rows = stuck.rows(*(state for state in bumped_in(stuck.tx) if state in SENT))
         is_current = {row.attempt_id for row in rows} == {stuck.id}
         is_in_work = any(tx.state is OutgoingState.BUILT for tx in family)
         is_free = all(tx.height is None for tx in family) and stuck.tx.conflict_txid is None
@@ -343,9 +353,12 @@ class Bumping:
         return min(free, key=lambda item: item.vout)
 
     def _share_minor(self, stuck: Attempt, due: _Due) -> int | None:
-        """What of the payment may go to miners, less what a child adds to; native coin only."""
+        """What of the payment may go to miners, less what a child adds to; native coin only. What
+        an abort may cost is no share of anything."""
         native = self._lane.spec.native_asset
-        if any(payment.asset != native for payment in stuck.tx.payments):
+        if stuck.tx.purpose == Purpose.ABORT or any(
+            payment.asset != native for payment in stuck.tx.payments
+        ):
             return None
         policy = self._lane.registry.policy.fees[self._lane.network]
         paid = sum(payment.amount_minor for payment in stuck.tx.payments)

@@ -25,10 +25,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Riding:
-    """The classes of what rides on one attempt."""
+    """The classes of what rides on one attempt; `is_cancelling`: two people want it aborted."""
 
     attempt_id: UUID
     fee_classes: tuple[str, ...]
+    is_cancelling: bool
 
 
 async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[WithdrawalRow]:
@@ -82,12 +83,13 @@ async def in_state(
 async def older_than(
     uow: Uow, *, network: str, state: str, before: datetime, limit: int
 ) -> list[WithdrawalRow]:
-    """Rows that are in a state since `before` or longer, oldest first."""
+    """Rows that are in a state since `before` or longer, oldest first; a bump is no new state."""
     result = await uow.execute(
         """
         SELECT w.* FROM gateway.withdrawals w
-        WHERE w.network = :network AND w.state = :state AND w.state_at <= :before
-        ORDER BY w.state_at, w.id LIMIT :limit
+        WHERE w.network = :network AND w.state = :state
+            AND coalesce(w.entered_at, w.state_at) <= :before
+        ORDER BY coalesce(w.entered_at, w.state_at), w.id LIMIT :limit
         """,
         {"network": network, "state": state, "before": before, "limit": limit},
     )
@@ -265,14 +267,22 @@ async def riding(uow: Uow, *, network: str, states: Sequence[str]) -> list[Ridin
     """What rides on each live attempt with members in these states, oldest first."""
     result = await uow.execute(
         """
-        SELECT w.attempt_id, array_agg(DISTINCT w.fee_class) AS fee_classes
+        SELECT w.attempt_id, array_agg(DISTINCT w.fee_class) AS fee_classes,
+            bool_or(w.state = 'cancelling') AS is_cancelling
         FROM gateway.withdrawals w
         WHERE w.network = :network AND w.state = ANY(:states) AND w.attempt_id IS NOT NULL
         GROUP BY w.attempt_id ORDER BY w.attempt_id
         """,
         {"network": network, "states": list(states)},
     )
-    return [Riding(attempt_id=row.attempt_id, fee_classes=tuple(row.fee_classes)) for row in result]
+    return [
+        Riding(
+            attempt_id=row.attempt_id,
+            fee_classes=tuple(row.fee_classes),
+            is_cancelling=row.is_cancelling,
+        )
+        for row in result
+    ]
 
 
 async def brands_on(uow: Uow, attempt_id: UUID) -> dict[str, int]:

@@ -154,7 +154,7 @@ class TimeLimitStep:
     async def _one(self, uow: Uow, *, limit: TimeLimit, row_id: UUID, before: datetime) -> None:
         lane = self._lane
         row = (await store.by_ids(uow, [row_id], lock=True))[0]
-        if row.state != limit.state or row.state_at > before:  # people were quicker
+        if row.state != limit.state or row.in_state_since > before:  # people were quicker
             return
         if limit.state is State.CONFIRMING:
             await self._confirming(uow, row)
@@ -178,7 +178,7 @@ class TimeLimitStep:
         blocks = tx.final_at_height - tx.height + 1
         tiers = lane.registry.policy.limits.confirming_alarm_tiers
         limit = timedelta(seconds=tiers * blocks * lane.spec.block_seconds)
-        if row.state_at + limit <= lane.now():
+        if row.in_state_since + limit <= lane.now():
             detail = f"{tx.txid} is in block {tx.height} and not final; its tier is {blocks} blocks"
             await attempts.alarm(lane, uow, CONFIRMING_LATE, detail, object_id=tx.id)
 

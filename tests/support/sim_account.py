@@ -148,7 +148,7 @@ class SimAccount(SimNetwork[State]):
                     txid=tx.txid,
                     sender_key=tx.sender,
                     nonce=tx.nonce,
-                    is_success=bool(found),
+                    is_success=bool(found) or not (tx.value or tx.data),
                     fee_minor=fee,
                     transfers_out=tuple((t.asset, t.to_key, t.amount_minor) for t in found),
                 )

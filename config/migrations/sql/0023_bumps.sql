@@ -29,3 +29,16 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+-- Since when a withdrawal is in its state; NULL: since state_at, which each further attempt moves.
+ALTER TABLE gateway.withdrawals ADD COLUMN entered_at timestamptz;
+CREATE FUNCTION gateway.keep_entered() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    NEW.entered_at := CASE WHEN NEW.state = OLD.state THEN coalesce(OLD.entered_at, OLD.state_at) END;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER withdrawals_entered BEFORE UPDATE OF state ON gateway.withdrawals
+    FOR EACH ROW WHEN (NEW.state = OLD.state OR OLD.entered_at IS NOT NULL)
+    EXECUTE FUNCTION gateway.keep_entered();

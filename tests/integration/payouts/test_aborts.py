@@ -2,13 +2,18 @@
 
 import pytest
 
+from gateway.payouts.aborts import AbortStep
 from gateway.payouts.approvals import Action
+from gateway.payouts.broadcaster import Broadcaster
+from gateway.payouts.bump_policy import BUMPS_MAX
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import DecisionRefused
+from gateway.payouts.lane import PayoutLane
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
 from ledger.accounts import Stage
 from signer.protocol import Purpose
+from tests.support.bumps import mine_only, pass_blocks, quote, sent
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
 from tests.support.people import ask_abort, call_dead, employ
@@ -236,4 +241,140 @@ async def test_p06_an_abort_that_loses_to_a_final_tx_goes_to_two_people(btc: Pay
     assert await in_flight(btc, row) == 0
     assert btc.paid(row) == 0
     assert "anchor_dead" not in await btc.alarms()
+    await btc.assert_at_rest()
+
+
+async def fees_rise(house: Payouts) -> None:
+    """Ten times what the house has paid so far."""
+    kvb, gwei = 20_000, 20 * 10**9
+    if house.is_account_based:
+        await quote(house, {1: gwei, 5: gwei}, floor=0, base_fee=gwei)
+    else:
+        await quote(house, {2: kvb, 6: kvb, 36: kvb})
+
+
+@BOTH
+async def test_an_abort_that_is_stuck_on_its_fee_is_bumped_and_settles_once(
+    network: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await on_its_way(built)
+    await ask_abort(built, row, str(row.txid))
+    lane = await built.cycle()
+    first = await built.row(row)
+    assert first.state == "cancelling"
+    await fees_rise(built)
+    await pass_blocks(built)
+
+    await built.cycle(lane)
+
+    second = await built.row(row)
+    assert (second.state, second.txid == first.txid) == ("cancelling", False)
+    assert list(built.sim.pool) == [second.txid]
+    payment, abort, bumped = await sent(built)
+    assert (bumped.purpose, bumped.replaces_id) == ("abort", abort.id)
+    assert bumped.fee_minor > abort.fee_minor > payment.fee_minor
+    assert built.signer.asked[-1].payments == ()
+    await finish(built)
+    assert await built.states(row) == ["cancelled"]
+    assert [tx.state for tx in await sent(built)] == ["replaced", "replaced", "final"]
+    assert await in_flight(built, row) == 0
+    assert built.paid(row) == 0
+    assert await built.alarms() == []
+    await built.assert_at_rest()
+
+
+@BOTH
+async def test_a_bumped_abort_that_its_first_one_beats_is_cancelled_by_that(
+    network: str, house: BuildHouse
+) -> None:
+    built = await house(network)
+    row = await on_its_way(built)
+    await ask_abort(built, row, str(row.txid))
+    lane = await built.cycle()
+    first = str((await built.row(row)).txid)
+    original = built.sim.pool[first]
+    await fees_rise(built)
+    await pass_blocks(built)
+    await built.cycle(lane)
+    assert len(await sent(built)) == 3
+    built.sim.pool = {first: original}  # a miner who never saw the replacement
+    await mine_only(built, first)
+    await finish(built)
+    found = await built.row(row)
+    assert (found.state, found.txid) == ("cancelled", first)
+    assert await in_flight(built, row) == 0
+    await built.assert_at_rest()
+
+
+async def test_an_abort_that_may_cost_no_more_calls_a_person_and_stays(btc: Payouts) -> None:
+    row = await on_its_way(btc)
+    await ask_abort(btc, row, str(row.txid))
+    lane = await btc.cycle()
+    for count in range(BUMPS_MAX + 1):
+        kvb = 10_000 + 3_000 * count
+        await quote(btc, {2: kvb, 6: kvb, 36: kvb})
+        await pass_blocks(btc)
+        await btc.cycle(lane)
+    aborts = [tx.state for tx in await sent(btc) if tx.purpose == "abort"]
+    assert (len(aborts), set(aborts)) == (BUMPS_MAX, {"seen"})
+    assert await btc.alarms() == ["bump_capped"]
+    await finish(btc)
+    assert await btc.states(row) == ["cancelled"]
+    assert await btc.alarms() == []
+    await btc.assert_at_rest()
+
+
+async def loop_of(house: Payouts) -> PayoutLane:
+    """One process: a fresh one does nothing about what it could not compare with the signer."""
+    loop = PayoutLane(await house.cycle())
+    await loop.cycle()
+    return loop
+
+
+@BOTH
+async def test_under_a_silent_signer_what_shall_be_aborted_is_still_sent_and_settled(
+    network: str, house: BuildHouse
+) -> None:
+    """It was sent before: a nonce that nobody mines would stop its account."""
+    built = await house(network)
+    row = await on_its_way(built)
+    loop = await loop_of(built)
+    await ask_abort(built, row, str(row.txid))
+    built.signer.is_down = True
+    await loop.cycle()
+    assert await built.states(row) == ["cancelling"]
+    built.sim.pool.clear()  # evicted
+    built.clock.advance(60)
+    await loop.cycle()
+    assert list(built.sim.pool) == [row.txid]
+    await built.mine()
+    await built.mine(built.registry.chains[network].full_depth + 2)
+    await loop.cycle()
+    found = await built.row(row)
+    assert (found.state, found.txid) == ("completed", row.txid)
+    assert built.paid(row) == 1
+    built.signer.is_down = False
+    await loop.cycle()  # the abort that was never asked for is dropped
+    assert [tx.state for tx in await sent(built)] == ["final", "refused"]
+    await built.assert_at_rest()
+
+
+async def test_what_was_never_sent_and_shall_be_aborted_is_not_sent(btc: Payouts) -> None:
+    await employ(btc)
+    await btc.fund(btc.native, "0.5")
+    await btc.fund(btc.native, "2", into="acme")
+    row = await btc.request("0.25")
+    with pytest.raises(SimulatedCrash):
+        await btc.cycle(btc.lane(crash=crash_at("payout.signed")))
+    found = await btc.row(row)
+    assert found.state == "signed"
+    await ask_abort(btc, found, str(found.txid))
+    lane = await btc.cycle(times=0)
+    await AbortStep(lane).run()
+    await Broadcaster(lane).run()
+    assert await btc.states(row) == ["cancelling"]
+    assert btc.sim.pool == {}
+    await finish(btc)
+    assert await btc.states(row) == ["cancelled"]
     await btc.assert_at_rest()

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.payouts import withdrawals
 from gateway.payouts.batcher import Batcher
+from gateway.payouts.broadcaster import RESEND_SECONDS
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.signing import SigningStep
 from gateway.payouts.time_limits import TIME_LIMITS
@@ -192,3 +193,44 @@ async def test_cancelling_for_a_day_calls_a_person(btc: Payouts) -> None:
     btc.clock.advance(1)
     await btc.cycle(lane)
     assert "payout_cancelling" in await btc.alarms()
+
+
+@pytest.mark.parametrize(
+    ("path", "move", "seconds", "alarm"),
+    [
+        ((State.UNCERTAIN,), Trigger.REPLACE, 600, "payout_uncertain"),
+        ((State.CONFIRMING,), Trigger.ADOPT, 3 * 2 * 600, "payout_confirming"),
+        ((State.CANCELLING,), Trigger.REPLACE, 86_400, "payout_cancelling"),
+    ],
+)
+async def test_a_bump_gives_no_more_time(
+    btc: Payouts, path: tuple[State, ...], move: Trigger, seconds: int, alarm: str
+) -> None:
+    """Another attempt is no other state: the clock goes on from where it came into this one."""
+    await funded(btc)
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    if State.CONFIRMING in path:
+        await btc.mine()
+        await btc.cycle(lane)
+    else:
+        btc.sim.pool.clear()
+        await put(btc, row, *path)
+    since = (await btc.row(row)).state_at
+    assert isinstance(btc.sim, SimUtxo)
+    writer = Refusing(btc.sim)
+    writer.outcome = SendOutcome.UNCLEAR
+    lane = btc.lane(chain=utxo_chain(btc.sim, writer=writer))
+    await btc.cycle(lane, times=0)
+    loop = PayoutLane(lane)
+    for part in (seconds // 2, seconds // 2 - 1):
+        btc.clock.advance(part)
+        async with btc.database.unit_of_work() as uow:
+            await withdrawals.move(uow, await btc.row(row), move, ids=btc.ids, at=btc.clock.now())
+    await loop.cycle()
+    assert alarm not in await btc.alarms()
+    btc.clock.advance(1 + RESEND_SECONDS)
+    await loop.cycle()
+    assert alarm in await btc.alarms()
+    found = await btc.row(row)
+    assert (found.in_state_since, found.state_at > since) == (since, True)
