@@ -16,6 +16,12 @@ _COLUMNS = (
     "c.is_own_change, c.height"
 )
 
+# Of a signature that these books lack (chain.kept_coins).
+_KEPT = (
+    "SELECT k.attempt_id FROM chain.kept_coins k "
+    "WHERE k.network = c.network AND k.txid = c.txid AND k.vout = c.vout"
+)
+
 # An unconfirmed own change coin is selectable while its ancestry has at most :ancestors unmined
 # txs (HOUSE 5), each of them ours, on its way and without a rival in a block. An unmined ancestor
 # of somebody else is a coin whose block was orphaned: what descends from it may never be mined.
@@ -49,7 +55,7 @@ WITH RECURSIVE tip AS (
 )
 SELECT {_COLUMNS} FROM chain.coins c
 WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL
-    AND NOT c.is_other_script
+    AND NOT c.is_other_script AND NOT EXISTS ({_KEPT})
     AND ((c.height IS NOT NULL
             AND (c.spendable_at_height <= (SELECT height FROM tip)
                 OR (c.is_own_change AND NOT EXISTS (
@@ -75,7 +81,8 @@ async def by_outpoints(
 ) -> Sequence[RowMapping]:
     """Coins by identity, whoever holds them."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS}, c.spent_by, c.reserved_by FROM chain.coins c "
+        f"SELECT {_COLUMNS}, c.spent_by, "
+        f"coalesce(c.reserved_by, ({_KEPT} LIMIT 1)) AS reserved_by FROM chain.coins c "
         "JOIN unnest(CAST(:txids AS text[]), "
         "CAST(:vouts AS integer[])) AS w (txid, vout) ON c.txid = w.txid AND c.vout = w.vout "
         "WHERE c.network = :network ORDER BY c.txid, c.vout",
@@ -105,7 +112,8 @@ async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) 
         f"UPDATE chain.coins c SET reserved_by = :attempt_id FROM {wanted} "
         "WHERE c.txid = w.txid AND c.vout = w.vout AND c.spent_by IS NULL "
         "AND NOT c.is_other_script "
-        "AND (c.reserved_by IS NULL OR c.reserved_by = :attempt_id)",
+        "AND (c.reserved_by = :attempt_id "
+        f"OR (c.reserved_by IS NULL AND NOT EXISTS ({_KEPT})))",
         parameters,
     )
     return result.rowcount
@@ -311,6 +319,22 @@ async def claim_nonce(
         "VALUES (:network, :key, :nonce, :id) ON CONFLICT (network, sender_key, nonce) "
         "DO UPDATE SET attempt_id = excluded.attempt_id WHERE u.attempt_id IS NULL",
         {"network": network, "key": sender_key, "nonce": nonce, "id": attempt_id},
+    )
+
+
+async def keep(uow: Uow, *, network: str, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
+    """Nobody may spend these, whether a block has brought them or not."""
+    await uow.execute(
+        "INSERT INTO chain.kept_coins (network, txid, vout, attempt_id) "
+        "SELECT CAST(:network AS text), w.txid, w.vout, CAST(:id AS uuid) "
+        "FROM unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[])) AS w (txid, vout) "
+        "ON CONFLICT DO NOTHING",
+        {
+            "network": network,
+            "id": attempt_id,
+            "txids": [outpoint.txid for outpoint in outpoints],
+            "vouts": [outpoint.vout for outpoint in outpoints],
+        },
     )
 
 

@@ -107,6 +107,12 @@ async def claim(uow: Uow, *, network: str, attempt_id: UUID | None = None) -> in
     return await store.claim(uow, network=network, attempt_id=attempt_id)
 
 
+async def keep(uow: Uow, *, network: str, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
+    """Nobody may spend the coins of a signature that these books cannot hold, for ever: also those
+    that a block brings later."""
+    await store.keep(uow, network=network, attempt_id=attempt_id, outpoints=outpoints)
+
+
 async def mark_own_change(uow: Uow, *, network: str, txid: str) -> None:
     """The change of a tx that turned out to be ours; blocks had brought it as somebody's."""
     await store.mark_own_change(uow, network=network, txid=txid)

@@ -13,6 +13,7 @@ from uuid import UUID
 from config.database import Uow
 from watchers import outgoing, outgoing_store
 from watchers import outgoing_family_store as store
+from watchers.chain import Outpoint
 from watchers.outgoing import OutgoingRow, OutgoingState
 
 
@@ -119,6 +120,13 @@ async def bumps_of(uow: Uow, family_id: UUID) -> list[Bump]:
         )
         for row in await store.bump_heights(uow, family_id)
     ]
+
+
+async def spenders(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> list[OutgoingRow]:
+    """Signed attempts that spend one of these, of a family the newest last."""
+    return await outgoing.with_inputs(
+        uow, await outgoing_store.spenders(uow, network=network, outpoints=outpoints)
+    )
 
 
 async def note_winner(uow: Uow, *, attempt_id: UUID, winner: OutgoingRow, at: datetime) -> None:

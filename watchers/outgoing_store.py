@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.chain import Outpoint
 from watchers.columns import Spend, column
 
 _COLUMNS = (
@@ -77,6 +78,25 @@ async def inputs_of(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
         "SELECT attempt_id, outpoint_txid, outpoint_vout FROM chain.outgoing_inputs "
         "WHERE attempt_id = ANY(CAST(:ids AS uuid[])) ORDER BY 1, 2, 3",
         {"ids": list(ids)},
+    )
+    return result.mappings().all()
+
+
+async def spenders(
+    uow: Uow, *, network: str, outpoints: Sequence[Outpoint]
+) -> Sequence[RowMapping]:
+    """Signed attempts that spend one of these, of a family the newest last."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE raw IS NOT NULL AND id IN ("
+        "SELECT i.attempt_id FROM chain.outgoing_inputs i "
+        "JOIN unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[])) AS w (txid, vout) "
+        "ON i.outpoint_txid = w.txid AND i.outpoint_vout = w.vout WHERE i.network = :network) "
+        "ORDER BY family_number, id",
+        {
+            "network": network,
+            "txids": [outpoint.txid for outpoint in outpoints],
+            "vouts": [outpoint.vout for outpoint in outpoints],
+        },
     )
     return result.mappings().all()
 

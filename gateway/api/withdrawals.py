@@ -185,12 +185,12 @@ async def _by_request_id(call: Call, request_id: str) -> Withdrawal:
     )
     if row is not None:
         return _wire(call, row)
-    if await recovery_store.is_any_open(call.uow):
+    if not await recovery_store.are_whole(call.uow, call.services.registry.chains):
         # A 404 is the PAM's leave to credit back (CONTRACT 1); these books may have lost the row.
         raise Unavailable(
             "recovery",
-            "The books are being recovered and may lack this request. Nothing may be concluded"
-            " from its absence: ask again later.",
+            "The books are being compared with the signer's log, or recovered, and may lack this"
+            " request. Nothing may be concluded from its absence: ask again later.",
             retry_after_seconds=STOPPED_RETRY_SECONDS,
         )
     raise NotFound

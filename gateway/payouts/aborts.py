@@ -76,6 +76,11 @@ class AbortStep:
             if is_built:
                 built += 1
                 lane.crash("payout.abort_planned")
+        await lane.run(
+            lambda uow: attempts.clear_outside(
+                lane, uow, BLOCKED, states=[*ON_CHAIN, State.CANCELLING]
+            )
+        )
         return built
 
     async def _one(self, uow: Uow, *, withdrawal_id: UUID) -> bool:

@@ -112,3 +112,11 @@ async def alarm(
 async def clear(lane: Lane, uow: Uow, *kinds: str, objects: Sequence[UUID] | None = None) -> None:
     """The cause of these alarms is gone: of those about these objects, else about the network."""
     await alarm_store.clear(uow, kinds=kinds, network=lane.network, objects=objects, at=lane.now())
+
+
+async def clear_outside(lane: Lane, uow: Uow, kind: str, *, states: Sequence[State]) -> None:
+    """End the alarms of a kind about withdrawals, or attempts, that left the states it is about."""
+    told = await alarm_store.open_objects(uow, kinds=[kind], network=lane.network)
+    over = told - await store.still_in(uow, sorted(told), states=states)
+    if over:
+        await clear(lane, uow, kind, objects=sorted(over))

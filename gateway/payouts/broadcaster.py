@@ -242,7 +242,9 @@ class Broadcaster:
             await attempts.move(self._lane, uow, row, Trigger.ACCEPT)
         for row in attempt.rows(State.UNCERTAIN):
             await attempts.move(self._lane, uow, row, Trigger.FIND, code=None)
-        await attempts.clear(self._lane, uow, "payout_fee_too_low", objects=[attempt_id])
+        is_shown = place is not TxPlace.UNKNOWN  # else a sibling is: this one may still be refused
+        kinds = families.ABOUT_AN_ATTEMPT if is_shown else ("payout_fee_too_low",)
+        await attempts.clear(self._lane, uow, *kinds, objects=[attempt_id])
 
     async def _lost(self, uow: Uow, *, attempt_id: UUID, in_doubt: bool) -> None:
         """Not found: `uncertain` after an unclear answer, or once broadcasting took too long."""
@@ -274,6 +276,9 @@ class Broadcaster:
             await attempts.move(self._lane, uow, row, Trigger.CONFLICT_FINAL, code="anchor_dead")
             detail = f"{attempt.tx.txid} lost to {attempt.tx.conflict_txid}"
             await attempts.alarm(self._lane, uow, "anchor_dead", detail, object_id=row.id)
+        # What nodes said of it is settled: the rival is final.
+        ids = [tx.id for tx in family]
+        await attempts.clear(self._lane, uow, *families.ABOUT_AN_ATTEMPT, objects=ids)
 
     async def _alarm_when_late(self, attempt: Attempt) -> None:
         limit = self._lane.registry.policy.limits.uncertain_alarm_seconds

@@ -39,7 +39,10 @@ BUMP_REFUSED: Final = "bump_refused"
 """Alarm: the signer said no to a replacement or child; by family."""
 
 _ABOUT_A_FAMILY: Final = (BUMP_CAPPED, BUMP_REFUSED)
-_ABOUT_AN_ATTEMPT: Final = ("payout_fee_too_low", "payout_conflict", "payout_uncertain")
+ABOUT_AN_ATTEMPT: Final = (
+    "payout_fee_too_low", "payout_conflict", "payout_invalid", "payout_uncertain",
+)  # fmt: skip
+"""Alarms about an attempt that no node shows."""
 
 log = get_logger(__name__)
 
@@ -92,7 +95,7 @@ async def adopt(lane: Lane, uow: Uow, attempt_id: UUID) -> bool:
             lane, uow, row, Trigger.ADOPT, attempt_id=attempt_id, txid=attempt.tx.txid
         )
     if rows:
-        await attempts.clear(lane, uow, *_ABOUT_AN_ATTEMPT, objects=sorted(ids))
+        await attempts.clear(lane, uow, *ABOUT_AN_ATTEMPT, objects=sorted(ids))
         log.info(
             "payout.adopted",
             network=lane.network,

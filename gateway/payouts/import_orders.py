@@ -18,7 +18,7 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount, parse_balance
 from signer.protocol import LogEntry, Payment, SignedTx, SignRequest
-from watchers import addresses, nonces
+from watchers import addresses, coins, nonces
 from watchers.chain import Destination
 from watchers.errors import InvalidAddress
 from watchers.outgoing import ChangeOutput
@@ -108,7 +108,7 @@ async def own_parts(lane: Lane, uow: Uow, signature: Signature) -> dict[str, Any
         return {
             "sender_key": own[path].key,
             "nonce": raw_tx.account_nonce(question.unsigned),
-            "payer_key": await _payer(lane, uow, signature),
+            "payer_key": await _payer(lane, uow, signature) if question.payments else None,
         }
     parts = raw_tx.utxo_parts(question.unsigned)
     missing = [path for path in question.change_paths.values() if path not in own]
@@ -122,15 +122,16 @@ async def own_parts(lane: Lane, uow: Uow, signature: Signature) -> dict[str, Any
 
 
 async def keep_off(lane: Lane, uow: Uow, attempt_id: UUID, question: SignRequest) -> str:
-    """Give a signature that is not imported its nonce for ever; a later import has the same id.
+    """Give a signature that is not imported its nonce or coins for ever; a later import has its id.
 
-    Coins are reserved by attempts of the books only, so they are named for people. Returns what to
-    add to the reason; raises UnreadableTx.
+    Its coins are kept from everybody, those too that a block brings later. Returns what to add to
+    the reason; raises UnreadableTx.
     """
     if not lane.is_account_based:
         parts = raw_tx.utxo_parts(question.unsigned)
-        coins = ", ".join(f"{coin.txid}:{coin.vout}" for coin in parts.inputs[:COINS_NAMED])
-        return f"; it spends {coins}"
+        await coins.keep(uow, network=lane.network, attempt_id=attempt_id, outpoints=parts.inputs)
+        named = ", ".join(f"{coin.txid}:{coin.vout}" for coin in parts.inputs[:COINS_NAMED])
+        return f"; its coins are kept for it: {named}"
     paths = question.input_paths
     own = await addresses.by_paths(uow, network=lane.network, paths=paths)
     nonce = raw_tx.account_nonce(question.unsigned)

@@ -24,7 +24,9 @@ from gateway.payouts import (
     comparison,
     drafts,
     families,
+    import_moves,
     import_orders,
+    limits,
     store,
     withdrawals,
 )
@@ -33,6 +35,7 @@ from gateway.payouts.comparison import uuid_of
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, NothingToRecover
 from gateway.payouts.import_orders import NotImported, Ordered, Signature
+from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.recovery_store import RecoveryRow
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
@@ -42,13 +45,12 @@ from signer.protocol import LogEntry, Payment, Purpose, SignedTx
 from watchers import coins, deposit_commands, health, inflows, nonces, outgoing, rescans
 from watchers.chain import TxPlace
 from watchers.errors import AttemptConflict, CoinTaken, UnknownAttempt
-from watchers.outgoing import OutgoingDraft, OutgoingState
+from watchers.outgoing import OutgoingDraft, OutgoingState, PlannedPayment
 
 ACTOR = "recover"  # who the state history names
 BUILT_MAX = 10_000  # unsigned attempts taken apart
 UNMINED_MAX = 10_000  # signed attempts that may be in a block already
 LOOK_SECONDS = 30.0  # one question to a node
-PAYING = (Purpose.WITHDRAWAL, Purpose.REISSUE)
 _ON_ITS_WAY = (
     State.SIGNED, State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CONFIRMING,
 )  # fmt: skip
@@ -176,18 +178,13 @@ class Importer:
         question = await self._lane.signer.recall(entry.attempt_id)
         if question is None:
             raise NotImported("signed by a signer that kept no questions")
-        if question.purpose not in PAYING:
-            raise NotImported(f"a tx of purpose {question.purpose.value}")
         return Signature(id=attempt_id, entry=entry, question=question, answer=answer)
 
     async def _import(self, signature: Signature) -> None:
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
             await self._hold(uow)
-            members = {
-                payment.output_index: await self._member(uow, payment, signature)
-                for payment in signature.question.payments
-            }
+            members = await self._members(uow, signature)
             await self._record(uow, signature, members)
             await outgoing.mark_signed(
                 uow,
@@ -197,9 +194,30 @@ class Importer:
                 at=lane.now(),
             )
             await self._claim(uow, signature)
+            is_abort = signature.question.purpose is Purpose.ABORT
             for row in members.values():
-                await self._take(uow, row, signature)
+                await (self._abort if is_abort else self._take)(uow, row, signature)
         log.info("recover.signature", network=lane.network, txid=signature.answer.txid)
+
+    async def _members(self, uow: Uow, signature: Signature) -> dict[int, WithdrawalRow]:
+        """The withdrawals of its outputs, locked; of an abort the one that it does not pay."""
+        if signature.question.purpose is Purpose.ABORT:
+            return {0: await import_moves.aborted(uow, signature)}
+        return {
+            payment.output_index: await self._member(uow, payment, signature)
+            for payment in signature.question.payments
+        }
+
+    async def _abort(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> None:
+        """The abort is what counts of it, unless a block has decided."""
+        lane = self._lane
+        changes = {"attempt_id": signature.id, "txid": signature.answer.txid}
+        if row.state in withdrawals.ON_CHAIN:
+            row = await attempts.move(lane, uow, row, Trigger.ABORT)
+        if row.state == State.CANCELLING:
+            await attempts.move(lane, uow, row, Trigger.REPLACE, **changes)
+        elif row.state not in (State.CONFIRMING, State.COMPLETED, State.CANCELLED, State.FAILED):
+            raise NotImported(f"{row.request_id} is {row.state} in the books, and was aborted")
 
     async def _record(
         self, uow: Uow, signature: Signature, members: Mapping[int, WithdrawalRow]
@@ -212,16 +230,25 @@ class Importer:
             "id": signature.id,
             "network": lane.network,
             "purpose": question.purpose.value,
-            "family_id": UUID(signature.entry.family),
             "unsigned": question.unsigned,
-            "payments": tuple(drafts.planned(row) for _, row in sorted(members.items())),
+            "payments": await self._payments(uow, signature, members),
             "fee_cap_minor": signature.entry.fee_minor,
-            "replaces_id": None if question.replaces is None else uuid_of(question.replaces),
         }
-        own = await import_orders.own_parts(lane, uow, signature)
-        await outgoing.record(uow, OutgoingDraft(**draft, **own), at=lane.now())
-        outputs = [(row.id, index) for index, row in members.items()]
-        await store.add_members(uow, attempt_id=signature.id, outputs=outputs)
+        draft |= await import_orders.own_parts(lane, uow, signature)
+        draft |= await import_moves.lineage(uow, signature, inputs=draft.get("inputs", ()))
+        await outgoing.record(uow, OutgoingDraft(**draft), at=lane.now())
+        if members:
+            outputs = [(row.id, index) for index, row in members.items()]
+            await store.add_members(uow, attempt_id=signature.id, outputs=outputs)
+
+    async def _payments(
+        self, uow: Uow, signature: Signature, members: Mapping[int, WithdrawalRow]
+    ) -> tuple[PlannedPayment, ...]:
+        if signature.question.purpose is Purpose.GAS_TOP_UP:
+            return (await import_moves.top_up(self._lane, uow, signature),)
+        if signature.question.purpose is Purpose.ABORT:
+            return ()
+        return tuple(drafts.planned(row) for _, row in sorted(members.items()))
 
     async def _claim(self, uow: Uow, signature: Signature) -> None:
         """Coins or nonce are the attempt's; what blocks brought as somebody's is our change."""
@@ -309,6 +336,14 @@ class Importer:
             row, previous=None, event_type="withdrawal.received", ids=lane.ids
         )
         await outbox.append_many(uow, [event], at=lane.now())
+        asking = Asking(
+            withdrawal_id=row.id,
+            brand=row.brand,
+            player_id=row.player_id,
+            asset=row.asset,
+            amount_minor=row.amount_minor,
+        )
+        await limits.count(uow, asking, terms=LimitTerms.of(lane.registry), at=lane.now())
         return row
 
     async def _take(self, uow: Uow, row: WithdrawalRow, signature: Signature) -> None:

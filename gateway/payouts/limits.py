@@ -106,28 +106,23 @@ async def take_many(
     rows: list[Mapping[str, Any]] = []
     for asking in asked:
         judgement, rate = facts.judge(asking)
-        row = {
-            "withdrawal_id": asking.withdrawal_id,
-            "brand": asking.brand,
-            "player_id": asking.player_id,
-            "asset": asking.asset,
-            "amount": asking.amount_minor,
-            "currency": terms.reference.currency,
-            "value": _value(asking.asset, asking.amount_minor, rate, terms),
-            "rate_id": None if rate is None else rate.id,
-            "policy_version": facts.policy.version,
-            "approvals": judgement.approvals,
-            "code": judgement.code,
-            "counts": not judgement.is_rejected,
-            "hour": _hour(at),
-            "at": at,
-        }
+        row = _row(asking, facts.policy, judgement, rate, terms=terms, at=at)
         found.append(judgement)
         rows.append(row)
         if not judgement.is_rejected:
             facts.count(row)
     await store.insert_many(uow, rows)
     return found
+
+
+async def count(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> None:
+    """Count an order that is paid already and that these books had lost: no rule is asked, and it
+    takes its room like any other."""
+    await store.lock_brand(uow, asking.brand, is_shared=True)
+    policy = await current(uow, terms)
+    fresh = await rates.fresh(uow, assets={asking.asset}, reference=terms.reference, at=at)
+    rate = fresh.get(asking.asset)
+    await store.insert_many(uow, [_row(asking, policy, Judgement(), rate, terms=terms, at=at)])
 
 
 async def ask(uow: Uow, asking: Asking, *, terms: LimitTerms, at: datetime) -> Judgement:
@@ -246,6 +241,34 @@ def _used(
                 return None
             total += value
     return total
+
+
+def _row(
+    asking: Asking,
+    policy: LimitPolicy,
+    found: Judgement,
+    rate: Rate | None,
+    *,
+    terms: LimitTerms,
+    at: datetime,
+) -> dict[str, Any]:
+    """How an order was judged, as it is stored."""
+    return {
+        "withdrawal_id": asking.withdrawal_id,
+        "brand": asking.brand,
+        "player_id": asking.player_id,
+        "asset": asking.asset,
+        "amount": asking.amount_minor,
+        "currency": terms.reference.currency,
+        "value": _value(asking.asset, asking.amount_minor, rate, terms),
+        "rate_id": None if rate is None else rate.id,
+        "policy_version": policy.version,
+        "approvals": found.approvals,
+        "code": found.code,
+        "counts": not found.is_rejected,
+        "hour": _hour(at),
+        "at": at,
+    }
 
 
 def _value(asset: str, amount_minor: int, rate: Rate | None, terms: LimitTerms) -> int | None:

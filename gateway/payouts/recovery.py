@@ -46,7 +46,8 @@ class Standing(Enum):
     BLIND = auto()
     """The signer did not answer since the start: settle and send what is signed, no more."""
     STOPPED = auto()
-    """In recovery: settle what the chain says, no more."""
+    """In recovery, or the database may be a restored one that nobody has compared: settle what the
+    chain says, no more."""
 
 
 class Recovery:
@@ -71,13 +72,16 @@ class Recovery:
             await self._lane.run(lambda uow: self._close(uow, standing))
             self._lane.crash("payout.recovery_closed")
             self._has_compared = False
-        if self._has_compared and place.asked_at is None:
+        is_known = self._has_compared and place.is_of_this_life
+        if is_known and place.asked_at is None:
             return Standing.READY
         try:
             return await self._compare(place)
         except SignerUnavailable as error:
             log.warning("payout.not_compared", network=self._lane.network, detail=str(error))
-            return Standing.READY if self._has_compared else Standing.BLIND
+            if is_known:
+                return Standing.READY
+            return Standing.BLIND if place.is_of_this_life else Standing.STOPPED
 
     async def _compare(self, place: Place) -> Standing:
         lane = self._lane

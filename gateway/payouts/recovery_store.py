@@ -1,7 +1,7 @@
 """SQL of gateway.signer_logs and gateway.recoveries, and what the books know of signatures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,12 +17,14 @@ GENESIS_HASH = "0" * 64  # of entry 0: a log that holds nothing
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Up to which entry of the signer's log the books hold every signature. `asked_at`: when the
-    scheduler last wanted a comparison that has not been made."""
+    scheduler last wanted a comparison that has not been made. `is_of_this_life`: the database was
+    neither restored nor started since."""
 
     sequence: int = 0
     entry_hash: str = GENESIS_HASH
     compared_at: datetime | None = None
     asked_at: datetime | None = None
+    is_of_this_life: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,8 @@ _COLUMNS = ", ".join(RecoveryRow.__slots__)
 async def place(uow: Uow, network: str) -> Place:
     """Where the last comparison of a network ended; its beginning when there was none."""
     result = await uow.execute(
-        "SELECT sequence, entry_hash, compared_at, asked_at FROM gateway.signer_logs "
+        "SELECT sequence, entry_hash, compared_at, asked_at, "
+        "life = gateway.database_life() AS is_of_this_life FROM gateway.signer_logs "
         "WHERE network = :network",
         {"network": network},
     )
@@ -69,10 +72,11 @@ async def move_place(
     """Everything up to this entry is in the books; what was asked for before is done."""
     await uow.execute(
         """
-        INSERT INTO gateway.signer_logs AS l (network, sequence, entry_hash, compared_at)
-        VALUES (:network, :sequence, :entry_hash, :at)
+        INSERT INTO gateway.signer_logs AS l (network, sequence, entry_hash, compared_at, life)
+        VALUES (:network, :sequence, :entry_hash, :at, gateway.database_life())
         ON CONFLICT (network) DO UPDATE SET sequence = excluded.sequence,
             entry_hash = excluded.entry_hash, compared_at = excluded.compared_at,
+            life = excluded.life,
             asked_at = CASE WHEN l.asked_at > excluded.compared_at THEN l.asked_at END
         """,
         {"network": network, "sequence": sequence, "entry_hash": entry_hash, "at": at},
@@ -82,7 +86,8 @@ async def move_place(
 async def answered(uow: Uow, network: str) -> None:
     """A comparison was made; the place stays."""
     await uow.execute(
-        "UPDATE gateway.signer_logs SET asked_at = NULL WHERE network = :network",
+        "UPDATE gateway.signer_logs SET asked_at = NULL, life = gateway.database_life() "
+        "WHERE network = :network",
         {"network": network},
     )
 
@@ -137,12 +142,23 @@ async def current(uow: Uow, network: str, *, lock: bool = False) -> RecoveryRow 
     return None if row is None else _row(row)
 
 
-async def is_any_open(uow: Uow) -> bool:
-    """Whether the books of some network may lack what the signer signed."""
+async def are_compared(uow: Uow, networks: Collection[str]) -> bool:
+    """Whether the books of all of these were held against the signer's log in this life of the
+    database: until then they may be those of a restore that nobody has noticed."""
+    result = await uow.execute(
+        "SELECT count(*) FROM gateway.signer_logs "
+        "WHERE network = ANY(:networks) AND life = gateway.database_life()",
+        {"networks": list(networks)},
+    )
+    return int(result.scalar_one()) == len(set(networks))
+
+
+async def are_whole(uow: Uow, networks: Collection[str]) -> bool:
+    """Whether no book of these can lack what the signer signed: compared, and none in recovery."""
     result = await uow.execute(
         "SELECT EXISTS (SELECT 1 FROM gateway.recoveries WHERE state <> 'closed')"
     )
-    return bool(result.scalar_one())
+    return not result.scalar_one() and await are_compared(uow, networks)
 
 
 async def get(uow: Uow, recovery_id: UUID, *, lock: bool = False) -> RecoveryRow | None:

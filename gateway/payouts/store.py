@@ -96,16 +96,16 @@ async def older_than(
     return [from_mapping(row) for row in result.mappings()]
 
 
-async def still_in(uow: Uow, ids: Sequence[UUID], *, state: str) -> set[UUID]:
-    """Those of some withdrawals, or attempts, that are in a state, or have a member in it."""
+async def still_in(uow: Uow, ids: Sequence[UUID], *, states: Sequence[str]) -> set[UUID]:
+    """Those of some withdrawals, or attempts, that are in these states, or have a member in one."""
     result = await uow.execute(
         """
         SELECT w.id FROM gateway.withdrawals w WHERE w.id = ANY(CAST(:ids AS uuid[]))
-            AND w.state = :state
+            AND w.state = ANY(:states)
         UNION SELECT w.attempt_id FROM gateway.withdrawals w
-        WHERE w.attempt_id = ANY(CAST(:ids AS uuid[])) AND w.state = :state
+        WHERE w.attempt_id = ANY(CAST(:ids AS uuid[])) AND w.state = ANY(:states)
         """,
-        {"ids": list(ids), "state": state},
+        {"ids": list(ids), "states": list(states)},
     )
     return set(result.scalars())
 

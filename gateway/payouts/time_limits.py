@@ -12,7 +12,6 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import attempts, store, withdrawals
@@ -189,7 +188,4 @@ class TimeLimitStep:
             kind = limit.alarm
             if kind is None:
                 continue
-            told = await alarm_store.open_objects(uow, kinds=[kind], network=lane.network)
-            over = told - await store.still_in(uow, sorted(told), state=limit.alarmed_state)
-            if over:
-                await attempts.clear(lane, uow, kind, objects=sorted(over))
+            await attempts.clear_outside(lane, uow, kind, states=[limit.alarmed_state])

@@ -15,7 +15,7 @@ from uuid import UUID
 from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
-from gateway.errors import TooLate
+from gateway.errors import TooLate, Unavailable
 from gateway.payouts import approvals, limits, recovery_store, void_store
 from gateway.payouts.evidence import Evidence, require
 from gateway.withdrawals_store import WithdrawalRow
@@ -238,6 +238,7 @@ UNPAID_ENDS: Final = END_STATES - {State.COMPLETED}
 
 CLEARING: Final = "clearing"
 """Code of one that waits: the brand's clearing is short, nothing is reserved yet."""
+COMPARED_IN_SECONDS: Final = 5  # a lane compares within a cycle or two of its start
 _VOIDING: Final = (Trigger.REFUSE, Trigger.CANCEL, Trigger.DECLINE, Trigger.EXPIRE)
 _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopened"}
 """Events that are not named after the state they reach (CONTRACT 5, last row of its table)."""
@@ -353,12 +354,19 @@ async def give_up(
 ) -> WithdrawalRow:
     """End a locked row before signing (`CANCEL`, `EXPIRE`, `DECLINE`); its hold is released.
 
-    Raises TooLate once signing was asked for, and while the network is in recovery. A `planned`
+    Raises TooLate once signing was asked for, and while the network is in recovery; Unavailable
+    until payouts has held the books of a (re)started database against the signer's log. A `planned`
     one leaves its batch when payouts next looks: the batch's gate finds that a member has ended
     and builds anew without it.
     """
     if await recovery_store.current(uow, row.network) is not None:
         raise TooLate("recovery")  # these books may not know that it was paid (P09)
+    if not await recovery_store.are_compared(uow, [row.network]):
+        raise Unavailable(
+            "not_compared",
+            "The books are being compared with the signer's log: ask again in a moment.",
+            retry_after_seconds=COMPARED_IN_SECONDS,
+        )
     is_signing = row.sign_requested_at is not None or row.txid is not None
     if is_signing or row.state not in _BEFORE_SIGNING:
         raise TooLate(row.state)

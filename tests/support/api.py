@@ -31,6 +31,8 @@ from config.settings import (
 )
 from gateway.api.role import ApiServer, build_services, endpoints
 from gateway.client import ApiClient, Reply
+from gateway.payouts import recovery_store
+from gateway.payouts.recovery_store import GENESIS_HASH
 from ledger import journal
 from ledger.accounts import clearing, custody, suspense
 from ledger.journal import Posting, credit, debit
@@ -149,6 +151,13 @@ class ApiHouse:
             key=key,
             idempotency_key=idempotency_key or f"i{self._numbers}",
         )
+
+    async def compare(self, network: str) -> None:
+        """What a lane writes that found nothing of the signer's that the books lack."""
+        async with self.owner.unit_of_work() as uow:
+            await recovery_store.move_place(
+                uow, network, sequence=0, entry_hash=GENESIS_HASH, at=self.clock.now()
+            )
 
     async def fund(self, brand: str, asset: str, amount_minor: int) -> None:
         """Give a brand clearing, as final deposits would."""
@@ -381,6 +390,7 @@ async def _furnish(house: ApiHouse) -> None:
         )
     for network in house.registry.chains:
         await _fill_pool(house, network)
+        await house.compare(network)
 
 
 async def _fill_pool(house: ApiHouse, network: str) -> None:

@@ -21,13 +21,14 @@ from config.database import Database, Uow
 from config.registry import Registry, load_registry
 from gateway import withdrawals_store
 from gateway.leases import hold
-from gateway.payouts import acceptance, network_fee
+from gateway.payouts import acceptance, network_fee, recovery_store
 from gateway.payouts.acceptance import BalanceMode, Charge, Order
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.limits import LimitTerms
 from gateway.payouts.pool_verifier import PoolVerifier
+from gateway.payouts.recovery_store import GENESIS_HASH
 from gateway.payouts.role import build_lane
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, reconcile
@@ -145,6 +146,7 @@ class Payouts:
         )
         await house._brands()
         await house._pool()
+        await house.compared()
         await house.sample_fees()
         await house.follow()
         return house
@@ -157,6 +159,13 @@ class Payouts:
                     "VALUES (:id, :index, 'shared', :at)",
                     {"id": brand, "index": settings.account_index, "at": self.clock.now()},
                 )
+
+    async def compared(self) -> None:
+        """What the first lane of a new house writes: the signer has signed nothing yet."""
+        async with self.role.unit_of_work() as uow:
+            await recovery_store.move_place(
+                uow, self.network, sequence=0, entry_hash=GENESIS_HASH, at=self.clock.now()
+            )
 
     async def _pool(self) -> None:
         """Hot and change addresses of the operator, as the watcher would write them."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from config.database import Database, async_url
@@ -42,6 +42,23 @@ async def _run(database: TestDatabase, tool: str, *arguments: str) -> None:
 
 
 TakeBack = Callable[[Payouts, TestDatabase, Path], Awaitable[Payouts]]
+
+
+@dataclass(kw_only=True)
+class Backup:
+    """One backup of the database."""
+
+    database: TestDatabase
+    file: Path
+    take_back: TakeBack
+
+    async def take(self) -> None:
+        """Everything until now."""
+        await dump(self.database, self.file)
+
+    async def bring_back(self, house: Payouts) -> Payouts:
+        """Lose everything since."""
+        return await self.take_back(house, self.database, self.file)
 
 
 @asynccontextmanager

@@ -6,8 +6,18 @@ CREATE TABLE gateway.signer_logs (
     sequence bigint NOT NULL CHECK (sequence >= 0),
     entry_hash text NOT NULL,
     compared_at timestamptz NOT NULL,
+    life text NOT NULL,                -- of the database that was compared (gateway.database_life)
     asked_at timestamptz               -- the scheduler wants it compared in both directions
 );
+
+-- Which database, files and server this is. A restore changes it, whichever way it is made: another
+-- database, other files of the table, or a server started anew on older files. So does each
+-- ordinary start of the server, which costs one more comparison.
+CREATE FUNCTION gateway.database_life() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+    SELECT concat_ws(' ', (SELECT oid FROM pg_database WHERE datname = current_database()),
+        pg_relation_filenode('gateway.signer_logs'), extract(epoch FROM pg_postmaster_start_time()))
+$$;
 
 -- A network whose books lack what the signer signed: nothing is built, signed or sent there until
 -- the signer's bytes are imported, the chain was looked at again and two people confirmed.
@@ -35,6 +45,17 @@ CREATE TABLE gateway.recoveries (
         OR (cardinality(confirmed_by) = 2 AND confirmed_by[1] <> confirmed_by[2]))
 );
 CREATE UNIQUE INDEX recoveries_open ON gateway.recoveries (network) WHERE state <> 'closed';
+
+-- Coins of signatures that could not be imported, also before a block brings them: nobody may spend
+-- them, since what was signed may be sent by whoever has its bytes. Written by `cage recover` alone.
+CREATE TABLE chain.kept_coins (
+    network text NOT NULL,
+    txid text NOT NULL,
+    vout integer NOT NULL,
+    attempt_id uuid NOT NULL,          -- the signer's, no row of chain.outgoing
+    PRIMARY KEY (network, txid, vout, attempt_id)
+);
+GRANT SELECT ON chain.kept_coins TO gateway_payouts, gateway_api, watchers;
 
 GRANT SELECT, INSERT, UPDATE ON gateway.signer_logs TO gateway_payouts;
 GRANT SELECT ON gateway.signer_logs, gateway.recoveries TO gateway_api, scheduler;

@@ -208,3 +208,23 @@ async def test_p09_while_books_are_recovered_no_request_is_called_unknown(house:
         )
     still = await house.call("GET", "/v1/withdrawals?request_id=lost")
     assert still.status == 503
+
+
+async def test_p09_until_the_books_are_compared_nothing_is_cancelled_or_called_unknown(
+    house: ApiHouse,
+) -> None:
+    """The API of a restored database, before payouts has looked: retryable, nothing changed."""
+    await house.fund("acme", "btc:BTC", 100_000_000)
+    made = (await house.withdraw(request_id="r-1", amount="0.25")).json()
+    await house.rows("UPDATE gateway.signer_logs SET life = 'before' WHERE network = 'btc'")
+    path = f"/v1/withdrawals/{made['id']}/cancel"
+    reply = await house.call("POST", path, body={})
+    assert (reply.status, problem(reply)["code"]) == (503, "not_compared")
+    assert reply.headers["Retry-After"]
+    unknown = await house.call("GET", "/v1/withdrawals?request_id=r-9")
+    assert (unknown.status, problem(unknown)["code"]) == (503, "recovery")
+    await house.compare("btc")
+    cancelled = await house.call("POST", path, body={})
+    assert (cancelled.status, cancelled.json()["state"]) == (200, "cancelled")
+    unknown = await house.call("GET", "/v1/withdrawals?request_id=r-9")
+    assert unknown.status == 404

@@ -172,6 +172,7 @@ async def test_an_abort_that_the_signer_refuses_calls_people_and_the_payment_sta
     await finish(btc)
     assert await btc.states(row) == ["completed"]
     assert btc.paid(row) == 1
+    assert await btc.alarms() == []  # each ended with its reason
     await btc.assert_at_rest()
 
 

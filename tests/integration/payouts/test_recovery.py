@@ -3,18 +3,20 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from embit.psbt import PSBT
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from gateway import withdrawals_store
-from gateway.errors import TooLate
+from gateway.errors import TooLate, Unavailable
+from gateway.payouts import limits, withdrawals
 from gateway.payouts import recovery_store as rows
-from gateway.payouts import withdrawals
 from gateway.payouts.crash import Crash, no_crash
 from gateway.payouts.errors import NothingToRecover
 from gateway.payouts.imports import Importer
+from gateway.payouts.lane import PayoutLane
 from gateway.payouts.raw_tx import account_nonce
 from gateway.payouts.recovery_store import RecoveryRow
 from gateway.withdrawals_store import WithdrawalRow
@@ -22,30 +24,15 @@ from signer.protocol import SignedTx
 from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.restores import TakeBack, backups, dump, rescan
-from watchers import addresses, inflows, nonces
+from tests.support.restores import Backup, backups, rescan
+from watchers import addresses, coins, inflows, nonces, outgoing
 from watchers.addresses import AddressRole
+from watchers.chain import Outpoint
+from watchers.errors import CoinTaken
 
 pytestmark = pytest.mark.postgres
 
 NETWORKS = ("btc", "eth")
-
-
-@dataclass(kw_only=True)
-class Backup:
-    """One backup of the database."""
-
-    database: TestDatabase
-    file: Path
-    take_back: TakeBack
-
-    async def take(self) -> None:
-        """Everything until now."""
-        await dump(self.database, self.file)
-
-    async def bring_back(self, house: Payouts) -> Payouts:
-        """Lose everything since."""
-        return await self.take_back(house, self.database, self.file)
 
 
 @dataclass(kw_only=True)
@@ -149,6 +136,9 @@ async def test_p09_restored_database_pays_nothing_again_and_is_healed(
     remade = await of(built, story.after)
     assert remade is not None
     assert await built.states(story.before, remade, story.waits) == ["completed"] * 3
+    async with built.database.unit_of_work() as uow:  # what is made anew counts like any other
+        assert await limits.judged(uow, remade.id) is not None
+        assert await limits.check(uow) == []
     assert [built.paid(item) for item in (story.before, remade, story.waits)] == [1, 1, 1]
     assert "recovery" not in await built.alarms()
     await built.assert_at_rest()
@@ -231,6 +221,73 @@ async def test_p09_nothing_is_given_up_while_the_books_may_lack_its_payment(
     assert await built.states(story.before, story.waits) == ["queued", "queued"]
 
 
+async def test_p09_nothing_is_given_up_before_the_first_comparison_after_a_restore(
+    btc: Payouts, backup: Backup
+) -> None:
+    """The API is quicker than payouts: its books may not know that they are old."""
+    story = await lost(btc, backup, blocks=0)
+    built = story.house
+
+    async def cancel(row: WithdrawalRow) -> WithdrawalRow | None:
+        async with built.database.unit_of_work() as uow:
+            return await withdrawals.cancel(uow, row.id, ids=built.ids, at=built.clock.now())
+
+    for row in (story.before, story.waits):
+        with pytest.raises(Unavailable, match="not_compared") as refused:
+            await cancel(row)
+        assert refused.value.retry_after_seconds is not None
+    built.signer.is_down = True
+    await built.cycle(times=2)
+    with pytest.raises(Unavailable, match="not_compared"):
+        await cancel(story.waits)
+    built.signer.is_down = False
+    await built.cycle()
+    with pytest.raises(TooLate, match="recovery"):
+        await cancel(story.before)
+
+
+async def test_p09_restored_books_send_nothing_until_they_are_compared(
+    btc: Payouts, backup: Backup
+) -> None:
+    """What they call signed may have been replaced or aborted since."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "3", into="acme")
+    row = await btc.request("0.5")
+    with pytest.raises(SimulatedCrash):
+        await btc.cycle(btc.lane(crash=crash_at("payout.signed")))
+    await backup.take()
+    built = await backup.bring_back(btc)
+    built.signer.is_down = True
+    lane = await built.cycle(times=2)
+    assert (await built.states(row), built.sim.pool) == (["signed"], {})
+    built.signer.is_down = False
+    await built.cycle(lane)
+    assert await built.states(row) == ["sent"]
+
+
+async def test_p09_a_running_lane_compares_anew_when_the_server_was_started_anew(
+    btc: Payouts,
+) -> None:
+    """A restore below a living process, by the files of the server."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "3", into="acme")
+    loop = PayoutLane(await btc.cycle())
+    await loop.cycle()
+    row = await btc.request("0.5")
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute("UPDATE gateway.signer_logs SET life = 'of another start'")
+    btc.signer.is_down = True
+    await loop.cycle()
+    with pytest.raises(Unavailable, match="not_compared"):
+        async with btc.database.unit_of_work() as uow:
+            await withdrawals.cancel(uow, row.id, ids=btc.ids, at=btc.clock.now())
+    btc.signer.is_down = False
+    await loop.cycle()
+    assert await btc.states(row) == ["sent"]
+    async with btc.database.unit_of_work() as uow:
+        assert await rows.are_whole(uow, ["btc"])
+
+
 async def test_p09_only_two_different_people_confirm(btc: Payouts, backup: Backup) -> None:
     story = await lost(btc, backup, blocks=0)
     await story.house.cycle()
@@ -286,6 +343,36 @@ async def test_p09_short_clearing_leaves_the_signature_to_a_later_import(
     remade = await of(built, paid)
     assert remade is not None
     assert remade.state == "signed"
+
+
+async def test_p09_coins_of_a_signature_that_stays_out_are_spent_by_nobody(
+    btc: Payouts, backup: Backup
+) -> None:
+    """Also those that a block brings after the import."""
+    await btc.fund("btc:BTC", "1")
+    lane = await btc.cycle()
+    await backup.take()
+    await btc.fund("btc:BTC", "3", into="acme")
+    paid = await btc.request("3")  # by the new coin and by the old one
+    await btc.cycle(lane, times=2)
+    inputs = PSBT.parse(btc.signer.asked[-1].unsigned).tx.vin
+    spent = {(item.txid.hex(), item.vout) for item in inputs}
+    assert len(spent) == 2
+    built = await backup.bring_back(btc)
+    await built.cycle()
+    [case] = (await importer(built).run()).left_over
+    assert "its coins are kept for it" in case["reason"]
+    await built.follow()
+    async with built.database.unit_of_work() as uow:
+        free = await coins.spendable(uow, network="btc", limit=100)
+        assert spent.isdisjoint((coin.outpoint.txid, coin.outpoint.vout) for coin in free)
+        held = [Outpoint(txid=txid, vout=vout) for txid, vout in sorted(spent)]
+        holders = await coins.holders(uow, network="btc", outpoints=held)
+    assert {str(holder) for holder in holders.values()} == {case["attempt_id"]}
+    with pytest.raises(CoinTaken):
+        async with built.database.unit_of_work() as uow:
+            await coins.reserve(uow, attempt_id=built.ids.new_id(), outpoints=held)
+    assert await of(built, paid) is None
 
 
 async def test_p09_the_nonce_of_a_signature_that_stays_out_is_never_given_again(
@@ -379,6 +466,11 @@ async def test_p09_replacement_that_the_books_lost_is_the_live_attempt_again(
     assert "recovery" in await built.alarms()
     done = await importer(built).run()
     assert done.left_over == ()
+    async with built.database.unit_of_work() as uow:
+        family = await outgoing.family(uow, UUID(first.attempt_id))
+    assert [(tx.family_number, str(tx.id)) for tx in family] == [
+        (1, first.attempt_id), (2, bumped.attempt_id),
+    ]  # fmt: skip
     live = await built.row(row)
     assert (live.state, live.txid) == ("sent", answer.txid)
     assert str(live.attempt_id) == bumped.attempt_id
