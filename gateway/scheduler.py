@@ -2,8 +2,8 @@
 
 Owns which loop is woken how often. A tick is a NOTIFY sent under the scheduler's lease, so that of
 several schedulers one speaks (P14); the loop that hears it owns the work. Loops of upkeep
-that belong to no other role (folding balances, partitions ahead, old nonces, the question for a
-comparison) live here too, and also poll. It moves no money and holds no key.
+that belong to no other role (folding balances, partitions ahead, old nonces and sums of limits,
+the question for a comparison) live here too, and also poll. It moves no money and holds no key.
 """
 
 import asyncio
@@ -23,11 +23,13 @@ from config.process import run_until_stopped
 from config.settings import Settings
 from gateway import scheduler_store as store
 from gateway.leases import Lease, LeaseLost, hold
+from gateway.payouts import limits
 from gateway.webhooks.listen_store import Listener
 
 FOLD_ACCOUNTS = 500  # accounts per pass; the next pass takes the rest
 PARTITION_MONTHS = 3  # months ahead, so that a month of silence does no harm
 NONCES_MAX = 10_000  # rows per pass
+LIMIT_USAGE_MAX = 10_000  # rows per pass
 MISSED_TICK_SECONDS = 30  # a tick later than this is left out: the next one does the same
 
 log = get_logger(__name__)
@@ -45,6 +47,7 @@ TICKS = (
     Tick(channel="cage_payouts", every_seconds=15),  # valid_until, time limits of CONTRACT 5
     Tick(channel="cage_fold", every_seconds=5),
     Tick(channel="cage_nonces", every_seconds=60),
+    Tick(channel="cage_limits", every_seconds=3_600),
     Tick(channel="cage_partitions", every_seconds=3_600),
     Tick(channel="cage_reconcile", every_seconds=3_600),
     Tick(channel="cage_compare", every_seconds=3_600),  # the signer's log against the books
@@ -61,6 +64,7 @@ class Scheduler:
         self.upkeep: dict[str, Callable[[Uow], Awaitable[int]]] = {
             "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
             "cage_nonces": self._prune_nonces,
+            "cage_limits": self._prune_limit_usage,
             "cage_partitions": self._ensure_partitions,
             "cage_compare": self._ask_comparison,
         }
@@ -127,6 +131,10 @@ class Scheduler:
 
     async def _prune_nonces(self, uow: Uow) -> int:
         return await store.prune_nonces(uow, at=self._clock.now(), limit=NONCES_MAX)
+
+    async def _prune_limit_usage(self, uow: Uow) -> int:
+        before = limits.first_hour_kept(self._clock.now())
+        return await store.prune_limit_usage(uow, before_hour=before, limit=LIMIT_USAGE_MAX)
 
     async def _ask_comparison(self, uow: Uow) -> int:
         """Payouts compares: it alone may talk to the signer."""

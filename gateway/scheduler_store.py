@@ -32,6 +32,19 @@ async def ask_comparison(uow: Uow, *, at: datetime) -> int:
     return result.rowcount
 
 
+async def prune_limit_usage(uow: Uow, *, before_hour: int, limit: int) -> int:
+    """Forget the sums of hours that no limit looks at; how many. The judged rows stay."""
+    result = await uow.execute(
+        """
+        DELETE FROM gateway.limit_usage WHERE ctid IN (
+            SELECT ctid FROM gateway.limit_usage WHERE hour < :before_hour LIMIT :limit
+        )
+        """,
+        {"before_hour": before_hour, "limit": limit},
+    )
+    return result.rowcount
+
+
 async def prune_nonces(uow: Uow, *, at: datetime, limit: int) -> int:
     """Forget nonces whose signatures are too old to be accepted anyway; how many."""
     result = await uow.execute(

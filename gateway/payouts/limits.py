@@ -37,6 +37,7 @@ from watchers.rates import Rate
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR: Final = timedelta(hours=1)
 EVERYBODY: Final = ""
+KEPT_LONGER: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +151,15 @@ async def judged(uow: Uow, withdrawal_id: UUID) -> Judged | None:
     )
 
 
-async def check(uow: Uow) -> list[str]:
-    """Where sums, rows and states disagree; empty when all is well."""
-    return await store.differences(uow)
+async def check(uow: Uow, *, at: datetime | None = None) -> list[str]:
+    """Where sums, rows and states disagree; empty when all is well. `at`: of the hours that are
+    kept now, else of all that ever were."""
+    return await store.differences(uow, since_hour=0 if at is None else first_hour_kept(at))
+
+
+def first_hour_kept(at: datetime) -> int:
+    """Sums of earlier hours count in no window any more, whatever a clock is off by."""
+    return _hour(at - max(SPANS.values()) - KEPT_LONGER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

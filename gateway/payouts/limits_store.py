@@ -137,10 +137,11 @@ WITH sums AS (
         coalesce(sum(l.amount) FILTER (WHERE l.value IS NULL), 0) AS unvalued
     FROM gateway.withdrawal_limits l
         CROSS JOIN LATERAL (VALUES (''), (l.player_id)) AS p (player_id)
-    WHERE l.counts GROUP BY 1, 2, 3, 4, 5
+    WHERE l.counts AND l.hour >= :since_hour GROUP BY 1, 2, 3, 4, 5
 )
 SELECT 'sum ' || concat_ws(' ', brand, player_id, hour, asset, currency) AS difference
-FROM gateway.limit_usage u FULL JOIN sums s USING (brand, player_id, hour, asset, currency)
+FROM (SELECT * FROM gateway.limit_usage WHERE hour >= :since_hour) u
+    FULL JOIN sums s USING (brand, player_id, hour, asset, currency)
 WHERE (coalesce(u.value, 0), coalesce(u.unvalued, 0))
     <> (coalesce(s.value, 0), coalesce(s.unvalued, 0))
 UNION ALL
@@ -151,7 +152,8 @@ ORDER BY 1
 """
 
 
-async def differences(uow: Uow) -> list[str]:
-    """Where the sums differ from the rows, and the rows from the states; empty when all is well."""
-    result = await uow.execute(_DIFFERENCES)
+async def differences(uow: Uow, *, since_hour: int) -> list[str]:
+    """Where the sums from an hour on differ from the rows, and the rows from the states; empty when
+    all is well."""
+    result = await uow.execute(_DIFFERENCES, {"since_hour": since_hour})
     return list(result.scalars())

@@ -118,6 +118,7 @@ GRANT UPDATE (counts) ON gateway.withdrawal_limits TO gateway_api, gateway_payou
 GRANT SELECT, INSERT ON gateway.limit_usage TO gateway_api;
 GRANT SELECT ON gateway.limit_usage TO gateway_payouts;
 GRANT UPDATE (value, unvalued) ON gateway.limit_usage TO gateway_api, gateway_payouts;
+GRANT SELECT, DELETE ON gateway.limit_usage TO scheduler;  -- hours that no window reaches any more
 GRANT SELECT, INSERT ON gateway.withdrawal_approvals TO gateway_api;
 GRANT SELECT ON gateway.withdrawal_approvals TO gateway_payouts;
 

@@ -8,10 +8,12 @@ import pytest
 from config.clock import Waker
 from config.database import Database, async_url
 from gateway.leases import LeaseLost
+from gateway.payouts import limits
 from gateway.scheduler import TICKS, Scheduler
 from gateway.webhooks.listen_store import Listener
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
+from tests.support.payouts import Payouts
 
 pytestmark = pytest.mark.postgres
 
@@ -74,6 +76,29 @@ async def test_old_nonces_go_and_young_ones_stay(
     async with database.unit_of_work() as uow:
         left = await uow.execute("SELECT nonce FROM gateway.nonces")
         assert left.scalars().all() == ["young-nonce"]
+    await own_role.close()
+
+
+async def test_sums_of_limits_go_when_no_window_reaches_them(
+    own_role: Database, btc: Payouts, clock: ManualClock, ids: SequentialIds
+) -> None:
+    await btc.fund("btc:BTC", "3", into="acme")
+    await btc.request("0.5")
+    scheduler = Scheduler(database=own_role, clock=clock, ids=ids)
+    await scheduler.tick("cage_limits")
+    clock.advance(31 * 86_400)
+    assert await scheduler.work("cage_limits") == 0
+    kept = await btc.request("0.25")
+    clock.advance(3_600)
+
+    assert await scheduler.work("cage_limits") == 2  # the brand's sum and the player's
+
+    async with btc.database.unit_of_work() as uow:
+        assert await limits.check(uow, at=clock.now()) == []
+        assert len(await limits.check(uow)) == 2  # what is gone is gone
+        await limits.give_back(uow, kept.id)
+        left = await uow.execute("SELECT value, unvalued FROM gateway.limit_usage")
+        assert [(row.value, row.unvalued) for row in left] == [(0, 0), (0, 0)]
     await own_role.close()
 
 
