@@ -13,6 +13,8 @@ from config.registry import load_registry
 from config.settings import load_settings
 from gateway.api.role import ApiServer, build_services, endpoints
 from gateway.cli.main import main
+from gateway.payouts import recovery_store
+from gateway.payouts.recovery_store import GENESIS_HASH
 from tests.support.databases import TestDatabase
 from tests.support.desk import Desk, hire
 from tests.support.hosting import LoopThread
@@ -47,6 +49,12 @@ def desk(
     clock = SystemClock()
 
     async def start() -> tuple[ApiServer, Database]:
+        owner = Database(async_url(test_database.owner_url))
+        async with owner.unit_of_work() as uow:  # what payouts writes at its first start
+            await recovery_store.move_place(
+                uow, "btc", sequence=0, entry_hash=GENESIS_HASH, at=clock.now()
+            )
+        await owner.close()
         database = Database(async_url(test_database.role_url("gateway_api")))
         services = build_services(
             settings=settings,
