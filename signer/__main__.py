@@ -18,6 +18,7 @@ from signer.logs import Log
 from signer.ports import SystemClock, SystemRandomness
 from signer.store import Store
 from signer.trust import Trust
+from signer.unlocking import unlocked_and_guarded
 from signer.vault import Vault
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
@@ -27,6 +28,7 @@ _WITH_RANDOMNESS = {
     "keys-backup": commands.keys_backup,
     "keys-restore": commands.keys_restore,
     "keys-rotate": commands.keys_rotate,
+    "keys-token": commands.keys_token,
 }
 _WITH_CLOCK = {
     "staff-add": commands.staff_add,
@@ -77,12 +79,19 @@ def _run(arguments: argparse.Namespace) -> None:
     clock = SystemClock()
     log = Log(sys.stdout, clock)
     settings = commands.settings_of(arguments)
-    keyring = commands.unlocked(arguments, settings)
+    keyring, guard = unlocked_and_guarded(arguments, settings, log)
     store = Store(settings.store, settings.anchor, fingerprint=keyring.fingerprint, clock=clock)
     try:
         server = SignerServer(
             settings=settings,
-            vault=Vault(settings=settings, keyring=keyring, store=store, clock=clock, log=log),
+            vault=Vault(
+                settings=settings,
+                keyring=keyring,
+                guard=guard,
+                store=store,
+                clock=clock,
+                log=log,
+            ),
             pool=PoolVerifier(keyring),
             trust=Trust(store=store, settings=settings, fingerprint=keyring.fingerprint),
             store=store,
@@ -111,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         child = every.add_parser(name, help=text, description=text)
         child.add_argument("--dir", required=True, help="the folder of signer.toml")
         child.add_argument("--passphrase-fd", type=int, help="read the passphrase from this fd")
+        child.add_argument("--pin-fd", type=int, help="read the token's PIN from this fd")
         return child
 
     command("run", "serve until SIGTERM")
@@ -124,12 +134,22 @@ def _parser() -> argparse.ArgumentParser:
     export = command("keys-export-xpubs", "account-level public keys as JSON")
     export.add_argument("--accounts", type=int, default=8, help="highest account index")
     export.add_argument("--out", help="file to write instead of stdout")
-    command("keys-backup", "copy the sealed key file").add_argument("--out", required=True)
+    backup = command("keys-backup", "copy the sealed key file")
+    backup.add_argument("--out", required=True)
+    backup.add_argument(
+        "--portable-passphrase-file", help="mode 0600; opens the copy without the token"
+    )
+    backup.add_argument("--cheap", action="store_true", help="test networks only")
     restore = command("keys-restore", "put a sealed key file in place")
     restore.add_argument("--from", dest="source", required=True)
+    restore.add_argument("--cheap", action="store_true", help="test networks only")
     rotate = command("keys-rotate", "seal the same keys under another passphrase")
     rotate.add_argument("--new-passphrase-file", required=True, help="mode 0600")
     rotate.add_argument("--cheap", action="store_true", help="test networks only")
+    token = command("keys-token", "which token and key seal the key file")
+    token.add_argument(
+        "--destroy-unused", action="store_true", help="destroy the keys of older key files"
+    )
     command("verify", "check the log's chain against the anchor")
     signing = command("sign-statement", "one person's signature over a statement file")
     signing.add_argument("--statement", required=True)

@@ -15,10 +15,10 @@ from signer import admin, audit
 from signer.errors import ConfigurationError, KeyringError, SignerError
 from signer.files import read_private, replace_atomically, write_private
 from signer.keyring import (
-    Keyring,
+    ENTROPY_BYTES,
     keyring_from_entropy,
     new_entropy,
-    open_keyring,
+    outer_layer,
     read_passphrase,
     seal,
     unseal,
@@ -28,6 +28,7 @@ from signer.ports import Clock, Randomness, SystemClock
 from signer.protocol import strict_loads
 from signer.settings import Settings, load_settings
 from signer.store import Store, create_store, read_anchor, read_log
+from signer.unlocking import passphrase_of, sealed_anew, token_of, unlocked
 
 PASSPHRASE_BYTES = 32
 
@@ -37,7 +38,7 @@ class RefusedBySigner(SignerError):
 
 
 def keys_init(arguments: Namespace, randomness: Randomness) -> str:
-    """New keys, an empty store and its anchor."""
+    """New keys, an empty store and its anchor. With a token, a key inside it seals them."""
     settings = settings_of(arguments)
     if arguments.generate_passphrase and not settings.passphrase_file.exists():
         text = base64.urlsafe_b64encode(randomness.token(PASSPHRASE_BYTES))
@@ -45,13 +46,18 @@ def keys_init(arguments: Namespace, randomness: Randomness) -> str:
     if settings.keyring.exists():
         raise ConfigurationError(f"{settings.keyring}: is there already; never overwritten")
     entropy = new_entropy(randomness)
-    envelope = seal(
-        entropy,
-        _passphrase(arguments, settings),
-        randomness=randomness,
-        is_test=settings.is_test,
-        is_cheap=arguments.cheap,
-    )
+    with token_of(arguments, settings, is_writing=True) as token:
+        if token is not None:  # two generators: as good as the better one
+            mixed = zip(entropy, token.random(ENTROPY_BYTES), strict=True)
+            entropy = bytes(one ^ other for one, other in mixed)
+        envelope = sealed_anew(
+            entropy,
+            passphrase_of(arguments, settings),
+            settings=settings,
+            randomness=randomness,
+            is_cheap=arguments.cheap,
+            token=token,
+        )
     fingerprint = keyring_from_entropy(entropy).fingerprint
     create_store(settings.store, settings.anchor, fingerprint=fingerprint, randomness=randomness)
     write_keyring(settings.keyring, envelope)
@@ -84,61 +90,121 @@ def keys_export_xpubs(arguments: Namespace, _randomness: Randomness) -> str:
     return json.dumps({"fingerprint": keyring.fingerprint, "written": arguments.out})
 
 
-def keys_backup(arguments: Namespace, _randomness: Randomness) -> str:
-    """A copy of the sealed key file, after proving that it opens."""
+def keys_backup(arguments: Namespace, randomness: Randomness) -> str:
+    """A copy of the sealed key file, after proving that it opens.
+
+    A portable one opens without the token, by a passphrase of its own: for the day when the token
+    breaks.
+    """
     settings = settings_of(arguments)
-    fingerprint = unlocked(arguments, settings).fingerprint
-    write_private(Path(arguments.out), read_private(settings.keyring))
+    envelope, passphrase = read_private(settings.keyring), passphrase_of(arguments, settings)
+    with token_of(arguments, settings) as token:
+        entropy = unseal(envelope, passphrase, is_test=settings.is_test, token=token)
+    if arguments.portable_passphrase_file is not None:
+        portable = read_passphrase(Path(arguments.portable_passphrase_file))
+        if portable == passphrase:
+            raise ConfigurationError("a portable backup has a passphrase of its own")
+        is_test, is_cheap = settings.is_test, arguments.cheap
+        envelope = seal(
+            entropy, portable, randomness=randomness, is_test=is_test, is_cheap=is_cheap
+        )
+    write_private(Path(arguments.out), envelope)
+    fingerprint = keyring_from_entropy(entropy).fingerprint
     return json.dumps({"fingerprint": fingerprint, "written": arguments.out})
 
 
-def keys_restore(arguments: Namespace, _randomness: Randomness) -> str:
+def keys_restore(arguments: Namespace, randomness: Randomness) -> str:
     """Put a backup in place, after proving that it opens and that it is the store's.
+
+    Where a token is set, a portable backup is sealed by it before it is written.
 
     The store is not part of a backup: a memory of yesterday would pay today's orders again. One
     that is there must be the one that the anchor names, whole, and nobody's at this moment.
     """
     settings = settings_of(arguments)
+    if settings.keyring.exists():
+        raise ConfigurationError(f"{settings.keyring}: is there already; never overwritten")
     envelope = read_private(Path(arguments.source))
-    passphrase = _passphrase(arguments, settings)
-    entropy = unseal(envelope, passphrase, is_test=settings.is_test)
-    fingerprint = keyring_from_entropy(entropy).fingerprint
-    if settings.store.exists():
-        Store(settings.store, settings.anchor, fingerprint=fingerprint, clock=SystemClock()).close()
+    passphrase = passphrase_of(arguments, settings)
+    with token_of(arguments, settings, is_writing=True) as token:
+        entropy = unseal(envelope, passphrase, is_test=settings.is_test, token=token)
+        fingerprint = keyring_from_entropy(entropy).fingerprint
+        if settings.store.exists():
+            store, clock = settings.store, SystemClock()
+            Store(store, settings.anchor, fingerprint=fingerprint, clock=clock).close()
+        if token is not None and outer_layer(envelope) is None:
+            envelope = sealed_anew(
+                entropy,
+                passphrase,
+                settings=settings,
+                randomness=randomness,
+                is_cheap=arguments.cheap,
+                token=token,
+            )
     write_keyring(settings.keyring, envelope)
     return json.dumps({"fingerprint": fingerprint, "store": settings.store.exists()})
 
 
 def keys_rotate(arguments: Namespace, randomness: Randomness) -> str:
-    """Seal the same keys anew: another passphrase, salt and nonce. Killed anywhere, it goes on.
+    """Seal the same keys anew: another passphrase, salt, nonce, and key of the token, if any.
+
+    This is also how a key file comes under a token. Killed anywhere, the same command goes on.
 
     The key file is replaced in one step, then the passphrase file; between the two the key file
     opens with the new passphrase only, and the same command again finishes.
     """
     settings = settings_of(arguments)
     new = read_passphrase(Path(arguments.new_passphrase_file))
-    old = _passphrase(arguments, settings)
+    old = passphrase_of(arguments, settings)
     if new == old:
         raise ConfigurationError("the new passphrase is the old one")
     envelope = read_private(settings.keyring)
-    try:
-        entropy = unseal(envelope, old, is_test=settings.is_test)
-    except KeyringError:
-        entropy = unseal(envelope, new, is_test=settings.is_test)  # killed before the second step
-    else:
-        sealed = seal(
-            entropy,
-            new,
-            randomness=randomness,
-            is_test=settings.is_test,
-            is_cheap=arguments.cheap,
-        )
-        if unseal(sealed, new, is_test=settings.is_test) != entropy:
-            raise SignerError("the new key file does not open; nothing was changed")
-        replace_atomically(settings.keyring, sealed)
+    is_test = settings.is_test
+    with token_of(arguments, settings, is_writing=True) as token:
+        try:
+            entropy = unseal(envelope, old, is_test=is_test, token=token)
+        except KeyringError:  # killed before the second step
+            entropy = unseal(envelope, new, is_test=is_test, token=token)
+        else:
+            sealed = sealed_anew(
+                entropy,
+                new,
+                settings=settings,
+                randomness=randomness,
+                is_cheap=arguments.cheap,
+                token=token,
+            )
+            replace_atomically(settings.keyring, sealed)
     if arguments.passphrase_fd is None:
         replace_atomically(settings.passphrase_file, new + b"\n")
     return json.dumps({"fingerprint": keyring_from_entropy(entropy).fingerprint})
+
+
+def keys_token(arguments: Namespace, _randomness: Randomness) -> str:
+    """Which token and key seal the key file; destroys the keys that it no longer needs.
+
+    What such a key sealed never opens again: backups from before a rotation are worthless then.
+    """
+    settings = settings_of(arguments)
+    if settings.token is None:
+        raise ConfigurationError("signer.token: is not set")
+    envelope, passphrase = read_private(settings.keyring), passphrase_of(arguments, settings)
+    with token_of(arguments, settings, is_writing=arguments.destroy_unused) as token:
+        entropy = unseal(envelope, passphrase, is_test=settings.is_test, token=token)
+        layer, fingerprint = outer_layer(envelope), keyring_from_entropy(entropy).fingerprint
+        if token is None or layer is None:
+            raise KeyringError("the key file is not sealed by the token: seal it by `keys rotate`")
+        unused = [one for one in token.key_ids(owner=fingerprint) if one != layer.key_id]
+        for key_id in unused if arguments.destroy_unused else ():
+            token.destroy_key(key_id)
+        found = {
+            "token": token.description,
+            "fingerprint": fingerprint,
+            "key": layer.key_id.hex(),
+            "unused": [] if arguments.destroy_unused else [one.hex() for one in unused],
+            "destroyed": [one.hex() for one in unused] if arguments.destroy_unused else [],
+        }
+    return json.dumps(found)
 
 
 def staff_add(arguments: Namespace, clock: Clock) -> str:
@@ -208,18 +274,6 @@ def verify(arguments: Namespace, _clock: Clock) -> str:
 def settings_of(arguments: Namespace) -> Settings:
     """The settings of `--dir`."""
     return load_settings(Path(arguments.dir), own_uid=os.geteuid())
-
-
-def unlocked(arguments: Namespace, settings: Settings) -> Keyring:
-    """The opened keyring."""
-    passphrase = _passphrase(arguments, settings)
-    return open_keyring(settings.keyring, passphrase, is_test=settings.is_test)
-
-
-def _passphrase(arguments: Namespace, settings: Settings) -> bytes:
-    if arguments.passphrase_fd is not None:
-        return read_passphrase(int(arguments.passphrase_fd))
-    return read_passphrase(settings.passphrase_file)
 
 
 def _statement(arguments: Namespace, clock: Clock, action: str, fields: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
     SignerError
     ├── ConfigurationError   the settings, the files or the command are wrong (exit 2)
     ├── KeyringError         the key file does not open
+    ├── TokenError           the hardware token is gone, locked or failing: sign nothing
+    │   └── PinRefused       the token said no to the PIN: it is not tried again
     ├── StoreError           the store, its lock or its anchor cannot be trusted: sign nothing
     └── Refused              a request was understood and is not allowed; carries a `RefusalCode`
 
@@ -22,6 +24,14 @@ class ConfigurationError(SignerError):
 
 class KeyringError(SignerError):
     """The key file does not open: wrong passphrase, altered bytes, or wrong mode."""
+
+
+class TokenError(SignerError):
+    """The hardware token is gone, locked or failing, or does not hold the key."""
+
+
+class PinRefused(TokenError):
+    """The token said no to the PIN. It is not tried again: tokens lock themselves."""
 
 
 class StoreError(SignerError):
@@ -96,6 +106,8 @@ class RefusalCode(StrEnum):
     """A CPFP child that spends no output of an own earlier tx."""
     STORE_UNWRITABLE = "store_unwritable"
     """The store or its anchor cannot be written: nothing is signed."""
+    TOKEN_UNAVAILABLE = "token_unavailable"
+    """The hardware token that seals the keys does not prove itself: nothing is signed."""
     UNKNOWN_PEER = "unknown_peer"
     """The caller's OS user is not on the list."""
     NEEDS_STAFF = "needs_staff"

@@ -1,9 +1,10 @@
 """The keys: one encrypted file, opened once, derived in memory.
 
 The file is a versioned JSON envelope: argon2id stretches the passphrase, AES-256-GCM seals the
-BIP-39 entropy, and the header is authenticated. It must never print, log or return a secret. Coins
-move only by digests that a scheme has computed from bytes it decoded itself; statements about
-addresses are signed with a key of their own, which owns nothing.
+BIP-39 entropy, and the header is authenticated. In version 2 a hardware token seals the result
+again: it opens with both or not at all (docs/adr/0031). It must never print, log or return a
+secret. Coins move only by digests that a scheme has computed from bytes it decoded itself;
+statements about addresses are signed with a key of their own, which owns nothing.
 """
 
 import base64
@@ -15,8 +16,9 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from argon2.low_level import Type, hash_secret_raw
 from coincurve import PrivateKey, PublicKey
@@ -38,6 +40,10 @@ from signer.schemes.address import p2wpkh_address
 from signer.settings import Family, NetworkSettings
 
 ENVELOPE_VERSION = 1
+SEALED_VERSION = 2  # the same with an outer layer by a token
+OUTER_CIPHER = "pkcs11-aes-256-cbc-pad"  # the inner layer's tag covers the header and the rest
+KEY_ID_BYTES = 16
+IV_BYTES = 16
 MEMORY_KIB = 262_144  # 256 MiB: about 0.5 s and more on server hardware (S12)
 TIME_COST = 3
 TEST_MEMORY_KIB = 8_192  # test networks only: the suite opens hundreds of key files
@@ -49,6 +55,36 @@ PATH_TAG_INFO = b"cage-path-tag/1"
 XPUB_VERSION = bytes.fromhex("0488b21e")
 PUBLIC_KEYS_KEPT = 10_000  # 3 MB; the hot paths of a busy operator
 TPUB_VERSION = bytes.fromhex("043587cf")
+
+
+class OuterKey(Protocol):
+    """A key inside a token (`signer.token.SealingKey`)."""
+
+    @property
+    def key_id(self) -> bytes:
+        """16 bytes."""
+
+    def encrypt(self, iv: bytes, data: bytes) -> bytes:
+        """Raises TokenError."""
+
+    def decrypt(self, iv: bytes, data: bytes) -> bytes:
+        """Raises TokenError."""
+
+
+class KeyHolder(Protocol):
+    """A token (`signer.token.Token`)."""
+
+    def key(self, key_id: bytes) -> OuterKey:
+        """Raises TokenError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OuterLayer:
+    """What the token sealed, and with which of its keys."""
+
+    key_id: bytes
+    iv: bytes
+    sealed: bytes
 
 
 class Keyring:
@@ -176,13 +212,22 @@ def keyring_from_entropy(entropy: bytes) -> Keyring:
 
 
 def seal(
-    entropy: bytes, passphrase: bytes, *, randomness: Randomness, is_test: bool, is_cheap: bool
+    entropy: bytes,
+    passphrase: bytes,
+    *,
+    randomness: Randomness,
+    is_test: bool,
+    is_cheap: bool,
+    outer: OuterKey | None = None,
 ) -> bytes:
-    """The envelope's bytes. `is_cheap` lowers the cost and is refused off test networks."""
+    """The envelope's bytes. `is_cheap` lowers the cost and is refused off test networks.
+
+    With `outer`, the token seals it as well; raises TokenError.
+    """
     if is_cheap and not is_test:
         raise KeyringError("a cheap key derivation is for test networks only")
     header: dict[str, Any] = {
-        "version": ENVELOPE_VERSION,
+        "version": ENVELOPE_VERSION if outer is None else SEALED_VERSION,
         "is_test": is_test,
         "fingerprint": keyring_from_entropy(entropy).fingerprint,
         "kdf": "argon2id",
@@ -193,20 +238,42 @@ def seal(
         "cipher": "aes-256-gcm",
         "nonce": base64.b64encode(randomness.token(12)).decode(),
     }
+    if outer is not None:
+        iv = randomness.token(IV_BYTES)
+        header |= {"outer": OUTER_CIPHER, "key_id": outer.key_id.hex()}
+        header["iv"] = base64.b64encode(iv).decode()
     key = _stretch(passphrase, header)
     sealed = AESGCM(key).encrypt(base64.b64decode(header["nonce"]), entropy, _header_bytes(header))
+    if outer is not None:
+        sealed = outer.encrypt(iv, sealed)
     envelope = {**header, "ciphertext": base64.b64encode(sealed).decode()}
     return json.dumps(envelope, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def unseal(envelope: bytes, passphrase: bytes, *, is_test: bool) -> bytes:
-    """The entropy; raises KeyringError for a wrong passphrase or any altered byte."""
+def outer_layer(envelope: bytes) -> OuterLayer | None:
+    """What of an envelope a token must open; None where none sealed it. Raises KeyringError."""
+    header, sealed = _parse_envelope(envelope)
+    if header["version"] != SEALED_VERSION:
+        return None
+    iv = base64.b64decode(header["iv"])
+    return OuterLayer(key_id=bytes.fromhex(header["key_id"]), iv=iv, sealed=sealed)
+
+
+def unseal(
+    envelope: bytes, passphrase: bytes, *, is_test: bool, token: KeyHolder | None = None
+) -> bytes:
+    """The entropy; raises KeyringError for a wrong passphrase or any altered byte, TokenError."""
     header, sealed = _parse_envelope(envelope)
     if header["is_test"] is not is_test:
         raise KeyringError("the key file and the settings disagree on test and main networks")
     is_full = header["memory_kib"] >= MEMORY_KIB and header["time_cost"] >= TIME_COST
     if not is_test and not is_full:
         raise KeyringError("the key file's key derivation is too cheap for a main network")
+    layer = outer_layer(envelope)
+    if layer is not None:
+        if token is None:
+            raise KeyringError("the key file is sealed by a token: signer.token is not set")
+        sealed = token.key(layer.key_id).decrypt(layer.iv, layer.sealed)
     key = _stretch(passphrase, header)
     try:
         nonce = base64.b64decode(header["nonce"])
@@ -218,9 +285,17 @@ def unseal(envelope: bytes, passphrase: bytes, *, is_test: bool) -> bytes:
     return entropy
 
 
-def open_keyring(path: Path, passphrase: bytes, *, is_test: bool) -> Keyring:
-    """Open the key file (mode 0600 required); raises KeyringError."""
-    return keyring_from_entropy(unseal(read_private(path), passphrase, is_test=is_test))
+def open_keyring(
+    path: Path, passphrase: bytes, *, is_test: bool, token: KeyHolder | None = None
+) -> Keyring:
+    """Open the key file (mode 0600 required); raises KeyringError, TokenError.
+
+    Where a token is set, a file that opens without it is refused: it is a copy that got away.
+    """
+    envelope = read_private(path)
+    if token is not None and outer_layer(envelope) is None:
+        raise KeyringError("the key file is not sealed by the token: seal it by `keys rotate`")
+    return keyring_from_entropy(unseal(envelope, passphrase, is_test=is_test, token=token))
 
 
 def write_keyring(path: Path, envelope: bytes) -> None:
@@ -264,6 +339,11 @@ _FIELDS: dict[str, type] = {
     "time_cost": int, "parallelism": int, "salt": str, "cipher": str, "nonce": str,
     "ciphertext": str,
 }  # fmt: skip
+_SEALED_FIELDS: dict[str, type] = {"outer": str, "key_id": str, "iv": str}
+_CIPHERS = (
+    (ENVELOPE_VERSION, "argon2id", "aes-256-gcm", None),
+    (SEALED_VERSION, "argon2id", "aes-256-gcm", OUTER_CIPHER),
+)
 
 
 def _parse_envelope(envelope: bytes) -> tuple[dict[str, Any], bytes]:
@@ -271,9 +351,10 @@ def _parse_envelope(envelope: bytes) -> tuple[dict[str, Any], bytes]:
         raw = strict_loads(envelope)
     except ProtocolError as error:
         raise KeyringError(f"the key file is not an envelope: {error}") from error
-    if set(raw) != set(_FIELDS) or any(type(raw[k]) is not t for k, t in _FIELDS.items()):
+    fields = _FIELDS | (_SEALED_FIELDS if "outer" in raw else {})
+    if set(raw) != set(fields) or any(type(raw[k]) is not t for k, t in fields.items()):
         raise KeyringError("the key file is not an envelope of this version")
-    if (raw["version"], raw["kdf"], raw["cipher"]) != (1, "argon2id", "aes-256-gcm"):
+    if (raw["version"], raw["kdf"], raw["cipher"], raw.get("outer")) not in _CIPHERS:
         raise KeyringError("the key file is of an unknown version")
     is_sane = (
         8 * raw["parallelism"] <= raw["memory_kib"] <= MEMORY_KIB_LIMIT
@@ -283,8 +364,11 @@ def _parse_envelope(envelope: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         sealed = base64.b64decode(raw.pop("ciphertext"), validate=True)
         sizes = [len(base64.b64decode(raw[key], validate=True)) for key in ("salt", "nonce")]
+        if "outer" in raw:
+            sizes += [len(base64.b64decode(raw["iv"], validate=True))]
+            sizes += [len(bytes.fromhex(raw["key_id"]))]
     except (binascii.Error, ValueError) as error:
         raise KeyringError("the key file is not an envelope of this version") from error
-    if not is_sane or sizes != [16, 12]:
+    if not is_sane or sizes not in ([16, 12], [16, 12, IV_BYTES, KEY_ID_BYTES]):
         raise KeyringError("the key file's parameters are out of range")
     return raw, sealed

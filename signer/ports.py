@@ -1,4 +1,4 @@
-"""The signer's only doors to time and randomness.
+"""The signer's only doors to time, randomness and the hardware that guards its keys.
 
 Everything else in the package takes a `Clock` and a `Randomness`; it must not read them itself.
 """
@@ -20,6 +20,20 @@ class Randomness(Protocol):
 
     def token(self, size: int) -> bytes:
         """`size` bytes that nobody can predict."""
+
+
+class Guard(Protocol):
+    """Whether the keys may be used at this moment."""
+
+    def check(self) -> None:
+        """Raises Refused (`token_unavailable`): then nothing is signed."""
+
+
+class Unguarded:
+    """Keys without a hardware token."""
+
+    def check(self) -> None:
+        """Always."""
 
 
 class SystemClock:

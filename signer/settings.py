@@ -88,6 +88,16 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSettings:
+    """The hardware token without which the key file does not open. `serial` may be empty."""
+
+    module: Path
+    label: str
+    serial: str
+    pin_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the signer is told from outside, except secrets."""
 
@@ -98,6 +108,7 @@ class Settings:
     anchor: Path
     keyring: Path
     passphrase_file: Path
+    token: TokenSettings | None
     peer_uids: tuple[int, ...]
     admin_uids: tuple[int, ...]
     authorities: tuple[str, ...]
@@ -135,6 +146,7 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         anchor=directory / signer.text("anchor"),
         keyring=directory / signer.text("keyring", "keyring.json"),
         passphrase_file=directory / signer.text("passphrase_file", "passphrase"),
+        token=_token(directory, signer.table("token", {})),
         peer_uids=signer.integers("peer_uids", (own_uid,)),
         admin_uids=signer.integers("admin_uids", (own_uid,)),
         authorities=signer.texts("authorities"),
@@ -155,6 +167,21 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
     coins = [n.coin_type for n in result.networks.values() if n.family is Family.BITCOIN]
     if not result.is_test and len(set(coins)) != len(coins):  # test networks all have coin type 1
         raise ConfigurationError("networks: two UTXO networks share a coin type, and so their keys")
+    return result
+
+
+def _token(directory: Path, raw: "_Table") -> TokenSettings | None:
+    if not raw.keys():
+        return None
+    result = TokenSettings(
+        module=Path(raw.text("module")),
+        label=raw.text("label"),
+        serial=raw.text("serial", ""),
+        pin_file=directory / raw.text("pin_file", "pin"),
+    )
+    raw.end()
+    if not result.module.is_absolute():  # a name alone would be searched for along paths
+        raise ConfigurationError("signer.token.module: an absolute path is required")
     return result
 
 

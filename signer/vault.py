@@ -16,7 +16,7 @@ from signer.history import History
 from signer.keyring import Keyring
 from signer.logs import Log
 from signer.policy import Decision, Policy
-from signer.ports import Clock
+from signer.ports import Clock, Guard
 from signer.protocol import (
     PROTOCOL_VERSION,
     Attestations,
@@ -41,12 +41,13 @@ from signer.voids import Voids
 
 ID_CHARACTERS_MAX = 128
 EPOCH_LIMIT = 2**63  # a lease's fence is a bigint
-_NOT_STORED = frozenset(
+NOT_STORED = frozenset(
     {
         RefusalCode.STALE_EPOCH,
         RefusalCode.ATTEMPT_MISMATCH,
         RefusalCode.STORE_UNWRITABLE,
         RefusalCode.HALTED,
+        RefusalCode.TOKEN_UNAVAILABLE,
     }
 )  # about the caller or the machine, not about the attempt
 
@@ -55,9 +56,17 @@ class Vault:
     """One key set behind one store. Calls must not overlap; the server sees to it."""
 
     def __init__(
-        self, *, settings: Settings, keyring: Keyring, store: Store, clock: Clock, log: Log
+        self,
+        *,
+        settings: Settings,
+        keyring: Keyring,
+        guard: Guard,
+        store: Store,
+        clock: Clock,
+        log: Log,
     ) -> None:
         self._settings = settings
+        self._guard = guard
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -83,7 +92,7 @@ class Vault:
     def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         """The stored answer of an attempt; nothing leaves while the anchor lags."""
         self._store.ensure_anchored()
-        self._check_halted()
+        self._check_release()
         found = rows.stored_answer(self._store, attempt_id)
         return None if found is None else decode_sign_answer(json.loads(found[1]))
 
@@ -101,6 +110,11 @@ class Vault:
 
     def attest(self, request: AttestRequest) -> Attestations | Refusal:
         """Whose addresses these are, signed; each path is bound to its first player for ever."""
+        try:
+            self._guard.check()
+        except Refused as error:
+            self._log.alarm("signer.attest_refused", code=error.code.value, reason=error.reason)
+            return Refusal(code=error.code.value, reason=error.reason)
         return self._attester.attest(request)
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:
@@ -125,14 +139,15 @@ class Vault:
             self._log.alarm("signer.rate_limited", per_minute=self._settings.signs_per_minute)
         return self._is_limited
 
-    def _check_halted(self) -> None:
-        """Nothing leaves while a person has stopped the signer (S16)."""
+    def _check_release(self) -> None:
+        """Nothing leaves while a person has stopped the signer (S16), or without its token."""
         if register.is_halted(self._store):
             raise Refused(RefusalCode.HALTED, "a person stopped every signature")
+        self._guard.check()
 
     def _sign(self, request: SignRequest) -> SignedTx | Refusal:
         self._store.ensure_anchored()
-        self._check_halted()
+        self._check_release()
         if not 1 <= len(request.attempt_id) <= ID_CHARACTERS_MAX:
             raise Refused(RefusalCode.ATTEMPT_MISMATCH, "not an attempt id")
         network = self._settings.networks.get(request.network)
@@ -231,7 +246,7 @@ class Vault:
             )
 
     def _refuse(self, request: SignRequest, answer: Refusal, code: RefusalCode) -> Refusal:
-        is_final = code not in _NOT_STORED and request.network in self._settings.networks
+        is_final = code not in NOT_STORED and request.network in self._settings.networks
         with self._store.unit_of_work():
             self._store.append_log(
                 "refused",

@@ -59,8 +59,9 @@ for _name, _text in {
 for _name, _text in {
     "init": "Make new keys, an empty store and its anchor.",
     "export-xpubs": "Account-level public keys as JSON; --out FILE.",
-    "backup": "Copy the sealed key file; --out FILE.",
+    "backup": "Copy the sealed key file; --out FILE, --portable-passphrase-file FILE.",
     "restore": "Put a sealed key file in place; --from FILE.",
+    "token": "Which hardware token and key seal the key file; --destroy-unused.",
     "rotate": "Seal the same keys under another passphrase; --new-passphrase-file FILE.",
 }.items():
     _add(keys_app, _name, f"keys-{_name}", _text)

@@ -15,7 +15,9 @@ RETRY_SECONDS = 10  # after a refusal; twice as long after each further one
 RETRY_SECONDS_MAX = 3_600
 DOUBLINGS_MAX = 16  # far past the longest wait, so that no number grows without bound
 
-SIGNER_IS_OUT: Final = frozenset({"store_unwritable", "unknown_peer", "halted", "rate_limited"})
+SIGNER_IS_OUT: Final = frozenset(
+    {"store_unwritable", "unknown_peer", "halted", "rate_limited", "token_unavailable"}
+)
 """Refusals that say nothing about what was asked: the signer cannot work now (S21)."""
 
 

@@ -18,6 +18,7 @@ from signer.admin import make_statement, sign_statement
 from signer.keyring import Keyring, keyring_from_entropy
 from signer.logs import Log
 from signer.paths import parse_path
+from signer.ports import Guard, Unguarded
 from signer.protocol import (
     Refusal,
     SignedTx,
@@ -220,14 +221,19 @@ def new_folder(parent: Path) -> Path:
     return folder
 
 
-def open_kit(folder: Path, clock: HandClock) -> VaultKit:
+def open_kit(folder: Path, clock: HandClock, *, guard: Guard | None = None) -> VaultKit:
     """Open the signer of a folder."""
     settings = load_settings(folder, own_uid=0)
     keyring = keyring_from_entropy(TEST_ENTROPY)
     store = Store(settings.store, settings.anchor, fingerprint=keyring.fingerprint, clock=clock)
     stream = io.StringIO()
     vault = Vault(
-        settings=settings, keyring=keyring, store=store, clock=clock, log=Log(stream, clock)
+        settings=settings,
+        keyring=keyring,
+        guard=guard or Unguarded(),
+        store=store,
+        clock=clock,
+        log=Log(stream, clock),
     )
     trust = Trust(store=store, settings=settings, fingerprint=keyring.fingerprint)
     return VaultKit(
