@@ -11,13 +11,15 @@ from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
 from watchers.agreed_chain import AgreedChain
 from watchers.chain import AddressCodec, Chain
-from watchers.chains.bitcoin import BitcoinChain, BitcoinParams, rawtx, siblings
 from watchers.chains.bitcoin import build as bitcoin_build
+from watchers.chains.bitcoin import rawtx, siblings
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
-from watchers.chains.bitcoin.params import PowAlgorithm
-from watchers.chains.evm import EvmChain, EvmParams
+from watchers.chains.bitcoin.chain import BitcoinChain
+from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm import build as evm_build
 from watchers.chains.evm.address import EvmAddressCodec
+from watchers.chains.evm.chain import EvmChain
+from watchers.chains.evm.params import EvmParams
 from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
 from watchers.chains.pace import CALLS_PER_SECOND, PacedPost

@@ -35,8 +35,9 @@ from watchers.chain import (
     Unsigned,
     UtxoPlan,
 )
-from watchers.chains.evm import EvmParams, build
+from watchers.chains.evm import build
 from watchers.chains.evm.address import EvmAddressCodec
+from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable, UnsupportedOperation
 
 BASE_FEE_WEI = 10**9

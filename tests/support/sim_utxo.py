@@ -28,8 +28,9 @@ from watchers.chain import (
     Unsigned,
     UtxoPlan,
 )
-from watchers.chains.bitcoin import BitcoinParams, build, rawtx
+from watchers.chains.bitcoin import build, rawtx
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
+from watchers.chains.bitcoin.params import BitcoinParams
 from watchers.errors import TipMoved, UnsupportedOperation
 
 COIN = 10**8

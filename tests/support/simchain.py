@@ -7,9 +7,8 @@ is a small subclass of a reader or writer, put in with `SimChain(..., reader=Fau
 from tests.support.sim_account import SimAccount, SimAccountReader, SimAccountWriter
 from tests.support.sim_utxo import SimUtxo, SimUtxoReader, SimUtxoWriter
 from watchers.chain import AddressCodec, ChainReader, ChainWriter
-from watchers.chains.bitcoin import BitcoinParams
-from watchers.chains.bitcoin.params import PowAlgorithm
-from watchers.chains.evm import EvmParams
+from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
+from watchers.chains.evm.params import EvmParams
 
 __all__ = [
     "SimAccount",

@@ -17,7 +17,7 @@ from signer.settings import BATCH_CODE_HASH, load_settings
 from tests.support.batch import code_hash
 from tests.support.sign_requests import GAS, LANE, evm_payload, evm_request, payment
 from tests.support.vault import BATCH_CONTRACT, FOREIGN_EVM, SIGNER_TOML, TOKEN, VaultKit
-from watchers.chains.evm import batch as builder
+from watchers.chains.evm import batch_data as builder
 
 OTHER_EVM = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 NATIVE = "0x" + "00" * 20

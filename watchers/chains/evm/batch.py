@@ -1,4 +1,4 @@
-"""The batch contract (`contracts/BatchPayer.sol`): its calldata, its events, its code.
+"""The batch contract (`contracts/BatchPayer.sol`): its gas, its events, its code.
 
 Pure. What it paid is told by its own events and by the token's `Transfer` logs between them, never
 by calldata: a leg of a token counts as paid when it says so and the token's log shows exactly that
@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
 from watchers.chain import BatchEvidence, BatchLeg, Movement
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 CODE_HASH = (
     "0x913c5941ac3bb4534e9a5d0685eec6fcca1109df3721561028c65a0504894823"  # Keccak of its code
 )
-PAY_SELECTOR = keccak(text="pay(bytes32,address,bytes32[])")[:4]
 BATCH_TOPIC = "0x" + keccak(text="Batch(bytes32,address,uint256)").hex()
 LEG_TOPIC = "0x" + keccak(text="Leg(bytes32,uint256,address,uint256,bool)").hex()
 WITHDRAWN_TOPIC = "0x" + keccak(text="Withdrawn(address,uint256)").hex()
@@ -48,15 +46,6 @@ SINGLE_TOKEN_GAS = 41_000
 
 _DATA = re.compile(r"0x(?:[0-9a-f]{64})+", re.ASCII)
 _CODE = re.compile(r"0x(?:[0-9a-f]{2})+", re.ASCII)
-
-
-def pay_data(batch_id: bytes, token: str | None, legs: Sequence[tuple[str, int]]) -> bytes:
-    """Calldata of `pay`; `legs` are (receiver key, amount), amounts within AMOUNT_MAX."""
-    words = [bytes.fromhex(key[2:]) + amount.to_bytes(12, "big") for key, amount in legs]
-    arguments = encode(
-        ["bytes32", "address", "bytes32[]"], [batch_id, token or NATIVE_TOKEN, words]
-    )
-    return PAY_SELECTOR + bytes(arguments)
 
 
 def gas_limit(*, is_native: bool, legs: int) -> int:

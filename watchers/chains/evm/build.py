@@ -10,6 +10,7 @@ from watchers.chain import AccountPlan, BatchPlan, Unsigned
 from watchers.chains.errors import BadPlan
 from watchers.chains.evm import batch
 from watchers.chains.evm.address import EvmAddressCodec
+from watchers.chains.evm.batch_data import pay_data
 from watchers.chains.evm.params import EvmParams
 
 TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
@@ -94,7 +95,7 @@ def _pay_call(
     token = _contract(plan.payments[0].asset, params)
     if any(key == token for key, _ in legs):
         raise BadPlan("a leg to the token itself")
-    data = batch.pay_data(plan.batch_id, token, legs)
+    data = pay_data(plan.batch_id, token, legs)
     return bytes.fromhex(params.batch_contract[2:]), 0, data
 
 

@@ -12,7 +12,7 @@ from tests.support.sign_requests import (
     transfer_data,
 )
 from tests.support.vault import BATCH_CONTRACT, FOREIGN_EVM, TOKEN
-from watchers.chains.evm.batch import pay_data
+from watchers.chains.evm.batch_data import pay_data
 
 
 def test_utxo_parts_are_those_of_the_library_that_made_the_psbt() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from config.chains import load_chains
 from config.settings import NetworkSettings, Settings
-from watchers.chains.bitcoin import BitcoinParams
+from watchers.chains.bitcoin.params import BitcoinParams
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import EvmParams
+from watchers.chains.evm.params import EvmParams
 from watchers.chains.jsonrpc import Endpoint, HttpAnswer
 from watchers.errors import NodeUnavailable
 from watchers.registry import bitcoin_params, evm_params

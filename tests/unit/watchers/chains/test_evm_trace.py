@@ -10,8 +10,9 @@ from tests.support.clock import ManualClock
 from tests.unit.watchers.chains.support import MethodPost, evm_network, nothing
 from watchers.chain import Block
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import EvmChain, EvmParams
 from watchers.chains.evm import trace as traces
+from watchers.chains.evm.chain import EvmChain
+from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
 
 BLOCK, TXID, OTHER = "0x" + "01" * 32, "0x" + "02" * 32, "0x" + "03" * 32

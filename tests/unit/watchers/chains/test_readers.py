@@ -8,10 +8,11 @@ import pytest
 from config.clock import SystemClock
 from tests.unit.watchers.chains.support import MethodPost, bitcoin_network, evm_network, nothing
 from watchers.chain import Outpoint, TxPlace
-from watchers.chains.bitcoin import BitcoinChain, mempool, rawtx
+from watchers.chains.bitcoin import mempool, rawtx
+from watchers.chains.bitcoin.chain import BitcoinChain
 from watchers.chains.bitcoin.reader import MEMPOOL_FEES_PER_CALL_MAX, MEMPOOL_TXS_PER_CALL_MAX
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import EvmChain
+from watchers.chains.evm.chain import EvmChain
 from watchers.errors import NodeUnavailable, TipMoved
 
 Methods = dict[str, Callable[..., object]]
