@@ -5,20 +5,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping
-
 from config.database import Uow
 
 Table = Literal["chain.credit_policies", "gateway.limit_policies"]
 
 
-async def latest(uow: Uow, table: Table) -> RowMapping | None:
+async def latest(uow: Uow, table: Table) -> Mapping[str, Any] | None:
     """The newest version."""
-    result = await uow.execute(
+    found = await uow.rows(
         f"SELECT version, content, proposed_by, approved_by, created_at FROM {table} "
         "ORDER BY version DESC LIMIT 1"
     )
-    return result.mappings().one_or_none()
+    return found[0] if found else None
 
 
 async def lock(uow: Uow, table: Table) -> None:

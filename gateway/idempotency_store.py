@@ -30,11 +30,11 @@ async def insert_many(
     uow: Uow, *, scope: str, claims: Sequence[tuple[str, bytes]], at: datetime
 ) -> int:
     """Claim (key, fingerprint)s of one scope; how many were free. Waits as `insert`."""
-    result = await uow.execute(
+    rows = await uow.rows(
         "INSERT INTO gateway.idempotency (scope, key, fingerprint, state, created_at)"
         " SELECT :scope, c.key, c.fingerprint, 'running', :at"
         " FROM unnest(CAST(:keys AS text[]), CAST(:prints AS bytea[])) AS c (key, fingerprint)"
-        " ORDER BY c.key ON CONFLICT DO NOTHING",
+        " ORDER BY c.key ON CONFLICT DO NOTHING RETURNING 1",
         {
             "scope": scope,
             "keys": [key for key, _ in claims],
@@ -42,7 +42,7 @@ async def insert_many(
             "at": at,
         },
     )
-    return result.rowcount
+    return len(rows)
 
 
 async def get(uow: Uow, *, scope: str, key: str) -> KeyRow | None:
@@ -65,7 +65,7 @@ async def get(uow: Uow, *, scope: str, key: str) -> KeyRow | None:
 
 async def finish_many(uow: Uow, *, scope: str, answers: Sequence[tuple[str, int, bytes]]) -> None:
     """Store (key, status, body)s of one scope."""
-    await uow.execute(
+    await uow.rows(
         "UPDATE gateway.idempotency AS i SET state = 'done', status = a.status, body = a.body"
         " FROM unnest(CAST(:keys AS text[]), CAST(:statuses AS integer[]),"
         " CAST(:bodies AS bytea[])) AS a (key, status, body)"

@@ -92,7 +92,7 @@ _CONVERTED = frozenset(
 )  # fmt: skip
 
 
-def from_mapping(row: RowMapping) -> WithdrawalRow:
+def from_mapping(row: RowMapping | Mapping[str, Any]) -> WithdrawalRow:
     """A database row with all columns as a value."""
     values = {name: row[name] for name in WithdrawalRow.__slots__ if name not in _CONVERTED}
     metadata = row["metadata"]
@@ -151,7 +151,7 @@ async def insert_many(uow: Uow, new: Sequence[NewWithdrawal]) -> int:
     }
     for name in ("method", "authority", "path", "query", "signature_input", "signature"):
         values[name] = [getattr(item.signed, name) for item in new]
-    result = await uow.execute(
+    rows = await uow.rows(
         f"""
         WITH added AS (
             INSERT INTO gateway.withdrawals ({_COLUMNS})
@@ -173,10 +173,11 @@ async def insert_many(uow: Uow, new: Sequence[NewWithdrawal]) -> int:
             CAST(:batch_ids AS uuid[]))
             AS r (id, key_id, method, authority, path, query, headers, body, signature_input,
                 signature, batch_id) ON r.id = a.id
+        RETURNING 1
         """,
         values,
     )
-    return result.rowcount
+    return len(rows)
 
 
 def _as_json(row: WithdrawalRow) -> dict[str, Any]:

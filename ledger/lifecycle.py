@@ -96,7 +96,7 @@ class Move(Generic[S, E]):
 
 async def advance_many(
     uow: Uow, lifecycle: Lifecycle[S, E], moves: Sequence[Move[S, E]], *, at: datetime
-) -> list[store.Row]:
+) -> list[Mapping[str, Any]]:
     """`advance` of many distinct rows; the new rows in the order of the moves.
 
     One statement per set of changed columns. Raises IllegalTransition, StaleState, ValueError
@@ -107,7 +107,7 @@ async def advance_many(
         groups.setdefault(frozenset(move.set), []).append(move)
     if len({move.object_id for move in moves}) != len(moves):
         raise ValueError(f"{lifecycle.kind}: one row is moved twice in one step")
-    found: dict[UUID, store.Row] = {}
+    found: dict[UUID, Mapping[str, Any]] = {}
     for group in groups.values():
         rows = await set_store.advance_many(
             uow,

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from config.database import Uow
-from ledger.store import Row, refuse
+from ledger.store import refuse
 
 if TYPE_CHECKING:
     from ledger.journal import Posting
@@ -106,7 +106,7 @@ async def advance_many(
     moves: Sequence[tuple[UUID, str, str, Mapping[str, Any]]],
     *,
     at: datetime,
-) -> Sequence[Row]:
+) -> Sequence[Mapping[str, Any]]:
     """Compare-and-set of many rows: (id, current, target, changes), all with the same columns.
 
     Returns the rows that moved, in no order. Values go through JSON by the table's own types.
@@ -120,7 +120,7 @@ async def advance_many(
         raise ValueError(f"{table}: moves of one call change the same columns")
     assignments = "".join(f", {name} = r.{name}" for name in columns)
     rows = [{"id": row_id, **changes} for row_id, _, _, changes in moves]
-    result = await uow.execute(
+    return await uow.rows(
         f"UPDATE {table} AS t SET state = s.target, version = t.version + 1, "
         f"state_at = :at{assignments} "
         "FROM unnest(CAST(:ids AS uuid[]), CAST(:currents AS text[]), CAST(:targets AS text[])) "
@@ -135,13 +135,12 @@ async def advance_many(
             "rows": json.dumps(rows, separators=(",", ":"), default=str),
         },
     )
-    return result.mappings().all()
 
 
 async def append_events(uow: Uow, rows: Sequence[Mapping[str, Any]], *, channel: str) -> None:
     """Insert events in their order and send one hint."""
     names = ("id", "brand", "type", "object_kind", "object_id", "object_version")
-    await uow.execute(
+    await uow.rows(
         """
         WITH added AS (
             INSERT INTO ledger.events (id, brand, type, object_kind, object_id, object_version,

@@ -36,14 +36,12 @@ _POST = text(
     """
 )
 
-_PLACE_MANY = text(
-    """
+_PLACE_MANY = """
     SELECT ledger.place_many(
         :at, CAST(:hold_ids AS uuid[]), CAST(:posting_ids AS uuid[]),
         CAST(:references AS text[]), CAST(:brands AS text[]), CAST(:players AS text[]),
-        CAST(:assets AS text[]), CAST(:amounts AS numeric[]))
-    """
-)
+        CAST(:assets AS text[]), CAST(:amounts AS numeric[])) AS answers
+"""
 _MOVE_HOLD = text("SELECT ledger.move_hold(:id, :to, :reopens, :reference, :at)")
 
 
@@ -133,10 +131,10 @@ async def place_many(
         "amounts": [request.amount for request in requests],
     }
     try:
-        result = await uow.execute(_PLACE_MANY, parameters)
+        [found] = await uow.rows(_PLACE_MANY, parameters)
     except DBAPIError as error:
         refuse(error, "place_many")
-    return list(result.scalar_one())
+    return list(found["answers"])
 
 
 async def move_hold(
@@ -291,7 +289,7 @@ async def try_lock_players(uow: Uow, *, brand: str, players: Sequence[str]) -> l
 
     Who is being added by somebody else is waited for, and is then not among the answers.
     """
-    result = await uow.execute(
+    found = await uow.rows(
         """
         WITH added AS (
             INSERT INTO ledger.players (brand, player_id)
@@ -306,7 +304,7 @@ async def try_lock_players(uow: Uow, *, brand: str, players: Sequence[str]) -> l
         """,
         {"brand": brand, "players": list(players)},
     )
-    return list(result.scalars())
+    return [row["player_id"] for row in found]
 
 
 async def advance(
@@ -342,7 +340,7 @@ async def advance(
 
 async def set_actor(uow: Uow, *, actor: str, reason: str) -> None:
     """Session settings, local to the unit of work, that the history trigger reads."""
-    await uow.execute(
+    await uow.rows(
         "SELECT set_config('cage.actor', :actor, true), set_config('cage.reason', :reason, true)",
         {"actor": actor, "reason": reason},
     )

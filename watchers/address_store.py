@@ -273,9 +273,9 @@ async def of_the_house(
     uow: Uow, *, networks: Sequence[str], keys: Sequence[str]
 ) -> set[tuple[str, str]]:
     """Which (network, key) of two columns are own addresses of no player."""
-    result = await uow.execute(
+    rows = await uow.rows(
         "SELECT network, key FROM unnest(CAST(:networks AS text[]), CAST(:keys AS text[]))"
         " AS a (network, key) WHERE chain.is_of_the_house(network, key)",
         {"networks": list(networks), "keys": list(keys)},
     )
-    return {(row.network, row.key) for row in result}
+    return {(row["network"], row["key"]) for row in rows}

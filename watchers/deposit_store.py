@@ -378,9 +378,11 @@ async def sums(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def unfinished(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequence[RowMapping]:
+async def unfinished(
+    uow: Uow, *, brand: str, players: Sequence[str]
+) -> Sequence[Mapping[str, Any]]:
     """Provisional and orphaned sums of players by asset (the lock rule)."""
-    result = await uow.execute(
+    return await uow.rows(
         "SELECT player_id, asset, state, sum(amount) AS total FROM chain.deposits "
         "WHERE brand = :brand AND player_id = ANY(CAST(:players AS text[])) "
         "AND (state = 'provisional' "
@@ -389,7 +391,6 @@ async def unfinished(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequenc
         "GROUP BY player_id, asset, state",
         {"brand": brand, "players": list(players)},
     )
-    return result.mappings().all()
 
 
 # `state` as a literal, so that the index of unfinished deposits serves it.
@@ -399,13 +400,13 @@ _REVERSED = "state = 'reversed'"
 
 async def lost(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequence[tuple[str, UUID]]:
     """(player, id) of the deposits of players that were credited and are orphaned or reversed."""
-    result = await uow.execute(
+    rows = await uow.rows(
         "SELECT player_id, id FROM chain.deposits WHERE brand = :brand "
         "AND player_id = ANY(CAST(:players AS text[])) "
         f"AND ({_REVERSED} OR ({_ORPHANED})) ORDER BY id",
         {"brand": brand, "players": list(players)},
     )
-    return [(row.player_id, row.id) for row in result]
+    return [(row["player_id"], row["id"]) for row in rows]
 
 
 async def has_lost_anew(

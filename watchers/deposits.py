@@ -299,7 +299,7 @@ def snapshot(deposit: DepositRow) -> dict[str, Any]:
 _FIELDS = tuple(name for name in DepositRow.__dataclass_fields__ if name != "amount_minor")
 
 
-def from_row(row: RowMapping) -> DepositRow:
+def from_row(row: RowMapping | Mapping[str, Any]) -> DepositRow:
     """A database row as a value; columns that are no field of it are left out."""
     values = {name: row[name] for name in _FIELDS}
     prior = values["prior_state"]

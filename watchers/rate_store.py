@@ -1,8 +1,9 @@
 """SQL of reference rates: append, newest, the extremes of a window."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -53,15 +54,14 @@ async def insert(
     return result.mappings().one()
 
 
-async def newest(uow: Uow, *, assets: Sequence[str], currency: str) -> Sequence[RowMapping]:
+async def newest(uow: Uow, *, assets: Sequence[str], currency: str) -> Sequence[Mapping[str, Any]]:
     """The newest rate of each asset that has one."""
-    result = await uow.execute(
+    return await uow.rows(
         f"SELECT r.* FROM unnest(CAST(:assets AS text[])) AS a (asset) CROSS JOIN LATERAL "
         f"(SELECT {_COLUMNS} FROM chain.reference_rates WHERE asset = a.asset "
         "AND currency = :currency ORDER BY as_of DESC LIMIT 1) r",
         {"assets": list(assets), "currency": currency},
     )
-    return result.mappings().all()
 
 
 async def extremes(

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping
@@ -206,5 +207,5 @@ async def _check_jump(
         )
 
 
-def _rate(row: RowMapping) -> Rate:
+def _rate(row: RowMapping | Mapping[str, Any]) -> Rate:
     return Rate(**{name: row[name] for name in Rate.__slots__})

@@ -122,13 +122,13 @@ async def history(
 
 async def stopped_scopes(uow: Uow, *, network: str, action: str) -> list[str]:
     """Scopes of a network on which `action` is stopped now."""
-    result = await uow.execute(
+    rows = await uow.rows(
         "SELECT DISTINCT scope FROM chain.switches WHERE state = 'stopped' "
         "AND action IN (:action, 'all') "
         "AND (scope = 'network:' || :network OR starts_with(scope, 'asset:' || :network || ':'))",
         {"network": network, "action": action},
     )
-    return list(result.scalars())
+    return [row["scope"] for row in rows]
 
 
 async def clear_alarms(

@@ -28,7 +28,7 @@ async def standing(
 ) -> Standing:
     """Which idempotency keys of a scope, nonces of a key and request_ids of a brand are committed
     now; nobody is waited for."""
-    result = await uow.execute(
+    rows = await uow.rows(
         """
         SELECT 'key' AS kind, key AS name FROM gateway.idempotency
         WHERE scope = :scope AND key = ANY(CAST(:keys AS text[]))
@@ -51,8 +51,8 @@ async def standing(
         },
     )
     found: dict[str, set[str]] = {"key": set(), "nonce": set(), "request": set(), "mode": set()}
-    for row in result:
-        found[row.kind].add(row.name)
+    for row in rows:
+        found[row["kind"]].add(row["name"])
     return Standing(
         keys=frozenset(found["key"]),
         nonces=frozenset(found["nonce"]),

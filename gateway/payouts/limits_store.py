@@ -14,7 +14,7 @@ from config.database import Uow
 async def lock_brand(uow: Uow, brand: str, *, is_shared: bool) -> None:
     """Whoever counts is alone with a brand's usage until its commit; who only adds shares it."""
     function = "pg_advisory_xact_lock_shared" if is_shared else "pg_advisory_xact_lock"
-    await uow.execute(
+    await uow.rows(
         f"SELECT {function}(hashtextextended('withdrawal limits ' || :brand, 0))", {"brand": brand}
     )
 
@@ -70,7 +70,7 @@ _COLUMNS = """
 
 async def insert_many(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """How withdrawals were judged; those that count, into the sums, the brand's rows first."""
-    await uow.execute(
+    await uow.rows(
         f"INSERT INTO gateway.withdrawal_limits ({_COLUMNS}) SELECT {_COLUMNS} "
         "FROM jsonb_populate_recordset("
         "CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb))",
@@ -79,7 +79,7 @@ async def insert_many(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     counted = [row for row in rows if row["counts"]]
     if not counted:
         return
-    await uow.execute(
+    await uow.rows(
         "INSERT INTO gateway.limit_usage AS u (brand, player_id, hour, asset, currency, value, "
         "unvalued) SELECT r.brand, p.player_id, r.hour, r.asset, r.currency, "
         "coalesce(sum(r.value), 0), coalesce(sum(r.amount) FILTER (WHERE r.value IS NULL), 0) "

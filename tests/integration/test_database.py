@@ -1,6 +1,11 @@
 """What every session of the house asks of PostgreSQL."""
 
-from config.database import Database
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from config.database import LOCK_TIMEOUT_MS, Database, Uow, is_away, sqlstate
 from gateway.leases import LEASE_SECONDS
 
 
@@ -16,3 +21,56 @@ async def test_p13_process_frozen_in_a_unit_of_work_is_cut_off_within_a_lease(
         )
         milliseconds = result.scalar_one()
     assert 0 < milliseconds <= LEASE_SECONDS * 1000
+
+
+async def test_rows_by_the_driver_take_named_parameters(database: Database) -> None:
+    """A name may stand twice; a cast, a time of day and an array are not parameters."""
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    async with database.unit_of_work() as uow:
+        found = await uow.rows(
+            "SELECT n * 2 AS twice, :name::text AS name, '10:30' AS told, "
+            "CAST(:at AS timestamptz) = :at AS same "
+            "FROM unnest(CAST(:numbers AS numeric[])) AS n",
+            {"numbers": [1, 10**30], "name": "a", "at": at},
+        )
+        nothing = await uow.rows("SELECT 1 WHERE false")
+    assert found == [
+        {"twice": twice, "name": "a", "told": "10:30", "same": True} for twice in (2, 2 * 10**30)
+    ]
+    assert nothing == []
+
+
+async def test_rows_by_the_driver_are_of_the_unit_of_work_and_fail_as_execute_does(
+    database: Database,
+) -> None:
+    async def work(uow: Uow) -> None:
+        await uow.rows("CREATE TABLE public.gone (id int PRIMARY KEY)")
+        await uow.rows("INSERT INTO public.gone VALUES (1), (1)")
+
+    with pytest.raises(DBAPIError) as raised:
+        await database.run(work)
+    assert (sqlstate(raised.value), is_away(raised.value)) == ("23505", False)
+    async with database.unit_of_work() as uow:
+        found = await uow.execute("SELECT to_regclass('public.gone')")
+        assert found.scalar_one() is None
+
+
+async def test_rows_of_a_lost_connection_say_that_the_database_is_away(database: Database) -> None:
+    async def work(uow: Uow) -> None:
+        [own] = await uow.rows("SELECT pg_backend_pid() AS pid")
+        async with database.unit_of_work() as other:
+            await other.rows("SELECT pg_terminate_backend(:pid)", own)
+        await uow.rows("SELECT 1")
+
+    with pytest.raises(DBAPIError) as raised:
+        await database.run(work)
+    assert is_away(raised.value)
+
+
+async def test_waiting_for_a_lock_is_limited_until_it_is_not(database: Database) -> None:
+    read = "SELECT setting::int AS ms FROM pg_settings WHERE name = 'lock_timeout'"
+    async with database.unit_of_work() as uow:
+        await uow.limit_waiting(200)
+        assert await uow.rows(read) == [{"ms": 200}]
+        await uow.limit_waiting(None)
+        assert await uow.rows(read) == [{"ms": LOCK_TIMEOUT_MS}]
