@@ -12,7 +12,7 @@ from typing import Any
 
 from signer.authorisation import StaffRequests
 from signer.errors import RefusalCode, Refused
-from signer.orders import Order, amount_minor
+from signer.orders import Order, amount_minor, moment_seconds
 from signer.protocol import Authorisation, ProtocolError, strict_loads
 from signer.schemes.address import bitcoin_script, evm_address
 from signer.settings import Family, NetworkSettings, Settings
@@ -31,24 +31,49 @@ class Action(StrEnum):
     """A new family: every txid that was signed is dead."""
     ABORT = "abort"
     """A tx instead of the payment."""
+    REFUND = "refund"
+    """A deposit goes back, from hot coins."""
+    RECOVERY = "recovery"
+    """What came to a deposit path and never into custody goes back."""
 
 
+_REFUNDS = (Action.REFUND, Action.RECOVERY)
 _ROUTES = {
-    action: re.compile(rf"/v1/withdrawals/wd_[A-Za-z0-9_-]{{1,120}}/{action.value}", re.ASCII)
+    action: re.compile(
+        rf"/v1/{'deposits/dep' if action in _REFUNDS else 'withdrawals/wd'}"
+        rf"_[A-Za-z0-9_-]{{1,120}}/{action.value}",
+        re.ASCII,
+    )
     for action in Action
 }
+_DEPOSIT = re.compile(r"dep_[A-Za-z0-9_-]{1,120}", re.ASCII)
 _SUBJECT = {"action", "brand", "request_id"}
+_SENT_BACK = {"action", "deposit_id", "asset", "address", "amount", "valid_until"}
 _FIELDS = {
     Action.APPROVE: _SUBJECT | {"asset", "address", "amount"},
     Action.REISSUE: _SUBJECT | {"dead_txids"},
     Action.ABORT: _SUBJECT | {"txid"},
+    Action.REFUND: _SENT_BACK,
+    Action.RECOVERY: _SENT_BACK,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """What two people send back, by its meaning: `place` is a script, or an account's 20 bytes."""
+
+    deposit_id: str
+    asset: str
+    place: bytes
+    amount_minor: int
+    valid_until_seconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Approval:
     person: str
     action: Action
+    path: str
     body: dict[str, Any]
 
 
@@ -90,6 +115,15 @@ class Approvals:
         """Two people want a tx of the request stopped; raises Refused."""
         self._require(Action.ABORT, brand, request_id, lambda body: body["txid"] in txids)
 
+    def require_refund(self, action: str, network: NetworkSettings) -> Refund:
+        """The one thing that all who signed here send back, two people at least; or Refused."""
+        signed = [item for item in self._all() if item.action == action]
+        meant = {_refund(item, network) for item in signed}
+        if len({item.person for item in signed}) < PEOPLE_NEEDED or len(meant) != 1:
+            reason = f"{action} takes {PEOPLE_NEEDED} people who sign the same{self._flaw}"
+            raise Refused(RefusalCode.NEEDS_STAFF, reason)
+        return meant.pop()
+
     def _require(
         self, action: Action, brand: str, request_id: str, covers: Callable[[dict[str, Any]], bool]
     ) -> None:
@@ -129,7 +163,30 @@ class Approvals:
             raise Refused(RefusalCode.NEEDS_STAFF, f"the body: {error}") from error
         if set(body) != _FIELDS[action] or body["action"] != action.value:
             raise Refused(RefusalCode.NEEDS_STAFF, f"the body is not that of {action.value}")
-        return _Approval(person=person, action=action, body=body)
+        return _Approval(person=person, action=action, path=claim.path, body=body)
+
+
+def _refund(item: _Approval, network: NetworkSettings) -> Refund:
+    """What a person's body says; raises Refused where it is not of this network or not whole."""
+    body = item.body
+    deposit_id, asset = body["deposit_id"], body["asset"]
+    if not isinstance(deposit_id, str) or not _DEPOSIT.fullmatch(deposit_id):
+        raise Refused(RefusalCode.NEEDS_STAFF, "deposit_id: not a deposit")
+    if item.path.split("/")[3] != deposit_id:
+        raise Refused(RefusalCode.NEEDS_STAFF, "the path and the body name two deposits")
+    if not isinstance(asset, str) or asset not in network.assets:
+        raise Refused(RefusalCode.NEEDS_STAFF, "asset: not of this network")
+    until = body["valid_until"]
+    if not isinstance(until, str):
+        raise Refused(RefusalCode.NEEDS_STAFF, "valid_until: a moment is required")
+    decimals = network.assets[asset].decimals
+    return Refund(
+        deposit_id=deposit_id,
+        asset=asset,
+        place=_place(body["address"], network),
+        amount_minor=amount_minor(body["amount"], decimals=decimals, field="amount"),
+        valid_until_seconds=moment_seconds(until),
+    )
 
 
 def _place(address: object, network: NetworkSettings) -> bytes:

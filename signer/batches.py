@@ -1,4 +1,4 @@
-"""The batch contract as the signer knows it: one call that pays several orders of one asset.
+"""What an account tx pays, one order or several by the batch contract as the signer knows it.
 
 The signer reads the calldata with its own code. It signs `pay` only to the contract that its own
 settings pin by address and by the hash of its code, which must be the code that this module was
@@ -61,7 +61,29 @@ def decode_pay(data: bytes, value: int, network: "NetworkSettings") -> Legs:
     return Legs(batch_id=words[0], asset=asset.asset, legs=legs)
 
 
-def match_legs(
+def match_transfer(
+    request: SignRequest, tx: "EvmTx", found: Sequence[AuthorisedOrder]
+) -> list[object]:
+    """One transfer, from a hot lane, of what was ordered; or a batch of such."""
+    if tx.batch is not None:
+        return _match_legs(request, tx, tx.batch, found)
+    if len(found) != 1 or request.payments[0].output_index != 0 or request.change_paths:
+        raise Refused(RefusalCode.PAYMENT_MISMATCH, "an account tx carries exactly one payment")
+    if tx.sender.role is not Role.HOT:
+        raise Refused(RefusalCode.BAD_PATH, "a withdrawal leaves from a hot lane")
+    order = found[0].order
+    target = evm_address(order.address)
+    is_ordered = order.least_minor <= tx.amount_minor <= order.amount_minor
+    if (tx.asset, tx.destination) != (order.asset, target) or not is_ordered:
+        raise Refused(
+            RefusalCode.PAYMENT_MISMATCH,
+            f"the transfer is not what the client signed for {order.request_id}",
+        )
+    brand = request.payments[0].brand
+    return [[brand, order.request_id, order.asset, target.hex(), tx.amount_minor]]
+
+
+def _match_legs(
     request: SignRequest, tx: "EvmTx", batch: Legs, found: Sequence[AuthorisedOrder]
 ) -> list[object]:
     """Every leg is what one order says, and every order has one leg (S02, S03)."""

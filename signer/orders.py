@@ -87,6 +87,18 @@ def amount_minor(text: object, *, decimals: int, field: str) -> int:
     return int(whole + fraction.ljust(decimals, "0"))
 
 
+def moment_seconds(value: object) -> int:
+    """RFC 3339 in UTC to whole seconds since 1970, rounded down; raises Refused."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise _bad("valid_until: not RFC 3339 in UTC")
+    try:
+        moment = datetime.fromisoformat(value).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _bad("valid_until: not a moment") from error
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * DAY_SECONDS + since.seconds
+
+
 def _batch_items(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     items = raw.get("items")
     if set(raw) != {"items"} or not isinstance(items, list):
@@ -151,14 +163,7 @@ def _fee_max(raw: dict[str, Any], amount: int, decimals: int) -> int:
 def _valid_until(value: object, created_seconds: int) -> int:
     if value is None:
         return created_seconds + VALID_DEFAULT_SECONDS
-    if not isinstance(value, str) or not _TIME.fullmatch(value):
-        raise _bad("valid_until: not RFC 3339 in UTC")
-    try:
-        moment = datetime.fromisoformat(value).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise _bad("valid_until: not a moment") from error
-    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)).days * DAY_SECONDS
-    seconds += (moment - datetime(1970, 1, 1, tzinfo=UTC)).seconds
+    seconds = moment_seconds(value)
     if seconds > created_seconds + VALID_MAX_SECONDS:
         raise _bad("valid_until: more than 30 days after created")
     return seconds

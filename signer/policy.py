@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from signer import attempts_store as rows
+from signer import refunds
 from signer.approvals import Approvals
 from signer.authorisation import AuthorisedOrder, authorise_all
-from signer.batches import match_legs
+from signer.batches import match_transfer
 from signer.errors import RefusalCode, Refused
+from signer.fees import check_fee, fee_of, rank_of
 from signer.keyring import Keyring
 from signer.orders import DAY_SECONDS
 from signer.paths import Role, parse_path
 from signer.protocol import Purpose, SignRequest, decode_sign_request, strict_loads
 from signer.register_store import KeyState
-from signer.schemes.address import bitcoin_script, evm_address
+from signer.schemes.address import bitcoin_script
 from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings, Settings
@@ -63,11 +65,13 @@ class Policy:
         self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now_seconds: int
     ) -> Decision:
         """Yes with a Decision, or raises Refused."""
-        _check_fee(tx, network)
+        check_fee(tx, network)
         if request.purpose in (Purpose.WITHDRAWAL, Purpose.REISSUE):
             return self._withdrawal(request, tx, network, now_seconds)
         if request.payments:
             raise Refused(RefusalCode.BAD_REQUEST, "this purpose has no payments")
+        if request.purpose in (Purpose.REFUND, Purpose.RECOVERY):
+            return self._refund(request, tx, network, now_seconds)
         if request.purpose is Purpose.ABORT:
             return self._abort(request, tx, network, now_seconds)
         if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
@@ -94,7 +98,7 @@ class Policy:
         if isinstance(tx, UtxoTx):
             paid = self._match_outputs(request, tx, found, network)
         else:
-            paid = _match_transfer(request, tx, found)
+            paid = match_transfer(request, tx, found)
         return self._in_family(request, tx, network, found, requests, _hash(paid), now)
 
     def _in_family(
@@ -224,6 +228,35 @@ class Policy:
         self._approvals(request, now).require_abort(brand, request_id, paying)
         return self._decision(request, tx, network, now, family, ABORT_HASH, tuple(members), ())
 
+    def _refund(
+        self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """One deposit's amount to where two people send it, once for ever (CONTRACT 8)."""
+        if request.own_path is not None:
+            raise Refused(RefusalCode.BAD_REQUEST, "a refund has no own path")
+        refund = self._approvals(request, now).require_refund(request.purpose.value, network)
+        paid = refunds.match(request, tx, refund, network)
+        if isinstance(tx, UtxoTx):
+            rest = set(range(len(tx.outputs))) - set(request.change_paths)
+            self._check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=rest)
+        pair = (refunds.OWNER, refund.deposit_id)
+        family = rows.paid_families(self._store, [pair]).get(pair)
+        counted: tuple[tuple[str, int], ...] = ()
+        if family is None:
+            if refund.valid_until_seconds <= now:
+                raise Refused(RefusalCode.EXPIRED, f"{refund.deposit_id}: past valid_until")
+            limits, scope = network.assets[refund.asset], f"refund:{refund.asset}"
+            if refund.amount_minor > limits.refund_tx_max_minor:
+                raise Refused(RefusalCode.CAP_EXCEEDED, "over the cap per refund")
+            day = limits.refund_day_max_minor
+            self._check_window(scope, refund.amount_minor, day, DAY_SECONDS, now)
+            counted = ((scope, refund.amount_minor),)
+        priors = [] if family is None else rows.family_attempts(self._store, family)
+        if family is None and request.replaces is not None:
+            raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
+        self._check_exclusive(request, tx, network, priors, _hash(paid))
+        return self._decision(request, tx, network, now, family, _hash(paid), (pair,), counted)
+
     def _check_void(self, requests: tuple[tuple[str, str], ...]) -> None:
         """No first signature after a cancel (CONTRACT 3); a begun family goes on (S25)."""
         for request_id in voided(self._store, requests):
@@ -340,7 +373,7 @@ class Policy:
 
     def _check_conflicts(self, tx: UtxoTx | EvmTx, priors: Sequence[rows.PriorAttempt]) -> None:
         """Beside none of these, and above each one's fee."""
-        rank = _fee_rank(tx)
+        rank = rank_of(tx)
         for prior in priors:
             if isinstance(tx, UtxoTx):
                 is_exclusive = bool(prior.outpoints & tx.outpoints)
@@ -365,14 +398,14 @@ class Policy:
         reissued: tuple[tuple[str, str], ...] = (),
     ) -> Decision:
         """One tx of a family is ever mined: of its fees, the window counts the highest."""
-        scope, fee = f"fee:{network.name}", _fee(tx)
+        scope, fee = f"fee:{network.name}", fee_of(tx)
         earlier = 0 if family is None else rows.family_counted(self._store, family, scope=scope)
         added = max(0, fee - earlier)
         self._check_window(scope, added, network.fee_day_max_minor, DAY_SECONDS, now)
         return Decision(
             family=family or request.attempt_id,
             payments_hash=payments_hash,
-            fee_rank=_fee_rank(tx),
+            fee_rank=rank_of(tx),
             fee_minor=fee,
             outpoints=tx.outpoints if isinstance(tx, UtxoTx) else frozenset(),
             account=None if isinstance(tx, UtxoTx) else tx.sender_address,
@@ -441,50 +474,6 @@ class Policy:
                 )
         self._check_own_outputs(request, tx, network, roles=OWN_UTXO_ROLES, skip=set())
         return self._decision(request, tx, network, now, None, child_hash, (), ())
-
-
-def _match_transfer(
-    request: SignRequest, tx: EvmTx, found: Sequence[AuthorisedOrder]
-) -> list[object]:
-    """One transfer, from a hot lane, of what was ordered; or a batch of such."""
-    if tx.batch is not None:
-        return match_legs(request, tx, tx.batch, found)
-    if len(found) != 1 or request.payments[0].output_index != 0 or request.change_paths:
-        raise Refused(RefusalCode.PAYMENT_MISMATCH, "an account tx carries exactly one payment")
-    if tx.sender.role is not Role.HOT:
-        raise Refused(RefusalCode.BAD_PATH, "a withdrawal leaves from a hot lane")
-    order = found[0].order
-    target = evm_address(order.address)
-    is_ordered = order.least_minor <= tx.amount_minor <= order.amount_minor
-    if (tx.asset, tx.destination) != (order.asset, target) or not is_ordered:
-        raise Refused(
-            RefusalCode.PAYMENT_MISMATCH,
-            f"the transfer is not what the client signed for {order.request_id}",
-        )
-    brand = request.payments[0].brand
-    return [[brand, order.request_id, order.asset, target.hex(), tx.amount_minor]]
-
-
-def _check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
-    if isinstance(tx, UtxoTx):
-        is_over_rate = tx.fee_minor > network.fee_rate_max * tx.vsize
-    else:
-        is_over_rate = tx.max_fee_wei_per_gas > network.fee_rate_max
-        # The fixed part of a batch is less than what one more payment may use.
-        payments = tx.payment_count + (tx.batch is not None)
-        if tx.gas_limit > network.gas_limit_max * payments:
-            raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
-    if _fee(tx) > network.fee_max_minor or is_over_rate:
-        raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")
-
-
-def _fee(tx: UtxoTx | EvmTx) -> int:
-    return tx.fee_minor if isinstance(tx, UtxoTx) else tx.fee_max_minor
-
-
-def _fee_rank(tx: UtxoTx | EvmTx) -> int:
-    """What a replacement must exceed: the fee in satoshi, or the most wei per gas."""
-    return tx.fee_minor if isinstance(tx, UtxoTx) else tx.max_fee_wei_per_gas
 
 
 def _hash(value: object) -> str:

@@ -72,6 +72,10 @@ class Purpose(StrEnum):
     REISSUE = "reissue"
     """As a withdrawal; members that were signed before go on in a new family, by two people each,
     who name every txid that was ever signed for them and call it dead."""
+    REFUND = "refund"
+    """A deposit back to where two people send it, from hot coins (CONTRACT 8); no payments."""
+    RECOVERY = "recovery"
+    """As a refund, from the deposit's own path: of what never came into custody."""
     ABORT = "abort"
     """Instead of a payment of one member, by two people: its own coins back to own change, or its
     account's nonce spent on a transfer of nothing to itself. Named by `replaces`; no payments."""

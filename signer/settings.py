@@ -40,7 +40,8 @@ class Family(StrEnum):
 class AssetSettings:
     """One asset that may leave; caps count first signatures, in minor units.
 
-    A single payment above `dual_limit_minor` also takes two people's approvals (S15).
+    A single payment above `dual_limit_minor` also takes two people's approvals (S15). Refunds and
+    recoveries, which two people sign alone, have caps of their own: none unless they are set.
     """
 
     asset: str
@@ -50,6 +51,8 @@ class AssetSettings:
     cap_hour_minor: int
     cap_day_minor: int
     dual_limit_minor: int
+    refund_tx_max_minor: int
+    refund_day_max_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +274,8 @@ def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSet
         cap_hour_minor=raw.integer("cap_hour_minor"),
         cap_day_minor=raw.integer("cap_day_minor"),
         dual_limit_minor=raw.integer("dual_limit_minor", cap_tx_minor),
+        refund_tx_max_minor=raw.integer("refund_tx_max_minor", 0),
+        refund_day_max_minor=raw.integer("refund_day_max_minor", 0),
     )
     raw.end()
     return result
