@@ -216,7 +216,8 @@ class Batcher:
         """One tx for those that the contract pays for less gas, one for each of the others."""
         account = await funds.load_account(self._lane, uow)
         fresh = companions.never_signed(rows)
-        batch = account.batch(fresh) if account.batch_is_cheaper(fresh) else None
+        is_cheaper = bool(fresh) and account.batch_is_cheaper(fresh)
+        batch = account.batch(fresh) if is_cheaper else None
         planned = 0
         if batch is not None:
             await self._plan_batch(uow, batch)

@@ -146,7 +146,10 @@ class Payouts:
         )
         await house._brands()
         await house._pool()
-        await house.compared()
+        async with role.unit_of_work() as uow:  # what a first lane writes
+            await recovery_store.move_place(
+                uow, network, sequence=0, entry_hash=GENESIS_HASH, at=clock.now()
+            )
         await house.sample_fees()
         await house.follow()
         return house
@@ -159,13 +162,6 @@ class Payouts:
                     "VALUES (:id, :index, 'shared', :at)",
                     {"id": brand, "index": settings.account_index, "at": self.clock.now()},
                 )
-
-    async def compared(self) -> None:
-        """What the first lane of a new house writes: the signer has signed nothing yet."""
-        async with self.role.unit_of_work() as uow:
-            await recovery_store.move_place(
-                uow, self.network, sequence=0, entry_hash=GENESIS_HASH, at=self.clock.now()
-            )
 
     async def _pool(self) -> None:
         """Hot and change addresses of the operator, as the watcher would write them."""
@@ -440,7 +436,13 @@ class Payouts:
 
     async def steal_inputs_of(self, txid: str) -> str:
         """Spend the coins of a pooled tx of ours with the same keys, to elsewhere; the new txid."""
-        tx = Transaction.parse(self.sim.pool.pop(txid))
+        raw, stolen = await self.theft_of(self.sim.pool.pop(txid))
+        self.sim.pool[stolen] = raw
+        return stolen
+
+    async def theft_of(self, signed: bytes) -> tuple[bytes, str]:
+        """(bytes, txid) of a tx with the coins of one of ours, by the same keys, to elsewhere."""
+        tx = Transaction.parse(signed)
         async with self.database.unit_of_work() as uow:
             rows = await uow.execute(
                 "SELECT path, raw AS previous_tx, txid, vout FROM chain.coins "
@@ -462,7 +464,7 @@ class Payouts:
             scope.non_witness_utxo = previous
             scope.witness_utxo = previous.vout[coin.vout]
         network = self.signer.kit.settings.networks[self.network]
-        raw, stolen = sign_utxo(
+        return sign_utxo(
             decode_utxo(
                 theft.serialize(),
                 tuple(coin.path for coin in coins),
@@ -471,8 +473,6 @@ class Payouts:
             ),
             self.signer.kit.keyring,
         )
-        self.sim.pool[stolen] = raw
-        return stolen
 
     async def assert_at_rest(self) -> None:
         """The books balance, and nothing of a payout is left reserved, in flight or open."""
