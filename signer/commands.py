@@ -21,6 +21,7 @@ from signer.keyring import (
     outer_layer,
     read_passphrase,
     seal,
+    sealed_layer,
     unseal,
     write_keyring,
 )
@@ -186,14 +187,13 @@ def keys_token(arguments: Namespace, _randomness: Randomness) -> str:
     What such a key sealed never opens again: backups from before a rotation are worthless then.
     """
     settings = settings_of(arguments)
-    if settings.token is None:
-        raise ConfigurationError("signer.token: is not set")
     envelope, passphrase = read_private(settings.keyring), passphrase_of(arguments, settings)
+    layer = sealed_layer(envelope)
     with token_of(arguments, settings, is_writing=arguments.destroy_unused) as token:
+        if token is None:
+            raise ConfigurationError("signer.token: is not set")
         entropy = unseal(envelope, passphrase, is_test=settings.is_test, token=token)
-        layer, fingerprint = outer_layer(envelope), keyring_from_entropy(entropy).fingerprint
-        if token is None or layer is None:
-            raise KeyringError("the key file is not sealed by the token: seal it by `keys rotate`")
+        fingerprint = keyring_from_entropy(entropy).fingerprint
         unused = [one for one in token.key_ids(owner=fingerprint) if one != layer.key_id]
         for key_id in unused if arguments.destroy_unused else ():
             token.destroy_key(key_id)

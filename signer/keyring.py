@@ -259,6 +259,14 @@ def outer_layer(envelope: bytes) -> OuterLayer | None:
     return OuterLayer(key_id=bytes.fromhex(header["key_id"]), iv=iv, sealed=sealed)
 
 
+def sealed_layer(envelope: bytes) -> OuterLayer:
+    """The same where a token is set: a file that opens without it is a copy that got away."""
+    layer = outer_layer(envelope)
+    if layer is None:
+        raise KeyringError("the key file is not sealed by the token: seal it by `keys rotate`")
+    return layer
+
+
 def unseal(
     envelope: bytes, passphrase: bytes, *, is_test: bool, token: KeyHolder | None = None
 ) -> bytes:
@@ -288,13 +296,10 @@ def unseal(
 def open_keyring(
     path: Path, passphrase: bytes, *, is_test: bool, token: KeyHolder | None = None
 ) -> Keyring:
-    """Open the key file (mode 0600 required); raises KeyringError, TokenError.
-
-    Where a token is set, a file that opens without it is refused: it is a copy that got away.
-    """
+    """Open the key file (mode 0600 required); raises KeyringError, TokenError."""
     envelope = read_private(path)
-    if token is not None and outer_layer(envelope) is None:
-        raise KeyringError("the key file is not sealed by the token: seal it by `keys rotate`")
+    if token is not None:
+        sealed_layer(envelope)
     return keyring_from_entropy(unseal(envelope, passphrase, is_test=is_test, token=token))
 
 

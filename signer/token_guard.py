@@ -11,40 +11,57 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Protocol
 
 from signer.errors import RefusalCode, Refused, SignerError, TokenError
-from signer.keyring import OuterLayer
+from signer.keyring import KeyHolder, OuterLayer
 from signer.logs import Log
-from signer.token import Token
 
 PROOF_SECONDS = 5.0  # a network token answers in milliseconds
 WATCH_SECONDS = 10.0  # how soon a loss is told when nobody asks for a signature
 
 
+class Session(KeyHolder, Protocol):
+    """A token that was logged in to (`signer.token.Token`)."""
+
+    def close(self) -> None:
+        """Also where it is gone."""
+
+
 class Proof:
     """The outer layer, opened again. For one thread at a time."""
 
-    def __init__(self, *, token: Token, reopen: Callable[[], Token], layer: OuterLayer) -> None:
+    def __init__(self, *, token: Session, reopen: Callable[[], Session], layer: OuterLayer) -> None:
         """Opens it a first time; raises TokenError."""
-        self._token: Token | None = token
+        self._token: Session | None = token
         self._reopen = reopen
         self._layer = layer
         self._digest = self._open(token)
 
     def __call__(self) -> None:
-        """Raises TokenError unless the token opens what it opened at the start."""
-        if self._token is None:
-            self._token = self._reopen()
+        """Raises TokenError unless the token opens what it opened at the start.
+
+        A session that the token dropped (a new start, a cut line) is not yet a token that is gone.
+        """
+        if self._token is not None:
+            try:
+                return self._check(self._token)
+            except TokenError:
+                self._token.close()
+                self._token = None
+        token = self._reopen()
         try:
-            is_same = self._open(self._token) == self._digest
+            self._check(token)
         except TokenError:
-            self._token.close()
-            self._token = None
+            token.close()
             raise
-        if not is_same:
+        self._token = token
+
+    def _check(self, token: Session) -> None:
+        if self._open(token) != self._digest:
             raise TokenError("the token opens the key file to something else")
 
-    def _open(self, token: Token) -> bytes:
+    def _open(self, token: Session) -> bytes:
         """The key is looked up each time: a module may keep a handle of what is gone."""
         opened = token.key(self._layer.key_id).decrypt(self._layer.iv, self._layer.sealed)
         return hashlib.sha256(opened).digest()

@@ -7,19 +7,18 @@ PKCS#11 library.
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signer.errors import KeyringError, SignerError
+from signer.errors import SignerError
 from signer.files import read_private
 from signer.keyring import (
     KEY_ID_BYTES,
     Keyring,
     keyring_from_entropy,
     open_keyring,
-    outer_layer,
     read_passphrase,
     seal,
+    sealed_layer,
     unseal,
 )
 from signer.logs import Log
@@ -74,12 +73,11 @@ def unlocked_and_guarded(
 
     passphrase, pin = passphrase_of(arguments, settings), _pin(arguments, named)
     token = open_token(named, pin)
-    keyring = open_keyring(settings.keyring, passphrase, is_test=settings.is_test, token=token)
-    layer = outer_layer(read_private(settings.keyring))
-    if layer is None:
-        raise KeyringError("the key file changed while it was opened")
+    envelope = read_private(settings.keyring)
+    layer = sealed_layer(envelope)
+    entropy = unseal(envelope, passphrase, is_test=settings.is_test, token=token)
     proof = Proof(token=token, reopen=lambda: open_token(named, pin), layer=layer)
-    return keyring, TokenGuard(proof, log)
+    return keyring_from_entropy(entropy), TokenGuard(proof, log)
 
 
 def sealed_anew(
@@ -112,4 +110,4 @@ def sealed_anew(
 def _pin(arguments: Namespace, token: TokenSettings) -> Pin:
     if arguments.pin_fd is not None:
         return PinGiven(int(arguments.pin_fd))
-    return PinFile(Path(token.pin_file))
+    return PinFile(token.pin_file)

@@ -20,7 +20,7 @@ from signer.keyring import open_keyring, outer_layer, seal, unseal
 from signer.logs import Log
 from signer.pin import PinFile, PinGiven
 from signer.token import check_flags, meaning
-from signer.token_guard import TokenGuard
+from signer.token_guard import Proof, TokenGuard
 from tests.support.sign_requests import utxo_request
 from tests.support.vault import (
     TEST_ENTROPY,
@@ -65,6 +65,33 @@ class PlainToken:
         if key_id != KEY_ID:
             raise TokenError("the token does not hold the sealing key")
         return PlainKey()
+
+
+class CountedToken(PlainToken):
+    """Tells whether it was closed; may hold no key any more, or one that opens something else."""
+
+    def __init__(self, *, is_dead: bool = False, is_other: bool = False) -> None:
+        self.is_dead = is_dead
+        self.is_other = is_other
+        self.is_closed = False
+
+    def key(self, key_id: bytes) -> PlainKey:
+        """The key, a stranger, or TokenError."""
+        if self.is_dead:
+            raise TokenError("the token does not hold the sealing key")
+        return OtherKey() if self.is_other else super().key(key_id)
+
+    def close(self) -> None:
+        """Remember it."""
+        self.is_closed = True
+
+
+class OtherKey(PlainKey):
+    """The same id, another key: it opens to something."""
+
+    def decrypt(self, iv: bytes, data: bytes) -> bytes:
+        """Nothing that was sealed."""
+        return iv + data
 
 
 def sealed() -> bytes:
@@ -217,6 +244,33 @@ def test_a_pin_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(TokenError):
         PinGiven(os.open(path, os.O_RDONLY))
+
+
+def test_a_proof_takes_a_new_session_when_the_old_one_is_dead() -> None:
+    first, second = CountedToken(), CountedToken()
+    layer = outer_layer(sealed())
+    assert layer is not None
+    proof = Proof(token=first, reopen=lambda: second, layer=layer)
+    proof()
+    first.is_dead = True
+    proof()
+    assert (first.is_closed, second.is_closed) == (True, False)
+    first.is_dead = False  # what is closed is not asked again
+    second.is_dead = True
+    with pytest.raises(TokenError, match="does not hold"):
+        proof()
+    assert second.is_closed
+
+
+def test_s09_a_token_that_opens_something_else_is_not_the_token() -> None:
+    first, stranger = CountedToken(), CountedToken(is_other=True)
+    layer = outer_layer(sealed())
+    assert layer is not None
+    proof = Proof(token=first, reopen=lambda: stranger, layer=layer)
+    first.is_dead = True
+    with pytest.raises(TokenError, match="something else"):
+        proof()
+    assert stranger.is_closed
 
 
 class Prover:
