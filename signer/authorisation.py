@@ -60,22 +60,19 @@ def authorise_all(
     payments: Sequence[Payment], *, store: Store, settings: Settings, now_seconds: int
 ) -> list[AuthorisedOrder]:
     """As `authorise`, for all payments of a tx. Items of one signed batch are read once."""
-    claims = {_identity(item.authorisation): item.authorisation for item in payments}
+    identities = [_identity(item.authorisation) for item in payments]
+    claims = {key: item.authorisation for key, item in zip(identities, payments, strict=True)}
     for claim in claims.values():
         is_route = claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
         _check_request(claim, settings, is_route=is_route, required=_HEADERS)
     register = _Register(store)
     proofs = dict(zip(claims, prove_all(list(claims.values()), register.public_key), strict=True))
-    bodies: dict[object, SignedBody] = {}
+    bodies = {key: SignedBody(claim.body, path=claim.path) for key, claim in claims.items()}
     found = []
-    for payment in payments:
-        claim = payment.authorisation
-        identity = _identity(claim)
+    for identity, payment in zip(identities, payments, strict=True):
         proof = proofs[identity]
         key = register.signer_of(proof, brand=payment.brand, now_seconds=now_seconds)
-        body = bodies.get(identity) or SignedBody(claim.body, path=claim.path)
-        bodies[identity] = body
-        order = body.order(
+        order = bodies[identity].order(
             payment.request_id, created_seconds=proof.created_seconds, settings=settings
         )
         found.append(AuthorisedOrder(order=order, key=key, created_seconds=proof.created_seconds))

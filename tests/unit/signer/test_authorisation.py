@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
-from signer.protocol import Authorisation, Payment
+from signer.protocol import Authorisation, Payment, SignRequest
 from tests.support import vault as kits
-from tests.support.sign_requests import authorise, order_body, payment, utxo_request
+from tests.support.sign_requests import (
+    CHANGE,
+    FOREIGN_SCRIPT,
+    HOT,
+    authorise,
+    order_body,
+    payment,
+    previous_tx,
+    psbt_of,
+    utxo_request,
+)
 from tests.support.vault import VaultKit
 
 
@@ -273,3 +283,45 @@ def test_header_of_five_thousand_bytes_is_refused(kit: VaultKit) -> None:
 def test_body_over_the_limit_is_refused(kit: VaultKit) -> None:
     body = order_body(metadata={"k": "x" * (512 * 1024)})
     assert outcome(kit, authorise(body)) == "bad_order"
+
+
+def of_many(kit: VaultKit, payments: tuple[Payment, ...], **changes: Any) -> SignRequest:
+    """One tx that pays 0.01 BTC for each, from a coin of 1 BTC."""
+    coin = previous_tx(kit.script(HOT), 100_000_000, 1)
+    outputs = [(FOREIGN_SCRIPT, 1_000_000)] * len(payments)
+    change = 100_000_000 - 1_000_000 * len(payments) - 20_000
+    unsigned = psbt_of([coin], [*outputs, (kit.script(CHANGE), change)]).serialize()
+    fields: dict[str, Any] = {
+        "unsigned": unsigned,
+        "payments": payments,
+        "change_paths": {len(payments): CHANGE},
+    }
+    return utxo_request(kit, **{**fields, **changes})
+
+
+def test_s01_one_forged_order_among_many_is_found(kit: VaultKit) -> None:
+    """So many that they are verified side by side; each place is looked at."""
+    orders = tuple(payment(n, request_id=f"m-{n}", amount="0.01") for n in range(40))
+    for place in (0, 1, 38, 39):
+        other = replace(
+            orders[place].authorisation, signature=orders[place - 1].authorisation.signature
+        )
+        forged = (
+            *orders[:place],
+            replace(orders[place], authorisation=other),
+            *orders[place + 1 :],
+        )
+        request = of_many(kit, forged, attempt_id=f"x-{place}")
+        assert kit.refused(request) == "unauthentic", place
+    kit.signed(of_many(kit, orders))
+
+
+def test_items_of_one_signed_batch_share_a_tx(kit: VaultKit) -> None:
+    """The body is read once, and each payment is held against its own item."""
+    items = [order_body(request_id=f"i-{n}", amount="0.01") for n in range(2)]
+    first, second = (batch_payment({"items": items}, f"i-{n}") for n in range(2))
+    wrong = [items[0], order_body(request_id="i-1", amount="0.02")]
+    other = replace(batch_payment({"items": wrong}, "i-1"), output_index=1)
+    mixed = of_many(kit, (first, other), attempt_id="x-1")
+    assert kit.refused(mixed) == "payment_mismatch"
+    kit.signed(of_many(kit, (first, replace(second, output_index=1))))
