@@ -69,6 +69,7 @@ async def _import(settings: "Settings", only: str | None) -> list["RecoveryRow"]
     from config.clock import SystemClock
     from config.database import Database, async_url
     from config.ids import SystemIds
+    from config.logs import configure_logs
     from config.registry import load_registry
     from gateway.payouts.errors import NothingToRecover, PayoutError
     from gateway.payouts.imports import Importer
@@ -77,6 +78,7 @@ async def _import(settings: "Settings", only: str | None) -> list["RecoveryRow"]
     from watchers.errors import WatcherError
     from watchers.registry import build_agreed_chain
 
+    configure_logs(level=settings.logs.level)  # to stderr: stdout is the answer's
     registry = load_registry(settings)
     if only is not None and only not in registry.chains:
         known = ", ".join(registry.chains)
