@@ -333,6 +333,15 @@ def test_s16_a_token_that_hangs_signs_nothing_and_a_freeze_still_works(host: Tok
     assert host.refused(request) == "halted"
 
 
+def test_a_signer_whose_token_hangs_still_ends_when_told(host: TokenHost) -> None:
+    trusted(host)
+    generation = host.token.files / "generation"
+    generation.unlink()
+    os.mkfifo(generation)
+    assert host.refused(eth_request()) == "token_unavailable"
+    assert host.stop() == 0
+
+
 def test_keys_are_made_backed_up_and_restored_with_a_token(token_tool: Path) -> None:
     """Init by the token; a copy for this token; a portable one for the day when it breaks."""
     with TemporaryDirectory(prefix="sg") as parent:
