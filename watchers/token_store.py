@@ -109,11 +109,16 @@ async def with_code(uow: Uow, *, network: str, keys: Sequence[str]) -> frozenset
 
 
 async def deposits_of(uow: Uow, *, network: str, txids: Sequence[str]) -> Sequence[RowMapping]:
-    """The deposits that txs of a block made before, with the key that each was to."""
+    """The deposits that txs of a block made before, with the key that each was to.
+
+    Txid by txid, by the only index that the inner query can use: planned while the table is young,
+    anything else reads the deposits of each address and compares them with every txid.
+    """
     result = await uow.execute(
         "SELECT d.id, d.txid, d.position, d.asset, d.amount, d.state, d.brand, d.player_id, a.key "
-        "FROM chain.deposits d JOIN chain.addresses a ON a.id = d.address_id "
-        "WHERE d.network = :network AND d.txid = ANY(string_to_array(:txids, ' ')) ORDER BY d.id",
+        "FROM (SELECT DISTINCT unnest(string_to_array(:txids, ' ')) AS txid) AS t "
+        "CROSS JOIN LATERAL (SELECT * FROM chain.deposits WHERE txid = t.txid OFFSET 0) AS d "
+        "JOIN chain.addresses a ON a.id = d.address_id WHERE d.network = :network ORDER BY d.id",
         {"network": network, "txids": column(txids)},
     )
     return result.mappings().all()

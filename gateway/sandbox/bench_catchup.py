@@ -43,7 +43,7 @@ class Shape:
     deposits: int
 
 
-SMALL = Shape(blocks=200, txs=40, deposits=4)
+SMALL = Shape(blocks=1_000, txs=40, deposits=4)  # a start takes as long as some hundred blocks
 FULL = Shape(blocks=12, txs=3_000, deposits=20)  # as many txs as a block of Bitcoin's main chain
 
 Ask = Callable[[int], Awaitable[object]]
