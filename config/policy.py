@@ -32,6 +32,14 @@ class _FeeRow(_Strict):
     fee_share_max_permille: int = Field(default=100, gt=0, le=1_000)
 
 
+class _CoinsRow(_Strict):
+    keep_coins: int = Field(ge=0, le=100)
+    part_min: DecimalText
+    merge_above: int = Field(ge=0, le=100_000)
+    rate_max: DecimalText
+    pause_seconds: int = Field(ge=60)
+
+
 class _ClassRow(_Strict):
     promise_seconds: int = Field(gt=0)
     inclusion_blocks: dict[str, int]
@@ -85,6 +93,7 @@ class _PolicyFile(_Strict):
     reference: _ReferenceRow
     rate_source: RateSource = RateSource()
     fees: dict[str, _FeeRow]
+    coins: dict[str, _CoinsRow] = Field(default_factory=dict)
     classes: dict[FeeClass, _ClassRow]
     limits: Limits
     deposits_reversed_value_max: dict[str, _ReversedRow] = Field(default_factory=dict)
@@ -108,6 +117,18 @@ class FeePolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoinPolicy:
+    """How many coins a UTXO wallet shall have: see policy.toml. Amounts in minor units of the
+    native coin, `rate_max` in sat_per_vb; `keep_coins` and `merge_above` 0: never."""
+
+    keep_coins: int
+    part_min_minor: int
+    merge_above: int
+    rate_max: int
+    pause_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassPolicy:
     """A fee class: request to `sent` within `promise_seconds`, in a block within the target."""
 
@@ -126,9 +147,11 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All policy of a deployment: `fees` and `reversed_value_max` by network, `bands` by asset."""
+    """All policy of a deployment: `fees`, `coins` (of UTXO networks that have one) and
+    `reversed_value_max` by network, `bands` by asset."""
 
     fees: Mapping[str, FeePolicy]
+    coins: Mapping[str, CoinPolicy]
     classes: Mapping[str, ClassPolicy]
     limits: Limits
     reversed_value_max: Mapping[str, ReversedValueMax]
@@ -158,6 +181,11 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         )
     return Policy(
         fees={name: _fees(chain, rows.fees.get(name), assets) for name, chain in chains.items()},
+        coins={
+            name: _coins(chains[name], row, assets)
+            for name, row in rows.coins.items()
+            if name in chains
+        },
         classes={
             name: ClassPolicy(
                 promise_seconds=row.promise_seconds,
@@ -257,6 +285,23 @@ def _fees(chain: ChainSpec, row: _FeeRow | None, assets: AssetRegistry) -> FeePo
     )
     if not 0 < policy.rate_floor <= policy.rate_cap:
         raise ConfigError(f"{where}: rate_floor must be positive and at most rate_cap")
+    return policy
+
+
+def _coins(chain: ChainSpec, row: _CoinsRow, assets: AssetRegistry) -> CoinPolicy:
+    where = f"policy coins.{chain.network}"
+    if chain.family is not Family.BITCOIN:
+        raise ConfigError(f"{where}: only UTXO networks have coins")
+    decimals = assets[chain.native_asset].decimals
+    policy = CoinPolicy(
+        keep_coins=row.keep_coins,
+        part_min_minor=minor_units(row.part_min, decimals=decimals, where=f"{where}.part_min"),
+        merge_above=row.merge_above,
+        rate_max=minor_units(row.rate_max, decimals=0, where=f"{where}.rate_max"),
+        pause_seconds=row.pause_seconds,
+    )
+    if 0 < policy.merge_above < 2 * policy.keep_coins:
+        raise ConfigError(f"{where}.merge_above: at least twice keep_coins, or 0 for never")
     return policy
 
 

@@ -174,6 +174,16 @@ def is_payment_input(store: Store, *, network: str, outpoint: str, child_hash: s
     return bool(rows)
 
 
+def is_signed_input(store: Store, *, network: str, outpoint: str) -> bool:
+    """Whether any signed tx spends this coin."""
+    rows = store.rows(
+        "SELECT 1 FROM attempt_outpoints o JOIN attempts a USING (attempt_id)"
+        " WHERE o.outpoint = ? AND a.network = ? LIMIT 1",
+        (outpoint, network),
+    )
+    return bool(rows)
+
+
 def spent_since(store: Store, *, scope: str, since_seconds: int) -> int:
     """What a counter has taken after a moment, in minor units.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from signer import attempts_store as rows
-from signer import refunds
+from signer import own_moves, refunds
 from signer.approvals import Approvals
 from signer.authorisation import AuthorisedOrder, authorise_all
 from signer.batches import match_transfer
@@ -20,7 +20,7 @@ from signer.fees import check_fee, fee_of, rank_of
 from signer.keyring import Keyring
 from signer.orders import DAY_SECONDS
 from signer.paths import Role, parse_path
-from signer.protocol import Purpose, SignRequest, decode_sign_request, strict_loads
+from signer.protocol import OWN_MOVES, Purpose, SignRequest, decode_sign_request, strict_loads
 from signer.register_store import KeyState
 from signer.schemes.address import bitcoin_script
 from signer.schemes.bitcoin import UtxoTx
@@ -78,6 +78,8 @@ class Policy:
             return self._gas_top_up(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):
             return self._cpfp(request, tx, network, now_seconds)
+        if request.purpose in OWN_MOVES and isinstance(tx, UtxoTx):
+            return self._own_move(request, tx, network, now_seconds)
         raise Refused(RefusalCode.FORBIDDEN_SHAPE, "this purpose is not for this network")
 
     def _withdrawal(
@@ -459,21 +461,22 @@ class Policy:
             parse_path(request.own_path, network)
             if request.own_path not in request.change_paths.values():
                 raise Refused(RefusalCode.FOREIGN_OUTPUT, "the own path is not an output")
-        is_child = any(
-            rows.is_own_tx(self._store, network=network.name, txid=item.txid) for item in tx.inputs
-        )
-        if not is_child:
-            raise Refused(RefusalCode.NOT_OWN_PARENT, "it spends no output of an own tx")
         child_hash = _hash(["cpfp"])
-        for item in tx.inputs:  # else it would be an abort, which takes two people (CONTRACT 8)
-            if rows.is_payment_input(
-                self._store, network=network.name, outpoint=item.outpoint, child_hash=child_hash
-            ):
-                raise Refused(
-                    RefusalCode.NOT_EXCLUSIVE, f"{item.outpoint} is an input of a signed payout"
-                )
+        own_moves.check_child(tx, network, child_hash=child_hash, store=self._store)
         self._check_own_outputs(request, tx, network, roles=OWN_UTXO_ROLES, skip=set())
         return self._decision(request, tx, network, now, None, child_hash, (), ())
+
+    def _own_move(
+        self, request: SignRequest, tx: UtxoTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """Own free coins to own change, with a fee counter of its own (CONTRACT 8)."""
+        own_moves.check(request, tx, network, store=self._store)
+        self._check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=set())
+        scope = f"moves:{network.name}"
+        self._check_window(scope, tx.fee_minor, network.move_fee_day_max_minor, DAY_SECONDS, now)
+        moved = _hash([request.purpose.value])
+        counted = ((scope, tx.fee_minor),)
+        return self._decision(request, tx, network, now, None, moved, (), counted)
 
 
 def _hash(value: object) -> str:

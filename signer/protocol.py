@@ -79,6 +79,14 @@ class Purpose(StrEnum):
     ABORT = "abort"
     """Instead of a payment of one member, by two people: its own coins back to own change, or its
     account's nonce spent on a transfer of nothing to itself. Named by `replaces`; no payments."""
+    CONSOLIDATE = "consolidate"
+    """UTXO: own coins, which no signed tx spends, into one own change output."""
+    FAN_OUT = "fan_out"
+    """UTXO: one such coin into several own change outputs."""
+
+
+OWN_MOVES = (Purpose.CONSOLIDATE, Purpose.FAN_OUT)
+"""Purposes that pay nobody, replace nothing and need nobody: the fee is all that leaves."""
 
 
 class Operation(StrEnum):

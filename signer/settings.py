@@ -60,9 +60,11 @@ class NetworkSettings:
     """One network. Fees in the native coin's minor units.
 
     `fee_rate_max` is sat per virtual byte (UTXO) or wei per gas (EVM). UTXO only: `hrp`,
-    `p2pkh_versions`, `p2sh_versions`. EVM only: `chain_id`, `gas_limit_max` and the gas top-up
-    caps (per tx, and per address and day); `gas_limit_max` is per payment, and `batch_contract` our
-    own contract that pays many, pinned with the hash of its code. `caip2` names the chain to
+    `p2pkh_versions`, `p2sh_versions`, and `move_fee_day_max_minor` for txs that merge or split own
+    coins, without a word a tenth of `fee_day_max_minor`. EVM only: `chain_id`,
+    `gas_limit_max` and the gas top-up caps (per tx, and per address and day); `gas_limit_max` is
+    per payment, and `batch_contract` our own contract that pays many, pinned with the hash of its
+    code. `caip2` names the chain to
     everybody; without it no address of a UTXO network is attested.
     """
 
@@ -83,6 +85,7 @@ class NetworkSettings:
     gas_top_up_tx_max_minor: int = 0
     gas_top_up_address_day_max_minor: int = 0
     batch_contract: bytes | None = None
+    move_fee_day_max_minor: int = 0
 
     @property
     def native(self) -> AssetSettings:
@@ -210,6 +213,7 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
     assets = raw.table("assets")
     parsed = [_asset(name, symbol, assets.table(symbol), family) for symbol in assets.keys()]
     is_utxo = family is Family.BITCOIN
+    fee_day_max = raw.integer("fee_day_max_minor")
     result = NetworkSettings(
         name=name,
         family=family,
@@ -218,7 +222,7 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         caip2=_caip2(name, raw.text("caip2", "")) if is_utxo else "",
         assets={item.asset: item for item in parsed},
         fee_max_minor=raw.integer("fee_max_minor"),
-        fee_day_max_minor=raw.integer("fee_day_max_minor"),
+        fee_day_max_minor=fee_day_max,
         fee_rate_max=raw.integer("fee_rate_max"),
         hrp=raw.text("hrp") if is_utxo else "",
         p2pkh_versions=raw.integers("p2pkh_versions") if is_utxo else (),
@@ -228,6 +232,9 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         gas_top_up_tx_max_minor=0 if is_utxo else raw.integer("gas_top_up_tx_max_minor"),
         gas_top_up_address_day_max_minor=(
             0 if is_utxo else raw.integer("gas_top_up_address_day_max_minor")
+        ),
+        move_fee_day_max_minor=(
+            raw.integer("move_fee_day_max_minor", fee_day_max // 10) if is_utxo else 0
         ),
         batch_contract=None if is_utxo else _batch_contract(name, raw.table("batch_contract", {})),
     )

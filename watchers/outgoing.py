@@ -200,6 +200,11 @@ class OutgoingRow:
     payer_key: str | None
 
     @property
+    def is_own_move(self) -> bool:
+        """Whether it pays nobody from the start: a child, or a merge or split of own coins."""
+        return self.pays_for_id is not None or self.purpose in store.OWN_PURPOSES
+
+    @property
     def is_batch(self) -> bool:
         """Whether it pays by our batch contract, so that each payment is settled by its own leg."""
         return self.payer_key is not None

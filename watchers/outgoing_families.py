@@ -1,7 +1,8 @@
 """Families of own transactions: attempts that exclude each other, and packages that depend.
 
-Owns the reading of what one bump has to know: siblings, own ancestors and descendants, children
-that pay for a parent. It decides nothing and moves nothing (`outgoing` and payouts do).
+Owns the reading of what one bump has to know: siblings, own ancestors and descendants, and of own
+moves: children that pay for a parent, merges and splits of own coins. It decides nothing and moves
+nothing (`outgoing` and payouts do).
 """
 
 import json
@@ -15,6 +16,14 @@ from watchers import outgoing, outgoing_store
 from watchers import outgoing_family_store as store
 from watchers.chain import Outpoint
 from watchers.outgoing import OutgoingRow, OutgoingState
+
+_OPEN = (
+    OutgoingState.BUILT,
+    OutgoingState.SIGNED,
+    OutgoingState.BROADCAST,
+    OutgoingState.SEEN,
+    OutgoingState.DROPPED,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,19 @@ class Change:
     address_id: UUID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """A merge or split of own coins."""
+
+    state: OutgoingState
+    created_at: datetime
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is built or on its way, and in no block."""
+        return self.state in _OPEN
+
+
 async def open_txs(uow: Uow, *, network: str, limit: int) -> list[OpenTx]:
     """What is built or on its way and in no block, at most `limit`; of a family the newest last."""
     return [
@@ -105,7 +127,7 @@ async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Mapping[UUID, UUID]:
 
 
 async def built_bumps(uow: Uow, *, network: str, limit: int) -> list[UUID]:
-    """Replacements and children that are not signed, oldest first."""
+    """Replacements, aborts and own moves that are not signed, oldest first."""
     return list(await store.built_bumps(uow, network=network, limit=limit))
 
 
@@ -159,14 +181,22 @@ async def dearest(uow: Uow, *, network: str, states: Sequence[OutgoingState]) ->
     return {row["family_id"]: int(row["fee_cap_minor"]) for row in rows}
 
 
-async def children_on_their_way(uow: Uow, *, network: str, limit: int) -> list[UUID]:
-    """Children that nodes should hold: of each family the newest, oldest first."""
-    return list(await store.children_on_their_way(uow, network=network, limit=limit))
+async def own_on_their_way(uow: Uow, *, network: str, limit: int) -> list[UUID]:
+    """Own moves that nodes should hold: of each family the newest, oldest first."""
+    return list(await store.own_on_their_way(uow, network=network, limit=limit))
 
 
-async def children_unsettled(uow: Uow, *, network: str, limit: int) -> list[UUID]:
-    """Final children whose fee the ledger does not hold, and those whose settled block is gone."""
-    return list(await store.children_unsettled(uow, network=network, limit=limit))
+async def own_unsettled(uow: Uow, *, network: str, limit: int) -> list[UUID]:
+    """Final own moves whose fee the ledger does not hold, and those whose settled block is gone."""
+    return list(await store.own_unsettled(uow, network=network, limit=limit))
+
+
+async def newest_upkeep(uow: Uow, *, network: str) -> Upkeep | None:
+    """The merge or split of own coins that was built last."""
+    row = await store.newest_upkeep(uow, network=network)
+    if row is None:
+        return None
+    return Upkeep(state=OutgoingState(row["state"]), created_at=row["created_at"])
 
 
 async def followed_height(uow: Uow, *, network: str) -> int | None:

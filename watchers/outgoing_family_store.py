@@ -6,8 +6,12 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from watchers.outgoing_store import OWN_PURPOSES
 
 UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
+
+# Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits.
+_IS_OWN_MOVE = f"(pays_for_id IS NOT NULL OR purpose IN {OWN_PURPOSES})"
 
 _OPEN = """
 SELECT o.id, o.family_id, o.purpose, o.state, o.txid, o.sender_key, o.nonce, o.fee_cap_minor,
@@ -62,10 +66,10 @@ async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
 
 
 async def built_bumps(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Replacements, aborts and children that are not signed, oldest first."""
+    """Replacements, aborts and own moves that are not signed, oldest first."""
     result = await uow.execute(
         "SELECT id FROM chain.outgoing WHERE network = :network AND state = 'built' "
-        "AND (replaces_id IS NOT NULL OR pays_for_id IS NOT NULL) ORDER BY id LIMIT :limit",
+        f"AND (replaces_id IS NOT NULL OR {_IS_OWN_MOVE}) ORDER BY id LIMIT :limit",
         {"network": network, "limit": limit},
     )
     return result.scalars().all()
@@ -93,28 +97,38 @@ async def dearest(uow: Uow, *, network: str, states: Sequence[str]) -> Sequence[
     return result.mappings().all()
 
 
-_UNSENT_CHILDREN = f"""
+_UNSENT_MOVES = f"""
 SELECT o.id FROM chain.outgoing o
-WHERE o.network = :network AND o.pays_for_id IS NOT NULL AND o.state IN {UNMINED}
+WHERE o.network = :network AND {_IS_OWN_MOVE} AND o.state IN {UNMINED}
     AND NOT EXISTS (SELECT 1 FROM chain.outgoing s WHERE s.family_id = o.family_id
         AND s.family_number > o.family_number AND s.state IN {UNMINED})
 ORDER BY o.id LIMIT :limit
 """
 
 
-async def children_on_their_way(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Children that nodes should hold: of each family the newest, oldest first."""
-    result = await uow.execute(_UNSENT_CHILDREN, {"network": network, "limit": limit})
+async def own_on_their_way(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Own moves that nodes should hold: of each family the newest, oldest first."""
+    result = await uow.execute(_UNSENT_MOVES, {"network": network, "limit": limit})
     return result.scalars().all()
 
 
-async def children_unsettled(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Final children whose fee the ledger does not hold, and those whose settled block is gone."""
+async def own_unsettled(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Final own moves whose fee the ledger does not hold, and those whose settled block is gone."""
     result = await uow.execute(
-        "SELECT id FROM chain.outgoing WHERE network = :network AND pays_for_id IS NOT NULL "
+        f"SELECT id FROM chain.outgoing WHERE network = :network AND {_IS_OWN_MOVE} "
         "AND settled_block_hash IS DISTINCT FROM block_hash "
         "AND (settled_block_hash IS NOT NULL OR state IN ('final', 'reverted')) "
         "ORDER BY id LIMIT :limit",
         {"network": network, "limit": limit},
     )
     return result.scalars().all()
+
+
+async def newest_upkeep(uow: Uow, *, network: str) -> RowMapping | None:
+    """The merge or split that was built last."""
+    result = await uow.execute(
+        f"SELECT state, created_at FROM chain.outgoing WHERE network = :network "
+        f"AND purpose IN {OWN_PURPOSES} ORDER BY created_at DESC, id DESC LIMIT 1",
+        {"network": network},
+    )
+    return result.mappings().one_or_none()

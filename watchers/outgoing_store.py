@@ -20,6 +20,8 @@ _COLUMNS = (
     "planned_height, broadcast_height, settled_reference, payer_key"
 )
 
+OWN_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins, which pay nobody
+
 
 async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
     """A built attempt; the same id again changes nothing."""

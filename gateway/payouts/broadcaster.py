@@ -57,7 +57,7 @@ class Broadcaster:
                 uow, network=self._lane.network, states=[State.SIGNED], limit=NEW_MAX
             )
             found = [*new, *(item for item in await self._round.page(uow) if item not in set(new))]
-            found += await outgoing_families.children_on_their_way(
+            found += await outgoing_families.own_on_their_way(
                 uow, network=self._lane.network, limit=CHILDREN_MAX
             )
             known = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in found]

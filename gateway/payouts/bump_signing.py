@@ -1,4 +1,4 @@
-"""From a planned bump to signed bytes: the gate of a replacement, the question, the answer.
+"""From a planned bump, or own move, to signed bytes: the gate, the question, the answer.
 
 The members were asked for before (`sign_requested_at` stands), so the gate looks at the chain: is
 everything of the family still in no block, and has nobody stopped signing. A no of the signer, or a
@@ -20,9 +20,10 @@ from gateway.payouts.families import BUMP_REFUSED
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from gateway.payouts.same_tx import is_signature_of
 from gateway.payouts.silence import Silence
+from gateway.payouts.upkeep import UPKEEP_REFUSED
 from gateway.payouts.withdrawals import ON_CHAIN, State, Trigger
 from ledger.errors import StaleState
-from signer.protocol import Purpose, Refusal, SignedTx
+from signer.protocol import OWN_MOVES, Purpose, Refusal, SignedTx
 from watchers import outgoing, outgoing_families, switches
 from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.switches import Action
@@ -43,7 +44,8 @@ class _Gate(Enum):
     SHUT = auto()
     """Not now, or signed already."""
     LATE = auto()
-    """Its family, or what it pays for, is in a block: it goes, unless it was signed."""
+    """Its family, or what it pays for, is in a block, or its rate is of another hour: it goes,
+    unless it was signed."""
 
 
 class BumpSigning:
@@ -127,6 +129,9 @@ class BumpSigning:
         tx = attempt.tx
         if tx.state is not OutgoingState.BUILT:
             return _Gate.SHUT
+        limit = lane.registry.policy.limits.planned_seconds
+        if tx.purpose in OWN_MOVES and (lane.now() - tx.created_at).total_seconds() > limit:
+            return _Gate.LATE
         parent = None if tx.pays_for_id is None else await outgoing.get(uow, tx.pays_for_id)
         others = [*family, *([] if parent is None else [parent])]
         if any(other.height is not None for other in others) or tx.conflict_txid is not None:
@@ -162,6 +167,8 @@ class BumpSigning:
                 await attempts.move(
                     lane, uow, row, Trigger.REPLACE, attempt_id=attempt_id, txid=answer.txid
                 )
+        if attempt.tx.purpose in OWN_MOVES:
+            await attempts.clear(lane, uow, UPKEEP_REFUSED)
         self._cap_wait_seconds.pop(attempt.tx.family_id, None)
         await self._silence.ended(uow, attempt_id)
         await attempts.clear(lane, uow, "payout_fee_too_low", objects=[attempt_id, *sorted(ids)])
@@ -191,16 +198,23 @@ class BumpSigning:
         detail = f"attempt {attempt_id}: {refusal.code}: {refusal.reason}"
         if attempt.tx.purpose == Purpose.ABORT:
             await aborts.give_up(lane, uow, attempt, family, detail)
-        payout = attempt.tx.family_id
-        if attempt.tx.pays_for_id is not None:
-            parent = await outgoing.get(uow, attempt.tx.pays_for_id)
-            payout = payout if parent is None else parent.family_id
-        await attempts.alarm(lane, uow, BUMP_REFUSED, detail, object_id=payout)
-        if refusal.code == refusals.CAP_OF_WINDOW:
-            self._wait_for_cap(payout)
+        if attempt.tx.purpose in OWN_MOVES:
+            await attempts.alarm(lane, uow, UPKEEP_REFUSED, detail)
+        else:
+            await self._tell_payout(uow, attempt.tx, refusal, detail)
         if refusal.code in BEHIND:
             signed = ", ".join(tx.txid for tx in family if tx.txid is not None)
             await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, f"{detail}; known: {signed}")
+
+    async def _tell_payout(self, uow: Uow, tx: OutgoingRow, refusal: Refusal, detail: str) -> None:
+        """A person hears of the payout that waits on."""
+        payout = tx.family_id
+        if tx.pays_for_id is not None:
+            parent = await outgoing.get(uow, tx.pays_for_id)
+            payout = payout if parent is None else parent.family_id
+        await attempts.alarm(self._lane, uow, BUMP_REFUSED, detail, object_id=payout)
+        if refusal.code == refusals.CAP_OF_WINDOW:
+            self._wait_for_cap(payout)
 
 
 def bumped_in(tx: OutgoingRow) -> tuple[State, ...]:

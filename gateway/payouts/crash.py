@@ -36,6 +36,8 @@ POINTS_OF_BUMPS = (
     "payout.child_settled",
 )
 """Points that only a payout reaches which pays too little for its time (docs/adr/0023)."""
+POINTS_OF_UPKEEP = ("payout.upkeep_planned",)
+"""Points of merges and splits of own coins; they are signed and settled as bumps are."""
 POINTS_OF_STAFF = (
     "payout.exit",  # what two people signed about a dead payment is carried out
     "payout.abort_planned",
@@ -58,7 +60,13 @@ class ExitAt:
     """Ends the process at one point as abruptly as `kill -9`: no cleanup, no flush."""
 
     def __init__(self, point: str) -> None:
-        known = (*POINTS, *POINTS_OF_REFUSALS, *POINTS_OF_BUMPS, *POINTS_OF_STAFF)
+        known = (
+            *POINTS,
+            *POINTS_OF_REFUSALS,
+            *POINTS_OF_BUMPS,
+            *POINTS_OF_UPKEEP,
+            *POINTS_OF_STAFF,
+        )
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")
         self._point = point

@@ -28,6 +28,7 @@ from gateway.payouts.recovery import Standing
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.time_limits import TimeLimitStep
+from gateway.payouts.upkeep import Upkeep
 from gateway.payouts.withdrawals import State
 from watchers.errors import WatcherError
 
@@ -53,6 +54,7 @@ class PayoutLane:
         self._recovery = recovery.Recovery(lane)
         self._aborts = AbortStep(lane)
         self._time_limits = TimeLimitStep(lane)
+        self._upkeep = Upkeep(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -108,6 +110,8 @@ class PayoutLane:
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)
                 await self._step("settle", self._settlement.run)
+            if self._upkeep.is_due() and not await is_stopped(self._lane):
+                await self._step("upkeep", self._upkeep.run)
         except DBAPIError as error:
             log.warning("payout.database_lost", network=self._lane.network, error=repr(error)[:300])
         except LeaseLost as error:

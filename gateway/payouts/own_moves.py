@@ -1,8 +1,8 @@
-"""What children that pay for a parent (CPFP) do to the books: their fee, and nothing else.
+"""What own moves do to the books: their fee, and nothing else.
 
-Owns Dr expense:fee:network / Cr custody at finality, by the brands of the payout that a child was
-built for, and its reversal when the block leaves the chain. Value that moves from own change to own
-change is no posting.
+Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
+chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
+for, a merge or split of own coins by the house. Value that moves to own change is no posting.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from ledger.money import split_by_largest_remainder
 from watchers import outgoing, outgoing_families
 from watchers.outgoing import OutgoingRow, OutgoingState
 
-CHILDREN_MAX = 200  # children posted or reversed in one pass
+MOVES_MAX = 200  # own moves posted or reversed in one pass
 
 log = get_logger(__name__)
 
@@ -32,11 +32,11 @@ class OwnMoves:
         self._lane = lane
 
     async def run(self) -> None:
-        """One pass over children whose block and posting disagree."""
+        """One pass over own moves whose block and posting disagree."""
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
-            found = await outgoing_families.children_unsettled(
-                uow, network=lane.network, limit=CHILDREN_MAX
+            found = await outgoing_families.own_unsettled(
+                uow, network=lane.network, limit=MOVES_MAX
             )
         for attempt_id in found:
             try:
@@ -59,12 +59,7 @@ class OwnMoves:
         lane, native = self._lane, self._lane.spec.native_asset
         if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
             raise BrokenAttempt(f"attempt {tx.id} is final without a block or a fee")
-        if tx.pays_for_id is None:
-            raise BrokenAttempt(f"attempt {tx.id} is nobody's child")
-        brands = await store.brands_on(uow, tx.pays_for_id)
-        if not brands:
-            raise BrokenAttempt(f"attempt {tx.id} was built for a payout without members")
-        shares = split_by_largest_remainder(tx.fee_minor, list(brands.values()))
+        shares = await self._shares(uow, tx, fee_minor=tx.fee_minor)
         reference = f"own:{tx.id}:fee:{tx.version}"
         await journal.post(
             uow,
@@ -74,7 +69,7 @@ class OwnMoves:
                 entries=(
                     *(
                         debit(accounts.network_fee(native), share, brand_tag=brand)
-                        for brand, share in zip(brands, shares, strict=True)
+                        for brand, share in shares.items()
                         if share
                     ),
                     credit(accounts.custody(tx.network, "hot", native), tx.fee_minor),
@@ -88,6 +83,16 @@ class OwnMoves:
             uow, attempt_id=tx.id, block_hash=tx.block_hash, reference=reference
         )
         log.info("payout.child_settled", network=tx.network, attempt_id=str(tx.id), txid=tx.txid)
+
+    async def _shares(self, uow: Uow, tx: OutgoingRow, *, fee_minor: int) -> dict[str | None, int]:
+        """The fee by brand; of none where no payout was behind it."""
+        if tx.pays_for_id is None:
+            return {None: fee_minor}
+        brands = await store.brands_on(uow, tx.pays_for_id)
+        if not brands:
+            raise BrokenAttempt(f"attempt {tx.id} was built for a payout without members")
+        shares = split_by_largest_remainder(fee_minor, list(brands.values()))
+        return dict(zip(brands, shares, strict=True))
 
     async def _reverse(self, uow: Uow, tx: OutgoingRow) -> None:
         """The settled block left the chain; it may be posted again, in another one."""

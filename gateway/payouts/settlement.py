@@ -65,7 +65,7 @@ class Settlement:
             elsewhere = await outgoing.settled_elsewhere(
                 uow, network=self._lane.network, limit=TXS_MAX
             )
-        lost = (tx.id for tx in elsewhere if tx.pays_for_id is None)  # children: `own_moves`
+        lost = (tx.id for tx in elsewhere if not tx.is_own_move)  # those: `own_moves`
         for attempt_id in sorted({*found, *lost}):
             try:
                 if await self._lane.run(partial(self._one, attempt_id=attempt_id)):

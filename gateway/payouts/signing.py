@@ -72,7 +72,7 @@ class SigningStep:
             built = await outgoing.in_states(
                 uow, network=self._lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
             )
-        first = {row.id for row in built if row.replaces_id is None and row.pays_for_id is None}
+        first = {row.id for row in built if row.replaces_id is None and not row.is_own_move}
         for attempt_id in sorted(first - set(found)):
             await self._lane.run(partial(self._abandon, attempt_id=attempt_id))
         # Account chains in the order of their nonces; ids of one millisecond are in no order.

@@ -10,7 +10,10 @@ ALTER TABLE chain.outgoing
 -- At most one attempt of a family is unsigned, so that "the newest signed one" stands still.
 CREATE UNIQUE INDEX outgoing_family_built ON chain.outgoing (family_id) WHERE state = 'built';
 CREATE INDEX outgoing_pays_for ON chain.outgoing (pays_for_id) WHERE pays_for_id IS NOT NULL;
-CREATE INDEX outgoing_own_moves ON chain.outgoing (network, state) WHERE pays_for_id IS NOT NULL;
+CREATE INDEX outgoing_own_moves ON chain.outgoing (network, state)
+    WHERE pays_for_id IS NOT NULL OR purpose IN ('consolidate', 'fan_out');
+CREATE INDEX outgoing_upkeep ON chain.outgoing (network, created_at)
+    WHERE purpose IN ('consolidate', 'fan_out');
 
 -- A replacement keeps the state of its withdrawals and is a version of them all the same.
 CREATE OR REPLACE FUNCTION ledger.record_state() RETURNS trigger

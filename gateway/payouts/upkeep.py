@@ -1,0 +1,214 @@
+"""Merges and splits of the hot wallet's own coins while inclusion is cheap (F3, docs/adr/0032).
+
+Owns the decision and the plan of one such tx: policy, the rate of the moment against the last
+weeks, and that queued payouts do not need the coins. One unit of work commits bytes and
+reservations; `bump_signing` asks the signer, `broadcaster` sends, `own_moves` books the fee. One
+at a time, and none soon after another, whatever became of it.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from config.database import Uow
+from config.logs import get_logger
+from config.policy import CoinPolicy
+from gateway.payouts import coin_shapes, drafts, fee_policy, funds, store
+from gateway.payouts.coin_selection import Terms, select
+from gateway.payouts.coin_shapes import Shape
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.funds import P2WPKH_KEY
+from gateway.payouts.withdrawals import State
+from gateway.withdrawals_store import WithdrawalRow
+from watchers import addresses, coins, fees, outgoing, outgoing_families, switches
+from watchers.addresses import AddressRow
+from watchers.chain import Coin, FeeQuote
+from watchers.errors import CoinTaken
+from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
+from watchers.switches import Action
+
+QUEUE_MAX: Final = 500  # withdrawals looked at; with more, nothing is moved
+FEE_SHARE: Final = 10  # a move costs at most this part of the fee capital that is left
+TARGET_BLOCKS: Final = 36  # nobody waits for it
+LOOK_SECONDS: Final = 60.0  # the watcher samples fees once a minute
+
+UPKEEP_REFUSED: Final = "upkeep_refused"
+"""Alarm: the signer said no to a merge or split of own coins; the next signed one clears it."""
+
+log = get_logger(__name__)
+
+
+class Upkeep:
+    """The upkeep step of one lane. Its memory only paces."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._policy = lane.registry.policy.coins.get(lane.network)
+        self._looked_at_seconds: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether to look now; a fresh process looks at once."""
+        if self._policy is None:
+            return False
+        last, now = self._looked_at_seconds, self._lane.clock.monotonic_seconds()
+        return last is None or now - last >= LOOK_SECONDS
+
+    async def run(self) -> None:
+        """Plan one move where one is due. Raises FeesUnknown, FeeAboveCap, PoolEmpty."""
+        lane = self._lane
+        self._looked_at_seconds = lane.clock.monotonic_seconds()
+        try:
+            if await lane.run(self._plan):
+                lane.crash("payout.upkeep_planned")
+        except CoinTaken as error:  # a batch was quicker
+            log.info("payout.coin_taken", network=lane.network, detail=str(error))
+
+    async def _plan(self, uow: Uow) -> bool:
+        lane, policy = self._lane, self._policy
+        if policy is None or not await self._may_move(uow, policy):
+            return False
+        quote = await funds.current_quote(lane, uow)
+        rate = fee_policy.utxo_rate(
+            quote, target_blocks=TARGET_BLOCKS, policy=lane.registry.policy.fees[lane.network]
+        )
+        cheap = await fees.cheap_rate(uow, network=lane.network)
+        if rate > min(cheap, policy.rate_max * fee_policy.SAT_PER_VB_IN_KVB):
+            return False
+        return await self._move(uow, policy, quote=quote, rate=rate)
+
+    async def _may_move(self, uow: Uow, policy: CoinPolicy) -> bool:
+        lane = self._lane
+        for action in (Action.BUILD, Action.SIGN, Action.BROADCAST):
+            if await switches.is_stopped(
+                uow, network=lane.network, asset=lane.spec.native_asset, action=action
+            ):
+                return False
+        newest = await outgoing_families.newest_upkeep(uow, network=lane.network)
+        pause = timedelta(seconds=policy.pause_seconds)
+        return newest is None or (not newest.is_open and newest.created_at + pause <= lane.now())
+
+    async def _move(self, uow: Uow, policy: CoinPolicy, *, quote: FeeQuote, rate: int) -> bool:
+        lane = self._lane
+        rows = await coins.spendable(uow, network=lane.network, limit=funds.COINS_MAX)
+        mined = [row.coin() for row in rows if row.height is not None]
+        signed = await outgoing_families.spenders(
+            uow, network=lane.network, outpoints=[coin.outpoint for coin in mined]
+        )
+        spent = {outpoint for tx in signed for outpoint in tx.inputs}
+        free = [coin for coin in mined if coin.outpoint not in spent]
+        found = coin_shapes.split(
+            free,
+            policy=policy,
+            rate_sat_per_kvb=rate,
+            size_of_parts=lambda count: self._size(1, count),
+            unmined=len(rows) - len(mined),
+        )
+        if found is None:
+            found = coin_shapes.merge(
+                free,
+                policy=policy,
+                rate_sat_per_kvb=rate,
+                size_of=lambda inputs: self._size(inputs, 1),
+                dust_minor=lane.registry.assets[lane.spec.native_asset].dust_minor,
+            )
+        if found is None or not await self._is_affordable(uow, found):
+            return False
+        taken = {coin.outpoint for coin in found.coins}
+        left = [coin for coin in mined if coin.outpoint not in taken]
+        if not await self._is_enough(uow, left, quote):
+            return False
+        await self._commit(uow, found)
+        return True
+
+    async def _is_affordable(self, uow: Uow, shape: Shape) -> bool:
+        lane = self._lane
+        left = await funds.room_beside(lane, uow, family_id=None)
+        is_within = fee_policy.fits(shape.fee_minor, policy=lane.registry.policy.fees[lane.network])
+        return is_within and shape.fee_minor * FEE_SHARE <= left
+
+    async def _is_enough(self, uow: Uow, left: Sequence[Coin], quote: FeeQuote) -> bool:
+        """Whether what stays pays all that waits for coins, as one urgent batch would."""
+        lane = self._lane
+        waiting: list[WithdrawalRow] = []
+        for state in (State.QUEUED, State.WAITING_LIQUIDITY):
+            waiting += await store.in_state(
+                uow, network=lane.network, state=state, limit=QUEUE_MAX + 1
+            )
+        if not waiting:
+            return True
+        if len(waiting) > QUEUE_MAX:
+            return False
+        fee = lane.registry.policy.fees[lane.network]
+        keys = [row.address_key for row in waiting]
+        terms = Terms(
+            payments_minor=sum(row.output_minor for row in waiting),
+            rate_sat_per_kvb=fee_policy.utxo_rate(quote, target_blocks=1, policy=fee),
+            change_min_minor=max(fee.cpfp_reserve_minor, 1),
+            must_keep_change=True,
+        )
+        return select(left, terms, size_of=partial(self._batch_size, keys)) is not None
+
+    def _batch_size(self, keys: Sequence[str], *, inputs: int, has_change: bool) -> int:
+        outputs = [*keys, P2WPKH_KEY] if has_change else list(keys)
+        return self._lane.chain.writer.estimate_size_vb(inputs=inputs, outputs=outputs)
+
+    def _size(self, inputs: int, outputs: int) -> int:
+        return self._lane.chain.writer.estimate_size_vb(
+            inputs=inputs, outputs=[P2WPKH_KEY] * outputs
+        )
+
+    async def _commit(self, uow: Uow, shape: Shape) -> None:
+        lane = self._lane
+        chosen = sorted(shape.coins, key=lambda c: (c.outpoint.txid, c.outpoint.vout))
+        *parts, change = [
+            await addresses.own_address(uow, network=lane.network, role="change")
+            for _ in shape.parts_minor
+        ]
+        unsigned = drafts.utxo(
+            lane,
+            coins=chosen,
+            payments=[self._part(*pair) for pair in zip(parts, shape.parts_minor, strict=False)],
+            change=change,
+            change_minor=shape.parts_minor[-1],
+        )
+        if unsigned.fee_minor != shape.fee_minor:
+            raise BrokenAttempt(f"built fee {unsigned.fee_minor}, planned {shape.fee_minor}")
+        attempt_id = lane.ids.new_id()
+        outputs = [*unsigned.payment_outputs, *unsigned.change_outputs]
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=shape.purpose.value,
+            family_id=attempt_id,
+            unsigned=unsigned.data,
+            payments=(),
+            fee_cap_minor=unsigned.fee_minor,
+            inputs=tuple(coin.outpoint for coin in chosen),
+            change=tuple(
+                ChangeOutput(vout=vout, address_id=address.id, amount_minor=amount)
+                for vout, address, amount in zip(
+                    outputs, [*parts, change], shape.parts_minor, strict=True
+                )
+            ),
+        )
+        await coins.reserve(uow, attempt_id=attempt_id, outpoints=draft.inputs)
+        await outgoing.record(uow, draft, at=lane.now())
+        log.info(
+            "payout.upkeep_planned",
+            network=lane.network,
+            attempt_id=str(attempt_id),
+            purpose=shape.purpose.value,
+            coins=len(chosen),
+            parts=len(shape.parts_minor),
+            fee_minor=str(shape.fee_minor),
+        )
+
+    def _part(self, address: AddressRow, amount_minor: int) -> PlannedPayment:
+        return PlannedPayment(
+            asset=self._lane.spec.native_asset,
+            address=address.address,
+            key=address.key,
+            amount_minor=amount_minor,
+        )
