@@ -106,6 +106,12 @@ async def capture(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> N
     await _move(uow, hold_id, HoldState.CAPTURED, reference, at)
 
 
+async def capture_many(uow: Uow, holds: Sequence[tuple[UUID, str]], *, at: datetime) -> None:
+    """`capture` of many holds, (hold, reference) each, in one statement; all or none."""
+    if holds:
+        await store.move_holds(uow, holds, to=HoldState.CAPTURED.value, at=at)
+
+
 async def release(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
     """Reserved -> clearing, before signing. Raises StaleState unless the hold is open."""
     await _move(uow, hold_id, HoldState.RELEASED, reference, at)

@@ -42,6 +42,11 @@ _PLACE_MANY = """
         CAST(:references AS text[]), CAST(:brands AS text[]), CAST(:players AS text[]),
         CAST(:assets AS text[]), CAST(:amounts AS numeric[])) AS answers
 """
+_MOVE_HOLDS = text(
+    "SELECT ledger.move_hold(h.id, :to, false, h.reference, :at) FROM (SELECT * FROM unnest("
+    "CAST(:ids AS uuid[]), CAST(:references AS text[])) WITH ORDINALITY AS w (id, reference, n) "
+    "ORDER BY n OFFSET 0) AS h"
+)
 _MOVE_HOLD = text("SELECT ledger.move_hold(:id, :to, :reopens, :reference, :at)")
 
 
@@ -158,6 +163,23 @@ async def move_hold(
         await uow.execute(_MOVE_HOLD, parameters)
     except DBAPIError as error:
         refuse(error, f"hold {hold_id} to {to}")
+
+
+async def move_holds(uow: Uow, holds: Sequence[tuple[UUID, str]], *, to: str, at: datetime) -> None:
+    """`move_hold` of many in one statement, in the order of their ids: (hold, reference)."""
+    ordered = sorted(holds)
+    try:
+        await uow.execute(
+            _MOVE_HOLDS,
+            {
+                "ids": [hold_id for hold_id, _ in ordered],
+                "references": [reference for _, reference in ordered],
+                "to": to,
+                "at": at,
+            },
+        )
+    except DBAPIError as error:
+        refuse(error, f"{len(ordered)} holds to {to}")
 
 
 async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:

@@ -302,6 +302,60 @@ async def take_next_nonce(
     )
 
 
+async def take_free_nonces(
+    uow: Uow, *, network: str, sender_key: str, attempt_ids: Sequence[UUID]
+) -> list[int]:
+    """The lowest given-back nonces, ascending, now held by the first of the attempts; as many as
+    there are. The account's row is locked."""
+    result = await uow.execute(
+        "UPDATE chain.nonce_uses u SET attempt_id = t.id FROM ("
+        "SELECT f.nonce, w.id FROM (SELECT nonce, row_number() OVER (ORDER BY nonce) AS n "
+        "FROM chain.nonce_uses WHERE network = :network AND sender_key = :key "
+        "AND attempt_id IS NULL ORDER BY nonce LIMIT :count) f "
+        "JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS w (id, n) USING (n)) t "
+        "WHERE u.network = :network AND u.sender_key = :key AND u.nonce = t.nonce "
+        "RETURNING u.nonce",
+        {
+            "network": network,
+            "key": sender_key,
+            "ids": list(attempt_ids),
+            "count": len(attempt_ids),
+        },
+    )
+    return sorted(int(nonce) for nonce in result.scalars())
+
+
+async def take_next_nonces(
+    uow: Uow, *, network: str, sender_key: str, nonce: int, attempt_ids: Sequence[UUID]
+) -> None:
+    """Hold numbers never used, from `nonce` on in the attempts' order, and move the account on."""
+    await uow.execute(
+        "INSERT INTO chain.nonce_uses (network, sender_key, nonce, attempt_id) "
+        "SELECT CAST(:network AS text), CAST(:key AS text), CAST(:nonce AS bigint) + n - 1, id "
+        "FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS w (id, n)",
+        {"network": network, "key": sender_key, "nonce": nonce, "ids": list(attempt_ids)},
+    )
+    await uow.execute(
+        "UPDATE chain.nonces SET next = :next WHERE network = :network AND sender_key = :key",
+        {"network": network, "key": sender_key, "next": nonce + len(attempt_ids)},
+    )
+
+
+async def unsigned_nonces(
+    uow: Uow, *, network: str, sender_keys: Sequence[str]
+) -> Sequence[RowMapping]:
+    """Free numbers of accounts (no attempt), and those of unsigned first attempts, ascending."""
+    result = await uow.execute(
+        "SELECT sender_key, nonce, attempt_id FROM chain.nonce_uses WHERE network = :network "
+        "AND sender_key = ANY(CAST(:keys AS text[])) AND attempt_id IS NULL "
+        "UNION ALL SELECT sender_key, nonce, id FROM chain.outgoing WHERE network = :network "
+        "AND sender_key = ANY(CAST(:keys AS text[])) AND state = 'built' "
+        "AND replaces_id IS NULL AND nonce IS NOT NULL ORDER BY 1, 2",
+        {"network": network, "keys": list(sender_keys)},
+    )
+    return result.mappings().all()
+
+
 async def claim_nonce(
     uow: Uow, *, network: str, sender_key: str, nonce: int, following: int, attempt_id: UUID
 ) -> None:
@@ -373,26 +427,6 @@ async def give_back_nonce(uow: Uow, *, attempt_id: UUID) -> int:
         {"id": attempt_id},
     )
     return result.rowcount
-
-
-async def nonces_below(uow: Uow, *, attempt_id: UUID) -> tuple[bool, bool]:
-    """(a lower number is free, a lower one belongs to an unsigned attempt) of the account."""
-    row = (
-        await uow.execute(
-            """
-            SELECT EXISTS (SELECT 1 FROM chain.nonce_uses f
-                           WHERE f.network = m.network AND f.sender_key = m.sender_key
-                               AND f.attempt_id IS NULL AND f.nonce < m.nonce) AS is_free,
-                EXISTS (SELECT 1 FROM chain.outgoing o
-                        WHERE o.network = m.network AND o.sender_key = m.sender_key
-                            AND o.state = 'built' AND o.replaces_id IS NULL
-                            AND o.nonce < m.nonce) AS is_unsigned
-            FROM chain.nonce_uses m WHERE m.attempt_id = :attempt_id
-            """,
-            {"attempt_id": attempt_id},
-        )
-    ).one_or_none()
-    return (row.is_free, row.is_unsigned) if row is not None else (False, False)
 
 
 async def used_on_chain(uow: Uow, *, network: str, sender_key: str, nonce: int) -> None:

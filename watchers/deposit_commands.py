@@ -3,7 +3,7 @@
 Public surface of `watchers`. Amounts are minor units by asset id.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "lost",
     "lost_by_player",
     "orphaned_anew",
+    "orphaned_of",
     "reversed_anew",
     "snapshot",
 ]
@@ -161,6 +162,17 @@ async def orphaned_anew(uow: Uow, *, brand: str, player_id: str, known: Collecti
         is_reversed=False,
         known=list(known),
     )
+
+
+async def orphaned_of(
+    uow: Uow, pairs: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], frozenset[UUID]]:
+    """The credited deposits that are orphaned now, of those (brand, player) that have any."""
+    found: dict[tuple[str, str], frozenset[UUID]] = {}
+    for row in await store.orphaned_of(uow, sorted(set(pairs))):
+        pair = (row["brand"], row["player_id"])
+        found[pair] = found.get(pair, frozenset()) | {row["id"]}
+    return found
 
 
 async def reversed_anew(uow: Uow, *, brand: str, player_id: str, known: Collection[UUID]) -> bool:

@@ -422,6 +422,17 @@ async def has_lost_anew(
     return bool(result.scalar_one())
 
 
+async def orphaned_of(uow: Uow, pairs: Sequence[tuple[str, str]]) -> Sequence[RowMapping]:
+    """The credited deposits of some (brand, player) that are orphaned now."""
+    result = await uow.execute(
+        "SELECT brand, player_id, id FROM chain.deposits JOIN (SELECT * FROM unnest("
+        "CAST(:brands AS text[]), CAST(:players AS text[]))) AS p (brand, player_id) "
+        f"USING (brand, player_id) WHERE {_ORPHANED}",
+        {"brands": [pair[0] for pair in pairs], "players": [pair[1] for pair in pairs]},
+    )
+    return result.mappings().all()
+
+
 async def unposted(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
     """Mined up to a height, with no custody effect of that block in the ledger (HOUSE 7)."""
     result = await uow.execute(

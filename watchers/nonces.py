@@ -4,6 +4,8 @@ Owns `chain.nonces` and `chain.nonce_uses`. A number belongs to what was first s
 ever (CONTRACT 5); only a number that was never signed is given back, and goes to the next payout.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
@@ -20,6 +22,15 @@ class Below(StrEnum):
     """A lower one is being planned or signed: wait for it."""
     FREE = "free"
     """A lower number was given back: plan again and take it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsigned:
+    """A number that nothing is signed at; `attempt_id`: whose it is, None for a free one."""
+
+    sender_key: str
+    nonce: int
+    attempt_id: UUID | None
 
 
 async def allocate(uow: Uow, *, network: str, sender_key: str, attempt_id: UUID) -> int:
@@ -40,18 +51,36 @@ async def allocate(uow: Uow, *, network: str, sender_key: str, attempt_id: UUID)
     return following
 
 
+async def allocate_many(
+    uow: Uow, *, network: str, sender_key: str, attempt_ids: Sequence[UUID]
+) -> list[int]:
+    """`allocate` for attempts that hold no number yet, in their order: free numbers first."""
+    await store.ensure_account(uow, network=network, sender_key=sender_key, following=0)
+    following = await store.lock_account(uow, network=network, sender_key=sender_key)
+    free = await store.take_free_nonces(
+        uow, network=network, sender_key=sender_key, attempt_ids=attempt_ids
+    )
+    rest = attempt_ids[len(free) :]
+    if rest:
+        await store.take_next_nonces(
+            uow, network=network, sender_key=sender_key, nonce=following, attempt_ids=rest
+        )
+    return [*free, *range(following, following + len(rest))]
+
+
 async def give_back(uow: Uow, *, attempt_id: UUID) -> None:
     """Free the number of an attempt that was never signed; of a signed one it does nothing."""
     await store.give_back_nonce(uow, attempt_id=attempt_id)
 
 
-async def below(uow: Uow, *, attempt_id: UUID) -> Below:
-    """Whether the attempt may be signed now: nothing below it may be free or unsigned, or a number
-    that nobody uses would keep a signed payout from ever being mined."""
-    is_free, is_unsigned = await store.nonces_below(uow, attempt_id=attempt_id)
-    if is_free:
-        return Below.FREE
-    return Below.UNSIGNED if is_unsigned else Below.CLEAR
+async def unsigned(uow: Uow, *, network: str, sender_keys: Sequence[str]) -> list[Unsigned]:
+    """The numbers of some accounts that nothing is signed at: free ones, and those of attempts that
+    are planned. The caller holds the locks of the attempts that it decides on."""
+    rows = await store.unsigned_nonces(uow, network=network, sender_keys=sender_keys)
+    return [
+        Unsigned(sender_key=row["sender_key"], nonce=row["nonce"], attempt_id=row["attempt_id"])
+        for row in rows
+    ]
 
 
 async def claim(uow: Uow, *, network: str, sender_key: str, nonce: int, attempt_id: UUID) -> None:

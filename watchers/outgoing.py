@@ -232,35 +232,7 @@ async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:
 
     Coins and nonce are reserved by the caller in the same unit of work (`coins`, `nonces`).
     """
-    payments = [
-        {
-            "asset": payment.asset,
-            "address": payment.address,
-            "key": payment.key,
-            "amount_minor": str(payment.amount_minor),
-        }
-        for payment in draft.payments
-    ]
-    await store.insert(
-        uow,
-        {
-            "id": draft.id,
-            "network": draft.network,
-            "purpose": draft.purpose,
-            "family_id": draft.family_id,
-            "unsigned": draft.unsigned,
-            "sender_key": draft.sender_key,
-            "nonce": draft.nonce,
-            "payer_key": draft.payer_key,
-            "payments": json.dumps(payments),
-            "fee_cap_minor": draft.fee_cap_minor,
-            "family_number": draft.family_number,
-            "replaces_id": draft.replaces_id,
-            "pays_for_id": draft.pays_for_id,
-            "planned_height": draft.planned_height,
-            "at": at,
-        },
-    )
+    await store.insert(uow, [inserted(draft, at=at)])
     if draft.inputs:
         await store.insert_inputs(
             uow,
@@ -287,6 +259,36 @@ async def record(uow: Uow, draft: OutgoingDraft, *, at: datetime) -> None:
                 for output in draft.change
             ],
         )
+
+
+def inserted(draft: OutgoingDraft, *, at: datetime) -> dict[str, Any]:
+    """The row of a draft, as the store takes it."""
+    payments = [
+        {
+            "asset": payment.asset,
+            "address": payment.address,
+            "key": payment.key,
+            "amount_minor": str(payment.amount_minor),
+        }
+        for payment in draft.payments
+    ]
+    return {
+        "id": draft.id,
+        "network": draft.network,
+        "purpose": draft.purpose,
+        "family_id": draft.family_id,
+        "unsigned": draft.unsigned,
+        "sender_key": draft.sender_key,
+        "nonce": draft.nonce,
+        "payer_key": draft.payer_key,
+        "payments": json.dumps(payments),
+        "fee_cap_minor": draft.fee_cap_minor,
+        "family_number": draft.family_number,
+        "replaces_id": draft.replaces_id,
+        "pays_for_id": draft.pays_for_id,
+        "planned_height": draft.planned_height,
+        "at": at,
+    }
 
 
 async def get(uow: Uow, attempt_id: UUID, *, is_locked: bool = False) -> OutgoingRow | None:

@@ -23,8 +23,8 @@ _COLUMNS = (
 OWN_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins, which pay nobody
 
 
-async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
-    """A built attempt; the same id again changes nothing."""
+async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Built attempts; the same id again changes nothing."""
     await uow.execute(
         "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, "
         "sender_key, nonce, payments, fee_cap_minor, family_number, replaces_id, pays_for_id, "
@@ -32,7 +32,7 @@ async def insert(uow: Uow, values: Mapping[str, Any]) -> None:
         ":purpose, :family_id, 'built', :unsigned, :sender_key, :nonce, CAST(:payments AS jsonb), "
         ":fee_cap_minor, :family_number, :replaces_id, :pays_for_id, :planned_height, :payer_key, "
         ":at, :at) ON CONFLICT (id) DO NOTHING",
-        values,
+        [dict(row) for row in rows],
     )
 
 
@@ -72,6 +72,18 @@ async def get(uow: Uow, attempt_id: UUID, *, is_locked: bool = False) -> RowMapp
         {"id": attempt_id},
     )
     return result.mappings().one_or_none()
+
+
+async def get_many(
+    uow: Uow, ids: Sequence[UUID], *, is_locked: bool = False
+) -> Sequence[RowMapping]:
+    """Attempts by id, in id order; locked in that order when asked."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM chain.outgoing WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id"
+        + (" FOR UPDATE" if is_locked else ""),
+        {"ids": list(ids)},
+    )
+    return result.mappings().all()
 
 
 async def inputs_of(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:

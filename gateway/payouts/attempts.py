@@ -4,7 +4,7 @@ Owns what planning, signing, sending and settling share: loading under locks (wi
 then the attempt), dropping an attempt that was never signed, and alarms. It talks to nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -17,7 +17,7 @@ from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.store import Member
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
-from watchers import outgoing
+from watchers import outgoing, outgoing_lots
 from watchers.outgoing import OutgoingRow
 
 ON_ITS_WAY: Final = (
@@ -62,6 +62,27 @@ async def load(uow: Uow, attempt_id: UUID, *, lock: bool, is_current: bool = Tru
     if tx is None:
         raise BrokenAttempt(f"attempt {attempt_id} has members but no transaction")
     return Attempt(tx=tx, members=tuple(members))
+
+
+async def load_many(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[Attempt]:
+    """`load` of many in a bounded number of statements, in the order of `ids`; locked in the
+    order of the house, all withdrawals by id and then all attempts by id."""
+    riding = await store.members_of(uow, ids, lock=lock)
+    txs = await outgoing_lots.get(uow, ids, is_locked=lock)
+    missing = [attempt_id for attempt_id in ids if attempt_id not in txs]
+    if missing:
+        raise BrokenAttempt(f"attempt {missing[0]} has members but no transaction")
+    return [Attempt(tx=txs[item], members=tuple(riding.get(item, ()))) for item in ids]
+
+
+async def move_all(
+    lane: Lane, uow: Uow, rows: Iterable[WithdrawalRow], trigger: Trigger, **changes: Any
+) -> list[WithdrawalRow]:
+    """One transition of many rows with the same further columns; all or none."""
+    moves = [(row, changes) for row in rows]
+    if not moves:
+        return []
+    return await withdrawals.move_many(uow, moves, trigger, ids=lane.ids, at=lane.now())
 
 
 async def move(

@@ -8,6 +8,7 @@ that and never blocks the others (P27). It neither signs nor sends.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 from uuid import UUID
 
 from config.database import Uow
@@ -23,7 +24,7 @@ from gateway.payouts import (
     store,
     withdrawals,
 )
-from gateway.payouts.account_funds import AccountFunds, Batch
+from gateway.payouts.account_funds import Batch, Single
 from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -31,8 +32,9 @@ from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.funds import UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
+from ledger.errors import StaleState
 from signer.protocol import Authorisation, Purpose
-from watchers import addresses, coins, deposit_commands, nonces, outgoing, switches
+from watchers import addresses, coins, deposit_commands, nonces, outgoing, outgoing_lots, switches
 from watchers.addresses import AddressRow
 from watchers.chain import Coin, Unsigned
 from watchers.errors import CoinTaken, InvalidAddress
@@ -40,9 +42,13 @@ from watchers.outgoing import OutgoingDraft
 from watchers.switches import Action
 
 QUEUE_MAX = 500  # withdrawals looked at per cycle
-ATTEMPTS_MAX = 50  # attempts planned per cycle: the rest waits for the next one
+ATTEMPTS_MAX = 50  # groups planned per cycle: the rest waits for the next one
+SINGLES_MAX = 200  # payments that ride alone, per cycle: signed and sent before there are more
+LOT = 100  # of those in one unit of work
 
 log = get_logger(__name__)
+
+_Planned: TypeAlias = tuple[OutgoingDraft, Sequence[WithdrawalRow], Unsigned]
 
 
 class Batcher:
@@ -63,18 +69,23 @@ class Batcher:
                 self._lane.is_account_based
                 and await addresses.batch_contract(uow, network=self._lane.network) is not None
             )
+        is_alone = self._lane.is_account_based and not has_contract
+        queued = queued[:SINGLES_MAX] if is_alone else queued
         self._contracts = await destinations.contracts_among(self._lane, queued)
         found = companions.groups(
             queued,
-            is_alone=self._lane.is_account_based and not has_contract,
+            is_alone=is_alone,
             settings=self._lane.registry.settings.payouts,
             now=self._lane.now(),
         )
+        if is_alone:  # one tx each, and one unit of work for many
+            alone = [item for ids in found for item in ids]
+            found = [alone[at : at + LOT] for at in range(0, len(alone), LOT)]
         planned = 0
         for ids in found[:ATTEMPTS_MAX]:
             self._has_planned = planned > 0
             try:
-                count = await self._lane.run(partial(self._plan_group, ids=ids))
+                count = await self._group(ids)
             except CoinTaken as error:  # another planner was quicker: select again next cycle
                 log.warning("payout.coin_taken", network=self._lane.network, detail=str(error))
                 continue
@@ -83,18 +94,28 @@ class Batcher:
                 self._lane.crash("payout.planned")
         return planned
 
+    async def _group(self, ids: Sequence[UUID]) -> int:
+        try:
+            return await self._lane.run(partial(self._plan_group, ids=ids))
+        except (StaleState, BrokenAttempt):
+            if len(ids) == 1 or not self._lane.is_account_based:
+                raise
+            half = len(ids) // 2  # one of them: by halves, so that it stops nobody else
+            return await self._group(ids[:half]) + await self._group(ids[half:])
+
     async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> int:
         # What may not be signed is not built either: it would come back every minute.
         network = self._lane.network
         no_build = await switches.stopped(uow, network=network, action=Action.BUILD)
         no_sign = await switches.stopped(uow, network=network, action=Action.SIGN)
-        rows = [
+        queued = [
             row
             for row in await store.by_ids(uow, ids, lock=True)
             if row.state == State.QUEUED
             and not (no_build.covers(row.asset) or no_sign.covers(row.asset))
-            and await self._may_ride(uow, row)
         ]
+        lost = await deposit_commands.orphaned_of(uow, [(r.brand, r.player_id) for r in queued])
+        rows = [row for row in queued if await self._may_ride(uow, row, lost)]
         rows.sort(key=lambda row: (row.promise_at, row.id))
         if not rows:
             return 0
@@ -102,7 +123,9 @@ class Batcher:
             return await self._plan_accounts(uow, rows)
         return int(await self._plan_utxo(uow, rows))
 
-    async def _may_ride(self, uow: Uow, row: WithdrawalRow) -> bool:
+    async def _may_ride(
+        self, uow: Uow, row: WithdrawalRow, lost: Mapping[tuple[str, str], frozenset[UUID]]
+    ) -> bool:
         """False after moving a row that cannot be paid out of the queue."""
         lane = self._lane
         if row.txid is not None:
@@ -110,9 +133,7 @@ class Batcher:
         if row.valid_until <= lane.now():
             await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
             return False
-        if await deposit_commands.orphaned_anew(
-            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
-        ):
+        if not lost.get((row.brand, row.player_id), frozenset()) <= set(row.orphaned_known):
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
             return False
         if await destinations.is_held(lane, uow, row, self._contracts):
@@ -223,44 +244,82 @@ class Batcher:
             await self._plan_batch(uow, batch)
             planned = 1
         paid = set() if batch is None else {row.id for row in batch.rows}
+        singles: list[tuple[WithdrawalRow, Single]] = []
         for row in rows:
-            if row.id not in paid:
-                planned += await self._plan_account(uow, account, row)
-        return planned
+            if row.id in paid:
+                continue
+            place = account.place(row)
+            if isinstance(place, str):
+                await self._wait(uow, row, place)
+            elif isinstance(place, Batch):  # no lane has it, the contract does
+                await self._plan_batch(uow, place)
+                planned += 1
+            else:
+                singles.append((row, place))
+        await self._plan_singles(uow, singles)
+        return planned + len(singles)
 
-    async def _plan_account(self, uow: Uow, account: AccountFunds, row: WithdrawalRow) -> bool:
-        place = account.place(row)
-        if isinstance(place, str):
-            await self._wait(uow, row, place)
-            return False
-        if isinstance(place, Batch):  # no lane has it, the contract does
-            await self._plan_batch(uow, place)
-            return True
-        await self._plan_tx(uow, [row], sender=place.sender, payer=None, fee=place.fee)
-        return True
+    async def _plan_singles(
+        self, uow: Uow, singles: Sequence[tuple[WithdrawalRow, Single]]
+    ) -> None:
+        """One tx each; the numbers of an account in the order of the promises."""
+        lane = self._lane
+        by_sender: dict[str, list[tuple[UUID, WithdrawalRow, Single]]] = {}
+        for row, place in singles:
+            item = (lane.ids.new_id(), row, place)
+            by_sender.setdefault(place.sender.key, []).append(item)
+        planned: list[_Planned] = []
+        for sender, items in sorted(by_sender.items()):  # accounts are locked in one order
+            numbers = await nonces.allocate_many(
+                uow,
+                network=lane.network,
+                sender_key=sender,
+                attempt_ids=[attempt_id for attempt_id, _, _ in items],
+            )
+            for (attempt_id, row, place), nonce in zip(items, numbers, strict=True):
+                planned.append(
+                    self._account_tx(
+                        [row],
+                        attempt_id=attempt_id,
+                        nonce=nonce,
+                        sender=place.sender,
+                        payer=None,
+                        fee=place.fee,
+                    )
+                )
+        await self._commit_many(uow, planned)
 
     async def _plan_batch(self, uow: Uow, batch: Batch) -> None:
         """One leg each, in order."""
-        await self._plan_tx(uow, batch.rows, sender=batch.sender, payer=batch.payer, fee=batch.fee)
-
-    async def _plan_tx(
-        self,
-        uow: Uow,
-        rows: Sequence[WithdrawalRow],
-        *,
-        sender: AddressRow,
-        payer: AddressRow | None,
-        fee: AccountFee,
-    ) -> None:
-        """One nonce: one payment of the sender, or a batch that its contract `payer` pays."""
         lane = self._lane
         attempt_id = lane.ids.new_id()
         nonce = await nonces.allocate(
-            uow, network=lane.network, sender_key=sender.key, attempt_id=attempt_id
+            uow, network=lane.network, sender_key=batch.sender.key, attempt_id=attempt_id
         )
+        built = self._account_tx(
+            batch.rows,
+            attempt_id=attempt_id,
+            nonce=nonce,
+            sender=batch.sender,
+            payer=batch.payer,
+            fee=batch.fee,
+        )
+        await self._commit_many(uow, [built])
+
+    def _account_tx(
+        self,
+        rows: Sequence[WithdrawalRow],
+        *,
+        attempt_id: UUID,
+        nonce: int,
+        sender: AddressRow,
+        payer: AddressRow | None,
+        fee: AccountFee,
+    ) -> _Planned:
+        """One nonce: one payment of the sender, or a batch that its contract `payer` pays."""
         payments = tuple(drafts.planned(row) for row in rows)
         unsigned = drafts.account(
-            lane,
+            self._lane,
             sender=sender,
             nonce=nonce,
             payments=payments,
@@ -269,7 +328,7 @@ class Batcher:
         )
         draft = OutgoingDraft(
             id=attempt_id,
-            network=lane.network,
+            network=self._lane.network,
             purpose=_purpose(rows).value,
             family_id=attempt_id,
             unsigned=unsigned.data,
@@ -279,7 +338,7 @@ class Batcher:
             nonce=nonce,
             payer_key=None if payer is None else payer.key,
         )
-        await self._commit(uow, draft, rows, unsigned)
+        return draft, rows, unsigned
 
     async def _admit(self, uow: Uow, account: UtxoFunds, row: WithdrawalRow) -> bool:
         """Take the row into the plan; smaller ones behind it may still pass (P26)."""
@@ -297,26 +356,46 @@ class Batcher:
             self._lane, uow, f"{code}_short", f"{row.asset} payouts wait for {code}"
         )
 
+    async def _commit_many(
+        self,
+        uow: Uow,
+        planned: Sequence[_Planned],
+    ) -> None:
+        """Attempts of an account chain, which hold no coins."""
+        await outgoing_lots.record(uow, [draft for draft, _, _ in planned], at=self._lane.now())
+        await self._board(uow, planned)
+
     async def _commit(
         self, uow: Uow, draft: OutgoingDraft, rows: Sequence[WithdrawalRow], unsigned: Unsigned
     ) -> None:
         await outgoing.record(uow, draft, at=self._lane.now())
-        await store.add_members(
-            uow,
-            attempt_id=draft.id,
-            outputs=[
-                (row.id, index) for row, index in zip(rows, unsigned.payment_outputs, strict=True)
-            ],
-        )
-        for row in rows:
-            await attempts.move(self._lane, uow, row, Trigger.PLAN, attempt_id=draft.id, code=None)
-        log.info(
-            "payout.planned",
-            network=self._lane.network,
-            attempt_id=str(draft.id),
-            members=len(rows),
-            fee_cap_minor=str(draft.fee_cap_minor),
-        )
+        await self._board(uow, [(draft, rows, unsigned)])
+
+    async def _board(
+        self,
+        uow: Uow,
+        planned: Sequence[_Planned],
+    ) -> None:
+        """Members of recorded attempts: which output each has, and that it is planned."""
+        lane = self._lane
+        seats = [
+            (draft.id, row, index)
+            for draft, rows, unsigned in planned
+            for row, index in zip(rows, unsigned.payment_outputs, strict=True)
+        ]
+        if not seats:
+            return
+        await store.add_seats(uow, [(key, row.id, index) for key, row, index in seats])
+        moves = [(row, {"attempt_id": attempt_id, "code": None}) for attempt_id, row, _ in seats]
+        await withdrawals.move_many(uow, moves, Trigger.PLAN, ids=lane.ids, at=lane.now())
+        for draft, rows, _ in planned:
+            log.info(
+                "payout.planned",
+                network=lane.network,
+                attempt_id=str(draft.id),
+                members=len(rows),
+                fee_cap_minor=str(draft.fee_cap_minor),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

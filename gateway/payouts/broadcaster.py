@@ -6,7 +6,9 @@ attempt (`bumping` does); whatever is in doubt is looked for, and sent again wit
 (P04). Children that pay for a parent are sent here too; they have no members.
 """
 
+import asyncio
 from asyncio import timeout
+from collections.abc import Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -20,7 +22,7 @@ from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.withdrawals import State, Trigger
 from ledger.errors import StaleState
 from signer.protocol import Purpose
-from watchers import outgoing, outgoing_families, switches
+from watchers import outgoing, outgoing_families, outgoing_lots, switches
 from watchers.chain import SendOutcome, SendResult, TxPlace
 from watchers.errors import NodeUnavailable
 from watchers.outgoing import OutgoingRow, OutgoingState
@@ -31,6 +33,7 @@ RESEND_SECONDS = 10.0  # the same bytes, not faster than this
 LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are sent again)
 INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
 CHILDREN_MAX = 200  # children on their way that are looked at per pass
+LOT = 100  # txs of account chains that are sent for the first time in one go
 NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
 IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CANCELLING)
 FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
@@ -60,18 +63,105 @@ class Broadcaster:
             found += await outgoing_families.own_on_their_way(
                 uow, network=self._lane.network, limit=CHILDREN_MAX
             )
-            known = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in found]
+            known = await attempts.load_many(uow, found, lock=False)
         now = self._lane.clock.monotonic_seconds()
         self._looked_at_seconds = {
             key: value
             for key, value in self._looked_at_seconds.items()
             if now - value < FORGET_SECONDS
         }
-        for attempt in sorted(known, key=lambda item: (item.tx.nonce or 0, item.id)):
+        known.sort(key=lambda item: (item.tx.nonce or 0, item.id))
+        fresh = [item for item in known if _is_fresh(item)] if self._lane.is_account_based else []
+        for lot in (fresh[at : at + LOT] for at in range(0, len(fresh), LOT)):
+            await self._first_time(lot)
+        sent = {item.id for item in fresh}
+        for attempt in (item for item in known if item.id not in sent):
             try:
                 await self._one(attempt)
             except StaleState as error:
                 log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
+
+    async def _first_time(self, lot: Sequence[Attempt]) -> None:
+        """Send what was never sent: the lot is committed as such first, then each account's txs go
+        in the order of their nonces, and what nodes show of them is committed together."""
+        try:
+            begun = await self._lane.run(partial(self._begin_lot, attempt_ids=[a.id for a in lot]))
+        except StaleState as error:  # one of them moved: alone, it stops nobody else
+            log.info("payout.stale", attempt_id=str(lot[0].id), detail=str(error))
+            if len(lot) > 1:
+                for attempt in lot:
+                    await self._first_time([attempt])
+            return
+        if not begun:
+            return
+        self._lane.crash("payout.broadcasting")
+        going = [attempt for attempt in lot if attempt.id in begun]
+        by_sender: dict[str | None, list[Attempt]] = {}
+        for attempt in going:
+            by_sender.setdefault(attempt.tx.sender_key, []).append(attempt)
+        queues = [asyncio.create_task(self._in_order(each)) for each in by_sender.values()]
+        try:
+            outcomes = await asyncio.gather(*queues)
+        finally:
+            for queue in queues:
+                queue.cancel()
+        shown = {key: place for found, _, _ in outcomes for key, place in found.items()}
+        if shown:
+            await self._found_lot(shown)
+        for _, unseen, failure in outcomes:
+            for attempt, result in unseen:
+                await self._unseen(attempt, result)
+            if failure is not None:
+                raise failure
+
+    async def _in_order(
+        self, queue: Sequence[Attempt]
+    ) -> tuple[dict[UUID, TxPlace], list[tuple[Attempt, SendResult]], NodeUnavailable | None]:
+        """Send one account's txs; what was seen where, what was not, and what stopped it."""
+        shown: dict[UUID, TxPlace] = {}
+        unseen: list[tuple[Attempt, SendResult]] = []
+        for attempt in queue:
+            result = await self._hand_over(attempt)
+            try:
+                place = await self._place(attempt)
+            except (NodeUnavailable, TimeoutError) as error:
+                return shown, unseen, NodeUnavailable(str(error))
+            if place is TxPlace.UNKNOWN:
+                unseen.append((attempt, result))
+            else:
+                shown[attempt.id] = place
+        return shown, unseen, None
+
+    async def _begin_lot(self, uow: Uow, *, attempt_ids: Sequence[UUID]) -> set[UUID]:
+        """Committed before the first send; without those whose sending is stopped."""
+        lane = self._lane
+        found = await attempts.load_many(uow, attempt_ids, lock=True)
+        stopped = await switches.stopped(uow, network=lane.network, action=Action.BROADCAST)
+        going = [item for item in found if not stopped.covers(self._asset(item))]
+        await outgoing_lots.mark_broadcast(uow, [item.id for item in going], at=lane.now())
+        rows = [row for item in going for row in item.rows(State.SIGNED)]
+        await attempts.move_all(lane, uow, rows, Trigger.BROADCAST)
+        return {item.id for item in going}
+
+    async def _found_lot(self, shown: Mapping[UUID, TxPlace]) -> None:
+        try:
+            await self._lane.run(partial(self._found_many, shown=shown))
+        except StaleState:  # one of them moved meanwhile
+            for key, place in shown.items():
+                await self._lane.run(partial(self._found, attempt_id=key, place=place))
+        self._lane.crash("payout.recorded")
+
+    async def _found_many(self, uow: Uow, *, shown: Mapping[UUID, TxPlace]) -> None:
+        """As `_found`, for a lot that was just begun."""
+        lane = self._lane
+        found = await attempts.load_many(uow, sorted(shown), lock=True)
+        pooled = [item.id for item in found if shown[item.id] is TxPlace.MEMPOOL]
+        await outgoing_lots.mark_seen(uow, pooled, at=lane.now())
+        rows = [row for item in found for row in item.rows(State.BROADCASTING)]
+        await attempts.move_all(lane, uow, rows, Trigger.ACCEPT)
+        rows = [row for item in found for row in item.rows(State.UNCERTAIN)]
+        await attempts.move_all(lane, uow, rows, Trigger.FIND, code=None)
+        await attempts.clear(lane, uow, "payout_fee_too_low", objects=sorted(shown))
 
     async def _one(self, attempt: Attempt) -> None:
         attempt_id = attempt.id
@@ -104,11 +194,16 @@ class Broadcaster:
 
     async def _is_stopped(self, uow: Uow, *, attempt: Attempt) -> bool:
         """Whether people stopped sending; what was sent is still looked for and settled."""
-        rows = attempt.rows()
-        asset = rows[0].asset if rows else self._lane.spec.native_asset
         return await switches.is_stopped(
-            uow, network=self._lane.network, asset=asset, action=Action.BROADCAST
+            uow,
+            network=self._lane.network,
+            asset=self._asset(attempt),
+            action=Action.BROADCAST,
         )
+
+    def _asset(self, attempt: Attempt) -> str:
+        rows = attempt.rows()
+        return rows[0].asset if rows else self._lane.spec.native_asset
 
     async def _begin(self, uow: Uow, *, attempt_id: UUID) -> bool:
         """Committed before the first send; False while sending is stopped."""
@@ -122,6 +217,11 @@ class Broadcaster:
 
     async def _send(self, attempt: Attempt) -> None:
         """Send the stored bytes once, and judge by what the chain shows afterwards."""
+        result = await self._hand_over(attempt)
+        if not await self._look(attempt):
+            await self._unseen(attempt, result)
+
+    async def _hand_over(self, attempt: Attempt) -> SendResult:
         if attempt.tx.raw is None or attempt.tx.txid is None:
             raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no bytes")
         self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
@@ -135,8 +235,10 @@ class Broadcaster:
             detail=result.detail,
         )
         self._lane.crash("payout.sent_to_node")
-        if await self._look(attempt):
-            return
+        return result
+
+    async def _unseen(self, attempt: Attempt, result: SendResult) -> None:
+        """What follows from a send after which no node shows the tx."""
         # Not seen. A fee refusal is a clear no: it stays `broadcasting`, is sent again, and bumped.
         in_doubt = result.outcome is not SendOutcome.FEE_TOO_LOW
         if not in_doubt:
@@ -186,17 +288,22 @@ class Broadcaster:
 
     async def _look(self, attempt: Attempt) -> bool:
         """Look for our txid; True when it was found and recorded. Raises NodeUnavailable."""
+        place = await self._place(attempt)
+        if place is TxPlace.UNKNOWN:
+            return False
+        await self._lane.run(partial(self._found, attempt_id=attempt.id, place=place))
+        self._lane.crash("payout.recorded")
+        return True
+
+    async def _place(self, attempt: Attempt) -> TxPlace:
         if attempt.tx.txid is None:
             raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no txid")
         self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
         async with timeout(SEND_TIMEOUT_SECONDS):
             status = await self._lane.chain.reader.tx_status(attempt.tx.txid)
-        if status.place is TxPlace.UNKNOWN:
-            return False
-        self.fee_refused.discard(attempt.id)
-        await self._lane.run(partial(self._found, attempt_id=attempt.id, place=status.place))
-        self._lane.crash("payout.recorded")
-        return True
+        if status.place is not TxPlace.UNKNOWN:
+            self.fee_refused.discard(attempt.id)
+        return status.place
 
     async def _rides_on_sibling(self, attempt: Attempt) -> bool:
         """Whether nodes show another attempt of its family, which pays the same: then nothing is
@@ -306,3 +413,13 @@ def _is_unwanted(attempt: Attempt) -> bool:
     is_payment = attempt.tx.purpose != Purpose.ABORT
     is_unsent = attempt.tx.state is OutgoingState.SIGNED
     return is_payment and is_unsent and bool(attempt.rows(State.CANCELLING))
+
+
+def _is_fresh(attempt: Attempt) -> bool:
+    """Whether it was signed and never handed to a node, and nothing else is to be said of it."""
+    rows = attempt.rows()
+    return (
+        attempt.tx.state is OutgoingState.SIGNED
+        and bool(rows)
+        and all(row.state == State.SIGNED for row in rows)
+    )

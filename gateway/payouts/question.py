@@ -27,6 +27,7 @@ from signer.protocol import (
     frame,
 )
 from watchers import addresses, outgoing
+from watchers.addresses import AddressRow
 
 EPOCH_ROOM_BYTES = 32  # the lane's epoch may be longer when the same question is asked again
 ORDERS_MAX_BYTES = MAX_FRAME_BYTES * 3 // 4  # of one plan; the rest is for the coins
@@ -37,18 +38,43 @@ REQUEST_TOO_LARGE: Final = "sign_request_too_large"
 
 async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
     """The question about an attempt, from committed rows only: the same after every crash."""
+    return (await of_attempts(lane, uow, [attempt]))[attempt.id]
+
+
+async def of_attempts(lane: Lane, uow: Uow, found: Sequence[Attempt]) -> dict[UUID, SignRequest]:
+    """`of_attempt` of many, by attempt; what they share is read once."""
+    ids = [row.id for attempt in found for row in attempt.rows()]
+    signed = await store.authorisations(uow, ids)
+    people = await approvals.for_payment(uow, ids)
+    senders: dict[str, AddressRow] = {}
+    for key in sorted({item.tx.sender_key for item in found if item.tx.sender_key is not None}):
+        sender = await addresses.by_text(uow, network=lane.network, key=key)
+        if sender is None:
+            raise BrokenAttempt(f"{key}: the sender of an attempt is no address of ours")
+        senders[key] = sender
+    return {
+        item.id: await _of_one(lane, uow, item, signed=signed, people=people, senders=senders)
+        for item in found
+    }
+
+
+async def _of_one(
+    lane: Lane,
+    uow: Uow,
+    attempt: Attempt,
+    *,
+    signed: Mapping[UUID, Authorisation],
+    people: Mapping[UUID, tuple[Authorisation, ...]],
+    senders: Mapping[str, AddressRow],
+) -> SignRequest:
     ids = [row.id for row in attempt.rows()]
     is_abort = attempt.tx.purpose == Purpose.ABORT
-    signed = await store.authorisations(uow, ids)
-    if len(signed) != len(attempt.members):
+    if any(item not in signed for item in ids):
         raise BrokenAttempt(f"attempt {attempt.id}: a member has no stored request")
     if attempt.tx.sender_key is None:
         input_paths, change_paths = await outgoing.signing_paths(uow, attempt.id)
     else:
-        sender = await addresses.by_text(uow, network=lane.network, key=attempt.tx.sender_key)
-        if sender is None:
-            raise BrokenAttempt(f"attempt {attempt.id}: the sender is no address of ours")
-        input_paths, change_paths = (sender.path,), {}
+        input_paths, change_paths = (senders[attempt.tx.sender_key].path,), {}
     return build(
         lane,
         attempt_id=attempt.id,
@@ -61,7 +87,7 @@ async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
         signed=signed,
         purpose=Purpose(attempt.tx.purpose),
         replaces_id=attempt.tx.replaces_id if attempt.members else None,
-        people=await approvals.for_payment(uow, ids),
+        people=people,
         about=await approvals.of(uow, ids[0], Action.ABORT) if is_abort else (),
     )
 

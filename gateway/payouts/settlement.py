@@ -60,7 +60,8 @@ class Settlement:
     async def run(self) -> None:
         """One pass over attempts whose tx and withdrawals may disagree."""
         async with self._lane.database.unit_of_work() as uow:
-            found = await self._round.page(uow)
+            page = await attempts.load_many(uow, await self._round.page(uow), lock=False)
+            found = [item.id for item in page if _is_behind(item)]
             # A completed one whose block was orphaned, even if another block has it by now.
             elsewhere = await outgoing.settled_elsewhere(
                 uow, network=self._lane.network, limit=TXS_MAX
@@ -225,3 +226,15 @@ class Settlement:
 def _reference(withdrawal_id: UUID, version: int) -> str:
     """One settlement per version: a later one, after a reorg, is another posting."""
     return f"withdrawal:{withdrawal_id}:settled:{version}"
+
+
+def _is_behind(attempt: Attempt) -> bool:
+    """Whether tx and members may disagree; decided again under their locks."""
+    tx = attempt.tx
+    if tx.settled_block_hash not in (None, tx.block_hash):
+        return True
+    if tx.state in IN_A_BLOCK:
+        is_over = tx.state in (OutgoingState.FINAL, OutgoingState.REVERTED)
+        settled = SETTLED_FROM if is_over else ()
+        return bool(attempt.rows(State.SENT, State.UNCERTAIN, *settled))
+    return tx.state in NOT_IN_A_BLOCK and bool(attempt.rows(State.CONFIRMING))

@@ -5,6 +5,8 @@ nothing is cancelled, and recovery asks again with the same bytes; before it eve
 stop. No unit of work is open while the signer is asked.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from uuid import UUID
@@ -16,12 +18,9 @@ from gateway import withdrawals_store
 from gateway.payouts import attempts, question, refusals, store, withdrawals
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import RequestTooLarge, SignerUnavailable
-from gateway.payouts.refusals import (
-    KNOWS_MORE,
-    SIGNER_CAP,
-    SIGNER_KNOWS_MORE,
-)
+from gateway.payouts.errors import BrokenAttempt, RequestTooLarge, SignerUnavailable
+from gateway.payouts.nonce_order import NonceOrder
+from gateway.payouts.refusals import KNOWS_MORE, SIGNER_CAP, SIGNER_KNOWS_MORE
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.same_tx import is_signature_of
 from gateway.payouts.silence import Silence
@@ -30,27 +29,36 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
 from ledger.errors import StaleState
 from signer.protocol import Refusal, SignedTx, SignRequest
-from watchers import deposit_commands, nonces, outgoing, switches
+from watchers import deposit_commands, nonces, outgoing, outgoing_lots, switches
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
 from watchers.switches import Action
 
 BUILT_MAX = 200  # unsigned attempts looked at in one pass
 LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused one
+LOT = 100  # payments that pass gate and signer in one go
 UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends
 
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gated:
+    """What the gate let through, in order; `are_cut`: whether a question was too large."""
+
+    open: tuple[tuple[Attempt, SignRequest], ...]
+    are_cut: bool
+
+
 class _Gate(Enum):
-    """How an attempt left the gate."""
+    """What becomes of an attempt at the gate."""
 
     OPEN = auto()
     """`sign_requested_at` is committed: ask."""
     SHUT = auto()
-    """Not now, or dropped."""
-    TOO_LARGE = auto()
-    """Taken apart: the signer could not be asked."""
+    """Not now."""
+    DROP = auto()
+    """It is planned anew, or not at all."""
 
 
 class _Unanswered(SignerUnavailable):
@@ -64,11 +72,14 @@ class SigningStep:
         self._lane = lane
         self._round = AttemptRound(lane.network, [State.PLANNED], size=BUILT_MAX)
         self._silence = Silence(lane)
+        # Asked for by a commit and never asked: the fence of that commit. Lost, it counts as asked.
+        self._unasked: dict[UUID, int] = {}
 
     async def run(self) -> None:
         """One pass. Raises SignerUnavailable: then the rest waits too."""
         async with self._lane.database.unit_of_work() as uow:
             found = await self._round.page(uow)
+            counts = await store.member_counts(uow, found)
             built = await outgoing.in_states(
                 uow, network=self._lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
             )
@@ -77,17 +88,16 @@ class SigningStep:
             await self._lane.run(partial(self._abandon, attempt_id=attempt_id))
         # Account chains in the order of their nonces; ids of one millisecond are in no order.
         by_nonce = {row.id: row.nonce for row in built if row.nonce is not None}
+        ordered = [
+            item
+            for item in sorted(found, key=lambda item: (by_nonce.get(item, 0), item))
+            if not self._silence.is_waiting(item)
+        ]
         unanswered = 0
-        for attempt_id in sorted(found, key=lambda item: (by_nonce.get(item, 0), item)):
-            if await is_stopped(self._lane) or unanswered == UNANSWERED_MAX:
+        for lot in _lots(ordered, counts, is_many=self._lane.is_account_based):
+            if await is_stopped(self._lane) or unanswered >= UNANSWERED_MAX:
                 return
-            if self._silence.is_waiting(attempt_id):
-                continue
-            try:
-                await self._one(attempt_id)
-            except StaleState as error:  # a cancel won the race: the next pass reads anew
-                log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
-            unanswered += self._silence.is_waiting(attempt_id)
+            unanswered += await self._lot(lot)
 
     async def _abandon(self, uow: Uow, *, attempt_id: UUID) -> None:
         """Every member ended before signing was asked for: coins and nonce are free again."""
@@ -98,31 +108,69 @@ class SigningStep:
         await outgoing.drop_unsigned(uow, attempt_id=attempt_id, at=self._lane.now())
         log.info("payout.abandoned", attempt_id=str(attempt_id), members=len(rows))
 
-    async def _one(self, attempt_id: UUID) -> None:
+    async def _lot(self, lot: Sequence[UUID]) -> int:
+        """Gate and signer for some attempts; how many went unanswered."""
         lane = self._lane
-        match await lane.run(partial(self._gate, attempt_id=attempt_id)):
-            case _Gate.SHUT:
-                return
-            case _Gate.TOO_LARGE:
-                lane.crash("payout.cut")
-                return
-            case _Gate.OPEN:
-                lane.crash("payout.sign_requested")
-        async with lane.database.unit_of_work() as uow:
-            attempt = await attempts.load(uow, attempt_id, lock=False)
-            request = await question.of_attempt(lane, uow, attempt)
         try:
-            answer = await self._ask(attempt, request)
-            lane.crash("payout.signer_answered")
+            gated = await lane.run(partial(self._gate, attempt_ids=lot))
+        except (StaleState, BrokenAttempt) as error:
+            if len(lot) > 1:  # one of them: alone, it stops nobody else
+                return sum([await self._lot([item]) for item in lot])
+            if isinstance(error, BrokenAttempt):
+                raise
+            log.info("payout.stale", attempt_id=str(lot[0]), detail=str(error))
+            return 0  # a cancel won the race: the next pass reads anew
+        if gated.are_cut:
+            lane.crash("payout.cut")
+        if gated.open:
+            lane.crash("payout.sign_requested")
+        return await self._ask_all(gated)
+
+    async def _ask_all(self, gated: _Gated) -> int:
+        """In order; behind a no, or no answer, nothing of the same account is asked in this pass,
+        since a number that nobody uses would stop what is above it."""
+        signed: dict[UUID, SignedTx] = {}
+        halted: set[str | None] = set()
+        unanswered = 0
+        for attempt, request in gated.open:
+            if attempt.tx.sender_key in halted:
+                continue
+            self._unasked.pop(attempt.id, None)
+            answer: SignedTx | Refusal | _Unanswered | None
+            try:
+                answer = await self._ask(attempt, request)
+                self._lane.crash("payout.signer_answered")
+            except _Unanswered as error:
+                answer = error
+            if isinstance(answer, SignedTx):
+                signed[attempt.id] = answer
+                continue
+            await self._take(signed)
+            signed = {}
+            halted |= {attempt.tx.sender_key} - {None}
+            if isinstance(answer, _Unanswered):
+                await self._silence.only_this_one(attempt.id, answer)
+                unanswered += 1
+                continue
+            unanswered += await self._not_signed(attempt, answer)
+            if await is_stopped(self._lane):
+                return unanswered
+        await self._take(signed)
+        return unanswered
+
+    async def _not_signed(self, attempt: Attempt, answer: Refusal | None) -> int:
+        try:
             if answer is None:  # never sent, never answered: the frame was too small for it
-                await lane.run(partial(self._cut, attempt_id=attempt_id))
-                lane.crash("payout.cut")
-            elif isinstance(answer, SignedTx):
-                await self._take(attempt_id, answer)
+                await self._lane.run(partial(self._cut, attempt_id=attempt.id))
+                self._lane.crash("payout.cut")
             else:
                 await self._no(attempt, answer)
         except _Unanswered as error:
-            await self._silence.only_this_one(attempt_id, error)
+            await self._silence.only_this_one(attempt.id, error)
+            return 1
+        except StaleState as error:
+            log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
+        return 0
 
     async def _ask(self, attempt: Attempt, request: SignRequest) -> SignedTx | Refusal | None:
         """The signer's answer; None when this can be asked in no frame and it remembers nothing."""
@@ -143,9 +191,10 @@ class SigningStep:
         except SignerUnavailable as error:
             raise _Unanswered(str(error)) from error
 
-    async def _take(self, attempt_id: UUID, answer: SignedTx) -> None:
-        await self._lane.run(partial(self._store, attempt_id=attempt_id, answer=answer))
-        self._lane.crash("payout.signed")
+    async def _take(self, answers: Mapping[UUID, SignedTx]) -> None:
+        if answers:
+            await self._lane.run(partial(self._store, answers=answers))
+            self._lane.crash("payout.signed")
 
     async def _no(self, attempt: Attempt, answer: Refusal) -> None:
         lane, known = self._lane, ""
@@ -155,7 +204,7 @@ class SigningStep:
             lane.crash("payout.looked_up")
             own = found.get(attempt.id)
             if own is not None and _is_ours(attempt, own):  # this very tx, asked in other words
-                await self._take(attempt.id, own)
+                await self._take({attempt.id: own})
                 return
             known = "; ".join(f"attempt {key} was signed as {tx.txid}" for key, tx in found.items())
         await lane.run(
@@ -179,53 +228,93 @@ class SigningStep:
                 found[attempt_id] = answer
         return found
 
-    async def _gate(self, uow: Uow, *, attempt_id: UUID) -> "_Gate":
-        """Commit `sign_requested_at` on all members, or drop the attempt; nothing is asked for that
-        the signer could not be asked."""
+    async def _gate(self, uow: Uow, *, attempt_ids: Sequence[UUID]) -> _Gated:
+        """Commit `sign_requested_at` on all members of what may be signed, and drop what may not;
+        nothing is asked for that the signer could not be asked."""
         lane = self._lane
-        players = {
-            (member.withdrawal.brand, member.withdrawal.player_id)
-            for member in await store.members(uow, attempt_id, lock=False)
-        }
+        riding = await store.members_of(uow, attempt_ids, lock=False)
+        rows = [member.withdrawal for members in riding.values() for member in members]
+        players = {(row.brand, row.player_id) for row in rows}
         await balances.lock_players(uow, sorted(players))
-        attempt = await attempts.load(uow, attempt_id, lock=True)
+        found = await attempts.load_many(uow, attempt_ids, lock=True)
+        stopped = await switches.stopped(uow, network=lane.network, action=Action.SIGN)
+        counts = await store.member_counts(uow, attempt_ids)
+        lost = await deposit_commands.orphaned_of(uow, players)
+        order = await self._order(uow, found)
+        whole = [item for item in found if item.rows(State.PLANNED)]
+        questions = await question.of_attempts(lane, uow, whole)
+        opened: list[tuple[Attempt, SignRequest]] = []
+        are_cut = False
+        for attempt in found:
+            rows = attempt.rows()
+            failing = [row for row in rows if not self._may_sign(row, lost)]
+            verdict = self._verdict(
+                attempt,
+                is_held=bool(rows) and stopped.covers(rows[0].asset),
+                is_failing=bool(failing),
+                is_whole=len(rows) == counts.get(attempt.id, 0),
+                below=order.below(attempt.tx),
+            )
+            is_new = rows and rows[0].sign_requested_at is None
+            if verdict is _Gate.SHUT:
+                continue
+            if verdict is _Gate.DROP:
+                await self._drop(uow, attempt, failing)
+                order.free(attempt.tx)
+            elif is_new and not question.fits(questions[attempt.id]):
+                await refusals.cut(lane, uow, attempt)
+                order.free(attempt.tx)
+                are_cut = True
+            else:
+                opened.append((attempt, questions[attempt.id]))
+                order.open(attempt.tx)
+        fresh = [row for item, _ in opened for row in item.rows() if row.sign_requested_at is None]
+        await store.request_signature(uow, [row.id for row in fresh], at=lane.now())
+        asked = {row.attempt_id for row in fresh}
+        self._unasked |= dict.fromkeys((i for i in attempt_ids if i in asked), lane.lease.fence)
+        return _Gated(open=tuple(opened), are_cut=are_cut)
+
+    async def _order(self, uow: Uow, found: Sequence[Attempt]) -> NonceOrder:
+        keys = sorted({item.tx.sender_key for item in found if item.tx.sender_key is not None})
+        if not keys:
+            return NonceOrder(())
+        return NonceOrder(await nonces.unsigned(uow, network=self._lane.network, sender_keys=keys))
+
+    def _verdict(
+        self, attempt: Attempt, *, is_held: bool, is_failing: bool, is_whole: bool, below: Below
+    ) -> _Gate:
+        """What becomes of an attempt at the gate, from the rows under lock."""
         rows = attempt.rows()
-        is_held = bool(rows) and await switches.is_stopped(
-            uow, network=lane.network, asset=rows[0].asset, action=Action.SIGN
-        )
-        if rows and all(row.sign_requested_at is not None for row in rows):
+        is_asked = self._unasked.get(attempt.id) != self._lane.lease.fence
+        if rows and is_asked and all(row.sign_requested_at is not None for row in rows):
             is_open = not is_held and all(row.state == State.PLANNED for row in rows)
             return _Gate.OPEN if is_open else _Gate.SHUT
-        failing = [row for row in rows if not await self._may_sign(uow, row)]
-        limit = lane.registry.policy.limits.planned_seconds
-        is_late = any((lane.now() - row.state_at).total_seconds() > limit for row in rows)
-        count = await withdrawals_store.member_count(uow, attempt_id)
-        below = await nonces.below(uow, attempt_id=attempt_id)
-        if (is_held or below is Below.UNSIGNED) and not failing and not is_late:
+        now = self._lane.now()
+        limit = self._lane.registry.policy.limits.planned_seconds
+        is_late = any((now - row.state_at).total_seconds() > limit for row in rows)
+        if is_failing or is_late:
+            return _Gate.DROP
+        if is_held or below is Below.UNSIGNED:
             return _Gate.SHUT  # account chains are signed in the order of their nonces
-        is_complete = len(rows) == count and below is not Below.FREE
-        if not failing and not is_late and is_complete:
-            if not question.fits(await question.of_attempt(lane, uow, attempt)):
-                await refusals.cut(lane, uow, attempt)
-                return _Gate.TOO_LARGE
-            await store.request_signature(uow, [row.id for row in rows], at=lane.now())
-            return _Gate.OPEN
-        for row in await attempts.unplan(lane, uow, attempt):
+        return _Gate.OPEN if is_whole and below is not Below.FREE else _Gate.DROP
+
+    async def _drop(self, uow: Uow, attempt: Attempt, failing: Sequence[WithdrawalRow]) -> None:
+        self._unasked.pop(attempt.id, None)
+        for row in await attempts.unplan(self._lane, uow, attempt):
             if row.id in {other.id for other in failing}:
                 await self._stop(uow, row)
-        log.info("payout.unplanned", attempt_id=str(attempt_id), failing=len(failing))
-        return _Gate.SHUT
+        log.info("payout.unplanned", attempt_id=str(attempt.id), failing=len(failing))
 
-    async def _may_sign(self, uow: Uow, row: WithdrawalRow) -> bool:
+    def _may_sign(
+        self, row: WithdrawalRow, lost: Mapping[tuple[str, str], frozenset[UUID]]
+    ) -> bool:
         if row.state != State.PLANNED:
             return False
         if row.txid is not None:  # a reissue: no clock and no deposit stops what two people signed
             return True
         if row.valid_until <= self._lane.now():
             return False
-        return not await deposit_commands.orphaned_anew(
-            uow, brand=row.brand, player_id=row.player_id, known=row.orphaned_known
-        )
+        return lost.get((row.brand, row.player_id), frozenset()) <= set(row.orphaned_known)
 
     async def _stop(self, uow: Uow, row: WithdrawalRow) -> None:
         """Take a member that failed the gate (queued again by now) out of the queue."""
@@ -235,27 +324,34 @@ class SigningStep:
         else:
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
 
-    async def _store(self, uow: Uow, *, attempt_id: UUID, answer: SignedTx) -> None:
-        """Signed bytes and txid, before anything is sent; reserved -> in flight."""
+    async def _store(self, uow: Uow, *, answers: Mapping[UUID, SignedTx]) -> None:
+        """Signed bytes and txids, before anything is sent; reserved -> in flight."""
         lane = self._lane
-        attempt = await attempts.load(uow, attempt_id, lock=True)
-        await outgoing.mark_signed(
-            uow, attempt_id=attempt_id, raw=answer.raw, txid=answer.txid, at=lane.now()
-        )
-        for row in attempt.rows(State.PLANNED):
-            await holds.capture(
-                uow, hold_id=row.id, reference=f"withdrawal:{row.id}:capture", at=lane.now()
-            )
-            await attempts.move(lane, uow, row, Trigger.SIGN, txid=answer.txid)
-        await self._silence.ended(uow, attempt_id)
+        found = await attempts.load_many(uow, sorted(answers), lock=True)
+        signed = {key: (answer.raw, answer.txid) for key, answer in answers.items()}
+        if lane.is_account_based:
+            await outgoing_lots.mark_signed(uow, signed, at=lane.now())
+        else:
+            for key, (raw, txid) in signed.items():
+                await outgoing.mark_signed(uow, attempt_id=key, raw=raw, txid=txid, at=lane.now())
+        moves = [
+            (row, {"txid": answers[attempt.id].txid})
+            for attempt in found
+            for row in attempt.rows(State.PLANNED)
+        ]
+        captured = [(row.id, f"withdrawal:{row.id}:capture") for row, _ in moves]
+        await holds.capture_many(uow, captured, at=lane.now())
+        await withdrawals.move_many(uow, moves, Trigger.SIGN, ids=lane.ids, at=lane.now())
+        await self._silence.ended(uow, *answers)
         await store.clear_waiting_alarm(uow, kind=SIGNER_CAP, network=lane.network, at=lane.now())
-        log.info(
-            "payout.signed",
-            network=lane.network,
-            attempt_id=str(attempt_id),
-            txid=answer.txid,
-            log_sequence=answer.log_sequence,
-        )
+        for key, answer in answers.items():
+            log.info(
+                "payout.signed",
+                network=lane.network,
+                attempt_id=str(key),
+                txid=answer.txid,
+                log_sequence=answer.log_sequence,
+            )
 
     async def _refused(
         self, uow: Uow, *, attempt_id: UUID, refusal: Refusal, known: str = ""
@@ -268,6 +364,23 @@ class SigningStep:
         attempt = await attempts.load(uow, attempt_id, lock=True)
         await self._silence.ended(uow, attempt_id)
         await refusals.cut(self._lane, uow, attempt)
+
+
+def _lots(
+    ordered: Sequence[UUID], counts: Mapping[UUID, int], *, is_many: bool
+) -> Iterator[list[UUID]]:
+    """Attempts that go together: by payments where an attempt has no coins, else one by one."""
+    lot: list[UUID] = []
+    used = 0
+    for item in ordered:
+        size = counts.get(item, 0)
+        if lot and (not is_many or used + size > LOT):
+            yield lot
+            lot, used = [], 0
+        lot.append(item)
+        used += size
+    if lot:
+        yield lot
 
 
 def _is_ours(attempt: Attempt, found: SignedTx) -> bool:

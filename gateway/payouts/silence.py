@@ -43,7 +43,8 @@ class Silence:
             lambda uow: attempts.alarm(lane, uow, UNANSWERED, str(error), object_id=attempt_id)
         )
 
-    async def ended(self, uow: Uow, attempt_id: UUID) -> None:
+    async def ended(self, uow: Uow, *attempt_ids: UUID) -> None:
         """The signer has answered: whoever was called because it did not may go."""
-        self._again_at_seconds.pop(attempt_id, None)
-        await attempts.clear(self._lane, uow, UNANSWERED, objects=[attempt_id])
+        for attempt_id in attempt_ids:
+            self._again_at_seconds.pop(attempt_id, None)
+        await attempts.clear(self._lane, uow, UNANSWERED, objects=attempt_ids)

@@ -209,6 +209,37 @@ async def members(
     ]
 
 
+async def members_of(
+    uow: Uow, attempt_ids: Sequence[UUID], *, lock: bool
+) -> dict[UUID, list[Member]]:
+    """The withdrawals whose live attempt each of these is, by attempt; read and locked by id."""
+    result = await uow.execute(
+        """
+        SELECT w.*, m.output_index
+        FROM gateway.attempt_members m JOIN gateway.withdrawals w
+            ON w.id = m.withdrawal_id AND w.attempt_id = m.attempt_id
+        WHERE m.attempt_id = ANY(CAST(:ids AS uuid[])) ORDER BY w.id
+        """
+        + (" FOR NO KEY UPDATE OF w" if lock else ""),
+        {"ids": list(attempt_ids)},
+    )
+    found: dict[UUID, list[Member]] = {}
+    for row in result.mappings():
+        member = Member(withdrawal=from_mapping(row), output_index=row["output_index"])
+        found.setdefault(row["attempt_id"], []).append(member)
+    return found
+
+
+async def member_counts(uow: Uow, attempt_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many withdrawals each attempt was built for."""
+    result = await uow.execute(
+        "SELECT attempt_id, count(*) AS members FROM gateway.attempt_members "
+        "WHERE attempt_id = ANY(CAST(:ids AS uuid[])) GROUP BY attempt_id",
+        {"ids": list(attempt_ids)},
+    )
+    return {row.attempt_id: int(row.members) for row in result}
+
+
 async def forget_question(uow: Uow, withdrawal_id: UUID) -> WithdrawalRow:
     """The signer's answer is known and about to be written: nothing is in doubt any more."""
     result = await uow.execute(
@@ -219,16 +250,24 @@ async def forget_question(uow: Uow, withdrawal_id: UUID) -> WithdrawalRow:
 
 
 async def add_members(uow: Uow, *, attempt_id: UUID, outputs: Sequence[tuple[UUID, int]]) -> None:
-    """Say which withdrawal rides at which output; unique both ways."""
+    """Say which withdrawal rides at which output of an attempt; unique both ways."""
+    await add_seats(uow, [(attempt_id, member, index) for member, index in outputs])
+
+
+async def add_seats(uow: Uow, seats: Sequence[tuple[UUID, UUID, int]]) -> None:
+    """Say which withdrawal rides on which attempt at which output: (attempt, withdrawal, index);
+    unique both ways."""
     await uow.execute(
         """
         INSERT INTO gateway.attempt_members (attempt_id, withdrawal_id, output_index)
-        VALUES (:attempt_id, :withdrawal_id, :output_index)
+        SELECT * FROM unnest(CAST(:attempts AS uuid[]), CAST(:members AS uuid[]),
+                             CAST(:indexes AS integer[]))
         """,
-        [
-            {"attempt_id": attempt_id, "withdrawal_id": member, "output_index": index}
-            for member, index in outputs
-        ],
+        {
+            "attempts": [seat[0] for seat in seats],
+            "members": [seat[1] for seat in seats],
+            "indexes": [seat[2] for seat in seats],
+        },
     )
 
 

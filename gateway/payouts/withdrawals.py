@@ -254,6 +254,11 @@ _OF_ACCEPTANCE: Final = frozenset(
     }
 )
 
+_OF_A_LOT: Final = frozenset(
+    {Trigger.PLAN, Trigger.SIGN, Trigger.BROADCAST, Trigger.ACCEPT, Trigger.FIND}
+)
+"""What goes on with a payment: nothing is given back, and no evidence is asked for."""
+
 Told = dict[UUID, list[Event]]
 """Events by withdrawal, each one's in order, for the caller to append."""
 Ask = Callable[[WithdrawalRow], Awaitable[str | None]]
@@ -380,15 +385,15 @@ async def give_up(
 async def move_many(
     uow: Uow, steps: Sequence[Step], *, ids: Ids, at: datetime, told: Told
 ) -> list[WithdrawalRow]:
-    """One transition of each of many distinct rows, those of acceptance only: none of them was
-    ever asked for a signature, and a refused one was never counted by the limits.
+    """One transition of each of many distinct rows: those of acceptance, where none was ever asked
+    for a signature and a refused one was never counted by the limits, and those that go on.
 
     The events are put into `told`; the caller appends them in this unit of work. Raises as `move`.
     """
     if not steps:
         return []
     for step in steps:
-        if step.trigger not in _OF_ACCEPTANCE:
+        if step.trigger not in _OF_ACCEPTANCE | _OF_A_LOT:
             raise ValueError(f"{step.row.id}: {step.trigger} goes one by one")
         require(step.row, step.trigger, None)
     moves = [

@@ -50,6 +50,7 @@ WATCHERS_SURFACE = {
     "coins",
     "nonces",
     "outgoing_families",
+    "outgoing_lots",
     "health",
     "rescans",
     "deposit_commands",
