@@ -55,6 +55,7 @@ from signer.protocol_signatures import canonical_signature as canonical_signatur
 from signer.protocol_signatures import content_digest as content_digest
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024  # a 100 kvB PSBT with its previous transactions fits
+MAX_QUESTIONS = 100  # of one `sign_many`
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
 MAX_APPROVALS = 2_000  # two people for each of the most payments of a tx
 PROTOCOL_VERSION = 1
@@ -98,6 +99,8 @@ class Operation(StrEnum):
     """Re-derive pool rows with hdwallet; answers which rows agree."""
     SIGN = "sign"
     """Decode, check and sign one unsigned tx."""
+    SIGN_MANY = "sign_many"
+    """SIGN of several in order, up to the first refusal, as one durable change."""
     LOOKUP = "lookup"
     """The stored answer of an earlier SIGN by attempt id, or none."""
     VOID = "void"
@@ -278,6 +281,40 @@ def decode_sign_answer(raw: dict[str, Any]) -> SignedTx | Refusal:
         txid=text(raw["txid"], "txid"),
         log_sequence=integer(raw["log_sequence"], "log_sequence"),
     )
+
+
+def encode_sign_many_request(values: Sequence[SignRequest]) -> dict[str, Any]:
+    """To the `sign_many` message."""
+    return {
+        "op": Operation.SIGN_MANY.value,
+        "questions": [encode_sign_request(value) for value in values],
+    }
+
+
+def decode_sign_many_request(raw: dict[str, Any]) -> list[SignRequest]:
+    """From the `sign_many` message; raises ProtocolError naming the field."""
+    questions = exact(raw, {"op", "questions"}, "sign_many")["questions"]
+    if not isinstance(questions, list) or not 1 <= len(questions) <= MAX_QUESTIONS:
+        raise ProtocolError(f"questions: a list of 1 to {MAX_QUESTIONS} is required")
+    if any(not isinstance(item, dict) for item in questions):
+        raise ProtocolError("questions: objects are required")
+    return [decode_sign_request(item) for item in questions]
+
+
+def encode_sign_many_answer(values: Sequence[SignedTx | Refusal]) -> dict[str, Any]:
+    """To the answer of `sign_many`."""
+    return {"ok": True, "answers": [encode_sign_answer(value) for value in values]}
+
+
+def decode_sign_many_answer(raw: dict[str, Any]) -> list[SignedTx | Refusal]:
+    """From the answer of `sign_many`, a refusal of the whole as the first one's; raises
+    ProtocolError."""
+    if raw.get("ok") is False:
+        return [decode_refusal(raw)]
+    answers = exact(raw, {"ok", "answers"}, "answer")["answers"]
+    if not isinstance(answers, list) or any(not isinstance(item, dict) for item in answers):
+        raise ProtocolError("answers: a list of objects is required")
+    return [decode_sign_answer(item) for item in answers]
 
 
 def frame(message: dict[str, Any]) -> bytes:

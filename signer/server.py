@@ -26,6 +26,7 @@ from signer.protocol import (
     decode_log_request,
     decode_lookup_request,
     decode_recall_request,
+    decode_sign_many_request,
     decode_sign_request,
     decode_verify_request,
     decode_void_request,
@@ -36,6 +37,7 @@ from signer.protocol import (
     encode_recall_answer,
     encode_refusal,
     encode_sign_answer,
+    encode_sign_many_answer,
     encode_verify_answer,
     encode_void_answer,
     frame,
@@ -166,6 +168,11 @@ class SignerServer:
             if operation is Operation.ATTEST:
                 paths = decode_attest_request(raw)
                 return encode_attest_answer(await asyncio.to_thread(self._vault.attest, paths))
+            if operation is Operation.SIGN_MANY:
+                requests = decode_sign_many_request(raw)
+                return encode_sign_many_answer(
+                    await asyncio.to_thread(self._vault.sign_many, requests)
+                )
             request = decode_sign_request(raw)
             return encode_sign_answer(await asyncio.to_thread(self._vault.sign, request))
 

@@ -167,6 +167,7 @@ class Store:
     def __init__(self, path: Path, anchor: Path, *, fingerprint: str, clock: Clock) -> None:
         """Open, lock and check against the anchor; raises StoreError."""
         self._path = path
+        self._is_grouped = False
         self._anchor_path = anchor
         self._clock = clock
         self._held = ExitStack()
@@ -225,8 +226,42 @@ class Store:
         self._is_anchored = True
 
     @contextmanager
+    def group(self) -> Iterator[None]:
+        """Several units as one durable change, each whole or not at all: one commit, fsync and
+        anchor. Nothing of it may be released before it ends. Raises StoreError: then none stands.
+        """
+        with self.unit_of_work():
+            self._is_grouped = True
+            try:
+                yield
+            finally:
+                self._is_grouped = False
+
+    @contextmanager
+    def _grouped_unit(self) -> Iterator[None]:
+        if not self._connection.in_transaction:  # a full disk rolls back by itself
+            raise StoreError("the store gave the group up")
+        try:
+            self._connection.execute("SAVEPOINT unit")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK TO unit")
+                self._connection.execute("RELEASE unit")
+                self.sequence, self.entry_hash = self._last_entry()
+                raise
+            self._connection.execute("RELEASE unit")
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be written: {error}") from error
+
+    @contextmanager
     def unit_of_work(self) -> Iterator[None]:
-        """One durable change: commit, fsync, anchor. Raises StoreError if any part fails."""
+        """One durable change: commit, fsync, anchor. Raises StoreError if any part fails. Within a
+        `group` the group's end makes it durable."""
+        if self._is_grouped:
+            with self._grouped_unit():
+                yield
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

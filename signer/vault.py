@@ -7,6 +7,7 @@ and final for their attempt id.
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from signer import attempts_store as rows
 from signer import register_store as register
@@ -131,6 +132,24 @@ class Vault:
                 return self._unwritable(request, failure)
         except StoreError as failure:
             return self._unwritable(request, failure)
+
+    def sign_many(self, requests: Sequence[SignRequest]) -> list[SignedTx | Refusal]:
+        """`sign` of each in order, remembered as one durable change before any answer leaves.
+
+        It ends with the first refusal: what is behind it was not looked at, since a lot may be the
+        nonces of one account.
+        """
+        answers: list[SignedTx | Refusal] = []
+        try:
+            self._store.ensure_anchored()
+            with self._store.group():
+                for request in requests:
+                    answers.append(self.sign(request))
+                    if isinstance(answers[-1], Refusal):
+                        break
+        except StoreError as failure:
+            return [self._unwritable(requests[0], failure)]
+        return answers
 
     def _is_over_rate(self) -> bool:
         """A burst is refused cheaply, before its bytes are read, with one alarm for all of it."""

@@ -35,6 +35,7 @@ INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
 CHILDREN_MAX = 200  # children on their way that are looked at per pass
 LOT = 100  # txs of account chains that are sent for the first time in one go
 NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
+SOUGHT = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
 IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CANCELLING)
 FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
 
@@ -74,8 +75,10 @@ class Broadcaster:
         fresh = [item for item in known if _is_fresh(item)] if self._lane.is_account_based else []
         for lot in (fresh[at : at + LOT] for at in range(0, len(fresh), LOT)):
             await self._first_time(lot)
-        sent = {item.id for item in fresh}
-        for attempt in (item for item in known if item.id not in sent):
+        sought = [item for item in known if self._is_sought(item)]
+        await self._seek(sought)
+        done = {item.id for item in (*fresh, *sought)}
+        for attempt in (item for item in known if item.id not in done):
             try:
                 await self._one(attempt)
             except StaleState as error:
@@ -106,8 +109,7 @@ class Broadcaster:
             for queue in queues:
                 queue.cancel()
         shown = {key: place for found, _, _ in outcomes for key, place in found.items()}
-        if shown:
-            await self._found_lot(shown)
+        await self._found_lot(shown)
         for _, unseen, failure in outcomes:
             for attempt, result in unseen:
                 await self._unseen(attempt, result)
@@ -144,6 +146,8 @@ class Broadcaster:
         return {item.id for item in going}
 
     async def _found_lot(self, shown: Mapping[UUID, TxPlace]) -> None:
+        if not shown:
+            return
         try:
             await self._lane.run(partial(self._found_many, shown=shown))
         except StaleState:  # one of them moved meanwhile
@@ -178,13 +182,51 @@ class Broadcaster:
         elif self._is_due(attempt):
             is_new_to_us = attempt_id not in self._looked_at_seconds  # after a crash: in doubt
             if not await self._look(attempt):
-                if not await self._rides_on_sibling(attempt):
-                    await self._alarm_when_late(attempt)
-                    await self._lane.run(
-                        partial(self._lost, attempt_id=attempt_id, in_doubt=is_new_to_us)
-                    )
-                if not await self._lane.run(partial(self._is_stopped, attempt=attempt)):
-                    await self._send(attempt)
+                await self._missing(attempt, in_doubt=is_new_to_us)
+
+    async def _missing(self, attempt: Attempt, *, in_doubt: bool) -> None:
+        """No node shows it: the same bytes again, unless people stopped that."""
+        if not await self._rides_on_sibling(attempt):
+            await self._alarm_when_late(attempt)
+            await self._lane.run(partial(self._lost, attempt_id=attempt.id, in_doubt=in_doubt))
+        if not await self._lane.run(partial(self._is_stopped, attempt=attempt)):
+            await self._send(attempt)
+
+    def _is_sought(self, attempt: Attempt) -> bool:
+        """Whether it was sent from an account and is only to be looked for now."""
+        rows = attempt.rows()
+        return (
+            self._lane.is_account_based
+            and attempt.tx.state in (OutgoingState.BROADCAST, OutgoingState.SEEN)
+            and bool(rows)
+            and all(row.state in SOUGHT for row in rows)
+            and self._is_due(attempt)
+        )
+
+    async def _seek(self, sought: Sequence[Attempt]) -> None:
+        """Look for what was sent; what is found is committed in lots."""
+        shown: dict[UUID, TxPlace] = {}
+        missing: list[tuple[Attempt, bool]] = []
+        for attempt in sought:
+            is_new_to_us = attempt.id not in self._looked_at_seconds
+            try:
+                place = await self._place(attempt)
+            except (NodeUnavailable, TimeoutError):
+                await self._found_lot(shown)
+                raise
+            if place is TxPlace.UNKNOWN:
+                missing.append((attempt, is_new_to_us))
+                continue
+            shown[attempt.id] = place
+            if len(shown) == LOT:
+                await self._found_lot(shown)
+                shown = {}
+        await self._found_lot(shown)
+        for attempt, in_doubt in missing:
+            try:
+                await self._missing(attempt, in_doubt=in_doubt)
+            except StaleState as error:
+                log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
 
     def _is_due(self, attempt: Attempt) -> bool:
         """Whether to look for it now; a fresh process looks at once."""

@@ -221,7 +221,7 @@ async def report(lane: Lane) -> int:
         ids = await store.open_attempts(
             uow, network=lane.network, states=OPEN_STATES, limit=REPORTED_MAX
         )
-        found = [await attempts.load(uow, attempt_id, lock=False) for attempt_id in ids]
+        found = await attempts.load_many(uow, ids, lock=False)
     for attempt in found:
         members = attempt.rows()
         log.info(

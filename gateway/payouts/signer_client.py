@@ -54,6 +54,23 @@ class SignerClient:
             raise SignerUnavailable("the answer belongs to another attempt")
         return answer
 
+    async def sign_many(self, requests: Sequence[SignRequest]) -> list[SignedTx | Refusal]:
+        """The answers in order, the last one the first refusal; what is behind it was not looked
+        at. Raises SignerUnavailable, RequestTooLarge."""
+        answers = _decoded(
+            protocol.decode_sign_many_answer,
+            await self._ask(protocol.encode_sign_many_request(requests)),
+        )
+        is_ended = bool(answers) and isinstance(answers[-1], Refusal)
+        if not is_ended and len(answers) != len(requests):
+            raise SignerUnavailable("sign_many answered another number of questions")
+        for request, answer in zip(requests, answers, strict=False):
+            if isinstance(answer, SignedTx) and answer.attempt_id != request.attempt_id:
+                raise SignerUnavailable("the answer belongs to another attempt")
+        if any(isinstance(answer, Refusal) for answer in answers[:-1]):
+            raise SignerUnavailable("sign_many went on behind a refusal")
+        return answers
+
     async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         """What the signer answered for an attempt; None when it never did."""
         answer = await self._ask(protocol.encode_lookup_request(attempt_id))

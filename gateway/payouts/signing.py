@@ -28,7 +28,13 @@ from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
 from ledger.errors import StaleState
-from signer.protocol import Refusal, SignedTx, SignRequest
+from signer.protocol import (
+    MAX_FRAME_BYTES,
+    MAX_QUESTIONS,
+    Refusal,
+    SignedTx,
+    SignRequest,
+)
 from watchers import deposit_commands, nonces, outgoing, outgoing_lots, switches
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
@@ -129,34 +135,60 @@ class SigningStep:
     async def _ask_all(self, gated: _Gated) -> int:
         """In order; behind a no, or no answer, nothing of the same account is asked in this pass,
         since a number that nobody uses would stop what is above it."""
-        signed: dict[UUID, SignedTx] = {}
-        halted: set[str | None] = set()
+        queue = list(gated.open)
         unanswered = 0
-        for attempt, request in gated.open:
-            if attempt.tx.sender_key in halted:
-                continue
-            self._unasked.pop(attempt.id, None)
-            answer: SignedTx | Refusal | _Unanswered | None
-            try:
-                answer = await self._ask(attempt, request)
-                self._lane.crash("payout.signer_answered")
-            except _Unanswered as error:
-                answer = error
-            if isinstance(answer, SignedTx):
-                signed[attempt.id] = answer
-                continue
+        while queue:
+            part = _part(queue)
+            queue = queue[len(part) :]
+            fences = {item.id: self._unasked.pop(item.id, None) for item, _ in part}
+            answers, are_known = await self._ask_part(part)
+            signed = {
+                item.id: answer
+                for (item, _), answer in zip(part, answers, strict=False)
+                if isinstance(answer, SignedTx)
+            }
             await self._take(signed)
-            signed = {}
-            halted |= {attempt.tx.sender_key} - {None}
-            if isinstance(answer, _Unanswered):
-                await self._silence.only_this_one(attempt.id, answer)
+            rest = part[len(answers) :]
+            if are_known:
+                self._unasked |= {item.id: fence for item, _ in rest if (fence := fences[item.id])}
+            queue = rest + queue
+            last, (attempt, _) = answers[-1], part[len(answers) - 1]
+            if isinstance(last, SignedTx):
+                continue
+            account = attempt.tx.sender_key
+            queue = [item for item in queue if account is None or item[0].tx.sender_key != account]
+            if isinstance(last, _Unanswered):
+                await self._silence.only_this_one(attempt.id, last)
                 unanswered += 1
                 continue
-            unanswered += await self._not_signed(attempt, answer)
+            unanswered += await self._not_signed(attempt, last)
             if await is_stopped(self._lane):
                 return unanswered
-        await self._take(signed)
         return unanswered
+
+    async def _ask_part(
+        self, part: Sequence[tuple[Attempt, SignRequest]]
+    ) -> tuple[list["SignedTx | Refusal | _Unanswered | None"], bool]:
+        """The answers in order, up to the first that is no signature, and whether the signer has
+        not looked at what is behind them."""
+        are_known = True
+        if len(part) > 1:
+            try:
+                found = await self._lane.signer.sign_many([request for _, request in part])
+            except (RequestTooLarge, SignerUnavailable) as error:
+                log.warning("payout.lot_unanswered", attempts=len(part), detail=str(error))
+                are_known = isinstance(error, RequestTooLarge)
+            else:
+                for _ in found:
+                    self._lane.crash("payout.signer_answered")
+                return [*found], True
+        attempt, request = part[0]
+        try:
+            answer = await self._ask(attempt, request)
+        except _Unanswered as error:
+            return [error], are_known
+        self._lane.crash("payout.signer_answered")
+        return [answer], are_known
 
     async def _not_signed(self, attempt: Attempt, answer: Refusal | None) -> int:
         try:
@@ -364,6 +396,20 @@ class SigningStep:
         attempt = await attempts.load(uow, attempt_id, lock=True)
         await self._silence.ended(uow, attempt_id)
         await refusals.cut(self._lane, uow, attempt)
+
+
+def _part(
+    queue: Sequence[tuple[Attempt, SignRequest]],
+) -> list[tuple[Attempt, SignRequest]]:
+    """As many of the questions, at least one, as fit into one message."""
+    part: list[tuple[Attempt, SignRequest]] = []
+    used = 0
+    for item in queue[:MAX_QUESTIONS]:
+        used += question.frame_bytes(item[1]) or MAX_FRAME_BYTES
+        if part and used > question.ORDERS_MAX_BYTES:
+            break
+        part.append(item)
+    return part
 
 
 def _lots(

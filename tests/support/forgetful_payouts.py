@@ -7,6 +7,7 @@ is, `python -m tests.support.forgetful_payouts --config FILE`; it pays on btc on
 import argparse
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.role import build_lane
 from gateway.payouts.signer_client import SignerClient
-from gateway.payouts.signing import SigningStep, _Gate
+from gateway.payouts.signing import SigningStep, _Gated
 from gateway.payouts.voids import VoidDelivery
 from watchers.registry import build_agreed_chain
 
@@ -31,14 +32,14 @@ POLL_SECONDS = 0.1
 class ForgetsTheQuestion(SigningStep):
     """The gate opens and leaves no trace."""
 
-    async def _gate(self, uow: Uow, *, attempt_id: UUID) -> _Gate:
-        gate = await super()._gate(uow, attempt_id=attempt_id)
+    async def _gate(self, uow: Uow, *, attempt_ids: Sequence[UUID]) -> _Gated:
+        gated = await super()._gate(uow, attempt_ids=attempt_ids)
         await uow.execute(
             "UPDATE gateway.withdrawals SET sign_requested_at = NULL "
-            "WHERE attempt_id = :attempt AND state = 'planned'",
-            {"attempt": attempt_id},
+            "WHERE attempt_id = ANY(CAST(:attempts AS uuid[])) AND state = 'planned'",
+            {"attempts": list(attempt_ids)},
         )
-        return gate
+        return gated
 
 
 class ForgetfulLane(PayoutLane):

@@ -85,6 +85,15 @@ class VaultSigner:
             protocol.encode_sign_answer(self.kit.vault.sign(decoded))
         )
 
+    async def sign_many(self, requests: Sequence[SignRequest]) -> list[SignedTx | Refusal]:
+        """One by one, so that a test which answers for `sign` answers for these."""
+        answers: list[SignedTx | Refusal] = []
+        for request in requests:
+            answers.append(await self.sign(request))
+            if isinstance(answers[-1], Refusal):
+                break
+        return answers
+
     async def lookup(self, attempt_id: str) -> SignedTx | Refusal | None:
         self._check()
         return self.kit.vault.lookup(attempt_id)
