@@ -3,6 +3,7 @@
 It keeps no counter.
 """
 
+from signer.contract_setup import DEPLOY_GAS_MAX, SetupAction
 from signer.errors import RefusalCode, Refused
 from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
@@ -17,7 +18,10 @@ def check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
         is_over_rate = tx.max_fee_wei_per_gas > network.fee_rate_max
         # The fixed part of a batch is less than what one more payment may use.
         payments = tx.payment_count + (tx.batch is not None)
-        if tx.gas_limit > network.gas_limit_max * payments:
+        ceiling = network.gas_limit_max * payments
+        if tx.setup is not None and tx.setup.action is SetupAction.DEPLOY:
+            ceiling = max(ceiling, DEPLOY_GAS_MAX)
+        if tx.gas_limit > ceiling:
             raise Refused(RefusalCode.FEE_TOO_HIGH, "over the gas limit ceiling")
     if fee_of(tx) > network.fee_max_minor or is_over_rate:
         raise Refused(RefusalCode.FEE_TOO_HIGH, "over the network's fee ceiling")

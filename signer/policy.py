@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from signer import attempts_store as rows
-from signer import own_moves, refunds
+from signer import contract_setup, own_moves, refunds
 from signer.approvals import Approvals
-from signer.authorisation import AuthorisedOrder, authorise_all
+from signer.authorisation import AuthorisedOrder, StaffRequests, authorise_all
 from signer.batches import match_transfer
 from signer.errors import RefusalCode, Refused
 from signer.fees import check_fee, fee_of, rank_of
@@ -76,6 +76,8 @@ class Policy:
             return self._abort(request, tx, network, now_seconds)
         if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
             return self._gas_top_up(request, tx, network, now_seconds)
+        if isinstance(tx, EvmTx) and tx.setup is not None:
+            return self._setup(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):
             return self._cpfp(request, tx, network, now_seconds)
         if request.purpose in OWN_MOVES and isinstance(tx, UtxoTx):
@@ -452,6 +454,19 @@ class Policy:
             raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
         self._check_exclusive(request, tx, network, priors, payments_hash)
         return self._decision(request, tx, network, now, family, payments_hash, (), counted)
+
+    def _setup(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """What two people signed about the batch contract, each reference once for ever."""
+        staff = StaffRequests(store=self._store, settings=self._settings, now_seconds=now)
+        (brand, key), words = contract_setup.approved(request, tx, network, staff)
+        family, said = rows.paid_family(self._store, brand=brand, request_id=key), _hash(words)
+        if family is None and request.replaces is not None:
+            raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
+        priors = [] if family is None else rows.family_attempts(self._store, family)
+        self._check_exclusive(request, tx, network, priors, said)
+        return self._decision(request, tx, network, now, family, said, ((brand, key),), ())
 
     def _cpfp(
         self, request: SignRequest, tx: UtxoTx, network: NetworkSettings, now: int

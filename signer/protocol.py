@@ -80,6 +80,9 @@ class Purpose(StrEnum):
     ABORT = "abort"
     """Instead of a payment of one member, by two people: its own coins back to own change, or its
     account's nonce spent on a transfer of nothing to itself. Named by `replaces`; no payments."""
+    CONTRACT_SETUP = "contract_setup"
+    """The batch contract deployed, funded or withdrawn from by hot lane 0, as two people signed; no
+    payments."""
     CONSOLIDATE = "consolidate"
     """UTXO: own coins, which no signed tx spends, into one own change output."""
     FAN_OUT = "fan_out"

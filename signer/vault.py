@@ -25,6 +25,7 @@ from signer.protocol import (
     Head,
     LogPage,
     LogRequest,
+    Purpose,
     Refusal,
     SignedTx,
     SignRequest,
@@ -196,7 +197,11 @@ class Vault:
 
     def _sign_evm(self, request: SignRequest, network: NetworkSettings) -> SignedTx:
         tx = evm.decode(
-            request.unsigned, request.input_paths, keyring=self._keyring, network=network
+            request.unsigned,
+            request.input_paths,
+            keyring=self._keyring,
+            network=network,
+            is_setup=request.purpose is Purpose.CONTRACT_SETUP,
         )
         now = self._clock.now_seconds()
         decision = self._policy.decide(request, tx, network, now)

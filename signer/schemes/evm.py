@@ -2,7 +2,8 @@
 
 Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself),
 ERC-20 `transfer(address,uint256)` to a listed contract, or `pay` of the pinned batch contract. No
-creation, no other selector, no access list, no other type (S10). It must not decide policy.
+creation, no other selector, no access list, no other type (S10), but for the batch contract's own
+set-up (`signer.contract_setup`). It must not decide policy.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from eth_utils.crypto import keccak
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from signer.batches import Legs, decode_pay
+from signer.contract_setup import SetupCall, decode_call
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.paths import OwnPath, parse_path
@@ -43,6 +45,7 @@ class EvmTx:
     amount_minor: int
     payload: tuple[object, ...]
     batch: Legs | None = None
+    setup: SetupCall | None = None
 
     @property
     def payment_count(self) -> int:
@@ -52,7 +55,7 @@ class EvmTx:
     @property
     def is_noop(self) -> bool:
         """A transfer of nothing to the sender itself: it only spends the nonce."""
-        return self.amount_minor == 0
+        return self.setup is None and self.amount_minor == 0
 
     @property
     def fee_max_minor(self) -> int:
@@ -61,9 +64,17 @@ class EvmTx:
 
 
 def decode(
-    unsigned: bytes, paths: Sequence[str], *, keyring: Keyring, network: NetworkSettings
+    unsigned: bytes,
+    paths: Sequence[str],
+    *,
+    keyring: Keyring,
+    network: NetworkSettings,
+    is_setup: bool = False,
 ) -> EvmTx:
-    """Read a payload; raises Refused (`undecodable`, `wrong_network`, `forbidden_shape`)."""
+    """Read a payload; raises Refused (`undecodable`, `wrong_network`, `forbidden_shape`).
+
+    `is_setup`: of the batch contract, whose shapes are allowed for nothing else.
+    """
     fields = _parse(unsigned)
     numbers = [_integer(item) for item in fields[:5]]
     chain_id, nonce, priority, max_fee, gas_limit = numbers
@@ -72,7 +83,8 @@ def decode(
         raise Refused(RefusalCode.UNDECODABLE, "a field has the wrong kind")
     if chain_id != network.chain_id or chain_id == 0:
         raise Refused(RefusalCode.WRONG_NETWORK, f"chain id {chain_id} is not {network.name}")
-    if access or len(to) != 20 or not any(to):
+    is_creation = is_setup and not to
+    if access or not (is_creation or (len(to) == 20 and any(to))):
         raise Refused(RefusalCode.FORBIDDEN_SHAPE, "contract creation or an access list")
     if nonce >= _NONCE_LIMIT or gas_limit < MIN_GAS or priority > max_fee:
         raise Refused(RefusalCode.UNDECODABLE, "nonce, gas limit or fees out of range")
@@ -80,8 +92,11 @@ def decode(
         raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
     sender = parse_path(paths[0], network)
     own = keyring.evm_address(sender)
-    batch = None
-    if network.batch_contract is not None and to == network.batch_contract:
+    batch, setup = None, None
+    if is_setup:
+        setup = decode_call(to, value, data, network, own=own)
+        asset, destination, amount = setup.asset, setup.to, setup.amount_minor
+    elif network.batch_contract is not None and to == network.batch_contract:
         batch = decode_pay(data, value, network)
         asset, destination = batch.asset, to
         amount = sum(leg[1] for leg in batch.legs)
@@ -99,6 +114,7 @@ def decode(
         amount_minor=amount,
         payload=tuple(fields),
         batch=batch,
+        setup=setup,
     )
 
 
