@@ -35,6 +35,7 @@ AT_ONCE = 8
 COINS = 20  # of the hot wallet
 SECONDS_MAX = 300.0
 POLL_SECONDS = 0.02
+LANES = 4  # hot accounts of an account chain
 BATCH = 100  # payments per tx, as payouts are configured
 STRANGER = "0x{number:040x}"
 STRANGERS_FROM = 0xCA6E0000
@@ -50,6 +51,7 @@ class _Road:
     amount: str
     fill: Mapping[str, str]
     fills: int
+    lanes: int = 1
     address: Callable[[int], Awaitable[str]]
     floor: Callable[[], Awaitable[float]]
 
@@ -83,7 +85,7 @@ async def bench_utxo(server: EmbeddedPostgres) -> BenchResult:
 
 
 async def bench_evm(server: EmbeddedPostgres) -> BenchResult:
-    """Payouts per second of native coin on anvil."""
+    """Payouts per second of native coin on anvil, one tx each, from four hot lanes."""
     program = program_of("anvil")
     with TemporaryDirectory(prefix="cagebench") as folder:
         async with AsyncExitStack() as stack:
@@ -99,8 +101,9 @@ async def bench_evm(server: EmbeddedPostgres) -> BenchResult:
                 network="eth",
                 asset="eth:ETH",
                 amount="0.001",
-                fill={"eth:ETH": "100"},
+                fill={"eth:ETH": "10"},
                 fills=1,
+                lanes=LANES,
                 address=address,
                 floor=floor,
             )
@@ -117,17 +120,21 @@ async def _measure(
         console=Console(stderr=True, quiet=True),
         started_seconds=clock.monotonic_seconds(),
     )
-    stage = await set_up(stack, told, clock, folder, world)
+    stage = await set_up(stack, told, clock, folder, world, hot_lanes=road.lanes)
     tale = await open_story(stack, stage)
     for _ in range(road.fills):
         await story.fund_hot_wallets(tale, road.fill)
+    look = await stack.enter_async_context(
+        PayoutLook.opened(stage.deployment.settings.owner_url(), network=road.network)
+    )
+    for address in (await look.hot_addresses())[1 : road.lanes]:
+        for asset, amount in road.fill.items():
+            txid = await world.pay(asset, address, amount)
+            await story.to_capital(tale, asset, txid, amount)
     await _give_clearing(tale, road)
     await _switch(tale, road, "stopped", "alice")
     await _order(tale, road)
     floors = [await road.floor()]
-    look = await stack.enter_async_context(
-        PayoutLook.opened(stage.deployment.settings.owner_url(), network=road.network)
-    )
     if await look.count("queued") != PAYOUTS:
         raise BenchFailed("not every order is queued")
     await _switch(tale, road, "running", "alice")

@@ -25,6 +25,16 @@ class PayoutLook:
         finally:
             await connection.close(timeout=TIMEOUT_SECONDS)
 
+    async def hot_addresses(self) -> list[str]:
+        """The addresses of the hot lanes, by lane."""
+        rows = await self._connection.fetch(
+            "SELECT address FROM chain.addresses WHERE network = $1 AND role = 'hot' "
+            "AND verified_at IS NOT NULL ORDER BY address_index",
+            self._network,
+            timeout=TIMEOUT_SECONDS,
+        )
+        return [str(row["address"]) for row in rows]
+
     async def count(self, *states: str) -> int:
         """Withdrawals in these states."""
         return int(

@@ -57,10 +57,12 @@ def cage_toml(
     pool_high: int,
     pace: Pace = DEMO_PACE,
     api_port: int | None = None,
+    hot_lanes: int = 1,
 ) -> str:
     """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree.
 
     `api_port`: a further copy of the API listens there; clients sign for `ports.api` all the same.
+    `hot_lanes`: how many accounts pay on account chains.
     """
     lines = [
         "# Written by the sandbox: test networks only, public development keys.",
@@ -93,6 +95,8 @@ def cage_toml(
         listed = ", ".join(f'"{url}"' for url in urls)
         lines += [f"nodes = [{listed}]", f"quorum = {len(urls) // 2 + 1}"]
         lines += [f"poll_seconds = {pace.poll_seconds:g}"]
+        if network == "eth":
+            lines += [f"hot_lanes = {hot_lanes}"]
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']

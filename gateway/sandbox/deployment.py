@@ -143,6 +143,7 @@ class Deployment:
         ports: DemoPorts,
         pool: tuple[int, int],
         pace: Pace = DEMO_PACE,
+        hot_lanes: int = 1,
     ) -> None:
         """Write both configurations, make keys, start PostgreSQL, migrate, register people."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +155,7 @@ class Deployment:
             pool_low=pool[0],
             pool_high=pool[1],
             pace=pace,
+            hot_lanes=hot_lanes,
         )
         self._write(self.config_file, self._toml(nodes=nodes))
         await ensure_database(await self.start_database(), "cage")

@@ -41,7 +41,13 @@ class Stage:
 
 
 async def set_up(
-    stack: AsyncExitStack, told: Narration, clock: Clock, folder: Path, world: World
+    stack: AsyncExitStack,
+    told: Narration,
+    clock: Clock,
+    folder: Path,
+    world: World,
+    *,
+    hot_lanes: int = 1,
 ) -> Stage:
     """Configure and start a deployment for this world, and the sample PAM beside it."""
     ports = DemoPorts(api=free_port(), pam=free_port())
@@ -49,7 +55,11 @@ async def set_up(
     stack.push_async_callback(deployment.stop)
     told.say("making keys, database and principals")
     await deployment.configure(
-        nodes=world.node_lists(), usdt_contract=world.usdt, ports=ports, pool=POOL
+        nodes=world.node_lists(),
+        usdt_contract=world.usdt,
+        ports=ports,
+        pool=POOL,
+        hot_lanes=hot_lanes,
     )
     told.say("starting every role as its own process")
     await deployment.start()

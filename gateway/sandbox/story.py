@@ -134,18 +134,23 @@ async def fund_hot_wallets(story: Story, amounts: Mapping[str, str]) -> None:
         for asset, amount in amounts.items()
     }
     for asset, txid in txids.items():
-        inflow = await _booked_inflow(story, asset, txid)
-        path = f"/v1/inflows/{inflow['id']}/assign"
-        first = await story.staff["alice"].post(
-            path, {"as": "capital"}, idempotency_key=f"top-up-alice-{inflow['id']}"
-        )
-        second = await story.staff["bob"].post(
-            path, {"as": "capital"}, idempotency_key=f"top-up-bob-{inflow['id']}"
-        )
-        story.narration.check(
-            f"{amounts[asset]} {asset} became capital only with a second person",
-            (first["state"], second["state"]) == ("pending_approval", "done"),
-        )
+        await to_capital(story, asset, txid, amounts[asset])
+
+
+async def to_capital(story: Story, asset: str, txid: str, amount: str) -> None:
+    """Two people book what reached a wallet of the house as capital."""
+    inflow = await _booked_inflow(story, asset, txid)
+    path = f"/v1/inflows/{inflow['id']}/assign"
+    first = await story.staff["alice"].post(
+        path, {"as": "capital"}, idempotency_key=f"top-up-alice-{inflow['id']}"
+    )
+    second = await story.staff["bob"].post(
+        path, {"as": "capital"}, idempotency_key=f"top-up-bob-{inflow['id']}"
+    )
+    story.narration.check(
+        f"{amount} {asset} became capital only with a second person",
+        (first["state"], second["state"]) == ("pending_approval", "done"),
+    )
 
 
 async def hot_addresses(story: Story, assets: Collection[str]) -> dict[str, str] | None:
