@@ -50,9 +50,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gated:
-    """What the gate let through, in order; `are_cut`: whether a question was too large."""
+    """What the gate let through, in order, and what the signer is asked to remember; `are_cut`:
+    whether a question was too large."""
 
     open: tuple[tuple[Attempt, SignRequest], ...]
+    doubtful: tuple[Attempt, ...]
     are_cut: bool
 
 
@@ -63,6 +65,8 @@ class _Gate(Enum):
     """`sign_requested_at` is committed: ask."""
     SHUT = auto()
     """Not now."""
+    DOUBT = auto()
+    """Asked for by another process, with a free number below it: the signer says what it knows."""
     DROP = auto()
     """It is planned anew, or not at all."""
 
@@ -130,7 +134,24 @@ class SigningStep:
             lane.crash("payout.cut")
         if gated.open:
             lane.crash("payout.sign_requested")
+        for attempt in gated.doubtful:
+            await self._clear_up(attempt)
         return await self._ask_all(gated)
+
+    async def _clear_up(self, attempt: Attempt) -> None:
+        """Asked for by a process that died, above a number that was given back meanwhile. If the
+        signer never signed it, it goes again and takes that number: signed, it would wait for ever.
+        Should the dead process's question still arrive, the signer's families keep it alone."""
+        found = await self._look_up(attempt.id)
+        if isinstance(found, SignedTx):
+            await self._take({attempt.id: found})
+        else:
+            await self._lane.run(partial(self._not_asked, attempt_id=attempt.id))
+
+    async def _not_asked(self, uow: Uow, *, attempt_id: UUID) -> None:
+        attempt = await attempts.load(uow, attempt_id, lock=True)
+        if attempt.tx.raw is None:
+            await self._drop(uow, attempt, ())
 
     async def _ask_all(self, gated: _Gated) -> int:
         """In order; behind a no, or no answer, nothing of the same account is asked in this pass,
@@ -276,6 +297,7 @@ class SigningStep:
         whole = [item for item in found if item.rows(State.PLANNED)]
         questions = await question.of_attempts(lane, uow, whole)
         opened: list[tuple[Attempt, SignRequest]] = []
+        doubtful: list[Attempt] = []
         are_cut = False
         for attempt in found:
             rows = attempt.rows()
@@ -288,7 +310,9 @@ class SigningStep:
                 below=order.below(attempt.tx),
             )
             is_new = rows and rows[0].sign_requested_at is None
-            if verdict is _Gate.SHUT:
+            if verdict is _Gate.DOUBT:
+                doubtful.append(attempt)
+            if verdict in (_Gate.SHUT, _Gate.DOUBT):
                 continue
             if verdict is _Gate.DROP:
                 await self._drop(uow, attempt, failing)
@@ -304,7 +328,7 @@ class SigningStep:
         await store.request_signature(uow, [row.id for row in fresh], at=lane.now())
         asked = {row.attempt_id for row in fresh}
         self._unasked |= dict.fromkeys((i for i in attempt_ids if i in asked), lane.lease.fence)
-        return _Gated(open=tuple(opened), are_cut=are_cut)
+        return _Gated(open=tuple(opened), doubtful=tuple(doubtful), are_cut=are_cut)
 
     async def _order(self, uow: Uow, found: Sequence[Attempt]) -> NonceOrder:
         keys = sorted({item.tx.sender_key for item in found if item.tx.sender_key is not None})
@@ -320,7 +344,9 @@ class SigningStep:
         is_asked = self._unasked.get(attempt.id) != self._lane.lease.fence
         if rows and is_asked and all(row.sign_requested_at is not None for row in rows):
             is_open = not is_held and all(row.state == State.PLANNED for row in rows)
-            return _Gate.OPEN if is_open else _Gate.SHUT
+            if not is_open or below is Below.UNSIGNED:
+                return _Gate.SHUT
+            return _Gate.DOUBT if below is Below.FREE else _Gate.OPEN
         now = self._lane.now()
         limit = self._lane.registry.policy.limits.planned_seconds
         is_late = any((now - row.state_at).total_seconds() > limit for row in rows)

@@ -332,6 +332,62 @@ async def test_w6_payouts_spread_over_the_lanes_and_a_stuck_one_stops_only_itsel
     await bench.assert_reconciled()
 
 
+async def test_p17_w6_a_nonce_that_somebody_else_used_kills_one_payout_and_the_account_goes_on(
+    build_bench: BuildBench,
+) -> None:
+    """The same key signs elsewhere at our second number: that payout is held for two people when
+    the foreign tx is final, not before; those beside it are paid, and so is what comes later."""
+    bench = await build_bench(has_contract=False)
+    house = bench.house
+    await house.fund("eth:ETH", "1")
+    await house.fund("eth:ETH", "1", into="acme")
+    rows = await bench.pay(3, "0.1", asset="eth:ETH")
+    lane = await house.cycle(times=2)
+    txs = sorted(await bench.own_txs(), key=lambda tx: tx.nonce or 0)
+    await bench.node.rpc("anvil_dropTransaction", txs[1].txid)
+    await bench.node.rpc("anvil_impersonateAccount", txs[1].sender_key)
+    foreign = {"from": txs[1].sender_key, "to": fresh(77), "value": hex(1), "nonce": hex(1)}
+    await bench.node.rpc("eth_sendTransaction", foreign)
+
+    await house.mine()
+    await house.cycle(lane)
+    assert "anchor_dead" not in await house.alarms()
+    await bench.finish(lane=lane)
+
+    (dead,) = [row for row in rows if row.address_key == txs[1].payments[0].key]
+    assert (await house.row(dead)).code == "anchor_dead"
+    assert "anchor_dead" in await house.alarms()
+    assert sorted(await house.states(*rows)) == ["completed", "completed", "on_hold"]
+    later = await house.request("0.1", address=fresh(60))
+    await bench.finish(lane=lane)
+    assert await house.states(later) == ["completed"]
+    assert max(tx.nonce or 0 for tx in await bench.own_txs()) == 3
+
+
+async def test_w6_a_refused_payout_leaves_no_gap_that_a_node_would_wait_for(
+    build_bench: BuildBench,
+) -> None:
+    """On a real node nothing above an unused number is mined: all but the refused one are."""
+    bench = await build_bench(has_contract=False)
+    house = bench.house
+    await house.fund("eth:ETH", "1")
+    await house.fund("eth:ETH", "1", into="acme")
+    rows = await bench.pay(5, "0.1", asset="eth:ETH")
+    async with house.database.unit_of_work() as uow:  # what a thief with the database does
+        await uow.execute(
+            text("UPDATE gateway.withdrawals SET address = :to, address_key = :to WHERE id = :id"),
+            {"to": fresh(90), "id": rows[2].id},
+        )
+
+    await bench.finish()
+    await bench.finish()
+
+    states = await house.states(*rows)
+    assert states == ["completed", "completed", "on_hold", "completed", "completed"]
+    assert await balance(bench.node, fresh(90)) == 0
+    await bench.assert_reconciled()
+
+
 async def test_w6_a_lane_pays_no_more_than_it_holds(build_bench: BuildBench) -> None:
     """Two lanes of 0.5: the books have 1.0, and 0.8 waits although they do."""
     bench = await build_bench(has_contract=False, lanes=2)
