@@ -15,8 +15,10 @@ from gateway.payouts import store, withdrawals
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.store import Member
-from gateway.payouts.withdrawals import State, Trigger
+from gateway.payouts.withdrawals import State, Step, Trigger
 from gateway.withdrawals_store import WithdrawalRow
+from ledger import outbox
+from ledger.outbox import Event
 from watchers import outgoing, outgoing_lots
 from watchers.outgoing import OutgoingRow
 
@@ -79,10 +81,22 @@ async def move_all(
     lane: Lane, uow: Uow, rows: Iterable[WithdrawalRow], trigger: Trigger, **changes: Any
 ) -> list[WithdrawalRow]:
     """One transition of many rows with the same further columns; all or none."""
-    moves = [(row, changes) for row in rows]
-    if not moves:
-        return []
-    return await withdrawals.move_many(uow, moves, trigger, ids=lane.ids, at=lane.now())
+    return await move_each(lane, uow, [(row, changes) for row in rows], trigger)
+
+
+async def move_each(
+    lane: Lane,
+    uow: Uow,
+    moves: Sequence[tuple[WithdrawalRow, Mapping[str, Any]]],
+    trigger: Trigger,
+) -> list[WithdrawalRow]:
+    """One transition of many rows, each with further columns of its own; all or none."""
+    told: dict[UUID, list[Event]] = {}
+    steps = [Step(row=row, trigger=trigger, changes=changes) for row, changes in moves]
+    moved = await withdrawals.move_many(uow, steps, ids=lane.ids, at=lane.now(), told=told)
+    events = [event for events in told.values() for event in events]
+    await outbox.append_many(uow, events, at=lane.now())
+    return moved
 
 
 async def move(

@@ -387,7 +387,7 @@ class Batcher:
             return
         await store.add_seats(uow, [(key, row.id, index) for key, row, index in seats])
         moves = [(row, {"attempt_id": attempt_id, "code": None}) for attempt_id, row, _ in seats]
-        await withdrawals.move_many(uow, moves, Trigger.PLAN, ids=lane.ids, at=lane.now())
+        await attempts.move_each(lane, uow, moves, Trigger.PLAN)
         for draft, rows, _ in planned:
             log.info(
                 "payout.planned",

@@ -399,7 +399,7 @@ class SigningStep:
         ]
         captured = [(row.id, f"withdrawal:{row.id}:capture") for row, _ in moves]
         await holds.capture_many(uow, captured, at=lane.now())
-        await withdrawals.move_many(uow, moves, Trigger.SIGN, ids=lane.ids, at=lane.now())
+        await attempts.move_each(lane, uow, moves, Trigger.SIGN)
         await self._silence.ended(uow, *answers)
         await store.clear_waiting_alarm(uow, kind=SIGNER_CAP, network=lane.network, at=lane.now())
         for key, answer in answers.items():
