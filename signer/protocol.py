@@ -309,11 +309,10 @@ def encode_sign_many_answer(values: Sequence[SignedTx | Refusal]) -> dict[str, A
     return {"ok": True, "answers": [encode_sign_answer(value) for value in values]}
 
 
-def decode_sign_many_answer(raw: dict[str, Any]) -> list[SignedTx | Refusal]:
-    """From the answer of `sign_many`, a refusal of the whole as the first one's; raises
-    ProtocolError."""
+def decode_sign_many_answer(raw: dict[str, Any]) -> list[SignedTx | Refusal] | Refusal:
+    """From the answer of `sign_many`, or the refusal of the whole; raises ProtocolError."""
     if raw.get("ok") is False:
-        return [decode_refusal(raw)]
+        return decode_refusal(raw)
     answers = exact(raw, {"ok", "answers"}, "answer")["answers"]
     if not isinstance(answers, list) or any(not isinstance(item, dict) for item in answers):
         raise ProtocolError("answers: a list of objects is required")

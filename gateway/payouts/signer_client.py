@@ -61,6 +61,8 @@ class SignerClient:
             protocol.decode_sign_many_answer,
             await self._ask(protocol.encode_sign_many_request(requests)),
         )
+        if isinstance(answers, Refusal):
+            raise SignerUnavailable(f"sign_many refused: {answers.code}")
         is_ended = bool(answers) and isinstance(answers[-1], Refusal)
         if not is_ended and len(answers) != len(requests):
             raise SignerUnavailable("sign_many answered another number of questions")

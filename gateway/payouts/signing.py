@@ -45,6 +45,8 @@ LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused o
 LOT = 100  # payments that pass gate and signer in one go
 UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends
 
+OTHER_TX = Refusal(code="attempt_mismatch", reason="the attempt was signed as another tx")
+
 log = get_logger(__name__)
 
 
@@ -142,11 +144,18 @@ class SigningStep:
         """Asked for by a process that died, above a number that was given back meanwhile. If the
         signer never signed it, it goes again and takes that number: signed, it would wait for ever.
         Should the dead process's question still arrive, the signer's families keep it alone."""
-        found = await self._look_up(attempt.id)
-        if isinstance(found, SignedTx):
-            await self._take({attempt.id: found})
-        else:
-            await self._lane.run(partial(self._not_asked, attempt_id=attempt.id))
+        try:
+            found = await self._look_up(attempt.id)
+            if isinstance(found, SignedTx) and _is_ours(attempt, found):
+                await self._take({attempt.id: found})
+            elif isinstance(found, SignedTx):
+                await self._no(attempt, OTHER_TX)
+            else:
+                await self._lane.run(partial(self._not_asked, attempt_id=attempt.id))
+        except _Unanswered as error:
+            await self._silence.only_this_one(attempt.id, error)
+        except StaleState as error:
+            log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
 
     async def _not_asked(self, uow: Uow, *, attempt_id: UUID) -> None:
         attempt = await attempts.load(uow, attempt_id, lock=True)
@@ -202,7 +211,10 @@ class SigningStep:
             else:
                 for _ in found:
                     self._lane.crash("payout.signer_answered")
-                return [*found], True
+                # Out of order, it may have remembered what it did not give away.
+                last = found[-1]
+                is_out = isinstance(last, Refusal) and last.code in refusals.NOT_ABOUT_THE_TX
+                return [*found], not is_out
         attempt, request = part[0]
         try:
             answer = await self._ask(attempt, request)
@@ -235,7 +247,7 @@ class SigningStep:
             raise _Unanswered(str(error)) from error
         found = await self._look_up(attempt.id)
         if isinstance(found, SignedTx) and not _is_ours(attempt, found):
-            return Refusal(code="attempt_mismatch", reason="the attempt was signed as another tx")
+            return OTHER_TX
         return found
 
     async def _look_up(self, attempt_id: UUID) -> SignedTx | Refusal | None:

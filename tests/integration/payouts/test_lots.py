@@ -89,6 +89,19 @@ class Deaf(VaultSigner):
         raise SignerUnavailable("the answer was lost")
 
 
+class SickOnce(VaultSigner):
+    """Remembers a lot and gives nothing away, as when the anchor cannot be written; once."""
+
+    is_sick = True
+
+    async def sign_many(self, requests: Any) -> list[SignedTx | Refusal]:
+        answers = await super().sign_many(requests)
+        if not self.is_sick:
+            return answers
+        self.is_sick = False
+        return [Refusal(code="store_unwritable", reason="nothing is signed now")]
+
+
 class Narrow(VaultSigner):
     """Takes no lots."""
 
@@ -185,6 +198,18 @@ async def test_s21_a_lost_answer_to_a_lot_pays_each_once(eth: Payouts) -> None:
     assert await finish(eth, *rows) == ["completed"] * 5
     assert [eth.paid(row) for row in rows] == [1] * 5
     assert len(await own_txs(eth)) == 5
+
+
+async def test_s21_what_a_sick_signer_remembered_is_not_planned_anew(eth: Payouts) -> None:
+    """However late it is when the signer is well again: the same attempts are asked again."""
+    rows = await funded(eth, 4)
+    lane = await eth.cycle(eth.lane(signer=SickOnce(eth.signer.kit)))
+    assert await eth.states(*rows) == ["planned"] * 4
+    eth.clock.advance(3_600)
+    await eth.cycle(lane, times=2)
+    assert await finish(eth, *rows) == ["completed"] * 4
+    assert len(await own_txs(eth)) == 4
+    assert "signer_knows_more" not in await eth.alarms()
 
 
 async def test_a_signer_that_takes_no_lots_is_asked_one_by_one(eth: Payouts) -> None:

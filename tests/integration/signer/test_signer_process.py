@@ -16,14 +16,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from embit import bip32
 
+from gateway.payouts.errors import SignerUnavailable
+from gateway.payouts.signer_client import SignerClient
 from signer import admin, protocol
 from signer.errors import SignerError
 from signer.files import write_private
 from signer.keyring import keyring_from_entropy, seal
 from signer.paths import parse_path
+from signer.ports import SystemClock
 from signer.protocol import PoolRow, Refusal, SignedTx
 from signer.settings import load_settings
 from signer.store import Store
+from tests.support.sign_requests import authorise, evm_payload, evm_request, order_body, payment
 from tests.support.signer_host import (
     DEADLINE_SECONDS,
     PASSPHRASE,
@@ -34,6 +38,7 @@ from tests.support.signer_host import (
     trusted,
 )
 from tests.support.vault import (
+    FOREIGN_EVM,
     SIGNER_TOML,
     TEST_ENTROPY,
     CountingRandomness,
@@ -70,6 +75,40 @@ def test_signer_signs_over_its_socket_and_survives_kill_9(host: Host) -> None:
     assert none is None
     assert json.loads(host.command("verify"))["first_bad"] is None
     assert host.stop() == 0
+
+
+def lot_request(number: int) -> protocol.SignRequest:
+    """One of several orders, each at a nonce of its own."""
+    body = order_body(
+        asset="eth:ETH",
+        address=FOREIGN_EVM,
+        amount="0.001",
+        request_id=f"lot-{number}",
+        valid_until=None,
+    )
+    claim = authorise(body, created=SystemClock().now_seconds(), nonce=f"lot-{number}")
+    return evm_request(
+        attempt_id=f"lot-{number}",
+        payload=evm_payload(nonce=number, value=10**15),
+        payments=(payment(claim=claim, request_id=f"lot-{number}"),),
+    )
+
+
+def test_a_lot_is_signed_over_the_socket_and_survives_kill_9(host: Host) -> None:
+    """By the gateway's own client; a lot that is no lot is refused as a whole."""
+    trusted(host)
+    client = SignerClient(host.folder / "signer.sock", timeout_seconds=DEADLINE_SECONDS)
+    asked = [lot_request(number) for number in range(3)]
+
+    answers = asyncio.run(client.sign_many(asked))
+
+    assert [type(answer) for answer in answers] == [SignedTx] * 3
+    assert host.stop(signal.SIGKILL) == -signal.SIGKILL
+    host.start()
+    assert asyncio.run(client.sign_many(asked)) == answers
+    with pytest.raises(SignerUnavailable, match="bad_request"):
+        asyncio.run(client.sign_many([]))
+    assert json.loads(host.command("verify"))["first_bad"] is None
 
 
 def test_s01_unknown_client_is_refused_over_the_socket(host: Host) -> None:
