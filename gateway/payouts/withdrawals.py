@@ -254,9 +254,7 @@ _OF_ACCEPTANCE: Final = frozenset(
     }
 )
 
-_OF_A_LOT: Final = frozenset(
-    {Trigger.PLAN, Trigger.SIGN, Trigger.BROADCAST, Trigger.ACCEPT, Trigger.FIND}
-)
+_ONWARD: Final = {Trigger.PLAN, Trigger.SIGN, Trigger.BROADCAST, Trigger.ACCEPT, Trigger.FIND}
 """What goes on with a payment: nothing is given back, and no evidence is asked for."""
 
 Told = dict[UUID, list[Event]]
@@ -393,7 +391,7 @@ async def move_many(
     if not steps:
         return []
     for step in steps:
-        if step.trigger not in _OF_ACCEPTANCE | _OF_A_LOT:
+        if step.trigger not in _OF_ACCEPTANCE | _ONWARD:
             raise ValueError(f"{step.row.id}: {step.trigger} goes one by one")
         require(step.row, step.trigger, None)
     moves = [
