@@ -79,19 +79,13 @@ def test_signer_signs_over_its_socket_and_survives_kill_9(host: Host) -> None:
 
 def lot_request(number: int) -> protocol.SignRequest:
     """One of several orders, each at a nonce of its own."""
-    body = order_body(
-        asset="eth:ETH",
-        address=FOREIGN_EVM,
-        amount="0.001",
-        request_id=f"lot-{number}",
-        valid_until=None,
-    )
-    claim = authorise(body, created=SystemClock().now_seconds(), nonce=f"lot-{number}")
-    return evm_request(
-        attempt_id=f"lot-{number}",
-        payload=evm_payload(nonce=number, value=10**15),
-        payments=(payment(claim=claim, request_id=f"lot-{number}"),),
-    )
+    name = f"lot-{number}"
+    words = {"asset": "eth:ETH", "address": FOREIGN_EVM, "amount": "0.001", "request_id": name}
+    body = order_body(**words, valid_until=None)
+    claim = authorise(body, created=SystemClock().now_seconds(), nonce=name)
+    payload = evm_payload(nonce=number, value=10**15)
+    paid = (payment(claim=claim, request_id=name),)
+    return evm_request(attempt_id=name, payload=payload, payments=paid)
 
 
 def test_a_lot_is_signed_over_the_socket_and_survives_kill_9(host: Host) -> None:
