@@ -1,8 +1,7 @@
 """What may be signed: the purposes of CONTRACT 8 and the exclusion families of CONTRACT 5.
 
-A first signature needs a trusted client's valid order and free caps; a further one for the same
-requests must make the earlier ones impossible beside it. Everything else is refused. It decides
-on decoded transactions and on the signer's own rows only; it writes nothing and signs nothing.
+A first signature needs a trusted client's valid order and free caps; a further one must make the
+earlier ones impossible beside it. Everything else is refused. It writes and signs nothing.
 """
 
 import hashlib
