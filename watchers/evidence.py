@@ -48,10 +48,7 @@ class Unproven:
 
 def span(network: Network, *, is_coinbase: bool) -> int:
     """How many headers a proof may hold, its own block's included: the deepest full tier."""
-    assets = [item for item in network.assets.values() if item.network == network.name]
-    depths = [tier.full_depth for asset in assets for tier in asset.tiers]
-    floor = COINBASE_MATURITY_BLOCKS if is_coinbase else 1
-    return max([*depths, network.spec.full_depth, floor])
+    return max(network.finality_blocks, COINBASE_MATURITY_BLOCKS if is_coinbase else 1)
 
 
 async def store(

@@ -434,6 +434,7 @@ class Follower:
             )
             if anchor:  # nobody has looked at the blocks of these
                 await rescan_store.connect_headers(uow, network=self._network.name, refs=anchor)
+            await forks.stop_beyond_finality(uow, self._network, fork, at=at)
             if is_last:  # what two people allowed is used up with the block that ends it
                 await switches.end_reorg(uow, network=self._network.name, at=at)
             self._crash("reorg.before_commit")

@@ -5,15 +5,18 @@ is walked only as far as two people named a depth, and ends at a new anchor (CAS
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import RowMapping
 
 from config.clock import Clock
-from config.database import Database
+from config.database import Database, Uow
 from watchers import rescan_store, runs, store, switches
 from watchers.chain import BlockRef, ChainReader
 from watchers.errors import ReorgTooDeep
 from watchers.network import Network
+
+BEYOND_FINALITY = "a reorganisation took blocks that were final"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +24,12 @@ class Fork:
     """Our blocks that the nodes' chain does not have, highest first.
 
     `anchor`: where none of ours is on it, the nodes' headers below all of ours, highest first.
+    `is_granted`: two people allowed a reorganisation as deep as they named.
     """
 
     stale: tuple[BlockRef, ...] = ()
     anchor: tuple[BlockRef, ...] = ()
+    is_granted: bool = False
 
 
 NO_FORK = Fork()
@@ -69,15 +74,35 @@ async def find(
     for row in rows:
         ref = await reader.ref_at(row["height"])
         if ref is not None and ref.hash == row["hash"]:
-            return Fork(stale=tuple(stale))
+            return Fork(stale=tuple(stale), is_granted=floor is not None)
         stale.append(_ref(row))
         if len(stale) > limit:
             break
     is_all = lowest is not None and bool(stale) and stale[-1].hash == lowest["hash"]
     is_allowed = floor is not None and floor < stale[-1].height <= tip.height
     if is_all and is_allowed and stale[-1].height > 0:
-        return Fork(stale=tuple(stale), anchor=await _anchor(reader, network, stale[-1]))
+        anchor = await _anchor(reader, network, stale[-1])
+        return Fork(stale=tuple(stale), anchor=anchor, is_granted=True)
     raise ReorgTooDeep(await _told(reader, network, height=height, limit=limit, lowest=lowest))
+
+
+async def stop_beyond_finality(uow: Uow, network: Network, fork: Fork, *, at: datetime) -> None:
+    """A reorganisation that took blocks of the deepest tier opens the network's breaker (D05, P23).
+
+    What was final was not: nothing is credited, built, signed or sent until two people look. The
+    chain is followed on. Again changes nothing.
+    """
+    if fork.is_granted or len(fork.stale) < network.finality_blocks:
+        return
+    await switches.open_breaker(
+        uow,
+        scope=switches.network_scope(network.name),
+        action=switches.Action.ALL,
+        reason=BEYOND_FINALITY,
+        actor="watcher",
+        ids=network.ids,
+        at=at,
+    )
 
 
 async def _anchor(reader: ChainReader, network: Network, lowest: BlockRef) -> tuple[BlockRef, ...]:

@@ -43,6 +43,13 @@ class Network:
         """The chain family."""
         return self.spec.family
 
+    @property
+    def finality_blocks(self) -> int:
+        """The deepest full tier: confirmations after which any amount of any asset is final."""
+        listed = (item for item in self.assets.values() if item.network == self.name)
+        depths = (tier.full_depth for item in listed for tier in item.tiers)
+        return max(self.spec.full_depth, *depths, 1)
+
     def asset(self, asset_id: str) -> AssetSpec | None:
         """A listed asset of this network, else None."""
         found = self.assets.get(asset_id)

@@ -7,9 +7,13 @@ by two people, run to rest, and the payout was paid exactly once.
 import pytest
 
 from tests.support.payout_fixtures import BuildHouse
+from tests.support.payout_parts import DEPTH
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.simchain import SimUtxo
 from watchers import switches
 from watchers.switches import Action
+
+DEEPEST = 6  # confirmations that make anything final on Bitcoin
 
 pytestmark = pytest.mark.postgres
 
@@ -37,12 +41,15 @@ async def stop(built: Payouts, action: Action, *, scope: str | None = None) -> N
 
 async def start(built: Payouts, action: Action, *, scope: str | None = None) -> None:
     """What the API does once two people agreed."""
+    scope = scope or f"network:{built.network}"
     async with built.database.unit_of_work() as uow:
+        found = await switches.get(uow, scope=scope, action=action)
+        assert found is not None
         closed = await switches.close_breaker(
             uow,
-            scope=scope or f"network:{built.network}",
+            scope=scope,
             action=action,
-            version=1,
+            version=found.version,
             reason="over",
             proposed_by="ada",
             approved_by="grace",
@@ -230,3 +237,34 @@ async def test_d05_a_completed_payout_that_loses_its_block_stops_its_network(btc
     assert await btc.states(first, second) == ["completed", "completed"]
     assert (btc.paid(first), btc.paid(second)) == (1, 1)
     await btc.assert_at_rest()
+
+
+async def test_p23_a_payout_whose_input_is_reorged_away_is_flagged_and_the_network_stops(
+    btc: Payouts,
+) -> None:
+    """P23: the coin was final when it was taken; its tx is double-spent on the new branch. What
+    comes next stays queued until two people have looked, and is paid once."""
+    await btc.fund("btc:BTC", "0.01")
+    await btc.fund("btc:BTC", "2", into="acme")
+    await btc.mine(DEEPEST - DEPTH)
+    async with btc.database.unit_of_work() as uow:
+        found = await uow.execute("SELECT txid FROM chain.coins ORDER BY amount DESC LIMIT 1")
+        inflow = str(found.scalar_one())
+    row = await btc.request("0.25")
+    lane = await btc.cycle()
+    [txid] = list(btc.sim.pool)
+    assert await btc.states(row) == ["sent"]
+    assert isinstance(btc.sim, SimUtxo)
+    btc.sim.rewind(DEEPEST)
+    btc.sim.conflict(inflow)
+    for _ in range(DEEPEST + 1):
+        btc.sim.mine()
+    await btc.follow()
+    later = await btc.request("0.125")
+    await btc.cycle(lane, times=3)
+
+    alarms = set(await btc.alarms())
+    assert "switch_stopped" in alarms
+    assert await btc.states(later) == ["queued"]
+    flagged = await btc.row(row)
+    assert (flagged.state, flagged.code, flagged.txid) == ("on_hold", "anchor_dead", txid)

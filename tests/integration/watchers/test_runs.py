@@ -110,7 +110,7 @@ _DEPOSIT = (
     "(SELECT i.txid || i.position FROM chain.inflows i WHERE i.id = {0}))"
 )
 QUERIES = {
-    "cursor": "SELECT to_jsonb(t) - 'fence' AS row FROM chain.cursors t",
+    "cursor": "SELECT to_jsonb(t) - 'fence' - 'lease_expires_at' AS row FROM chain.cursors t",
     "blocks": "SELECT to_jsonb(t) AS row FROM chain.blocks t",
     "deposits": "SELECT to_jsonb(t) AS row FROM chain.deposits t",
     "inputs": "SELECT to_jsonb(t) AS row FROM chain.deposit_inputs t",

@@ -59,6 +59,36 @@ async def test_d05_a_reorg_beyond_the_limit_opens_the_breaker_of_its_network_at_
     assert (await utxo.watch.books())["brand:acme:clearing:btc:BTC"] == HALF
 
 
+@pytest.mark.parametrize("blocks", [5, 6])
+async def test_d05_a_reorg_of_blocks_that_were_final_opens_the_breaker_and_is_followed(
+    utxo: UtxoBench, blocks: int
+) -> None:
+    """D05: six confirmations make any amount final here; a shallower reorg is everyday life."""
+    watch = utxo.watch
+    anna = await watch.address("anna")
+    utxo.sim.pay([(anna.address, HALF)])
+    utxo.sim.mine(blocks)
+    await watch.follow()
+    assert (await watch.deposit()).state == "final"
+    utxo.sim.rewind(blocks)
+    for _ in range(blocks + 1):
+        utxo.sim.mine_exactly([])
+    await watch.follow()
+
+    assert (await watch.deposit()).state == "orphaned"
+    assert (await watch.position()).hash == utxo.sim.tip.ref.hash
+    is_final = blocks == 6
+    assert await is_stopped(utxo) is is_final
+    assert await open_alarms(utxo) == ({"switch_stopped"} if is_final else set())
+    if is_final:
+        await watch.start_again()
+    utxo.sim.mine(7)
+    await watch.follow()
+    assert (await watch.deposit()).state == "final"
+    assert not await is_stopped(utxo)
+    await watch.audit()
+
+
 async def test_d05_what_stands_stopped_and_is_stopped_again_is_one_stop(utxo: UtxoBench) -> None:
     await stop_by_deep_reorg(utxo)
     for _ in range(3):
