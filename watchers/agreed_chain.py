@@ -8,8 +8,6 @@ from functools import partial
 
 from watchers.agreement import Answers, collect
 from watchers.chain import (
-    AddressCodec,
-    ChainReader,
     ChainWriter,
     FeeQuote,
     Plan,
@@ -17,6 +15,7 @@ from watchers.chain import (
     SendResult,
     Unsigned,
 )
+from watchers.chain_parts import ChainParts
 from watchers.errors import NodeUnavailable
 from watchers.fees import median_quote
 from watchers.nodes import NodePool
@@ -96,37 +95,19 @@ class AgreeingWriter:
         return min(results, key=lambda item: BY_WEIGHT.index(item.outcome))
 
 
-class AgreedChain:
+class AgreedChain(ChainParts):
     """A network as its nodes agree on it."""
 
     def __init__(self, pool: NodePool, *, reorg_limit_blocks: int) -> None:
         first = pool.nodes[0].chain
+        super().__init__(
+            network=first.network,
+            family=first.family,
+            codec=first.codec,
+            reader=AgreeingReader(pool, reorg_limit_blocks=reorg_limit_blocks),
+            writer=AgreeingWriter(pool),
+        )
         self.pool = pool
-        self._network = first.network
-        self._family = first.family
-        self._codec = first.codec
-        self._reader = AgreeingReader(pool, reorg_limit_blocks=reorg_limit_blocks)
-        self._writer = AgreeingWriter(pool)
-
-    @property
-    def network(self) -> str:
-        return self._network
-
-    @property
-    def family(self) -> str:
-        return self._family
-
-    @property
-    def codec(self) -> AddressCodec:
-        return self._codec
-
-    @property
-    def reader(self) -> ChainReader:
-        return self._reader
-
-    @property
-    def writer(self) -> ChainWriter:
-        return self._writer
 
     async def close(self) -> None:
         """End looks and connections."""

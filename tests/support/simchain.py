@@ -6,7 +6,8 @@ is a small subclass of a reader or writer, put in with `SimChain(..., reader=Fau
 
 from tests.support.sim_account import SimAccount, SimAccountReader, SimAccountWriter
 from tests.support.sim_utxo import SimUtxo, SimUtxoReader, SimUtxoWriter
-from watchers.chain import AddressCodec, ChainReader, ChainWriter
+from watchers.chain import ChainReader, ChainWriter
+from watchers.chain_parts import ChainParts
 from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm.params import EvmParams
 
@@ -47,46 +48,11 @@ ACCOUNT_PARAMS = EvmParams(
 )
 
 
-class SimChain:
+class SimChain(ChainParts):
     """One simulated network as a `watchers.chain.Chain`."""
 
-    def __init__(
-        self,
-        *,
-        network: str,
-        family: str,
-        codec: AddressCodec,
-        reader: ChainReader,
-        writer: ChainWriter,
-    ) -> None:
-        self._network = network
-        self._family = family
-        self._codec = codec
-        self._reader = reader
-        self._writer = writer
-
-    @property
-    def network(self) -> str:
-        return self._network
-
-    @property
-    def family(self) -> str:
-        return self._family
-
-    @property
-    def codec(self) -> AddressCodec:
-        return self._codec
-
-    @property
-    def reader(self) -> ChainReader:
-        return self._reader
-
-    @property
-    def writer(self) -> ChainWriter:
-        return self._writer
-
     async def close(self) -> None:
-        return None
+        """There is no connection."""
 
 
 def sim_utxo(

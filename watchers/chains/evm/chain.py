@@ -6,7 +6,7 @@ Facts, sources and quirks: docs/chains/evm.md.
 from collections.abc import Awaitable, Callable, Sequence
 
 from config.clock import Clock
-from watchers.chain import AddressCodec, ChainReader, ChainWriter, NodeDescriber
+from watchers.chain_parts import NodeChain
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.node import EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -16,7 +16,7 @@ from watchers.chains.jsonrpc import Post
 from watchers.chains.verifier import Verify, in_thread
 
 
-class EvmChain:
+class EvmChain(NodeChain):
     """One EVM network through an ordered list of nodes."""
 
     def __init__(
@@ -31,37 +31,12 @@ class EvmChain:
     ) -> None:
         node = EvmNode(urls, post, clock=clock, chain_id=params.chain_id, network=params.network)
         codec = EvmAddressCodec(params)
-        self._params = params
-        self._node = node
-        self._codec = codec
-        self._reader = EvmReader(node, params, verify=verify)
-        self._writer = EvmWriter(node, params, codec)
-        self._close = close
-
-    @property
-    def network(self) -> str:
-        return self._params.network
-
-    @property
-    def family(self) -> str:
-        return "evm"
-
-    @property
-    def codec(self) -> AddressCodec:
-        return self._codec
-
-    @property
-    def reader(self) -> ChainReader:
-        return self._reader
-
-    @property
-    def writer(self) -> ChainWriter:
-        return self._writer
-
-    @property
-    def describer(self) -> NodeDescriber:
-        """The node's word about itself; for a chain over one node."""
-        return self._node
-
-    async def close(self) -> None:
-        await self._close()
+        super().__init__(
+            network=params.network,
+            family="evm",
+            codec=codec,
+            reader=EvmReader(node, params, verify=verify),
+            writer=EvmWriter(node, params, codec),
+            describer=node,
+            close=close,
+        )
