@@ -8,7 +8,7 @@ a path that has its player.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from signer import attempts_store, bindings_store
 from signer.bindings_store import Binding
@@ -39,8 +39,17 @@ class Attester:
     """Binds and signs on one store. Calls must not overlap with others of the vault."""
 
     def __init__(
-        self, *, store: Store, settings: Settings, keyring: Keyring, clock: Clock, log: Log
+        self,
+        *,
+        store: Store,
+        settings: Settings,
+        keyring: Keyring,
+        clock: Clock,
+        log: Log,
+        check_release: Callable[[], None],
     ) -> None:
+        """`check_release` raises Refused or StoreError while the vault may release nothing."""
+        self._check_release = check_release
         self._store = store
         self._settings = settings
         self._keyring = keyring
@@ -60,6 +69,7 @@ class Attester:
 
     def _attest(self, request: AttestRequest) -> Attestations:
         self._store.ensure_anchored()
+        self._check_release()
         network = self._settings.networks.get(request.network)
         if network is None:
             raise Refused(RefusalCode.UNKNOWN_NETWORK, "the network is not in the settings")

@@ -79,7 +79,12 @@ class Vault:
         self._history = History(store=store, settings=settings)
         self._voids = Voids(store=store, settings=settings, clock=clock, log=log)
         self._attester = Attester(
-            store=store, settings=settings, keyring=keyring, clock=clock, log=log
+            store=store,
+            settings=settings,
+            keyring=keyring,
+            clock=clock,
+            log=log,
+            check_release=self._check_release,
         )
 
     def head(self) -> Head:
@@ -112,11 +117,6 @@ class Vault:
 
     def attest(self, request: AttestRequest) -> Attestations | Refusal:
         """Whose addresses these are, signed; each path is bound to its first player for ever."""
-        try:
-            self._guard.check()
-        except Refused as error:
-            self._log.alarm("signer.attest_refused", code=error.code.value, reason=error.reason)
-            return Refusal(code=error.code.value, reason=error.reason)
         return self._attester.attest(request)
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:

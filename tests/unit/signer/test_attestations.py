@@ -327,3 +327,19 @@ def test_statement_is_read_back_exactly_or_not_at_all() -> None:
     ):
         with pytest.raises(ProtocolError):
             parse_statement(wrong)
+
+
+def test_s16_a_halted_signer_makes_no_statement_and_binds_nothing(kit: VaultKit) -> None:
+    first = attested(kit, item())
+    kit.statement("halt", {}, ("bob",))
+    again = kit.reopen()
+    head = again.store.sequence
+    for wanted in (item(), item("m/84h/1h/1h/0/1")):  # what was stated before, and what is new
+        answer = again.vault.attest(AttestRequest(network="btc", items=(wanted,)))
+        assert isinstance(answer, Refusal)
+        assert answer.code == "halted"
+    assert again.store.sequence == head
+    again.statement("resume", {})
+    assert attested(again, item()) == first
+    attested(again, item("m/84h/1h/1h/0/1", player="player-2"))  # the halt bound it to nobody
+    again.store.close()
