@@ -11,8 +11,8 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class BenchResult:
     floor: float
     ratio: float
     peak_rss_mb: float
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Further figures by name, e.g. `bytes_ratio`."""
 
 
 Bench = Callable[[EmbeddedPostgres], Awaitable[BenchResult]]
@@ -92,13 +94,15 @@ def as_text(results: list[BenchResult]) -> str:
     lines += [
         f"{item.name:<28}{item.figure:>10.0f} {item.unit:<12}{item.floor:>10.0f}"
         f"{item.ratio:>8.2f}{item.peak_rss_mb:>9.0f}"
+        + "".join(f"  {name} {figure:.4f}" for name, figure in item.more.items())
         for item in results
     ]
     return "\n".join(lines) + "\n"
 
 
 def _as_json(results: list[BenchResult]) -> str:
-    return json.dumps([asdict(item) for item in results], indent=2) + "\n"
+    shown = [asdict(item) for item in results]
+    return json.dumps([item | item.pop("more") for item in shown], indent=2) + "\n"
 
 
 async def _run(bench: Bench, server: EmbeddedPostgres) -> BenchResult:

@@ -4,6 +4,7 @@ A whole deployment with every role as its own process, its own signer and a real
 are accepted and queued while planning is switched off; the watch runs from the moment at which the
 second person lets it go on until every withdrawal was seen by the node (`sent`). The floor is the
 node's own wallet or unlocked account, which pays as many to as many, one call after the other.
+`bytes_ratio` of `payouts.utxo`: virtual bytes of all batches by the least that they could have had.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from rich.console import Console
 from config.clock import SystemClock
 from gateway.client import ClientProblem
 from gateway.sandbox import story
+from gateway.sandbox.batch_bytes import fewest_inputs, least_vb
 from gateway.sandbox.bench import BenchResult, peak_rss_mb
 from gateway.sandbox.bench_catchup import program_of
 from gateway.sandbox.bench_house import BenchFailed
@@ -54,6 +56,7 @@ class _Road:
     lanes: int = 1
     address: Callable[[int], Awaitable[str]]
     floor: Callable[[], Awaitable[float]]
+    utxo: Bitcoind | None = None
 
 
 async def bench_utxo(server: EmbeddedPostgres) -> BenchResult:
@@ -79,6 +82,7 @@ async def bench_utxo(server: EmbeddedPostgres) -> BenchResult:
                 fills=COINS,
                 address=address,
                 floor=floor,
+                utxo=node,
             )
             world = World(utxo={"btc": node}, anvil=None, usdt=None)
             return await _measure(stack, Path(folder), world, road, "payouts.utxo")
@@ -137,6 +141,7 @@ async def _measure(
     floors = [await road.floor()]
     if await look.count("queued") != PAYOUTS:
         raise BenchFailed("not every order is queued")
+    coins = [] if road.utxo is None else await look.coins()
     await _switch(tale, road, "running", "alice")
     start_seconds = clock.monotonic_seconds()
     await _switch(tale, road, "running", "bob")
@@ -154,7 +159,20 @@ async def _measure(
         floor=floor,
         ratio=figure / floor,
         peak_rss_mb=peak_rss_mb(),
+        more={} if road.utxo is None else {"bytes_ratio": await _bytes(road.utxo, look, coins)},
     )
+
+
+async def _bytes(node: Bitcoind, look: PayoutLook, coins: list[int]) -> float:
+    """What was sent by what could have been, in virtual bytes as the node counts them."""
+    sizes = []
+    for tx in await look.sent_txs():
+        decoded = await node.rpc("decoderawtransaction", tx.raw.hex())
+        fewest = fewest_inputs(tx.paid_minor, coins)
+        size = int(decoded["vsize"])
+        least = least_vb(size, inputs=tx.inputs, change=tx.change, fewest=fewest)
+        sizes.append((size, least))
+    return sum(size for size, _ in sizes) / sum(least for _, least in sizes)
 
 
 async def _give_clearing(tale: Story, road: _Road) -> None:

@@ -2,10 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import asyncpg
 
 TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentTx:
+    """A signed payout tx. Amounts in satoshi; `change` is the number of its change outputs."""
+
+    raw: bytes
+    paid_minor: int
+    inputs: int
+    change: int
 
 
 class PayoutLook:
@@ -45,3 +56,35 @@ class PayoutLook:
                 timeout=TIMEOUT_SECONDS,
             )
         )
+
+    async def coins(self) -> list[int]:
+        """Amounts of the unspent mined coins of a UTXO network."""
+        rows = await self._connection.fetch(
+            "SELECT amount FROM chain.coins WHERE network = $1 AND height IS NOT NULL "
+            "AND spent_by IS NULL",
+            self._network,
+            timeout=TIMEOUT_SECONDS,
+        )
+        return [int(row["amount"]) for row in rows]
+
+    async def sent_txs(self) -> list[SentTx]:
+        """The signed txs that pay withdrawals on a UTXO network."""
+        rows = await self._connection.fetch(
+            "SELECT o.raw, (SELECT sum((p ->> 'amount_minor')::numeric) "
+            "FROM jsonb_array_elements(o.payments) p) AS paid, "
+            "(SELECT count(*) FROM chain.outgoing_inputs i WHERE i.attempt_id = o.id) AS inputs, "
+            "(SELECT count(*) FROM chain.outgoing_change x WHERE x.attempt_id = o.id) AS change "
+            "FROM chain.outgoing o WHERE o.network = $1 AND o.raw IS NOT NULL "
+            "AND o.purpose = 'withdrawal'",
+            self._network,
+            timeout=TIMEOUT_SECONDS,
+        )
+        return [
+            SentTx(
+                raw=bytes(row["raw"]),
+                paid_minor=int(row["paid"]),
+                inputs=row["inputs"],
+                change=row["change"],
+            )
+            for row in rows
+        ]
