@@ -19,6 +19,7 @@ from gateway.payouts import (
     companions,
     destinations,
     drafts,
+    fee_policy,
     funds,
     question,
     store,
@@ -27,7 +28,7 @@ from gateway.payouts import (
 from gateway.payouts.account_funds import Batch, Single
 from gateway.payouts.coin_selection import Selection
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.errors import BrokenAttempt, FeeAboveCap, FeesUnknown
 from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.funds import UtxoFunds
 from gateway.payouts.withdrawals import State, Trigger
@@ -69,6 +70,7 @@ class Batcher:
                 self._lane.is_account_based
                 and await addresses.batch_contract(uow, network=self._lane.network) is not None
             )
+            rates = None if self._lane.is_account_based else await self._rates(uow)
         is_alone = self._lane.is_account_based and not has_contract
         queued = queued[:SINGLES_MAX] if is_alone else queued
         self._contracts = await destinations.contracts_among(self._lane, queued)
@@ -77,6 +79,7 @@ class Batcher:
             is_alone=is_alone,
             settings=self._lane.registry.settings.payouts,
             now=self._lane.now(),
+            rates=rates,
         )
         if is_alone:  # one tx each, and one unit of work for many
             alone = [item for ids in found for item in ids]
@@ -102,6 +105,22 @@ class Batcher:
                 raise
             half = len(ids) // 2  # one of them: by halves, so that it stops nobody else
             return await self._group(ids[:half]) + await self._group(ids[half:])
+
+    async def _rates(self, uow: Uow) -> dict[str, int] | None:
+        """What each class pays now, sat per kvB; None while nobody knows (it is said later)."""
+        policy = self._lane.registry.policy
+        try:
+            quote = await funds.current_quote(self._lane, uow)
+            return {
+                name: fee_policy.utxo_rate(
+                    quote,
+                    target_blocks=item.inclusion_blocks[self._lane.spec.family],
+                    policy=policy.fees[self._lane.network],
+                )
+                for name, item in policy.classes.items()
+            }
+        except (FeesUnknown, FeeAboveCap):
+            return None
 
     async def _plan_group(self, uow: Uow, *, ids: Sequence[UUID]) -> int:
         # What may not be signed is not built either: it would come back every minute.
@@ -345,8 +364,8 @@ class Batcher:
         code = account.admit(row)
         if code is None:
             return True
-        if companions.at_most(row.code) is not None and self._has_planned:
-            return False  # coins of this cycle went to its companions: next time
+        if self._has_planned:
+            return False  # coins of this cycle went to others, whose change is not signed yet
         await self._wait(uow, row, code)
         return False
 

@@ -7,7 +7,14 @@ from uuid import UUID
 import pytest
 
 from config.settings import BatchSettings, PayoutSettings
-from gateway.payouts.companions import SIGN_ALONE, at_most, groups, never_signed, split_code
+from gateway.payouts.companions import (
+    BY_URGENCY,
+    SIGN_ALONE,
+    at_most,
+    groups,
+    never_signed,
+    split_code,
+)
 from gateway.payouts.refusals import cap_retry_is_due
 from gateway.withdrawals_store import WithdrawalRow
 
@@ -24,6 +31,20 @@ def row(number: int, *, code: str | None = None, brand: str = "acme") -> Withdra
         state="queued", code=code, is_reserved=True, version=1, attempt_id=None, txid=None,
         valid_until=AT, promise_at=AT, sign_requested_at=None, accepted_at=AT, state_at=AT,
     )  # fmt: skip
+
+
+def of(number: int, fee_class: str, *, waited_seconds: int = 7_200) -> WithdrawalRow:
+    accepted = AT - timedelta(seconds=waited_seconds)
+    return replace(row(number), fee_class=fee_class, accepted_at=accepted)
+
+
+def planned(*rows: WithdrawalRow, rates: tuple[int, int, int] | None) -> list[list[int]]:
+    """With the windows of the house; rates of urgent, normal, economy in sat per vB."""
+    known = None
+    if rates is not None:
+        known = {name: rate * 1_000 for name, rate in zip(BY_URGENCY, rates, strict=True)}
+    found = groups(rows, is_alone=False, settings=PayoutSettings(), now=AT, rates=known)
+    return [[item.int for item in group] for group in found]
 
 
 def grouped(*rows: WithdrawalRow, is_alone: bool = False) -> list[list[int]]:
@@ -81,3 +102,49 @@ def test_p06_what_was_signed_before_shares_no_call_of_the_contract() -> None:
     fresh, again = row(1), replace(row(2), txid="ab" * 32)
 
     assert never_signed([fresh, again]) == [fresh]
+
+
+def test_w4_an_endangered_one_goes_alone_where_company_would_pay_its_rate() -> None:
+    """Five economy payments at 10 instead of 1 sat per vB cost more than a tx of their own."""
+    rows = [of(1, "urgent"), *(of(number, "economy") for number in range(2, 7))]
+
+    assert planned(*rows, rates=(10, 5, 1)) == [[1], [2, 3, 4, 5, 6]]
+    assert planned(*rows, rates=(2, 2, 2)) == [[1, 2, 3, 4, 5, 6]]
+    assert planned(*rows, rates=None) == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_w4_one_more_output_is_cheaper_than_a_tx_of_its_own() -> None:
+    """32 vB at 10 sat per vB, or 174 at 2."""
+    assert planned(of(1, "urgent"), of(2, "economy"), rates=(10, 5, 2)) == [[1, 2]]
+    assert planned(of(1, "urgent"), of(2, "economy"), rates=(12, 5, 2)) == [[1], [2]]
+
+
+def test_w4_three_due_classes_are_cut_where_it_costs_least() -> None:
+    rows = [of(1, "urgent"), *(of(n, "normal") for n in range(2, 6)), of(6, "economy")]
+
+    assert planned(*rows, rates=(20, 3, 2)) == [[1], [2, 3, 4, 5, 6]]
+    assert planned(*rows, rates=(4, 4, 1)) == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_w4_a_later_deadline_waits_for_a_cheaper_batch() -> None:
+    """Ten minutes of its fifteen are left, and the tx that goes now pays three times its rate."""
+    fresh = [of(number, "economy", waited_seconds=300) for number in range(2, 5)]
+
+    assert planned(of(1, "urgent"), *fresh, rates=(3, 2, 1)) == [[1]]
+    assert planned(*fresh, rates=(3, 2, 1)) == []
+    assert planned(of(1, "urgent"), *fresh, rates=None) == [[1]]
+
+
+def test_w4_what_is_not_due_rides_along_where_it_pays_no_more_than_its_own_rate() -> None:
+    fresh = [of(number, "economy", waited_seconds=300) for number in range(2, 5)]
+
+    assert planned(of(1, "urgent"), *fresh, rates=(1, 1, 1)) == [[1, 2, 3, 4]]
+
+
+def test_w4_those_that_ride_along_fill_a_tx_and_never_make_one() -> None:
+    due = [of(number, "urgent") for number in range(1, 100)]
+    fresh = [of(number, "economy", waited_seconds=300) for number in range(200, 203)]
+
+    [first] = planned(*due, *fresh, rates=(1, 1, 1))
+    assert first == [*range(1, 100), 200]
+    assert planned(*due, of(100, "urgent"), *fresh, rates=(1, 1, 1)) == [[*range(1, 101)]]
