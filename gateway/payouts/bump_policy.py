@@ -21,6 +21,8 @@ OVERDUE_PERMILLE: Final = 1_250  # the target passed: the estimator was wrong
 REPLACE_PERMILLE: Final = 1_125  # EIP-1559 fields: geth wants 10 %, others 12.5 %
 INCREMENTAL_SAT_PER_KVB: Final = 1_000  # BIP 125 rule 4; Core's -incrementalrelayfee up to 29
 PACKAGE_TXS_MAX: Final = 25  # Core's -limitancestorcount and -limitdescendantcount
+PACKAGE_MAX_VB: Final = 101_000  # Core's -limitancestorsize and -limitdescendantsize
+TX_MAX_VB: Final = 56_000  # 500 coins to 500 payments and change; standard are 100,000 (P31)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

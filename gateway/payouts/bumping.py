@@ -130,7 +130,7 @@ class Bumping:
 
     def _utxos(self, view: _View) -> list[_Due]:
         current = {riding.attempt_id for riding in view.riding}
-        packages = Packages(view.txs, size_of=self._size_vb, current=current)
+        packages = Packages(view.txs, size_of=partial(funds.size_vb, self._lane), current=current)
         found: list[tuple[int, _Due]] = []
         for riding in view.riding:
             tx = packages.signed.get(riding.attempt_id)
@@ -237,10 +237,6 @@ class Bumping:
         family = self._lane.spec.family
         names = (ABORT_CLASS,) if riding.is_cancelling else riding.fee_classes
         return min(classes[name].inclusion_blocks[family] for name in names)
-
-    def _size_vb(self, tx: OpenTx) -> int:
-        outputs = [*tx.keys, *[funds.P2WPKH_KEY] * len(tx.change)]
-        return self._lane.chain.writer.estimate_size_vb(inputs=tx.inputs_count, outputs=outputs)
 
     async def _one(self, due: _Due, view: _View) -> bool:
         """True when it is judged: planned, not needed, or capped."""

@@ -6,6 +6,7 @@ planned. It reserves nothing. Amounts in minor units; balances come from the boo
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
@@ -17,12 +18,13 @@ from gateway.payouts.account_funds import AccountFunds, Payer, target_blocks
 from gateway.payouts.attempts import ON_ITS_WAY
 from gateway.payouts.coin_selection import Selection, SizeOf, Terms, select, select_in_order
 from gateway.payouts.context import Lane
+from gateway.payouts.packages import Packages
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
 from watchers import coins, fees, outgoing, outgoing_families
-from watchers.chain import FeeQuote
-from watchers.coins import CoinRow
+from watchers.chain import Coin, FeeQuote
 from watchers.outgoing import OutgoingRow, OutgoingState
+from watchers.outgoing_families import OpenTx
 
 FEE_ABOVE_MAXIMUM = "fee_above_maximum"
 COINS_MAX = 2_000  # candidates looked at per plan
@@ -53,15 +55,16 @@ class UtxoFunds:
         self,
         lane: Lane,
         *,
-        coins: Sequence[CoinRow],
+        mined: Sequence[Coin],
+        unconfirmed: Sequence[Coin],
         quote: FeeQuote,
         fee_left_minor: int,
         cheap_rate: int,
         has_fewest_bytes: bool,
     ) -> None:
         self._lane = lane
-        self._mined = [row.coin() for row in coins if row.height is not None]
-        self._unconfirmed = [row.coin() for row in coins if row.height is None]
+        self._mined = mined
+        self._unconfirmed = unconfirmed
         self._has_fewest_bytes = has_fewest_bytes
         self._quote = quote
         self._fee_left_minor = fee_left_minor
@@ -130,15 +133,26 @@ async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> 
     quote = await current_quote(lane, uow)
     rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
     rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
+    unconfirmed = [row.coin() for row in rows if row.height is None]
+    if unconfirmed:
+        txs = await outgoing_families.open_txs(uow, network=lane.network, limit=ATTEMPTS_MAX)
+        unconfirmed = Packages(txs, size_of=partial(size_vb, lane)).within_limits(unconfirmed)
     _, fee_left = await _committed_fees(lane, uow)
     return UtxoFunds(
         lane,
-        coins=rows,
+        mined=[row.coin() for row in rows if row.height is not None],
+        unconfirmed=unconfirmed,
         quote=quote,
         fee_left_minor=fee_left,
         cheap_rate=await fees.cheap_rate(uow, network=lane.network),
         has_fewest_bytes=has_fewest_coins,
     )
+
+
+def size_vb(lane: Lane, tx: OpenTx) -> int:
+    """Virtual bytes of an own tx on a UTXO chain, rounded up."""
+    outputs = [*tx.keys, *[P2WPKH_KEY] * len(tx.change)]
+    return lane.chain.writer.estimate_size_vb(inputs=tx.inputs_count, outputs=outputs)
 
 
 async def load_account(lane: Lane, uow: Uow) -> AccountFunds:

@@ -8,7 +8,8 @@ unsigned ones are noted as work begun.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
-from gateway.payouts.bump_policy import PACKAGE_TXS_MAX
+from gateway.payouts.bump_policy import PACKAGE_MAX_VB, PACKAGE_TXS_MAX, TX_MAX_VB
+from watchers.chain import Coin
 from watchers.outgoing_families import OpenTx
 
 
@@ -79,6 +80,27 @@ class Packages:
         """(virtual bytes, satoshi) together."""
         chosen = list(txs)
         return sum(self._size_of(tx) for tx in chosen), sum(tx.fee_minor for tx in chosen)
+
+    def within_limits(self, coins: Iterable[Coin]) -> list[Coin]:
+        """Of change that is in no block the first ones that one tx may spend together, and a child
+        of it after that, so that nodes take both (P31, P32)."""
+        found: list[Coin] = []
+        taken: dict[UUID, OpenTx] = {}
+        for coin in coins:
+            tx = self._by_txid.get(coin.outpoint.txid)
+            if tx is None:
+                continue
+            above = {item.id: item for item in (tx, *self.ancestors(tx))}
+            union = taken | above
+            if len(union) + 2 <= PACKAGE_TXS_MAX and self._is_light(union.values()):
+                below = ([item, *self.descendants(item)] for item in above.values())
+                if all(len(txs) + 2 <= PACKAGE_TXS_MAX and self._is_light(txs) for txs in below):
+                    found.append(coin)
+                    taken = union
+        return found
+
+    def _is_light(self, txs: Iterable[OpenTx]) -> bool:
+        return self.weight(txs)[0] + TX_MAX_VB <= PACKAGE_MAX_VB
 
     def has_room(self, leaf: OpenTx) -> bool:
         """Whether nodes take one more child of it (P31, P32)."""
