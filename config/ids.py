@@ -62,6 +62,7 @@ PREFIXES = {
     "switch": "sw_",
     "rescan": "rsc_",
     "recovery": "rcv_",
+    "contract_setup": "cst_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 from signer.protocol import Authorisation
 
-_SIGNED = "method, authority, path, query, headers, body, signature_input, signature"
+SIGNED = "method, authority, path, query, headers, body, signature_input, signature"
 
 
 async def insert(
@@ -31,7 +31,7 @@ async def insert(
     """Store a signature; False when the person has signed this in this round."""
     result = await uow.execute(
         "INSERT INTO gateway.withdrawal_approvals (id, withdrawal_id, brand, action, round, "
-        f"txids, key_id, person, {_SIGNED}, at) VALUES (:id, :withdrawal_id, :brand, :action, "
+        f"txids, key_id, person, {SIGNED}, at) VALUES (:id, :withdrawal_id, :brand, :action, "
         ":round, CAST(:txids AS text[]), :key_id, :person, :method, :authority, :path, :query, "
         "CAST(:headers AS jsonb), :body, :signature_input, :signature, :at) "
         "ON CONFLICT (withdrawal_id, action, round, person) DO NOTHING",
@@ -44,14 +44,7 @@ async def insert(
             "txids": list(txids),
             "key_id": key_id,
             "person": person,
-            "method": signed.method,
-            "authority": signed.authority,
-            "path": signed.path,
-            "query": signed.query,
-            "headers": json.dumps(dict(signed.headers), sort_keys=True),
-            "body": signed.body,
-            "signature_input": signed.signature_input,
-            "signature": signed.signature,
+            **signed_values(signed),
             "at": at,
         },
     )
@@ -109,6 +102,20 @@ async def decided(
     return result.mappings().all()
 
 
+def signed_values(signed: Authorisation) -> dict[str, Any]:
+    """The columns of a signed HTTP request."""
+    return {
+        "method": signed.method,
+        "authority": signed.authority,
+        "path": signed.path,
+        "query": signed.query,
+        "headers": json.dumps(dict(signed.headers), sort_keys=True),
+        "body": signed.body,
+        "signature_input": signed.signature_input,
+        "signature": signed.signature,
+    }
+
+
 def authorisation(row: RowMapping) -> Authorisation:
     """The signed HTTP request of a row."""
     headers: Any = row["headers"]
@@ -125,4 +132,4 @@ def authorisation(row: RowMapping) -> Authorisation:
 
 
 def _signed(alias: str) -> str:
-    return ", ".join(f"{alias}.{name}" for name in _SIGNED.split(", "))
+    return ", ".join(f"{alias}.{name}" for name in SIGNED.split(", "))

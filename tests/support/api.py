@@ -315,7 +315,9 @@ class ApiHouse:
         self.clock.advance(seconds)
 
 
-def house_settings(folder: Path, *, port: int = 0, token: str = TOKEN) -> Settings:
+def house_settings(
+    folder: Path, *, port: int = 0, token: str = TOKEN, batch_contract: str | None = None
+) -> Settings:
     """Three test networks, two brands; a free port unless one is given."""
     return Settings(
         state_dir=folder,
@@ -323,7 +325,7 @@ def house_settings(folder: Path, *, port: int = 0, token: str = TOKEN) -> Settin
         networks={
             "btc": NetworkSettings(chain="regtest"),
             "ltc": NetworkSettings(chain="regtest"),
-            "eth": NetworkSettings(chain="dev"),
+            "eth": NetworkSettings(chain="dev", batch_contract=batch_contract),
         },
         assets={"eth:USDT": AssetSettings(contract=token)},
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
@@ -341,12 +343,13 @@ async def api_house(
     port: int = 0,
     is_furnished: bool = False,
     token: str = TOKEN,
+    batch_contract: str | None = None,
 ) -> AsyncIterator[ApiHouse]:
     """The API under its own database role, with keys, brands and a verified address pool.
 
     `is_furnished`: another process on a database that has them.
     """
-    settings = house_settings(folder, port=port, token=token)
+    settings = house_settings(folder, port=port, token=token, batch_contract=batch_contract)
     registry = load_registry(settings)
     owner = Database(async_url(test_database.owner_url), pool_size=4)
     database = Database(async_url(test_database.role_url("gateway_api")), pool_size=8)
