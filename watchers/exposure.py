@@ -261,7 +261,7 @@ async def _others_waiting(
 async def _tell_stale(uow: Uow, network: Network, assets: Sequence[str], *, at: datetime) -> None:
     """An open alarm while somebody waits for want of a fresh rate; asked again with each step."""
     if not assets:
-        await store.clear_alarm(uow, kind=STALE_ALARM, network=network.name, at=at)
+        await alarm_store.clear(uow, kinds=[STALE_ALARM], network=network.name, at=at)
         return
     await alarm_store.raise_alarm(
         uow,

@@ -175,12 +175,3 @@ async def differences(uow: Uow) -> Sequence[RowMapping]:
     """Where the usage rows and the deposits tell different sums."""
     result = await uow.execute(_DIFFERENCES)
     return result.mappings().all()
-
-
-async def clear_alarm(uow: Uow, *, kind: str, network: str, at: datetime) -> None:
-    """The cause of an alarm of this network is gone."""
-    await uow.execute(
-        "UPDATE gateway.alarms SET cleared_at = :at WHERE kind = :kind AND network = :network "
-        "AND cleared_at IS NULL",
-        {"kind": kind, "network": network, "at": at},
-    )

@@ -181,9 +181,7 @@ async def keep_nodes(uow: Uow, seen: NodesSeen, *, fence: int, ids: Ids, at: dat
     halt = "no node sees a new block" if seen.is_halted else None
     for kind, detail in ((DISAGREEMENT, seen.disagreement), (HALT, halt)):
         if detail is None:
-            await node_store.clear_alarms(
-                uow, network=seen.network, object_id=None, kinds=[kind], at=at
-            )
+            await alarm_store.clear(uow, kinds=[kind], network=seen.network, at=at)
         else:
             await alarm_store.raise_alarm(
                 uow,
@@ -202,7 +200,7 @@ async def _tell_node(uow: Uow, network: str, record: NodeRecord, *, ids: Ids, at
     node = _node_id(network, record.label)
     kind = f"node_{record.state}"
     others = [item for item in NODE_ALARMS if item != kind]
-    await node_store.clear_alarms(uow, network=network, object_id=node, kinds=others, at=at)
+    await alarm_store.clear(uow, kinds=others, network=network, objects=[node], at=at)
     if not record.is_healthy:
         await alarm_store.raise_alarm(
             uow,

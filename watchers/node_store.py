@@ -1,7 +1,6 @@
 """SQL of the nodes of each network and of the alarms about them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -65,20 +64,3 @@ async def alarms_raised(uow: Uow, *, network: str, kind: str) -> dict[UUID, int]
         {"network": network, "kind": kind},
     )
     return {row.object_id: row.raised for row in result}
-
-
-async def clear_alarms(
-    uow: Uow,
-    *,
-    network: str,
-    object_id: UUID | None,
-    kinds: Sequence[str],
-    at: datetime,
-) -> None:
-    """Close the open alarms of these kinds about a node, or about the network itself."""
-    await uow.execute(
-        "UPDATE gateway.alarms SET cleared_at = :at WHERE network = :network AND kind = "
-        "ANY(:kinds) AND object_id IS NOT DISTINCT FROM CAST(:object AS uuid) "
-        "AND cleared_at IS NULL",
-        {"network": network, "kinds": list(kinds), "object": object_id, "at": at},
-    )

@@ -21,7 +21,7 @@ from config.clock import Clock
 from config.database import Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
-from watchers import changed_effects, effects, node_store, recorded, runs, second_pass
+from watchers import changed_effects, effects, recorded, runs, second_pass
 from watchers import rescan_store as store
 from watchers import store as chain_store
 from watchers.address_filter import AddressFilter
@@ -129,8 +129,8 @@ async def cancel(
         at=at,
     )
     if ended is not None:
-        await node_store.clear_alarms(
-            uow, network=network, object_id=rescan_id, kinds=[WAITING_ALARM], at=at
+        await alarm_store.clear(
+            uow, kinds=[WAITING_ALARM], network=network, objects=[rescan_id], at=at
         )
         log.info("rescan.cancelled", network=network, rescan_id=str(rescan_id))
         return _row(ended)
@@ -373,11 +373,11 @@ class Rescans:
         )
 
     async def _clear(self, uow: Uow, row: RescanRow) -> None:
-        await node_store.clear_alarms(
+        await alarm_store.clear(
             uow,
-            network=self._network.name,
-            object_id=row.id,
             kinds=[WAITING_ALARM],
+            network=self._network.name,
+            objects=[row.id],
             at=self._clock.now(),
         )
 

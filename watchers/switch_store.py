@@ -131,18 +131,6 @@ async def stopped_scopes(uow: Uow, *, network: str, action: str) -> list[str]:
     return [row["scope"] for row in rows]
 
 
-async def clear_alarms(
-    uow: Uow, *, kinds: Sequence[str], network: str, object_id: UUID | None, at: datetime
-) -> None:
-    """Close open alarms of a network; with `object_id` only those about that object."""
-    await uow.execute(
-        "UPDATE gateway.alarms SET cleared_at = :at WHERE cleared_at IS NULL "
-        "AND network = :network AND kind = ANY(:kinds) "
-        "AND (CAST(:object_id AS uuid) IS NULL OR object_id = :object_id)",
-        {"kinds": list(kinds), "network": network, "object_id": object_id, "at": at},
-    )
-
-
 async def lock_cursor(uow: Uow, *, network: str) -> None:
     """The follower's cursor is ours until the commit, if there is one."""
     await uow.execute(

@@ -213,10 +213,10 @@ async def close_breaker(
         return None
     switch = _switch(row)
     network = network_of(scope)
-    await store.clear_alarms(uow, kinds=[ALARM], network=network, object_id=switch.id, at=at)
+    await alarm_store.clear(uow, kinds=[ALARM], network=network, objects=[switch.id], at=at)
     if scope == network_scope(network) and action is Action.ALL:
         await store.clear_stop(uow, network=network, at=at)
-        await store.clear_alarms(uow, kinds=STOPPED_ALARMS, network=network, object_id=None, at=at)
+        await alarm_store.clear(uow, kinds=STOPPED_ALARMS, network=network, at=at)
     await _tell(uow, switch, previous="stopped", ids=ids, at=at)
     return switch
 
@@ -298,9 +298,7 @@ async def grant(
         if height is None:
             raise ValueError(f"{network}: nobody follows it")
     else:
-        await store.clear_alarms(
-            uow, kinds=[REVERSALS_ALARM], network=network, object_id=None, at=at
-        )
+        await alarm_store.clear(uow, kinds=[REVERSALS_ALARM], network=network, at=at)
     await store.insert_grant(
         uow,
         grant_id=ids.new_id(),

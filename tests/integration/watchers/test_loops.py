@@ -17,6 +17,7 @@ from tests.support.watching import Watch
 from watchers import fees, health, switches
 from watchers.chain import Block, BlockRef, Chain, MempoolTx
 from watchers.errors import NodeUnavailable
+from watchers.follower import BLOCKS_PER_ROUND
 from watchers.loops import FeeLoop, FollowLoop, alarm_of, supervise
 from watchers.metrics import Metrics
 
@@ -203,11 +204,12 @@ async def test_a_node_that_fails_is_told_once_and_its_return_too(utxo: UtxoBench
 
 
 async def test_height_and_lag_are_told_while_catching_up(utxo: UtxoBench) -> None:
-    utxo.sim.mine(150)
+    tip = BLOCKS_PER_ROUND + 50
+    utxo.sim.mine(tip)
     loop = loop_over(utxo.watch, utxo.watch.chain)
     assert await loop.look() == 0.0
     first = await status(utxo.watch)
-    assert (first.height, first.tip_height, first.lag_blocks) == (99, 150, 51)
+    assert (first.height, first.tip_height, first.lag_blocks) == (BLOCKS_PER_ROUND - 1, tip, 51)
     assert await loop.look() == 0.0
     assert await loop.look() is None
     assert (await status(utxo.watch)).lag_blocks == 0
