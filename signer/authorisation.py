@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from signer.errors import RefusalCode, Refused
 from signer.orders import BATCH_PATH, WITHDRAWAL_PATH, Order, SignedBody
-from signer.protocol import Authorisation, Payment, ProtocolError, content_digest, strict_loads
+from signer.protocol import (
+    Authorisation,
+    Payment,
+    ProtocolError,
+    content_digest,
+    identity,
+    strict_loads,
+)
 from signer.register_store import ClientKey, KeyState, client_key, staff_keys
 from signer.settings import Settings
 from signer.signatures import ROUTE, KeyOf, Proof, prove_all
@@ -60,7 +67,7 @@ def authorise_all(
     payments: Sequence[Payment], *, store: Store, settings: Settings, now_seconds: int
 ) -> list[AuthorisedOrder]:
     """As `authorise`, for all payments of a tx. Items of one signed batch are read once."""
-    identities = [_identity(item.authorisation) for item in payments]
+    identities = [identity(item.authorisation) for item in payments]
     claims = {key: item.authorisation for key, item in zip(identities, payments, strict=True)}
     for claim in claims.values():
         is_route = claim.path in (WITHDRAWAL_PATH, BATCH_PATH)
@@ -69,22 +76,14 @@ def authorise_all(
     proofs = dict(zip(claims, prove_all(list(claims.values()), register.public_key), strict=True))
     bodies = {key: SignedBody(claim.body, path=claim.path) for key, claim in claims.items()}
     found = []
-    for identity, payment in zip(identities, payments, strict=True):
-        proof = proofs[identity]
+    for asked, payment in zip(identities, payments, strict=True):
+        proof = proofs[asked]
         key = register.signer_of(proof, brand=payment.brand, now_seconds=now_seconds)
-        order = bodies[identity].order(
+        order = bodies[asked].order(
             payment.request_id, created_seconds=proof.created_seconds, settings=settings
         )
         found.append(AuthorisedOrder(order=order, key=key, created_seconds=proof.created_seconds))
     return found
-
-
-def _identity(claim: Authorisation) -> tuple[object, ...]:
-    """All of a request: two with the same are one."""
-    return (
-        claim.method, claim.authority, claim.path, claim.query, tuple(claim.headers.items()),
-        claim.body, claim.signature_input, claim.signature,
-    )  # fmt: skip
 
 
 def authorise_cancel(

@@ -13,6 +13,7 @@ from signer.protocol import (
     LogEntry,
     LogPage,
     LogRequest,
+    RequestReader,
     SignRequest,
     decode_sign_request,
     strict_loads,
@@ -57,7 +58,12 @@ class History:
         """What was asked of a signed attempt; raises StoreError."""
         self._store.ensure_anchored()
         body = attempts_store.question_of(self._store, attempt_id)
-        return None if body is None else decode_sign_request(strict_loads(body))
+        return None if body is None else stored_question(body)
+
+
+def stored_question(body: bytes) -> SignRequest:
+    """What the store keeps as asked; older versions wrote a batch's body at each payment."""
+    return decode_sign_request(strict_loads(body), RequestReader(may_repeat=True))
 
 
 def _signature(sequence: int, body: str, network: str) -> LogEntry | None:

@@ -16,10 +16,11 @@ from signer.authorisation import AuthorisedOrder, StaffRequests, authorise_all
 from signer.batches import match_transfer
 from signer.errors import RefusalCode, Refused
 from signer.fees import check_fee, fee_of, rank_of
+from signer.history import stored_question
 from signer.keyring import Keyring
 from signer.orders import DAY_SECONDS
 from signer.paths import Role, parse_path
-from signer.protocol import OWN_MOVES, Purpose, SignRequest, decode_sign_request, strict_loads
+from signer.protocol import OWN_MOVES, Purpose, SignRequest
 from signer.register_store import KeyState
 from signer.schemes.address import bitcoin_script
 from signer.schemes.bitcoin import UtxoTx
@@ -184,12 +185,11 @@ class Policy:
         wanted = {
             (item.brand, item.request_id): item.authorisation.body for item in request.payments
         }[(brand, request_id)]
-        questions = [rows.question_of(self._store, item.attempt_id) for item in attempts]
         bodies = {
             payment.authorisation.body
-            for question in questions
-            if question is not None
-            for payment in decode_sign_request(strict_loads(question)).payments
+            for item in attempts
+            if (question := rows.question_of(self._store, item.attempt_id)) is not None
+            for payment in stored_question(question).payments
             if (payment.brand, payment.request_id) == (brand, request_id)
         }
         if bodies != {wanted}:

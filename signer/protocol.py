@@ -42,6 +42,8 @@ from signer.protocol_log import decode_log_request as decode_log_request
 from signer.protocol_log import encode_log_answer as encode_log_answer
 from signer.protocol_log import encode_log_request as encode_log_request
 from signer.protocol_orders import Authorisation as Authorisation
+from signer.protocol_orders import RequestReader as RequestReader
+from signer.protocol_orders import RequestWriter as RequestWriter
 from signer.protocol_orders import Voided as Voided
 from signer.protocol_orders import VoidRequest as VoidRequest
 from signer.protocol_orders import decode_authorisation as decode_authorisation
@@ -50,6 +52,7 @@ from signer.protocol_orders import decode_void_request as decode_void_request
 from signer.protocol_orders import encode_authorisation as encode_authorisation
 from signer.protocol_orders import encode_void_answer as encode_void_answer
 from signer.protocol_orders import encode_void_request as encode_void_request
+from signer.protocol_orders import identity as identity
 from signer.protocol_signatures import CanonicalSignature as CanonicalSignature
 from signer.protocol_signatures import canonical_signature as canonical_signature
 from signer.protocol_signatures import content_digest as content_digest
@@ -191,8 +194,9 @@ def _index(key: str) -> int:
     return int(key)
 
 
-def encode_sign_request(value: SignRequest) -> dict[str, Any]:
-    """To the `sign` message."""
+def encode_sign_request(value: SignRequest, writer: RequestWriter | None = None) -> dict[str, Any]:
+    """To the `sign` message. `writer` is that of a longer message, which this is a part of."""
+    writer = writer or RequestWriter()
     return {
         "op": Operation.SIGN.value,
         "attempt_id": value.attempt_id,
@@ -207,7 +211,7 @@ def encode_sign_request(value: SignRequest) -> dict[str, Any]:
                 "brand": payment.brand,
                 "request_id": payment.request_id,
                 "output_index": payment.output_index,
-                "authorisation": encode_authorisation(payment.authorisation),
+                "authorisation": writer.write(payment.authorisation),
             }
             for payment in value.payments
         ],
@@ -217,8 +221,9 @@ def encode_sign_request(value: SignRequest) -> dict[str, Any]:
     }
 
 
-def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
-    """From the `sign` message; raises ProtocolError naming the field."""
+def decode_sign_request(raw: dict[str, Any], reader: RequestReader | None = None) -> SignRequest:
+    """From the `sign` message; raises ProtocolError naming the field. `reader` as the `writer`."""
+    reader = reader or RequestReader()
     keys = {
         "op", "attempt_id", "purpose", "network", "worker_epoch", "unsigned", "input_paths",
         "change_paths", "payments", "own_path", "replaces", "approvals",
@@ -243,20 +248,20 @@ def decode_sign_request(raw: dict[str, Any]) -> SignRequest:
         unsigned=unb64(raw["unsigned"], "unsigned"),
         input_paths=tuple(text(p, "input_paths") for p in raw["input_paths"]),
         change_paths=change,
-        payments=tuple(_decode_payment(item) for item in raw["payments"]),
+        payments=tuple(_decode_payment(item, reader) for item in raw["payments"]),
         own_path=None if raw["own_path"] is None else text(raw["own_path"], "own_path"),
         replaces=None if raw["replaces"] is None else text(raw["replaces"], "replaces"),
         approvals=tuple(decode_authorisation(claim) for claim in raw["approvals"]),
     )
 
 
-def _decode_payment(value: object) -> Payment:
+def _decode_payment(value: object, reader: RequestReader) -> Payment:
     raw = exact(value, {"brand", "request_id", "output_index", "authorisation"}, "payment")
     return Payment(
         brand=text(raw["brand"], "payment.brand"),
         request_id=text(raw["request_id"], "payment.request_id"),
         output_index=integer(raw["output_index"], "payment.output_index"),
-        authorisation=decode_authorisation(raw["authorisation"]),
+        authorisation=reader.read(raw["authorisation"]),
     )
 
 
@@ -287,10 +292,11 @@ def decode_sign_answer(raw: dict[str, Any]) -> SignedTx | Refusal:
 
 
 def encode_sign_many_request(values: Sequence[SignRequest]) -> dict[str, Any]:
-    """To the `sign_many` message."""
+    """To the `sign_many` message, in which no request stands twice."""
+    writer = RequestWriter()
     return {
         "op": Operation.SIGN_MANY.value,
-        "questions": [encode_sign_request(value) for value in values],
+        "questions": [encode_sign_request(value, writer) for value in values],
     }
 
 
@@ -301,7 +307,8 @@ def decode_sign_many_request(raw: dict[str, Any]) -> list[SignRequest]:
         raise ProtocolError(f"questions: a list of 1 to {MAX_QUESTIONS} is required")
     if any(not isinstance(item, dict) for item in questions):
         raise ProtocolError("questions: objects are required")
-    return [decode_sign_request(item) for item in questions]
+    reader = RequestReader()
+    return [decode_sign_request(item, reader) for item in questions]
 
 
 def encode_sign_many_answer(values: Sequence[SignedTx | Refusal]) -> dict[str, Any]:

@@ -97,6 +97,57 @@ def decode_authorisation(value: object) -> Authorisation:
     )
 
 
+def identity(value: Authorisation) -> tuple[object, ...]:
+    """All of a request: two with the same are one."""
+    return (
+        value.method, value.authority, value.path, value.query, *sorted(value.headers.items()),
+        value.body, value.signature_input, value.signature,
+    )  # fmt: skip
+
+
+class RequestWriter:
+    """Writes each request of a message whole once, and by its place among them behind that.
+
+    A batch's one body stands behind every payment that it asked for.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[object, ...], int] = {}
+
+    def write(self, value: Authorisation) -> dict[str, Any] | int:
+        """The request, or its place from 0 where it was written before."""
+        new = len(self._places)
+        place = self._places.setdefault(identity(value), new)
+        return encode_authorisation(value) if place == new else place
+
+
+class RequestReader:
+    """Reads what RequestWriter wrote, and nothing else.
+
+    `may_repeat` takes requests that stand whole more than once: questions that were stored before
+    there were places.
+    """
+
+    def __init__(self, *, may_repeat: bool = False) -> None:
+        self._may_repeat = may_repeat
+        self._found: list[Authorisation] = []
+        self._known: set[tuple[object, ...]] = set()
+
+    def read(self, value: object) -> Authorisation:
+        """The request, the same object for each of its places; raises ProtocolError."""
+        if not isinstance(value, dict):
+            place = integer(value, "authorisation")
+            if not 0 <= place < len(self._found):
+                raise ProtocolError("authorisation: the place of no request before it")
+            return self._found[place]
+        found = decode_authorisation(value)
+        self._known.add(identity(found))
+        self._found.append(found)
+        if len(self._known) != len(self._found) and not self._may_repeat:
+            raise ProtocolError("authorisation: one request is written twice")
+        return found
+
+
 def encode_void_request(value: VoidRequest) -> dict[str, Any]:
     """To the `void` message."""
     return {

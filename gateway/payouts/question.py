@@ -22,6 +22,7 @@ from signer.protocol import (
     Payment,
     ProtocolError,
     Purpose,
+    RequestWriter,
     SignRequest,
     encode_sign_request,
     frame,
@@ -133,10 +134,11 @@ def fits(request: SignRequest) -> bool:
     return size is not None and size <= MAX_FRAME_BYTES - EPOCH_ROOM_BYTES
 
 
-def frame_bytes(request: SignRequest) -> int | None:
-    """The size of the frame, or None past the protocol's limit."""
+def frame_bytes(request: SignRequest, writer: RequestWriter | None = None) -> int | None:
+    """The size of the frame, or None past the protocol's limit. With a `writer` what it wrote
+    before is not counted again."""
     try:
-        return len(frame(encode_sign_request(request)))
+        return len(frame(encode_sign_request(request, writer)))
     except ProtocolError:  # the one thing that frame() refuses
         return None
 
@@ -146,9 +148,9 @@ def within_orders(
 ) -> list[WithdrawalRow]:
     """As many of the rows, in order and at least one, as leave room for the coins."""
     taken: list[WithdrawalRow] = []
-    used = 0
+    writer, used = RequestWriter(), 0
     for row in rows:
-        size = _order_bytes(lane, row, signed) if row.id in signed else 0
+        size = _order_bytes(lane, row, signed, writer) if row.id in signed else 0
         if taken and used + size > ORDERS_MAX_BYTES:
             break
         taken.append(row)
@@ -156,7 +158,9 @@ def within_orders(
     return taken
 
 
-def _order_bytes(lane: Lane, row: WithdrawalRow, signed: Mapping[UUID, Authorisation]) -> int:
+def _order_bytes(
+    lane: Lane, row: WithdrawalRow, signed: Mapping[UUID, Authorisation], writer: RequestWriter
+) -> int:
     """What one order adds to a frame, rounded up by the frame's own few hundred bytes."""
     alone = build(
         lane,
@@ -167,7 +171,7 @@ def _order_bytes(lane: Lane, row: WithdrawalRow, signed: Mapping[UUID, Authorisa
         outputs=[(row, 0)],
         signed=signed,
     )
-    return frame_bytes(alone) or MAX_FRAME_BYTES
+    return frame_bytes(alone, writer) or MAX_FRAME_BYTES
 
 
 def _payment(row: WithdrawalRow, index: int, signed: Mapping[UUID, Authorisation]) -> Payment:

@@ -32,6 +32,7 @@ from signer.protocol import (
     MAX_FRAME_BYTES,
     MAX_QUESTIONS,
     Refusal,
+    RequestWriter,
     SignedTx,
     SignRequest,
 )
@@ -441,9 +442,9 @@ def _part(
 ) -> list[tuple[Attempt, SignRequest]]:
     """As many of the questions, at least one, as fit into one message."""
     part: list[tuple[Attempt, SignRequest]] = []
-    used = 0
+    writer, used = RequestWriter(), 0
     for item in queue[:MAX_QUESTIONS]:
-        used += question.frame_bytes(item[1]) or MAX_FRAME_BYTES
+        used += question.frame_bytes(item[1], writer) or MAX_FRAME_BYTES
         if part and used > question.ORDERS_MAX_BYTES:
             break
         part.append(item)

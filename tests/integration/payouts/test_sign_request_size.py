@@ -3,13 +3,16 @@
 The signer is the real server on a socket, whose frame ends at 8 MiB.
 """
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.payouts.signer_client import SignerClient
 from gateway.withdrawals_store import WithdrawalRow
+from signer import protocol
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.sign_requests import authorise, order_body
 from tests.support.signing import socket_signer
 from watchers import addresses
 from watchers.chain import Pay
@@ -17,6 +20,7 @@ from watchers.chain import Pay
 pytestmark = pytest.mark.postgres
 
 API_BODY_BYTES = 64 * 1024  # CONTRACT 3: more is 413
+BATCH_BODY_BYTES = 500 * 1024  # 512 KiB of a batch
 OVER_THE_FRAME = 7 * 1024 * 1024  # in base64 more than 8 MiB
 
 
@@ -186,3 +190,38 @@ async def test_coins_with_heavy_previous_transactions_give_way_to_lighter_ones(
     async with btc.database.unit_of_work() as uow:
         inputs = await uow.execute("SELECT count(*) FROM chain.outgoing_inputs")
         assert inputs.scalar_one() == 1
+
+
+async def test_s21_payments_of_one_signed_batch_ride_together_with_its_body_once(
+    btc: Payouts, client: SignerClient
+) -> None:
+    """Twenty copies of the body would be more than a frame."""
+    rows = [await btc.request("0.01", player_id=f"p-{number}") for number in range(20)]
+    items = [
+        order_body(
+            request_id=row.request_id, amount="0.01", metadata=padding(BATCH_BODY_BYTES // 21)
+        )
+        for row in rows
+    ]
+    at = int(btc.clock.now().timestamp())
+    signed = authorise({"items": items}, path="/v1/withdrawal_batches", created=at)
+    assert 20 * len(signed.body) > protocol.MAX_FRAME_BYTES
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute(
+            """
+            UPDATE gateway.withdrawal_requests SET path = :path, body = :body,
+                headers = CAST(:headers AS jsonb), signature_input = :input, signature = :signature
+            """,
+            {
+                "path": signed.path,
+                "body": signed.body,
+                "headers": json.dumps(dict(signed.headers)),
+                "input": signed.signature_input,
+                "signature": signed.signature,
+            },
+        )
+
+    await btc.cycle(btc.lane(signer=client), times=2)
+
+    assert set(await btc.states(*rows)) == {"sent"}
+    assert len({(await btc.row(row)).txid for row in rows}) == 1

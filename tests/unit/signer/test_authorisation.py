@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import json
+import zlib
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from signer.protocol import Authorisation, Payment, SignRequest
+from signer.attempts_store import question_of
+from signer.protocol import Authorisation, Payment, SignRequest, encode_sign_request
 from tests.support import vault as kits
 from tests.support.sign_requests import (
     CHANGE,
@@ -221,6 +223,45 @@ def batch_payment(body: dict[str, Any], request_id: str) -> Payment:
 def test_item_of_a_signed_batch_is_paid(kit: VaultKit) -> None:
     body = {"items": [order_body(request_id="r-7", amount="0.1"), order_body(request_id="r-8")]}
     kit.signed(utxo_request(kit, payments=(batch_payment(body, "r-8"),)))
+
+
+def two_of_one_batch(kit: VaultKit) -> SignRequest:
+    """Two outputs that one signed batch asked for."""
+    body = {"items": [order_body(request_id=f"r-{n}", amount="0.25") for n in (0, 1)]}
+    claim = authorise(body, path="/v1/withdrawal_batches")
+    coin = previous_tx(kit.script(HOT), 50_001_000)
+    return utxo_request(
+        kit,
+        unsigned=psbt_of([coin], [(FOREIGN_SCRIPT, 25_000_000)] * 2).serialize(),
+        change_paths={},
+        payments=tuple(
+            Payment(brand="acme", request_id=f"r-{n}", output_index=n, authorisation=claim)
+            for n in (0, 1)
+        ),
+    )
+
+
+def test_items_of_one_signed_batch_are_kept_with_its_body_once(kit: VaultKit) -> None:
+    request = two_of_one_batch(kit)
+    kit.signed(request)
+    kept = question_of(kit.store, request.attempt_id)
+    assert kept is not None
+    body = base64.b64encode(request.payments[0].authorisation.body)
+    assert kept.count(body) == 1
+    assert kit.vault.recall(request.attempt_id) == request
+
+
+def test_a_question_of_an_older_version_is_still_read(kit: VaultKit) -> None:
+    """It wrote the body at each payment, and is not rewritten: the log's chain stays as it is."""
+    request = two_of_one_batch(kit)
+    kit.signed(request)
+    message = encode_sign_request(request)
+    message["payments"][1]["authorisation"] = message["payments"][0]["authorisation"]
+    kit.store.execute(
+        "UPDATE questions SET body = ? WHERE attempt_id = ?",
+        (zlib.compress(json.dumps(message).encode()), request.attempt_id),
+    )
+    assert kit.vault.recall(request.attempt_id) == request
 
 
 @pytest.mark.parametrize(

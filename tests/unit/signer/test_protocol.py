@@ -1,13 +1,14 @@
 """The wire: what is encoded decodes to itself, and what is not a message is refused by name."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from signer import protocol
-from signer.protocol import Head, PoolRow, ProtocolError, Refusal, SignedTx, SignRequest
-from tests.support.sign_requests import evm_request, utxo_request
+from signer.protocol import Head, Payment, PoolRow, ProtocolError, Refusal, SignedTx, SignRequest
+from tests.support.sign_requests import authorise, evm_request, order_body, utxo_request
 from tests.support.vault import VaultKit
 
 SIGNED = SignedTx(attempt_id="a-1", raw=b"\x01\x02", txid="ab", log_sequence=7)
@@ -158,3 +159,69 @@ async def test_frames_are_read_whole_or_refused() -> None:
     for wrong in (b"\0", b"\0\0\0\x09{}", (2**31).to_bytes(4, "big")):
         with pytest.raises(ProtocolError):
             await read(wrong)
+
+
+def batch_request(kit: VaultKit, *places: int) -> SignRequest:
+    """Payments of several client requests: each place names the one that asked for it."""
+    claims = [authorise(order_body(request_id=f"r-{place}")) for place in sorted(set(places))]
+    return utxo_request(
+        kit,
+        payments=tuple(
+            # As rows of a database have it: a copy each, the headers in any order.
+            Payment(
+                brand="acme",
+                request_id=f"r-{number}",
+                output_index=number,
+                authorisation=replace(
+                    claims[place], headers=dict(sorted(claims[place].headers.items(), reverse=True))
+                ),
+            )
+            for number, place in enumerate(places)
+        ),
+    )
+
+
+def test_a_signed_request_is_written_once_and_read_as_one(kit: VaultKit) -> None:
+    request = batch_request(kit, 0, 0, 1, 0, 1)
+    wire = over_the_wire(protocol.encode_sign_request(request))
+    written = [item["authorisation"] for item in wire["payments"]]
+    assert [item if isinstance(item, int) else "whole" for item in written] == [
+        "whole", 0, "whole", 0, 1,
+    ]  # fmt: skip
+    found = protocol.decode_sign_request(wire)
+    assert found == request
+    assert len({id(item.authorisation) for item in found.payments}) == 2
+
+
+def test_a_signed_request_is_written_once_in_a_lot_too(kit: VaultKit) -> None:
+    lot = [batch_request(kit, 0, 1), batch_request(kit, 1, 0)]
+    wire = over_the_wire(protocol.encode_sign_many_request(lot))
+    assert [item["authorisation"] for item in wire["questions"][1]["payments"]] == [1, 0]
+    assert protocol.decode_sign_many_request(wire) == lot
+
+
+@pytest.mark.parametrize("place", [1, 2, -1, True, 0.0, "0", None, [0], {}])
+def test_s20_a_place_of_no_request_before_it_is_refused(kit: VaultKit, place: object) -> None:
+    message = protocol.encode_sign_request(batch_request(kit, 0, 0, 1))
+    message["payments"][1]["authorisation"] = place
+    with pytest.raises(ProtocolError, match="authorisation"):
+        protocol.decode_sign_request(message)
+
+
+def test_s20_the_first_payment_names_no_place(kit: VaultKit) -> None:
+    message = protocol.encode_sign_request(batch_request(kit, 0, 0))
+    message["payments"].reverse()
+    with pytest.raises(ProtocolError, match="no request before it"):
+        protocol.decode_sign_request(message)
+
+
+@pytest.mark.parametrize("is_reordered", [False, True])
+def test_s20_a_request_that_is_written_twice_is_refused(kit: VaultKit, is_reordered: bool) -> None:
+    message = protocol.encode_sign_request(batch_request(kit, 0, 0))
+    whole = message["payments"][0]["authorisation"]
+    headers = dict(sorted(whole["headers"].items(), reverse=is_reordered))
+    message["payments"][1]["authorisation"] = {**whole, "headers": headers}
+    with pytest.raises(ProtocolError, match="written twice"):
+        protocol.decode_sign_request(message)
+    with pytest.raises(ProtocolError, match="written twice"):
+        protocol.decode_sign_many_request({"op": "sign_many", "questions": [message]})
