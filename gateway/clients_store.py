@@ -1,6 +1,5 @@
 """SQL of gateway.clients (keys of callers), gateway.nonces and gateway.brands."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -54,22 +53,6 @@ async def use_nonce(uow: Uow, *, key_id: str, nonce: str, expires_at: datetime) 
         {"key_id": key_id, "nonce": nonce, "expires_at": expires_at},
     )
     return result.rowcount == 1
-
-
-async def use_nonces(uow: Uow, *, key_id: str, nonces: Sequence[tuple[str, datetime]]) -> int:
-    """Store (nonce, expires_at) of one key; how many were new. Waits as `use_nonce`."""
-    rows = await uow.rows(
-        "INSERT INTO gateway.nonces (key_id, nonce, expires_at)"
-        " SELECT :key_id, n.nonce, n.expires_at"
-        " FROM unnest(CAST(:nonces AS text[]), CAST(:expiries AS timestamptz[]))"
-        " AS n (nonce, expires_at) ORDER BY n.nonce ON CONFLICT DO NOTHING RETURNING 1",
-        {
-            "key_id": key_id,
-            "nonces": [nonce for nonce, _ in nonces],
-            "expiries": [expires_at for _, expires_at in nonces],
-        },
-    )
-    return len(rows)
 
 
 async def balance_mode(uow: Uow, brand: str) -> str | None:

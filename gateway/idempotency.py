@@ -82,12 +82,6 @@ async def begin(
     return StoredAnswer(status=row.status, body=row.body)
 
 
-async def begin_many(uow: Uow, *, scope: str, claims: Mapping[str, bytes], at: datetime) -> bool:
-    """Claim keys with their fingerprints; False when one of them stands: nothing may be
-    committed then."""
-    return await store.insert_many(uow, scope=scope, claims=[*claims.items()], at=at) == len(claims)
-
-
 async def finish(uow: Uow, *, scope: str, key: str, answer: StoredAnswer) -> None:
     """Store the answer beside what it tells of."""
     await finish_many(uow, scope=scope, answers={key: answer})

@@ -26,25 +26,6 @@ async def insert(uow: Uow, *, scope: str, key: str, print_: bytes, at: datetime)
     return result.rowcount == 1
 
 
-async def insert_many(
-    uow: Uow, *, scope: str, claims: Sequence[tuple[str, bytes]], at: datetime
-) -> int:
-    """Claim (key, fingerprint)s of one scope; how many were free. Waits as `insert`."""
-    rows = await uow.rows(
-        "INSERT INTO gateway.idempotency (scope, key, fingerprint, state, created_at)"
-        " SELECT :scope, c.key, c.fingerprint, 'running', :at"
-        " FROM unnest(CAST(:keys AS text[]), CAST(:prints AS bytea[])) AS c (key, fingerprint)"
-        " ORDER BY c.key ON CONFLICT DO NOTHING RETURNING 1",
-        {
-            "scope": scope,
-            "keys": [key for key, _ in claims],
-            "prints": [print_ for _, print_ in claims],
-            "at": at,
-        },
-    )
-    return len(rows)
-
-
 async def get(uow: Uow, *, scope: str, key: str) -> KeyRow | None:
     """One key's row."""
     result = await uow.execute(

@@ -130,6 +130,11 @@ async def advance_many(
     return [found[move.object_id] for move in moves]
 
 
+def acting(actor: str, *, reason: str | None = None) -> Mapping[str, str]:
+    """`set_actor` for a unit of work that is about to begin: what its session says."""
+    return store.acting(actor=actor, reason=reason or "")
+
+
 async def set_actor(uow: Uow, actor: str, *, reason: str | None = None) -> None:
     """Who and why, for the history rows of this unit of work."""
     await store.set_actor(uow, actor=actor, reason=reason or "")

@@ -360,8 +360,13 @@ async def advance(
     return (await uow.execute(statement, parameters)).mappings().one_or_none()
 
 
-async def set_actor(uow: Uow, *, actor: str, reason: str) -> None:
+def acting(*, actor: str, reason: str) -> dict[str, str]:
     """Session settings, local to the unit of work, that the history trigger reads."""
+    return {"cage.actor": actor, "cage.reason": reason}
+
+
+async def set_actor(uow: Uow, *, actor: str, reason: str) -> None:
+    """`acting`, in a unit of work that has begun."""
     await uow.rows(
         "SELECT set_config('cage.actor', :actor, true), set_config('cage.reason', :reason, true)",
         {"actor": actor, "reason": reason},

@@ -23,13 +23,12 @@ __all__ = [
     "funds",
     "get",
     "locked_by_asset",
-    "locked_by_player",
     "lost",
-    "lost_by_player",
     "orphaned_anew",
     "orphaned_of",
     "reversed_anew",
     "snapshot",
+    "unfinished_by_player",
 ]
 
 _COUNTS_AS_LOCKED = (DepositState.PROVISIONAL, DepositState.FINAL)
@@ -97,30 +96,46 @@ async def find(
     return [from_row(row) for row in rows]
 
 
-async def locked_by_asset(uow: Uow, *, brand: str, player_id: str) -> dict[str, Locked]:
+async def locked_by_asset(uow: Uow, *, brand: str, player_id: str) -> Mapping[str, Locked]:
     """Provisional and orphaned value by asset; the caller holds the player's lock (CONTRACT 1).
 
     Orphaned counts where the player had been told of a credit: it was provisional or final.
     """
-    return (await locked_by_player(uow, brand=brand, players=[player_id]))[player_id]
+    found = await unfinished_by_player(uow, brand=brand, players=[player_id])
+    return found[player_id].locked
 
 
-async def locked_by_player(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What an order asks of its player: value that may vanish, by asset, and what is lost now."""
+
+    locked: Mapping[str, Locked]
+    lost: tuple[UUID, ...]
+
+
+async def unfinished_by_player(
     uow: Uow, *, brand: str, players: Collection[str]
-) -> dict[str, dict[str, Locked]]:
-    """`locked_by_asset` of each of some players, whose locks the caller holds."""
-    found: dict[str, dict[str, dict[str, int]]] = {player: {} for player in players}
-    for row in await store.unfinished(uow, brand=brand, players=list(found)):
-        states = found[row["player_id"]].setdefault(row["asset"], {})
+) -> dict[str, Unfinished]:
+    """`locked_by_asset` and `lost` of each of some players, whose locks the caller holds."""
+    sums: dict[str, dict[str, dict[str, int]]] = {player: {} for player in players}
+    ids: dict[str, list[UUID]] = {player: [] for player in players}
+    for row in await store.of_players(uow, brand=brand, players=list(sums)):
+        if row["id"] is not None:
+            ids[row["player_id"]].append(row["id"])
+            continue
+        states = sums[row["player_id"]].setdefault(row["asset"], {})
         states[row["state"]] = int(row["total"])
     return {
-        player: {
-            asset: Locked(
-                provisional=states.get("provisional", 0), orphaned=states.get("orphaned", 0)
-            )
-            for asset, states in by_asset.items()
-        }
-        for player, by_asset in found.items()
+        player: Unfinished(
+            locked={
+                asset: Locked(
+                    provisional=states.get("provisional", 0), orphaned=states.get("orphaned", 0)
+                )
+                for asset, states in by_asset.items()
+            },
+            lost=tuple(ids[player]),
+        )
+        for player, by_asset in sums.items()
     }
 
 
@@ -140,17 +155,8 @@ async def lost(uow: Uow, *, brand: str, player_id: str) -> tuple[UUID, ...]:
 
     The caller holds the player's lock, as whoever orphans a deposit does: no clock is compared.
     """
-    return (await lost_by_player(uow, brand=brand, players=[player_id]))[player_id]
-
-
-async def lost_by_player(
-    uow: Uow, *, brand: str, players: Collection[str]
-) -> dict[str, tuple[UUID, ...]]:
-    """`lost` of each of some players, whose locks the caller holds."""
-    found: dict[str, list[UUID]] = {player: [] for player in players}
-    for player, deposit_id in await store.lost(uow, brand=brand, players=list(found)):
-        found[player].append(deposit_id)
-    return {player: tuple(ids) for player, ids in found.items()}
+    found = await unfinished_by_player(uow, brand=brand, players=[player_id])
+    return found[player_id].lost
 
 
 async def orphaned_anew(uow: Uow, *, brand: str, player_id: str, known: Collection[UUID]) -> bool:

@@ -378,35 +378,28 @@ async def sums(uow: Uow, *, brand: str, player_id: str) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def unfinished(
-    uow: Uow, *, brand: str, players: Sequence[str]
-) -> Sequence[Mapping[str, Any]]:
-    """Provisional and orphaned sums of players by asset (the lock rule)."""
-    return await uow.rows(
-        "SELECT player_id, asset, state, sum(amount) AS total FROM chain.deposits "
-        "WHERE brand = :brand AND player_id = ANY(CAST(:players AS text[])) "
-        "AND (state = 'provisional' "
-        "OR (state = 'orphaned' AND prior_state IN ('provisional', 'final'))) "
-        "AND state IN ('detected', 'pending', 'provisional', 'orphaned', 'on_hold') "
-        "GROUP BY player_id, asset, state",
-        {"brand": brand, "players": list(players)},
-    )
-
-
 # `state` as a literal, so that the index of unfinished deposits serves it.
 _ORPHANED = "state = 'orphaned' AND prior_state IN ('provisional', 'final')"
 _REVERSED = "state = 'reversed'"
 
 
-async def lost(uow: Uow, *, brand: str, players: Sequence[str]) -> Sequence[tuple[str, UUID]]:
-    """(player, id) of the deposits of players that were credited and are orphaned or reversed."""
-    rows = await uow.rows(
-        "SELECT player_id, id FROM chain.deposits WHERE brand = :brand "
+async def of_players(
+    uow: Uow, *, brand: str, players: Sequence[str]
+) -> Sequence[Mapping[str, Any]]:
+    """Provisional and orphaned sums of players by asset (the lock rule); and with an `id` those
+    that were credited and are orphaned or reversed, oldest first."""
+    return await uow.rows(
+        "SELECT player_id, asset, state, sum(amount) AS total, CAST(NULL AS uuid) AS id "
+        "FROM chain.deposits WHERE brand = :brand "
         "AND player_id = ANY(CAST(:players AS text[])) "
-        f"AND ({_REVERSED} OR ({_ORPHANED})) ORDER BY id",
+        f"AND (state = 'provisional' OR ({_ORPHANED})) "
+        "AND state IN ('detected', 'pending', 'provisional', 'orphaned', 'on_hold') "
+        "GROUP BY player_id, asset, state UNION ALL "
+        "(SELECT player_id, NULL, NULL, NULL, id FROM chain.deposits WHERE brand = :brand "
+        "AND player_id = ANY(CAST(:players AS text[])) "
+        f"AND ({_REVERSED} OR ({_ORPHANED})) ORDER BY id)",
         {"brand": brand, "players": list(players)},
     )
-    return [(row["player_id"], row["id"]) for row in rows]
 
 
 async def has_lost_anew(

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from config.database import Conflict, Uow, is_away
+from config.database import LOCK_TIMEOUT_MS, Conflict, Uow, is_away
 from config.logs import get_logger
-from gateway import clients_store, idempotency
+from gateway import idempotency
 from gateway.api import order_groups_store as store
 from gateway.api import orders, wire_objects
 from gateway.api.dispatch import encode, print_of
 from gateway.api.endpoint import Call, Ticket
-from gateway.api.order_groups_store import Standing
+from gateway.api.order_groups_store import Claim, Standing
 from gateway.api.wire_objects import Withdrawal
 from gateway.api.wire_resources import WithdrawalIn
 from gateway.errors import Refusal, RequestMismatch
@@ -66,8 +66,12 @@ async def run_group(
     """
     services, brand = tickets[0].services, tickets[0].brand
     work = partial(_accept, tickets=tickets, is_ordered=is_ordered, batch_id=batch_id)
+    session = {
+        **lifecycle.acting(tickets[0].caller.principal.key_id),
+        "lock_timeout": str(CLAIM_WAIT_MS),
+    }
     try:
-        return await services.database.run(work, brand=brand)
+        return await services.database.run(work, brand=brand, session=session)
     except Exception as error:
         if is_away(error):
             raise
@@ -82,8 +86,6 @@ async def _accept(
     services, brand = tickets[0].services, tickets[0].brand
     principal = tickets[0].caller.principal
     at = services.clock.now()
-    await lifecycle.set_actor(uow, principal.key_id)
-    await uow.limit_waiting(CLAIM_WAIT_MS)
     free = await balances.try_lock_players(
         uow, brand=brand, players=[ticket.body.player_id for ticket in tickets]
     )
@@ -103,7 +105,6 @@ async def _accept(
     if not plain:
         return found
     await _claim(uow, [tickets[number] for number, _ in plain])
-    await uow.limit_waiting(None)
     try:
         rows = await acceptance.accept_many(
             uow,
@@ -199,16 +200,27 @@ async def _plain(
 
 async def _claim(uow: Uow, tickets: Sequence[Ticket]) -> None:
     """Nonces and keys, as every call takes them. Raises Conflict where one was taken meanwhile."""
-    keyed = [ticket for ticket in tickets if ticket.key is not None]
-    if not keyed:
+    principal = tickets[0].caller.principal
+    claims = [
+        Claim(
+            nonce=ticket.caller.nonce,
+            nonce_expires_at=ticket.caller.nonce_expires_at,
+            key=ticket.key,
+            print_=print_of(ticket.caller, ticket.raw_body),
+        )
+        for ticket in tickets
+        if ticket.key is not None
+    ]
+    if not claims:  # of a batch, which has one key for all
+        await uow.limit_waiting(None)
         return
-    principal = keyed[0].caller.principal
-    nonces = [(ticket.caller.nonce, ticket.caller.nonce_expires_at) for ticket in keyed]
-    if await clients_store.use_nonces(uow, key_id=principal.key_id, nonces=nonces) != len(keyed):
-        raise Conflict
-    claims = {str(ticket.key): print_of(ticket.caller, ticket.raw_body) for ticket in keyed}
-    scope = idempotency.scope_of(key_id=principal.key_id, brand=principal.brand)
-    if not await idempotency.begin_many(
-        uow, scope=scope, claims=claims, at=tickets[0].services.clock.now()
-    ):
+    is_taken = await store.claim(
+        uow,
+        claims,
+        scope=idempotency.scope_of(key_id=principal.key_id, brand=principal.brand),
+        key_id=principal.key_id,
+        wait_ms=LOCK_TIMEOUT_MS,
+        at=tickets[0].services.clock.now(),
+    )
+    if not is_taken:
         raise Conflict

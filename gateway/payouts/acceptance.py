@@ -131,11 +131,14 @@ async def accept_many(
     """
     [brand] = {order.brand for order in orders}
     players = {order.player_id for order in orders}
-    lost = await deposit_commands.lost_by_player(uow, brand=brand, players=players)
+    unfinished = await deposit_commands.unfinished_by_player(uow, brand=brand, players=players)
     new = [
         NewWithdrawal(
             row=_received(
-                order, withdrawal_id=ids.new_id(), orphaned_known=lost[order.player_id], at=at
+                order,
+                withdrawal_id=ids.new_id(),
+                orphaned_known=unfinished[order.player_id].lost,
+                at=at,
             ),
             key_id=order.key_id,
             signed=order.signed,
@@ -150,9 +153,8 @@ async def accept_many(
         row.id: [event_of(row, previous=None, event_type="withdrawal.received", ids=ids)]
         for row in rows
     }
-    locked = await deposit_commands.locked_by_player(uow, brand=brand, players=players)
     codes = {
-        row.id: _refusal(order, locked[order.player_id], balance_mode=balance_mode)
+        row.id: _refusal(order, unfinished[order.player_id].locked, balance_mode=balance_mode)
         for order, row in zip(orders, rows, strict=True)
     }
     asked = [

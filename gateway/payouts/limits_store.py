@@ -68,30 +68,26 @@ _COLUMNS = """
 """
 
 
+_INSERT = f"""
+WITH judged AS (
+    INSERT INTO gateway.withdrawal_limits ({_COLUMNS}) SELECT {_COLUMNS}
+    FROM jsonb_populate_recordset(CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb))
+    RETURNING brand, player_id, hour, asset, currency, value, amount, counts
+)
+INSERT INTO gateway.limit_usage AS u (brand, player_id, hour, asset, currency, value, unvalued)
+SELECT r.brand, p.player_id, r.hour, r.asset, r.currency, coalesce(sum(r.value), 0),
+    coalesce(sum(r.amount) FILTER (WHERE r.value IS NULL), 0)
+FROM judged AS r CROSS JOIN LATERAL (VALUES (''), (r.player_id)) AS p (player_id)
+WHERE r.counts GROUP BY r.brand, p.player_id, r.hour, r.asset, r.currency
+ORDER BY r.brand, p.player_id, r.hour, r.asset, r.currency
+ON CONFLICT (brand, player_id, hour, asset, currency) DO UPDATE
+SET value = u.value + excluded.value, unvalued = u.unvalued + excluded.unvalued
+"""
+
+
 async def insert_many(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """How withdrawals were judged; those that count, into the sums, the brand's rows first."""
-    await uow.rows(
-        f"INSERT INTO gateway.withdrawal_limits ({_COLUMNS}) SELECT {_COLUMNS} "
-        "FROM jsonb_populate_recordset("
-        "CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb))",
-        {"rows": _json(rows)},
-    )
-    counted = [row for row in rows if row["counts"]]
-    if not counted:
-        return
-    await uow.rows(
-        "INSERT INTO gateway.limit_usage AS u (brand, player_id, hour, asset, currency, value, "
-        "unvalued) SELECT r.brand, p.player_id, r.hour, r.asset, r.currency, "
-        "coalesce(sum(r.value), 0), coalesce(sum(r.amount) FILTER (WHERE r.value IS NULL), 0) "
-        "FROM jsonb_populate_recordset("
-        "CAST(NULL AS gateway.withdrawal_limits), CAST(:rows AS jsonb)) AS r "
-        "CROSS JOIN LATERAL (VALUES (''), (r.player_id)) AS p (player_id) "
-        "GROUP BY r.brand, p.player_id, r.hour, r.asset, r.currency "
-        "ORDER BY r.brand, p.player_id, r.hour, r.asset, r.currency "
-        "ON CONFLICT (brand, player_id, hour, asset, currency) DO UPDATE "
-        "SET value = u.value + excluded.value, unvalued = u.unvalued + excluded.unvalued",
-        {"rows": _json(counted)},
-    )
+    await uow.rows(_INSERT, {"rows": _json(rows)})
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> str:

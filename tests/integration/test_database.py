@@ -1,12 +1,24 @@
 """What every session of the house asks of PostgreSQL."""
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from config.database import LOCK_TIMEOUT_MS, Database, Uow, is_away, sqlstate
+from config.database import (
+    LOCK_TIMEOUT_MS,
+    TRUSTED_SECONDS,
+    Database,
+    Uow,
+    async_url,
+    is_away,
+    sqlstate,
+)
 from gateway.leases import LEASE_SECONDS
+from tests.support.clock import ManualClock
 
 
 async def test_p13_process_frozen_in_a_unit_of_work_is_cut_off_within_a_lease(
@@ -74,3 +86,67 @@ async def test_waiting_for_a_lock_is_limited_until_it_is_not(database: Database)
         assert await uow.rows(read) == [{"ms": 200}]
         await uow.limit_waiting(None)
         assert await uow.rows(read) == [{"ms": LOCK_TIMEOUT_MS}]
+
+
+async def test_settings_of_a_unit_of_work_end_with_it(database: Database) -> None:
+    read = "SELECT current_setting('cage.brand') AS brand, current_setting('lock_timeout') AS lock"
+    async with database.unit_of_work(brand="acme", session={"lock_timeout": "250"}) as uow:
+        assert await uow.rows(read) == [{"brand": "acme", "lock": "250ms"}]
+    async with database.unit_of_work() as uow:
+        assert await uow.rows(read) == [{"brand": "*", "lock": f"{LOCK_TIMEOUT_MS // 1000}s"}]
+
+
+async def test_connections_that_the_server_closed_are_replaced_unseen(
+    database: Database, database_url: str
+) -> None:
+    """A restart of the server closes all of the pool; the next units of work do not notice."""
+    async with database.unit_of_work() as one, database.unit_of_work() as two:
+        old = {await _pid(one), await _pid(two)}
+    await _terminate(database_url, old)
+    async with database.unit_of_work() as one, database.unit_of_work() as two:
+        new = {await _pid(one), await _pid(two)}
+    assert len(new) == 2
+    assert not new & old
+
+
+async def test_connection_that_idled_is_asked_before_its_use(database_url: str) -> None:
+    """What was cut while the loop did not turn looks alive: one that was in use just now breaks
+    its unit of work, one that idled is found out."""
+    clock = ManualClock()
+    database = Database(async_url(database_url), pool_size=1, clock=clock)
+    try:
+        for idle_seconds in (0.0, TRUSTED_SECONDS):
+            async with database.unit_of_work() as uow:
+                old = await _pid(uow)
+            clock.advance(idle_seconds)
+            _terminate_unheard(database_url, old)
+            if idle_seconds:
+                assert await database.run(_pid) != old
+            else:
+                with pytest.raises(DBAPIError) as raised:
+                    await database.run(_pid)
+                assert is_away(raised.value)
+    finally:
+        await database.close()
+
+
+async def _pid(uow: Uow) -> int:
+    [row] = await uow.rows("SELECT pg_backend_pid() AS pid")
+    return int(row["pid"])
+
+
+async def _terminate(url: str, pids: set[int]) -> None:
+    """End backends, and wait until they are gone."""
+    connection = await asyncpg.connect(url)
+    try:
+        ended = "SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM unnest($1::int[]) AS pid"
+        assert await connection.fetchval(ended, list(pids))
+    finally:
+        await connection.close()
+
+
+def _terminate_unheard(url: str, pid: int) -> None:
+    """`_terminate` from another thread, while the loop of the test does not turn."""
+    thread = threading.Thread(target=lambda: asyncio.run(_terminate(url, {pid})))
+    thread.start()
+    thread.join()
