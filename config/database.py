@@ -234,6 +234,10 @@ AWAY_CLASSES = ("08", "53", "57P")
 """SQLSTATE: connection lost, resources short (disk full is 53100), shutting down or starting."""
 
 
+AWAY: Final = (DBAPIError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""Everything that `is_away` may be asked about; the last one has TimeoutError in it."""
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the database did not serve at all; anything else that it says is a bug of ours.
 

@@ -13,11 +13,10 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from config.clock import Clock, SystemClock
-from config.database import Database, is_away
+from config.database import AWAY, Database, is_away
 from config.logs import get_logger
 from config.selfcheck import check_start, require_schema, server_seconds
 
@@ -68,7 +67,9 @@ class LoopWatch:
         faulthandler.cancel_dump_traceback_later()
 
     def _beat(self) -> None:
-        """Runs in the loop: it turns."""
+        """Runs in the loop: it turns. One that was asked for before the end arms nothing after."""
+        if self._stop.is_set():
+            return
         self._beaten_seconds = self._clock.monotonic_seconds()
         faulthandler.dump_traceback_later(self._hang_seconds, exit=True)
 
@@ -140,7 +141,7 @@ async def _watch_server(database: Database, clock: Clock) -> None:
                 await require_schema(connection)
                 if isinstance(clock, SystemClock):
                     await judge_jump(connection, clock)
-        except (DBAPIError, OSError, TimeoutError) as error:
+        except AWAY as error:
             if not is_away(error):
                 raise
             log.warning("server.not_asked", error=type(error).__name__)

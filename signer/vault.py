@@ -42,7 +42,7 @@ from signer.store import Store
 from signer.voids import Voids
 
 ID_CHARACTERS_MAX = 128
-EPOCH_LIMIT = 2**63  # a lease's fence is a bigint
+EPOCH_STEP_MAX = 1_000_000  # take-overs of a lease between two signatures; years of them
 NOT_STORED = frozenset(
     {
         RefusalCode.STALE_EPOCH,
@@ -173,10 +173,11 @@ class Vault:
         network = self._settings.networks.get(request.network)
         if network is None:
             raise Refused(RefusalCode.UNKNOWN_NETWORK, "the network is not in the settings")
-        if request.worker_epoch >= EPOCH_LIMIT:
-            raise Refused(RefusalCode.STALE_EPOCH, "not an epoch")
-        if request.worker_epoch < rows.epoch_of(self._store, request.network):
+        epoch = rows.epoch_of(self._store, request.network)
+        if request.worker_epoch < epoch:
             raise Refused(RefusalCode.STALE_EPOCH, "a newer worker has spoken")
+        if request.worker_epoch > epoch + EPOCH_STEP_MAX:
+            raise Refused(RefusalCode.STALE_EPOCH, "no worker is so far ahead")
         found = rows.stored_answer(self._store, request.attempt_id)
         if found is not None:
             if found[0] != fingerprint(request):

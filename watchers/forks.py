@@ -89,10 +89,14 @@ async def find(
 async def stop_beyond_finality(uow: Uow, network: Network, fork: Fork, *, at: datetime) -> None:
     """A reorganisation that took blocks of the deepest tier opens the network's breaker (D05, P23).
 
-    What was final was not: nothing is credited, built, signed or sent until two people look. The
-    chain is followed on. Again changes nothing.
+    Depth counts from the highest block that was ever followed, so that a fork in several steps is
+    as deep as it is. What was final was not: nothing is credited, built, signed or sent until two
+    people look. The chain is followed on. Again changes nothing.
     """
-    if fork.is_granted or len(fork.stale) < network.finality_blocks:
+    row = await store.cursor(uow, network.name)
+    if fork.is_granted or row is None:
+        return
+    if row["top_height"] - fork.stale[-1].height + 1 < network.finality_blocks:
         return
     await switches.open_breaker(
         uow,

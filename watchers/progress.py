@@ -1,18 +1,17 @@
 """Sees a watcher that lives and does not follow (P39).
 
-Owns one judgement: this process holds the network's lease, the nodes agree on another tip than the
-last connected block, and for too long nothing was connected. Compared by hash, for a height may
-stand while the chain changes. It asks beside the loop that may hang, and mends nothing: the process
-ends, and whoever starts it again gives it new connections and tasks.
+Owns one judgement: this process holds the network's lease, the nodes agree on a tip that is not on
+the chain that we follow, and for too long nothing was connected. Compared by hash, for a height may
+stand while the chain changes; nodes that are merely behind us are no reason to move. It asks beside
+the loop that may hang, and mends nothing: the process ends, and whoever starts it again gives it
+new connections and tasks.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy.exc import DBAPIError
-
 from config.clock import Clock
-from config.database import Database, is_away
+from config.database import AWAY, Database, is_away
 from config.logs import get_logger
 from watchers import store
 from watchers.chain import ChainReader
@@ -60,7 +59,7 @@ class ProgressWatch:
             except NodeError as error:  # without an agreed tip nobody can follow
                 log.info("progress.no_tip", network=self._network, error=type(error).__name__)
                 self._seen = None
-            except (DBAPIError, OSError, TimeoutError) as error:
+            except AWAY as error:
                 if not is_away(error):
                     raise
                 self._seen = None
@@ -73,8 +72,9 @@ class ProgressWatch:
         tip = await self._reader.tip()
         async with self._database.unit_of_work() as uow:
             row = await store.cursor(uow, self._network)
+            is_behind = await store.is_canonical(uow, network=self._network, block_hash=tip.hash)
         now_seconds = self._clock.monotonic_seconds()
-        if row is None or row["stopped_reason"] is not None or row["hash"] == tip.hash:
+        if row is None or row["stopped_reason"] is not None or is_behind:
             self._seen = None
             return
         if self._seen is None or self._seen.block_hash != row["hash"]:

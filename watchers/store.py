@@ -12,7 +12,7 @@ from config.database import Uow
 from watchers.chain import BlockRef
 
 _CURSOR = (
-    "network, height, hash, finalised_height, lease_holder, lease_expires_at, fence, "
+    "network, height, hash, top_height, finalised_height, lease_holder, lease_expires_at, fence, "
     "stopped_reason, degraded_at_height, updated_at"
 )
 
@@ -41,7 +41,10 @@ async def take_lease(
         "fence = c.fence + CASE WHEN c.lease_holder = excluded.lease_holder THEN 0 ELSE 1 END, "
         "lease_holder = excluded.lease_holder "
         "WHERE c.lease_holder = excluded.lease_holder OR c.lease_holder IS NULL "
-        f"OR c.lease_expires_at < clock_timestamp() RETURNING {_CURSOR}",
+        "OR c.lease_expires_at < clock_timestamp() "
+        # No hold reaches so far: the database's clock was set back under it.
+        f"OR c.lease_expires_at > {_LEASE_END} + make_interval(secs => :seconds) "
+        f"RETURNING {_CURSOR}",
         {"network": network, "holder": holder, "seconds": seconds, "at": at},
     )
     return result.mappings().one_or_none()
@@ -73,6 +76,7 @@ async def move_cursor(
     """
     result = await uow.execute(
         "UPDATE chain.cursors SET height = :height, hash = :hash, updated_at = :at, "
+        "top_height = greatest(top_height, CAST(:height AS bigint)), "
         f"lease_expires_at = CASE WHEN lease_holder IS NOT NULL THEN {_LEASE_END} END "
         "WHERE network = :network AND hash IS NOT DISTINCT FROM CAST(:expected AS text) "
         "AND fence = :fence AND stopped_reason IS NULL",
@@ -174,6 +178,16 @@ async def disconnect_block(uow: Uow, *, network: str, block_hash: str) -> None:
         "UPDATE chain.blocks SET is_canonical = false WHERE network = :network AND hash = :hash",
         {"network": network, "hash": block_hash},
     )
+
+
+async def is_canonical(uow: Uow, *, network: str, block_hash: str) -> bool:
+    """Whether the chain that we follow has this block, as far as headers are kept."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM chain.blocks "
+        "WHERE network = :network AND hash = :hash AND is_canonical)",
+        {"network": network, "hash": block_hash},
+    )
+    return bool(result.scalar_one())
 
 
 async def canonical_from(uow: Uow, *, network: str, low: int, high: int) -> Sequence[RowMapping]:

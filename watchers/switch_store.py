@@ -139,10 +139,10 @@ async def lock_cursor(uow: Uow, *, network: str) -> None:
 
 
 async def clear_stop(uow: Uow, *, network: str, at: datetime) -> None:
-    """Let the watcher follow again."""
+    """Let the watcher follow again. People looked at what is followed now: depths count anew."""
     await uow.execute(
-        "UPDATE chain.cursors SET stopped_reason = NULL, updated_at = :at "
-        "WHERE network = :network AND stopped_reason IS NOT NULL",
+        "UPDATE chain.cursors SET stopped_reason = NULL, top_height = height, updated_at = :at "
+        "WHERE network = :network",
         {"network": network, "at": at},
     )
 

@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from sqlalchemy.exc import DBAPIError
-
 from config.clock import Waker
+from config.database import AWAY
 from config.logs import get_logger
 from gateway.leases import LEASE_SECONDS, LeaseLost, hold
 from gateway.payouts import recovery, store
@@ -67,7 +66,7 @@ class PayoutLane:
         while True:
             try:
                 await hold(self._lane.database, self._lane.lease)
-            except (DBAPIError, OSError, TimeoutError) as error:  # the lease runs out by itself
+            except AWAY as error:  # the lease runs out by itself
                 log.warning("payout.lease_unrenewed", network=self._lane.network, error=repr(error))
             await self._lane.clock.sleep(RENEW_SECONDS if self._lane.lease.is_held else 1.0)
 
@@ -112,7 +111,7 @@ class PayoutLane:
                 await self._step("settle", self._settlement.run)
             if self._upkeep.is_due() and not await is_stopped(self._lane):
                 await self._step("upkeep", self._upkeep.run)
-        except DBAPIError as error:
+        except AWAY as error:
             log.warning("payout.database_lost", network=self._lane.network, error=repr(error)[:300])
         except LeaseLost as error:
             log.warning("payout.lease_lost", network=self._lane.network, detail=str(error))
@@ -139,7 +138,7 @@ class PayoutLane:
     async def _step(self, name: str, step: Callable[[], Awaitable[object]]) -> None:
         try:
             await step()
-        except (PayoutError, WatcherError, TimeoutError, DBAPIError) as error:
+        except (PayoutError, WatcherError, *AWAY) as error:
             log.warning(
                 "payout.step_delayed",
                 network=self._lane.network,

@@ -9,10 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
-from sqlalchemy.exc import DBAPIError
-
 from config.clock import Clock, SystemClock, Waker
-from config.database import Database, async_url
+from config.database import AWAY, Database, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
 from config.process import run_until_stopped
@@ -205,5 +203,5 @@ async def _give_back(lane: Lane) -> None:
     try:
         async with asyncio.timeout(STOP_TIMEOUT_SECONDS), lane.database.unit_of_work() as uow:
             await lane.lease.release(uow)
-    except (DBAPIError, OSError, TimeoutError) as error:
+    except AWAY as error:
         log.warning("payouts.lease_not_released", network=lane.network, error=repr(error))

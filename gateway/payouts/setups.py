@@ -147,7 +147,9 @@ async def propose_or_agree(
     if found.state != State.PROPOSED:
         raise DecisionRefused("decided", f"It is {found.state}.")
     if found.created_at + VALID <= at:
-        raise DecisionRefused("proposal_expired", "Decline it, and propose it under another reference.")
+        raise DecisionRefused(
+            "proposal_expired", "Decline it, and propose it under another reference."
+        )
     if not all(item.is_valid for item in signed):
         raise DecisionRefused("proposer_left", "The key of the first person counts no more.")
     await _check_possible(uow, words, spec)

@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-
 from config import alarm_store
 from config.clock import Clock, Waker
-from config.database import Database, Uow
+from config.database import AWAY, Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
 from gateway import leases
@@ -152,7 +150,7 @@ class Sequencer:
         try:
             async with self._database.unit_of_work() as uow:
                 await self._lease.release(uow)
-        except (DBAPIError, OSError) as error:
+        except AWAY as error:
             log.info("sequencer.release_failed", error=type(error).__name__)
 
 

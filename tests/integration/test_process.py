@@ -9,12 +9,14 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from structlog.testing import capture_logs
 
 from config.clock import SystemClock
-from config.database import Database, async_url
+from config.database import AWAY, Database, async_url, is_away
 from config.errors import UnsafeEnvironment
 from config.migrate import head_revision, migrate
 from config.process import JUMP_SECONDS, LOOK_SECONDS, LoopWatch, judge_jump, run_until_stopped
@@ -23,6 +25,19 @@ from tests.support.databases import TestDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
 
+LEAVES = """
+import asyncio, time
+from config.clock import SystemClock
+from config.process import LoopWatch
+
+async def main():
+    with LoopWatch(clock=SystemClock(), beat_seconds=0.001, stall_seconds=5, hang_seconds=0.3):
+        await asyncio.sleep(0.05)
+        time.sleep(0.05)  # beats are asked for meanwhile and run after the end
+    await asyncio.sleep(0.9)
+
+asyncio.run(main())
+"""
 HANGS = """
 import asyncio, threading
 from config.clock import SystemClock
@@ -80,6 +95,33 @@ async def test_p39_a_loop_that_hangs_ends_the_process_and_says_where() -> None:
     assert process.returncode == 1
     assert b"Timeout" in said
     assert b"hang_in_this_function" in said
+
+
+async def test_a_watch_that_has_ended_ends_nothing_later() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", LEAVES, cwd=ROOT)
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "error",
+    [
+        PoolTimeout("QueuePool limit"),
+        asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.TooManyConnectionsError("sorry, too many clients"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed"),
+        ConnectionRefusedError("refused"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_p08_whatever_says_that_the_database_is_away_is_caught_where_it_is_asked(
+    error: Exception,
+) -> None:
+    """What a role survives must not depend on which layer said it."""
+    assert isinstance(error, AWAY)
+    assert is_away(error)
 
 
 @pytest.mark.postgres

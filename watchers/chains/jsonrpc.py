@@ -122,12 +122,17 @@ def reduce_answer(body: bytes, reduce: Callable[..., object], *arguments: object
     return answer
 
 
-def reduce_answers(body: bytes, reduce: Callable[..., object], *arguments: object) -> object:
-    """The same of a batch: `reduce` gets every result, in the order of the calls, and what it
-    makes of them is the first one's. A batch with an answer that is none stays as it is.
+def reduce_answers(
+    body: bytes, count: int, reduce: Callable[..., object], *arguments: object
+) -> object:
+    """The same of a batch of `count` calls: `reduce` gets every result, in the order of the calls,
+    and what it makes of them is the first one's. A batch with an answer that is none, or with other
+    answers than asked for, stays as it is.
     """
     answers = parse_json(body)
-    if not isinstance(answers, list) or not answers or not all(map(_is_result, answers)):
+    if not isinstance(answers, list) or not all(map(_is_result, answers)):
+        return answers
+    if len({answer["id"] for answer in answers}) != len(answers) or len(answers) != count:
         return answers
     answers.sort(key=lambda answer: int(answer["id"]))  # as they were numbered
     results = [answer["result"] for answer in answers]

@@ -20,6 +20,7 @@ CREATE TABLE chain.cursors (
     network text PRIMARY KEY,
     height bigint,
     hash text,
+    top_height bigint,                          -- the highest that was ever followed; see forks.py
     finalised_height bigint,
     lease_holder text,
     lease_expires_at timestamptz,

@@ -107,7 +107,7 @@ GRANT SELECT ON chain.switch_history TO watchers, gateway_payouts, gateway_api, 
 GRANT SELECT ON chain.switch_grants TO watchers, gateway_api;
 GRANT UPDATE (taken_at, taken_count) ON chain.switch_grants TO watchers;
 GRANT INSERT ON chain.switch_grants TO gateway_api;
-GRANT UPDATE (stopped_reason, updated_at) ON chain.cursors TO gateway_api;
+GRANT UPDATE (stopped_reason, top_height, updated_at) ON chain.cursors TO gateway_api;
 
 -- A network that was stopped before this version had breakers.
 INSERT INTO chain.switches (id, scope, action, state, reason, causes, changed_by, stopped_at,

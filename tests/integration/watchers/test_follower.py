@@ -155,6 +155,16 @@ async def test_p11_a_clock_that_jumps_moves_no_lease(utxo: UtxoBench, days: int)
     assert (await watch.position()).fence == taken.fence + 1
 
 
+async def test_p11_a_database_whose_clock_was_set_back_strands_nobody(utxo: UtxoBench) -> None:
+    """The holder died, and its lease ends in an hour by the clock of now: no hold is so long."""
+    watch = utxo.watch
+    await watch.follow()
+    dead = await watch.position()
+    await watch.age_lease(-3_600)
+    taken = await watch.position(watch.new_follower("second"))
+    assert taken.fence == dead.fence + 1
+
+
 async def test_d09_a_fork_below_the_limit_stops_the_network_until_a_person_decides(
     utxo: UtxoBench,
 ) -> None:

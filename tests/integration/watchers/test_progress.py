@@ -96,6 +96,19 @@ async def test_p39_what_moves_or_waits_for_a_reason_is_left_alone(
         clock.advance(PATIENCE_SECONDS)
 
 
+async def test_p39_nodes_that_are_behind_are_no_reason_to_end(
+    utxo: UtxoBench, clock: ManualClock
+) -> None:
+    """The tip that they agree on is one of our own blocks: there is nothing to connect."""
+    utxo.sim.mine(5)
+    await utxo.watch.follow()
+    utxo.sim.active = utxo.sim.active[:-3]
+    watch = watch_over(utxo, clock)
+    for _ in range(3):
+        await watch.look()
+        clock.advance(PATIENCE_SECONDS)
+
+
 async def test_a_round_without_a_tip_is_told_and_the_next_one_looks_again(
     utxo: UtxoBench, clock: ManualClock
 ) -> None:

@@ -89,6 +89,33 @@ async def test_d05_a_reorg_of_blocks_that_were_final_opens_the_breaker_and_is_fo
     await watch.audit()
 
 
+async def test_d05_a_reorg_in_several_steps_is_as_deep_as_it_is(utxo: UtxoBench) -> None:
+    """Each fork is shallower than the deepest tier; together they take what was final."""
+    watch = utxo.watch
+    anna = await watch.address("anna")
+    utxo.sim.mine(10)
+    utxo.sim.pay([(anna.address, HALF)])
+    utxo.sim.mine(8)
+    await watch.follow()
+    assert (await watch.deposit()).state == "final"
+    utxo.sim.rewind(5)
+    utxo.sim.mine_exactly([])
+    await watch.follow()
+    assert not await is_stopped(utxo)
+    utxo.sim.rewind(5)
+    for _ in range(12):
+        utxo.sim.mine_exactly([])
+    await watch.follow()
+    assert (await watch.deposit()).state == "orphaned"
+    assert await is_stopped(utxo)
+
+    await watch.start_again()
+    utxo.sim.rewind(3)
+    utxo.sim.mine(4)
+    await watch.follow()
+    assert not await is_stopped(utxo)
+
+
 async def test_d05_what_stands_stopped_and_is_stopped_again_is_one_stop(utxo: UtxoBench) -> None:
     await stop_by_deep_reorg(utxo)
     for _ in range(3):

@@ -86,7 +86,7 @@ class EvmNode:
         calls: list[Call] = [
             ("eth_getBlockByHash", (block_hash, True)),
             ("eth_getBlockReceipts", (block_hash,)),
-        ]
+        ]  # BLOCK_CALLS of them
         return await self.rpc.batch_as(read, calls)
 
     async def block_of(self, block_hash: str) -> tuple[object, bytes]:

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 PENDING_TXS_PER_CALL_MAX = 2000  # a flood is reported over several calls (D29)
 
+BLOCK_CALLS = 2  # the block with its txs, and its receipts
+
 
 class EvmReader:
     """What Ethereum JSON-RPC nodes say about one network."""
@@ -99,7 +101,7 @@ class EvmReader:
         async def read(body: bytes) -> object:
             return await self._verify(  # a full block takes over 10 ms (HOUSE 11)
                 reduce_answers,
-                *(body, proof.proven, block_hash, self._params),
+                *(body, BLOCK_CALLS, proof.proven, block_hash, self._params),
                 is_behind=self._blocks_asked > 1,
             )
 

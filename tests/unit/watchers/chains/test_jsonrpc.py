@@ -332,7 +332,7 @@ def _both(one: object, other: object) -> tuple[object, object]:
 
 
 async def _reduced(body: bytes) -> object:
-    return reduce_answers(body, _both)
+    return reduce_answers(body, 2, _both)
 
 
 def _pair(first: object, second: object) -> Answer:
@@ -369,7 +369,19 @@ async def test_n09_a_batch_that_is_refused_where_it_is_reduced_is_asked_of_nobod
     assert len(post.asked) == 1
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{}", b"[1]", b'[{"id":"x","result":1}]', b"nonsense"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{}",
+        b"[1]",
+        b'[{"id":"x","result":1}]',
+        b"nonsense",
+        b'[{"id":1,"result":"block"}]',
+        b'[{"id":1,"result":"block"},{"id":1,"result":"receipts"}]',
+        b'[{"id":1,"result":"block"},{"id":2,"result":"receipts"},{"id":3,"result":"more"}]',
+    ],
+)
 async def test_n09_a_batch_of_nonsense_is_no_answer(body: bytes) -> None:
     rpc, _, _ = _rpc([raw(body)] * 3)
     with pytest.raises(NodeUnavailable):
