@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from signer import admin, audit
+from signer.anchor import read_anchor
 from signer.errors import ConfigurationError, KeyringError, SignerError
 from signer.files import read_private, replace_atomically, write_private
 from signer.keyring import (
@@ -28,7 +29,7 @@ from signer.keyring import (
 from signer.ports import Clock, Randomness, SystemClock
 from signer.protocol import strict_loads
 from signer.settings import Settings, load_settings
-from signer.store import Store, create_store, read_anchor, read_log
+from signer.store import Store, create_store, read_log
 from signer.unlocking import passphrase_of, sealed_anew, token_of, unlocked
 
 PASSPHRASE_BYTES = 32

@@ -38,27 +38,10 @@ def decode_refusal(raw: dict[str, Any]) -> Refusal:
 
 def strict_loads(data: bytes) -> dict[str, Any]:
     """Parse a JSON object; duplicate keys, NaN/Infinity and floats are refused."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in items:
-            if key in out:
-                raise ProtocolError(f"duplicate key {key!r}")
-            out[key] = value
-        return out
-
-    def refuse(text: str) -> Any:
-        raise ProtocolError(f"number not allowed: {text[:20]}")
-
     if _depth(data) > MAX_DEPTH:
         raise ProtocolError(f"nested deeper than {MAX_DEPTH}")
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=pairs,
-            parse_constant=refuse,
-            parse_float=refuse,
-        )
+        value = _STRICT.decode(data.decode("utf-8"))
     except ProtocolError:
         raise
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, integers of 4,300 digits
@@ -66,6 +49,22 @@ def strict_loads(data: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolError("not a JSON object")
     return value
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(items)
+    if len(out) != len(items):
+        raise ProtocolError("duplicate key")
+    return out
+
+
+def _no_number(text: str) -> Any:
+    raise ProtocolError(f"number not allowed: {text[:20]}")
+
+
+_STRICT = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_number, parse_float=_no_number
+)
 
 
 def b64(data: bytes) -> str:

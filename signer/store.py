@@ -1,25 +1,23 @@
 """The signer's memory: one SQLite file, its exclusive lock and its anchor.
 
-It owns every row the signer decides on and the log that chains them. A commit here is on disk
-(`synchronous=FULL`, no WAL) and its log head is in the anchor file, which lies elsewhere, before
-any signature leaves. A store that is missing, copied, or older than its anchor is refused. It
-must contain no rule about what may be signed.
+It owns every row the signer decides on and the log that chains them. A commit here is on disk (WAL,
+`synchronous=FULL`: flushed at every commit) and its log head is in the anchor file, which lies
+elsewhere, before any signature leaves. A store that is missing, copied, or older than its anchor
+is refused. It must contain no rule about what may be signed.
 """
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from signer import audit
+from signer.anchor import Anchor, AnchorFile
 from signer.errors import StoreError
-from signer.files import replace_atomically
 from signer.ports import Clock, Randomness
 
 STORE_VERSION = 5
@@ -115,28 +113,6 @@ BEGIN SELECT RAISE(ABORT, 'paid is for ever'); END;
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anchor:
-    """Where the log stood, kept outside the store's folder."""
-
-    store_id: str
-    inode: int
-    sequence: int
-    entry_hash: str
-
-    def encode(self) -> bytes:
-        """To the anchor file's bytes."""
-        return json.dumps(
-            {
-                "store_id": self.store_id,
-                "inode": self.inode,
-                "sequence": self.sequence,
-                "entry_hash": self.entry_hash,
-            },
-            sort_keys=True,
-        ).encode()
-
-
 def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Randomness) -> None:
     """Make an empty store and its anchor; raises StoreError if either is there."""
     if path.exists() or anchor.exists():
@@ -155,10 +131,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     first = Anchor(
         store_id=store_id, inode=path.stat().st_ino, sequence=0, entry_hash=audit.GENESIS_HASH
     )
-    try:
-        replace_atomically(anchor, first.encode())
-    except OSError as error:
-        raise StoreError(f"{anchor}: cannot be written: {error.strerror}") from error
+    AnchorFile(anchor).create(first)
 
 
 class Store:
@@ -168,7 +141,7 @@ class Store:
         """Open, lock and check against the anchor; raises StoreError."""
         self._path = path
         self._is_grouped = False
-        self._anchor_path = anchor
+        self._anchor = AnchorFile(anchor)
         self._clock = clock
         self._held = ExitStack()
         try:
@@ -192,7 +165,7 @@ class Store:
             raise StoreError(f"{self._path}: of another version or another key set")
         self._store_id: str = store_id
         self._inode = self._path.stat().st_ino
-        anchor = read_anchor(self._anchor_path)
+        anchor = self._anchor.read()
         if anchor.store_id != store_id or anchor.inode != self._inode:
             raise StoreError(f"{self._path}: a copy, not the store that the anchor names")
         audit.check_contains(self.log_rows(), anchor.sequence, anchor.entry_hash)
@@ -210,7 +183,7 @@ class Store:
     def ensure_anchored(self) -> None:
         """Bring the anchor to the log's head; raises StoreError: then nothing may be signed."""
         if self._is_anchored:
-            if not self._anchor_path.exists():
+            if not self._anchor.exists():
                 raise StoreError("the anchor is gone")
             return
         anchor = Anchor(
@@ -219,10 +192,7 @@ class Store:
             sequence=self.sequence,
             entry_hash=self.entry_hash,
         )
-        try:
-            replace_atomically(self._anchor_path, anchor.encode())
-        except OSError as error:
-            raise StoreError(f"the anchor cannot be written: {error.strerror}") from error
+        self._anchor.write(anchor)
         self._is_anchored = True
 
     @contextmanager
@@ -370,27 +340,12 @@ def read_log(path: Path) -> list[tuple[int, str, str]]:
         raise StoreError(f"{path}: cannot be read: {error}") from error
 
 
-def read_anchor(path: Path) -> Anchor:
-    """Parse the anchor; raises StoreError if it is missing or damaged."""
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-        return Anchor(
-            store_id=str(raw["store_id"]),
-            inode=int(raw["inode"]),
-            sequence=int(raw["sequence"]),
-            entry_hash=str(raw["entry_hash"]),
-        )
-    except OSError as error:
-        raise StoreError(f"{path}: the anchor cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: the anchor is damaged") from error
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
-        connection.execute("PRAGMA journal_mode = DELETE")
+        # A commit is one flush of what it appends; what is lost of it is seen by the anchor.
+        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error:

@@ -63,6 +63,7 @@ def test_signer_signs_over_its_socket_and_survives_kill_9(host: Host) -> None:
     answer = host.sign(request)
     assert isinstance(answer, SignedTx), answer
     assert host.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert json.loads(host.command("verify"))["first_bad"] is None  # reads what was appended
     host.start()
     assert host.sign(request) == answer
     found = protocol.decode_lookup_answer(host.ask(protocol.encode_lookup_request("e-1")))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from signer.anchor import read_anchor
 from signer.protocol import (
     MAX_QUESTIONS,
     ProtocolError,
@@ -16,7 +17,6 @@ from signer.protocol import (
     encode_sign_many_answer,
     encode_sign_many_request,
 )
-from signer.store import read_anchor
 from tests.support.sign_requests import LANE, evm_payload, evm_request, payment
 from tests.support.vault import FOREIGN_EVM, VaultKit
 
@@ -103,20 +103,31 @@ def test_s09_nothing_of_a_lot_is_released_while_the_store_cannot_be_written(kit:
     assert len(kit.vault.sign_many([question(0), question(1)])) == 2
 
 
-def test_s09_a_reader_that_stops_the_commit_takes_the_whole_lot_back(kit: VaultKit) -> None:
+def test_s09_a_commit_that_fails_takes_the_whole_lot_back(kit: VaultKit) -> None:
     """Every statement of the lot went through; the COMMIT alone fails."""
     before = (kit.store.sequence, kit.store.entry_hash)
-    kit.store.execute("PRAGMA busy_timeout = 1")
-    reader = sqlite3.connect(kit.settings.store, isolation_level=None)
-    reader.execute("BEGIN")
-    reader.execute("SELECT * FROM meta").fetchone()
+    for sql in (
+        "CREATE TABLE late (a TEXT REFERENCES attempts DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER too_late AFTER INSERT ON log BEGIN INSERT INTO late VALUES ('none'); END",
+    ):
+        kit.store.execute(sql)
     answers = kit.vault.sign_many([question(0), question(1)])
-    reader.execute("ROLLBACK")
-    reader.close()
+    kit.store.execute("DROP TRIGGER too_late")
 
     assert [getattr(answer, "code", "") for answer in answers] == ["store_unwritable"]
     assert (kit.store.sequence, kit.store.entry_hash) == before
     assert len(kit.vault.sign_many([question(0), question(1)])) == 2
+
+
+def test_s09_a_reader_stops_no_commit(kit: VaultKit) -> None:
+    """`cage signer verify` may read a log of years beside a running signer."""
+    reader = sqlite3.connect(kit.settings.store, isolation_level=None)
+    reader.execute("BEGIN")
+    count = reader.execute("SELECT count(*) FROM log").fetchone()
+    answers = kit.vault.sign_many([question(0), question(1)])
+    assert [type(answer) for answer in answers] == [SignedTx, SignedTx]
+    assert reader.execute("SELECT count(*) FROM log").fetchone() == count
+    reader.close()
 
 
 def test_s09_nothing_of_a_lot_is_released_while_the_anchor_cannot_be_written(

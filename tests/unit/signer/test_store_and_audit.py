@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from signer import audit
+from signer.anchor import PLACE_BYTES, read_anchor
 from signer.errors import StoreError
-from signer.store import create_store, read_anchor, read_log
+from signer.store import create_store, read_log
 from tests.support.sign_requests import utxo_request
 from tests.support.vault import CountingRandomness, HandClock, VaultKit, new_folder, open_kit
 
@@ -225,3 +226,106 @@ def test_text_that_is_no_entry_is_named() -> None:
 def test_log_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         read_log(new_folder(tmp_path) / "none.sqlite")
+
+
+def newest_place(anchor: bytes) -> int:
+    """Which half of the anchor file was written last."""
+    sequences = [json.loads(half)["sequence"] for half in halves(anchor)]
+    return sequences.index(max(sequences))
+
+
+def halves(anchor: bytes) -> tuple[bytes, bytes]:
+    assert len(anchor) == 2 * PLACE_BYTES
+    return anchor[:PLACE_BYTES], anchor[PLACE_BYTES:]
+
+
+def torn(anchor: bytes, place: int, how: str) -> bytes:
+    """The file after a write to one place that stopped half way."""
+    parts = list(halves(anchor))
+    half = parts[place]
+    parts[place] = {
+        "zeros": bytes(PLACE_BYTES),
+        "cut": half[:20] + bytes(PLACE_BYTES - 20),
+        "mixed": half.replace(b'"sequence": ', b'"sequence":9'),
+    }[how]
+    return b"".join(parts)
+
+
+def test_each_anchor_leaves_the_one_before_it_in_its_place(kit: VaultKit) -> None:
+    before = kit.settings.anchor.read_bytes()
+    for number in (1, 2, 3):
+        kit.refused(utxo_request(kit, attempt_id=f"bad-{number}", payments=()))
+        after = kit.settings.anchor.read_bytes()
+        place = newest_place(after)
+        assert halves(after)[1 - place] == halves(before)[newest_place(before)]
+        assert read_anchor(kit.settings.anchor).sequence == kit.store.sequence
+        before = after
+
+
+@pytest.mark.parametrize("how", ["zeros", "cut", "mixed"])
+def test_s09_a_torn_write_of_the_anchor_leaves_the_one_before(kit: VaultKit, how: str) -> None:
+    """The power went while the anchor was written: nothing of that record had been released."""
+    kit.signed(utxo_request(kit))
+    kit.store.close()
+    whole = kit.settings.anchor.read_bytes()
+    kit.settings.anchor.write_bytes(torn(whole, newest_place(whole), how))
+    assert read_anchor(kit.settings.anchor).sequence == kit.store.sequence - 1
+    again = open_kit(kit.folder, HandClock())
+    again.signed(utxo_request(again))
+    healed = kit.settings.anchor.read_bytes()
+    assert {json.loads(half)["sequence"] for half in halves(healed)} == {
+        again.store.sequence,
+        again.store.sequence - 1,
+    }
+    again.store.close()
+
+
+@pytest.mark.parametrize("how", ["zeros", "cut", "mixed"])
+def test_s09_an_anchor_of_two_torn_places_is_refused(kit: VaultKit, how: str) -> None:
+    kit.signed(utxo_request(kit))
+    kit.store.close()
+    whole = kit.settings.anchor.read_bytes()
+    kit.settings.anchor.write_bytes(torn(torn(whole, 0, how), 1, how))
+    with pytest.raises(StoreError, match="damaged"):
+        open_kit(kit.folder, HandClock())
+
+
+def test_an_anchor_of_an_older_version_is_held_against_the_store(kit: VaultKit) -> None:
+    kit.signed(utxo_request(kit))
+    kit.store.close()
+    whole = kit.settings.anchor.read_bytes()
+    fields = json.loads(halves(whole)[newest_place(whole)])
+    del fields["check"]
+    kit.settings.anchor.write_text(json.dumps(fields, sort_keys=True), "utf-8")
+    again = open_kit(kit.folder, HandClock())
+    again.signed(utxo_request(again))
+    again.store.close()
+    assert read_anchor(kit.settings.anchor).sequence == fields["sequence"]
+    halves(kit.settings.anchor.read_bytes())  # and it is written in the new form
+    fields["sequence"] += 1
+    kit.settings.anchor.write_text(json.dumps(fields, sort_keys=True), "utf-8")
+    with pytest.raises(StoreError, match="older than its anchor"):
+        open_kit(kit.folder, HandClock())
+
+
+def test_s09_an_anchor_that_is_taken_away_stops_every_signature(kit: VaultKit) -> None:
+    """It is never made again by itself: whoever took it may have put an older store back."""
+    kit.signed(utxo_request(kit))
+    kit.settings.anchor.rename(kit.folder / "aside")
+    again = utxo_request(kit, attempt_id="a-2")
+    assert kit.refused(utxo_request(kit)) == "store_unwritable"
+    assert kit.refused(again) == "store_unwritable"
+    assert not kit.settings.anchor.exists()
+
+
+def test_s09_a_store_without_what_it_appended_last_is_refused(kit: VaultKit) -> None:
+    """A commit is appended beside the store first: without that file it is an older store."""
+    kit.signed(utxo_request(kit))
+    beside = Path(f"{kit.settings.store}-wal")
+    old = kit.settings.store.read_bytes()
+    assert beside.stat().st_size > 0
+    kit.store.close()  # writes all of it into the store, and takes the file away
+    assert not beside.exists()
+    kit.settings.store.write_bytes(old)
+    with pytest.raises(StoreError, match="older than its anchor"):
+        open_kit(kit.folder, HandClock())
