@@ -24,6 +24,7 @@ BENCHES: dict[str, str] = {
     "ledger.post_many.one_account": "gateway.sandbox.bench_ledger_many:bench_one_account",
     "api.addresses": "gateway.sandbox.bench_api:bench_addresses",
     "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
+    "api.withdrawals.latency": "gateway.sandbox.bench_api:bench_withdrawal_latency",
     "webhooks.deliver": "gateway.sandbox.bench_webhooks:bench_deliver",
     "watch.block": "gateway.sandbox.bench_watch:bench_block",
     "watch.match": "gateway.sandbox.bench_watch_blocks:bench_match",
@@ -43,7 +44,7 @@ BENCHES: dict[str, str] = {
 class BenchResult:
     """One figure. `floor` is what the bare parts reach in the same run, `ratio` figure / floor.
 
-    Where less is better (`deposits.latency`, `payouts.utxo.year`) the ratio is floor / figure.
+    Where less is better (the `.latency` ones, `payouts.utxo.year`) the ratio is floor / figure.
     """
 
     name: str

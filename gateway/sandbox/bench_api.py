@@ -1,11 +1,13 @@
-"""The benchmarks `api.addresses` and `api.withdrawals`, against a bare handler with one insert.
+"""The benchmarks of the API, against a bare handler with one insert.
 
 Both servers are one process each and get the same signed bytes from the same eight clients, in
-turns. Requests are signed before the watch starts: the figure is the server's.
+turns. Requests are signed before the watch starts: the figure is the server's. The one of latency
+sends at half of what that handler just did, whatever is answered; its floor is the time allowed.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,6 +21,8 @@ from gateway.sandbox.bench_house import (
     bench_house,
     drive,
     free_port,
+    p99,
+    pace,
     process,
     wait_up,
 )
@@ -32,6 +36,7 @@ ROUNDS = 3
 ASSET = "btc:BTC"
 DESTINATION = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # a public vector of BIP 173
 CLEARING_MINOR = 10**15
+ALLOWED_SECONDS = 0.05  # to answer an order
 
 Sign = Callable[[BenchHouse, int], SignedRequest]
 
@@ -49,14 +54,42 @@ async def bench_withdrawals(server: EmbeddedPostgres) -> BenchResult:
         return await _measure(house, "api.withdrawals", "withdrawals/s", order)
 
 
+async def bench_withdrawal_latency(server: EmbeddedPostgres) -> BenchResult:
+    """Milliseconds that 99 of 100 orders stay below at half of the floor's rate, the median of the
+    rounds; the ratio is allowed time / figure."""
+    figures = []
+    async with bench_house(server, "cage_bench_order_latency", pool_rows=1) as house:
+        await fund(house)
+        async with _both(house) as floor_port:
+            for number in range(ROUNDS):
+                first = number * REQUESTS
+                signed = [order(house, each) for each in range(first, first + REQUESTS)]
+                rate = await drive(house, floor_port, signed)
+                seconds = await pace(house, house.api_port, signed, per_second=rate / 2)
+                figures.append(p99(seconds))
+    return BenchResult(
+        name="api.withdrawals.latency",
+        figure=1_000 * median(figures),
+        unit="ms p99",
+        floor=1_000 * ALLOWED_SECONDS,
+        ratio=ALLOWED_SECONDS / median(figures),
+        peak_rss_mb=peak_rss_mb(),
+    )
+
+
+@asynccontextmanager
+async def _both(house: BenchHouse) -> AsyncIterator[int]:
+    """The API and the floor beside it, up; the port of the floor."""
+    port = free_port()
+    floor = process("-m", "gateway.sandbox.bench_floor", house.url, str(port))
+    async with house.role("api"), floor:
+        await wait_up(f"http://127.0.0.1:{port}/health/live", house.clock)
+        yield port
+
+
 async def _measure(house: BenchHouse, name: str, unit: str, sign: Sign) -> BenchResult:
-    floor_port = free_port()
     floors, figures = [], []
-    async with (
-        house.role("api"),
-        process("-m", "gateway.sandbox.bench_floor", house.url, str(floor_port)),
-    ):
-        await wait_up(f"http://127.0.0.1:{floor_port}/health/live", house.clock)
+    async with _both(house) as floor_port:
         for number in range(ROUNDS):
             first = number * REQUESTS
             signed = [sign(house, each) for each in range(first, first + REQUESTS)]

@@ -181,3 +181,31 @@ async def drive(house: BenchHouse, port: int, requests: Sequence[SignedRequest])
             for _ in range(CLIENTS):
                 group.create_task(one(client))
         return len(requests) / (house.clock.monotonic_seconds() - start_seconds)
+
+
+async def pace(
+    house: BenchHouse, port: int, requests: Sequence[SignedRequest], *, per_second: float
+) -> list[float]:
+    """Send signed requests at even moments, answered or not; seconds from each one's moment, so
+    that a server which falls behind is not spared. Raises BenchFailed as `drive`."""
+
+    async def one(client: ApiClient, due_seconds: float, request: SignedRequest) -> float:
+        await house.clock.sleep(due_seconds - house.clock.monotonic_seconds())
+        reply = await client.send(request)
+        if reply.status >= 300:
+            raise BenchFailed(f"answered {reply.status}: {reply.body[:300]!r}")
+        return house.clock.monotonic_seconds() - due_seconds
+
+    async with house.client(port) as client:
+        start_seconds = house.clock.monotonic_seconds()
+        async with asyncio.TaskGroup() as group:
+            runs = [
+                group.create_task(one(client, start_seconds + number / per_second, request))
+                for number, request in enumerate(requests)
+            ]
+        return [run.result() for run in runs]
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """What 99 of 100 stay below or at."""
+    return sorted(seconds)[-(-len(seconds) * 99 // 100) - 1]

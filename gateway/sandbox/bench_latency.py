@@ -26,6 +26,7 @@ from gateway.sandbox.bench_house import (
     BenchHouse,
     bench_house,
     free_port,
+    p99,
     process,
 )
 from gateway.sandbox.nodes import Bitcoind
@@ -84,7 +85,7 @@ async def bench_latency(server: EmbeddedPostgres) -> BenchResult:
 
 
 def _result(seconds: list[float], *, allowed: float) -> BenchResult:
-    worst = sorted(seconds)[-(-len(seconds) * 99 // 100) - 1]
+    worst = p99(seconds)
     return BenchResult(
         name="deposits.latency",
         figure=1_000 * worst,
