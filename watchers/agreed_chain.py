@@ -72,27 +72,48 @@ class AgreeingWriter:
 
         A node that is late still passes a tx on, so it is used when no healthy one is left.
         """
+        return (await self.send_many([raw]))[0]
+
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
         try:
             await self._pool.healthy()
         except NodeUnavailable:
             pass  # fewer than k: a broadcast needs one node, not an agreement
         nodes = self._pool.usable()
         if not nodes:
-            return SendResult(outcome=SendOutcome.UNCLEAR, detail="not sent: no node is usable")
-        answers: Answers[SendResult] = await collect(
-            {node.label: partial(node.chain.writer.send, raw) for node in nodes},
+            detail = "not sent: no node is usable"
+            return [SendResult(outcome=SendOutcome.UNCLEAR, detail=detail)] * len(raws)
+        answers: Answers[Sequence[SendResult]] = await collect(
+            {node.label: partial(_send_each, node.chain.writer, raws) for node in nodes},
             enough=lambda found: found.pending == 0,
-            acceptable=lambda found: any(
-                item.outcome is SendOutcome.ACCEPTED for item in found.values.values()
-            ),
+            acceptable=_has_accepted_all,
             timeout_seconds=self._pool.timeout_seconds,
             grace_seconds=SEND_GRACE_SECONDS,
         )
-        results = list(answers.values.values()) + [
+        lost = [
             SendResult(outcome=SendOutcome.UNCLEAR, detail=str(error))
             for error in answers.errors.values()
         ]
-        return min(results, key=lambda item: BY_WEIGHT.index(item.outcome))
+        told = list(answers.values.values())
+        return [
+            min(
+                [*(found[place] for found in told), *lost],
+                key=lambda item: BY_WEIGHT.index(item.outcome),
+            )
+            for place in range(len(raws))
+        ]
+
+
+async def _send_each(writer: ChainWriter, raws: Sequence[bytes]) -> Sequence[SendResult]:
+    return await writer.send_many(raws) if len(raws) > 1 else [await writer.send(raws[0])]
+
+
+def _has_accepted_all(found: Answers[Sequence[SendResult]]) -> bool:
+    """Whether one node has taken everything."""
+    return any(
+        all(item.outcome is SendOutcome.ACCEPTED for item in results)
+        for results in found.values.values()
+    )
 
 
 class AgreedChain(ChainParts):

@@ -104,16 +104,13 @@ class BlockEvidence(Protocol):
     @property
     def header(self) -> bytes:
         """The header as it hashes: 80 bytes (UTXO) or RLP (EVM); empty where it is not known."""
-        ...
 
     @property
     def unproven(self) -> str | None:
         """Why nothing of this block can be proven (a shape that is not known), else None."""
-        ...
 
     def prove(self, txid: str) -> TxProof | None:
         """The proof of a tx of this block; None when it is not in it, or nothing is proven."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,15 +356,12 @@ class AddressCodec(Protocol):
 
     def parse(self, text: str) -> Destination:
         """The destination, or `InvalidAddress` with reason and remedy (A14-A19)."""
-        ...
 
     def derive(self, *, xpub: str, account: int, chain: int, index: int) -> DerivedAddress:
         """The address at `<account>/chain/index` below an account-level xpub (BIP 32/44/84)."""
-        ...
 
     def uri(self, address: str) -> str:
         """BIP-21 for UTXO chains, the plain address elsewhere."""
-        ...
 
 
 class ChainReader(Protocol):
@@ -375,73 +369,61 @@ class ChainReader(Protocol):
 
     async def check_identity(self) -> None:
         """`WrongNetwork` unless genesis or chain id is the configured one (D62, N02)."""
-        ...
 
     async def tip(self) -> BlockRef: ...
 
     async def finalised_height(self) -> int | None:
         """The chain's own finality where it exists (`finalized` tag), else None."""
-        ...
 
     async def ref_at(self, height: int) -> BlockRef | None:
         """The active chain's header at a height, or None above the tip."""
-        ...
 
     async def refs(self, height: int, count: int) -> Sequence[BlockRef]:
         """The active chain's headers from a height up, `count` at most; none above the tip."""
-        ...
 
     async def ref_of(self, block_hash: str) -> BlockRef | None:
         """A header by hash, active or not; None when the node does not know it."""
-        ...
 
     async def block(self, block_hash: str) -> Block:
         """The complete effects of one block by hash; never partial (N10, N11)."""
-        ...
 
     async def mempool(self) -> Sequence[MempoolTx]:
         """Unconfirmed txs that the reader has not reported since it last saw them leave."""
-        ...
 
     async def tx_status(self, txid: str) -> TxStatus: ...
 
+    async def tx_statuses(self, txids: Sequence[str]) -> Sequence[TxStatus]:
+        """`tx_status` of each, in order, in fewer calls where the node can; all or an error."""
+
     async def outline(self, txid: str) -> TxOutline | None:
         """What a tx says that it would move; None when the node does not know it."""
-        ...
 
     async def spender(self, outpoint: Outpoint) -> str | None:
         """The txid that spends an outpoint where the node can tell (UTXO), else None."""
-        ...
 
     async def account_nonce(self, key: str) -> int:
         """Mined nonce count of an account (EVM); UTXO raises UnsupportedOperation."""
-        ...
 
     async def holdings(
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         """Balance per key at a block hash (account chains; bounded batches)."""
-        ...
 
     async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
         """What the contract of a listed token says of itself (account chains)."""
-        ...
 
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         """Those of `keys` that have code at a block (account chains; EIP-7702, D48)."""
-        ...
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """The account that our batch contract obeys; None where its address holds no such code at
         this block, or the network has none (account chains)."""
-        ...
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
         """Unspent outputs among `outpoints` with their amounts, mempool ignored, valid for
         `block_hash` being the tip during the call; else `TipMoved` (UTXO chains)."""
-        ...
 
 
 class ChainWriter(Protocol):
@@ -451,23 +433,22 @@ class ChainWriter(Protocol):
 
     def estimate_size_vb(self, *, inputs: int, outputs: Sequence[str]) -> int:
         """Signed virtual size of a tx with P2WPKH inputs and outputs to these match keys."""
-        ...
 
     def gas_limit(self, asset: str, *, legs: int | None = None) -> int:
         """Gas limit of a transfer of this asset, or of a batch of so many legs (EVM)."""
-        ...
 
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         """Gas that a payment, or a batch of `legs`, uses as a rule, to compare the two (EVM)."""
-        ...
 
     def build(self, plan: Plan) -> Unsigned:
         """The unsigned tx; pure, so that the same plan gives the same bytes."""
-        ...
 
     async def send(self, raw: bytes) -> SendResult:
         """Broadcast signed bytes once; never retried below this call."""
-        ...
+
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
+        """`send` of each, in order, in fewer calls where the node can; each answer is judged by
+        itself, and a lost one leaves all of its message UNCLEAR."""
 
 
 class Chain(Protocol):
@@ -476,12 +457,10 @@ class Chain(Protocol):
     @property
     def network(self) -> str:
         """Network name: `btc`, `ltc`, `eth`."""
-        ...
 
     @property
     def family(self) -> str:
         """`bitcoin` or `evm`."""
-        ...
 
     @property
     def codec(self) -> AddressCodec: ...
@@ -494,4 +473,3 @@ class Chain(Protocol):
 
     async def close(self) -> None:
         """Close node connections."""
-        ...

@@ -41,7 +41,7 @@ from watchers.follower import Connected, Disconnected, Follower, Position, Step
 from watchers.metrics import Metrics
 from watchers.network import Network
 from watchers.nodes import NodePool
-from watchers.polling import PollPace
+from watchers.polling import MempoolPace, PollPace
 
 log = get_logger("watchers.loops")
 
@@ -119,9 +119,15 @@ def _told(error: Exception) -> str:
     return redact_text(f"{type(error).__name__}: {text}")[: health.ERROR_LENGTH_MAX]
 
 
-async def look_beside(follower: Follower, position: Position) -> None:
+async def look_beside(
+    follower: Follower, position: Position, *, pace: MempoolPace, clock: Clock
+) -> None:
     """At the tip: the mempool, and what is absent however the mempool fares; then its error."""
-    (seen,) = await asyncio.gather(follower.observe_mempool(position), return_exceptions=True)
+    seen: object = None
+    from_seconds = clock.monotonic_seconds()
+    if pace.is_due(at_seconds=from_seconds):
+        (seen,) = await asyncio.gather(follower.observe_mempool(position), return_exceptions=True)
+        pace.looked(from_seconds=from_seconds, to_seconds=clock.monotonic_seconds())
     await follower.reverse_absent(position)
     if isinstance(seen, BaseException):
         raise seen
@@ -151,6 +157,7 @@ class FollowLoop:
         self._pool = pool
         self._fence: int | None = None
         self._pace = PollPace(poll_seconds=network.spec.poll_seconds)
+        self._mempool_pace = MempoolPace()
         self._metrics = metrics
         self._is_identified = False
 
@@ -223,7 +230,7 @@ class FollowLoop:
         if not steps:  # catch up before looking at anything else
             if self._pool is not None:
                 self._pool.accept_branch()
-            await look_beside(self._follower, position)
+            await look_beside(self._follower, position, pace=self._mempool_pace, clock=self._clock)
         is_more = not steps and await self._follower.rescan(position)
         await self._tell_health(height=_height_after(position, steps))
         return 0.0 if steps or is_more else None

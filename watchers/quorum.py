@@ -154,16 +154,25 @@ class AgreeingReader:
 
     async def tx_status(self, txid: str) -> TxStatus:
         """Mined where k nodes say so; unknown only when k say so and nobody has it."""
+        return (await self.tx_statuses([txid]))[0]
+
+    async def tx_statuses(self, txids: Sequence[str]) -> Sequence[TxStatus]:
         if self._pool.quorum == 1 and len(self._pool.nodes) == 1:
-            return await self._first(lambda reader: reader.tx_status(txid))
+            return await self._first(lambda reader: reader.tx_statuses(txids))
         answers = await self._ask(
-            lambda reader: reader.tx_status(txid),
-            enough=self._is_mined,
+            lambda reader: reader.tx_statuses(txids),
+            enough=self._are_mined,
             grace_seconds=TX_GRACE_SECONDS,
         )
-        found = self._need(answers)
-        if answers.pending and not self._is_mined(answers):
-            self._pool.note_silence(found.keys() | answers.errors.keys())
+        told = self._need(answers)
+        if answers.pending and not self._are_mined(answers):
+            self._pool.note_silence(told.keys() | answers.errors.keys())
+        return [
+            self._place(txid, {label: items[at] for label, items in told.items()})
+            for at, txid in enumerate(txids)
+        ]
+
+    def _place(self, txid: str, found: Mapping[str, TxStatus]) -> TxStatus:
         best = Counter(item for item in found.values() if item.place is TxPlace.MINED)
         if best and best.most_common(1)[0][1] >= self._pool.quorum:
             return best.most_common(1)[0][0]
@@ -413,9 +422,14 @@ class AgreeingReader:
         told = [(item.digest, item.traced) for item in found.values.values()]
         return any(told.count(item) >= self._pool.quorum for item in told)
 
-    def _is_mined(self, found: Answers[TxStatus]) -> bool:
-        best = found.best()
-        return best is not None and best[0].place is TxPlace.MINED and best[1] >= self._pool.quorum
+    def _are_mined(self, found: Answers[Sequence[TxStatus]]) -> bool:
+        each = [
+            Counter(told).most_common(1)[0] for told in zip(*found.values.values(), strict=True)
+        ]
+        quorum = self._pool.quorum
+        return bool(each) and all(
+            item.place is TxPlace.MINED and count >= quorum for item, count in each
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

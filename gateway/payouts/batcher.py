@@ -44,7 +44,7 @@ from watchers.switches import Action
 
 QUEUE_MAX = 500  # withdrawals looked at per cycle
 ATTEMPTS_MAX = 50  # groups planned per cycle: the rest waits for the next one
-SINGLES_MAX = 200  # payments that ride alone, per cycle: signed and sent before there are more
+SINGLES_MAX = 500  # payments that ride alone, per cycle: signed and sent before there are more
 LOT = 100  # of those in one unit of work
 
 log = get_logger(__name__)

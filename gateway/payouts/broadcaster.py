@@ -34,7 +34,8 @@ LOOK_SECONDS = 30.0  # how often a sent tx is looked for (P19: evicted ones are 
 INPUTS_LOOKED_AT = 20  # one answer per input; enough to name a rival
 CHILDREN_MAX = 200  # children on their way that are looked at per pass
 LOT = 100  # txs of account chains that are sent for the first time in one go
-NEW_MAX = 200  # freshly signed attempts per pass; each leaves `signed`, so these come first
+TOGETHER = 50  # txs in one message to a node; geth keeps 64 of an account behind a missing nonce
+NEW_MAX = 500  # freshly signed attempts per pass; each leaves `signed`, so these come first
 SOUGHT = (State.BROADCASTING, State.UNCERTAIN, State.SENT)
 IN_DOUBT = (State.BROADCASTING, State.UNCERTAIN, State.SENT, State.CANCELLING)
 FORGET_SECONDS = 3_600.0  # a pace that nobody asked for so long; a round takes far less
@@ -122,16 +123,17 @@ class Broadcaster:
         """Send one account's txs; what was seen where, what was not, and what stopped it."""
         shown: dict[UUID, TxPlace] = {}
         unseen: list[tuple[Attempt, SendResult]] = []
-        for attempt in queue:
-            result = await self._hand_over(attempt)
+        for part in _parts(queue):
+            results = await self._hand_over(part)
             try:
-                place = await self._place(attempt)
+                places = await self._places(part)
             except (NodeUnavailable, TimeoutError) as error:
                 return shown, unseen, NodeUnavailable(str(error))
-            if place is TxPlace.UNKNOWN:
-                unseen.append((attempt, result))
-            else:
-                shown[attempt.id] = place
+            for attempt, result, place in zip(part, results, places, strict=True):
+                if place is TxPlace.UNKNOWN:
+                    unseen.append((attempt, result))
+                else:
+                    shown[attempt.id] = place
         return shown, unseen, None
 
     async def _begin_lot(self, uow: Uow, *, attempt_ids: Sequence[UUID]) -> set[UUID]:
@@ -207,18 +209,19 @@ class Broadcaster:
         """Look for what was sent; what is found is committed in lots."""
         shown: dict[UUID, TxPlace] = {}
         missing: list[tuple[Attempt, bool]] = []
-        for attempt in sought:
-            is_new_to_us = attempt.id not in self._looked_at_seconds
+        for part in _parts(sought):
+            known = set(self._looked_at_seconds)
             try:
-                place = await self._place(attempt)
+                places = await self._places(part)
             except (NodeUnavailable, TimeoutError):
                 await self._found_lot(shown)
                 raise
-            if place is TxPlace.UNKNOWN:
-                missing.append((attempt, is_new_to_us))
-                continue
-            shown[attempt.id] = place
-            if len(shown) == LOT:
+            for attempt, place in zip(part, places, strict=True):
+                if place is TxPlace.UNKNOWN:
+                    missing.append((attempt, attempt.id not in known))
+                else:
+                    shown[attempt.id] = place
+            if len(shown) >= LOT:
                 await self._found_lot(shown)
                 shown = {}
         await self._found_lot(shown)
@@ -259,25 +262,29 @@ class Broadcaster:
 
     async def _send(self, attempt: Attempt) -> None:
         """Send the stored bytes once, and judge by what the chain shows afterwards."""
-        result = await self._hand_over(attempt)
+        (result,) = await self._hand_over([attempt])
         if not await self._look(attempt):
             await self._unseen(attempt, result)
 
-    async def _hand_over(self, attempt: Attempt) -> SendResult:
-        if attempt.tx.raw is None or attempt.tx.txid is None:
-            raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no bytes")
-        self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
-        result = await self._answer(attempt.tx.raw)
-        log.info(
-            "payout.sent_to_node",
-            network=self._lane.network,
-            attempt_id=str(attempt.id),
-            txid=attempt.tx.txid,
-            outcome=result.outcome.value,
-            detail=result.detail,
-        )
+    async def _hand_over(self, going: Sequence[Attempt]) -> Sequence[SendResult]:
+        raws: list[bytes] = []
+        for attempt in going:
+            if attempt.tx.raw is None or attempt.tx.txid is None:
+                raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no bytes")
+            self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
+            raws.append(attempt.tx.raw)
+        results = await self._answer(raws)
+        for attempt, result in zip(going, results, strict=True):
+            log.info(
+                "payout.sent_to_node",
+                network=self._lane.network,
+                attempt_id=str(attempt.id),
+                txid=attempt.tx.txid,
+                outcome=result.outcome.value,
+                detail=result.detail,
+            )
         self._lane.crash("payout.sent_to_node")
-        return result
+        return results
 
     async def _unseen(self, attempt: Attempt, result: SendResult) -> None:
         """What follows from a send after which no node shows the tx."""
@@ -304,13 +311,14 @@ class Broadcaster:
             )
         )
 
-    async def _answer(self, raw: bytes) -> SendResult:
+    async def _answer(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
         # The writer's own transport time-out is below this one; both mean "unknown".
         try:
             async with timeout(SEND_TIMEOUT_SECONDS):
-                return await self._lane.chain.writer.send(raw)
+                return await self._lane.chain.writer.send_many(raws)
         except (TimeoutError, NodeUnavailable) as error:
-            return SendResult(outcome=SendOutcome.UNCLEAR, detail=type(error).__name__)
+            unclear = SendResult(outcome=SendOutcome.UNCLEAR, detail=type(error).__name__)
+            return [unclear] * len(raws)
 
     async def _rival(self, attempt: Attempt) -> str:
         """Evidence for a person: who spends our inputs, or where our account's nonce stands.
@@ -330,22 +338,29 @@ class Broadcaster:
 
     async def _look(self, attempt: Attempt) -> bool:
         """Look for our txid; True when it was found and recorded. Raises NodeUnavailable."""
-        place = await self._place(attempt)
+        (place,) = await self._places([attempt])
         if place is TxPlace.UNKNOWN:
             return False
         await self._lane.run(partial(self._found, attempt_id=attempt.id, place=place))
         self._lane.crash("payout.recorded")
         return True
 
-    async def _place(self, attempt: Attempt) -> TxPlace:
-        if attempt.tx.txid is None:
-            raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no txid")
-        self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
+    async def _places(self, sent: Sequence[Attempt]) -> list[TxPlace]:
+        txids: list[str] = []
+        for attempt in sent:
+            if attempt.tx.txid is None:
+                raise BrokenAttempt(f"attempt {attempt.id} is past signing and has no txid")
+            self._looked_at_seconds[attempt.id] = self._lane.clock.monotonic_seconds()
+            txids.append(attempt.tx.txid)
         async with timeout(SEND_TIMEOUT_SECONDS):
-            status = await self._lane.chain.reader.tx_status(attempt.tx.txid)
-        if status.place is not TxPlace.UNKNOWN:
-            self.fee_refused.discard(attempt.id)
-        return status.place
+            found = await self._lane.chain.reader.tx_statuses(txids)
+        places = [status.place for status in found]
+        self.fee_refused -= {
+            attempt.id
+            for attempt, place in zip(sent, places, strict=True)
+            if place is not TxPlace.UNKNOWN
+        }
+        return places
 
     async def _rides_on_sibling(self, attempt: Attempt) -> bool:
         """Whether nodes show another attempt of its family, which pays the same: then nothing is
@@ -447,6 +462,11 @@ class Broadcaster:
 
     async def _alarm(self, uow: Uow, *, kind: str, attempt_id: UUID, detail: str) -> None:
         await attempts.alarm(self._lane, uow, kind, detail, object_id=attempt_id)
+
+
+def _parts(txs: Sequence[Attempt]) -> list[Sequence[Attempt]]:
+    """What goes into one message to a node each."""
+    return [txs[at : at + TOGETHER] for at in range(0, len(txs), TOGETHER)]
 
 
 def _is_unwanted(attempt: Attempt) -> bool:

@@ -41,7 +41,7 @@ from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
 from watchers.switches import Action
 
-BUILT_MAX = 200  # unsigned attempts looked at in one pass
+BUILT_MAX = 500  # unsigned attempts looked at in one pass
 LOOKED_UP_MAX = 20  # attempts that the signer is asked about beside a refused one
 LOT = 100  # payments that pass gate and signer in one go
 UNANSWERED_MAX = 3  # of those in one pass, so that a pass ends

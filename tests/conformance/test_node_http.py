@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
+from eth_utils.crypto import keccak
 
 from tests.conformance.conftest import registry
 from watchers.chain import SendOutcome
@@ -18,6 +19,7 @@ from watchers.registry import build_chain
 
 pytestmark = pytest.mark.asyncio
 
+CHAIN_ID = 31337  # of the registry of these tests
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 GENESIS = "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
 TX = (
@@ -133,3 +135,72 @@ async def test_n27_a_node_that_names_another_txid_is_not_believed() -> None:
         result = await chain.writer.send(bytes.fromhex(TX))
         await chain.close()
     assert result.outcome is SendOutcome.UNCLEAR
+
+
+RAWS = [b"\x02" + bytes([number]) for number in range(3)]
+
+
+def _txid(raw: bytes) -> str:
+    return "0x" + keccak(raw).hex()
+
+
+def _ok(call: dict[str, object]) -> dict[str, object]:
+    """What an Ethereum node answers to one call: its chain, or the txid of what it took."""
+    if call["method"] == "eth_chainId":
+        return {"jsonrpc": "2.0", "id": call["id"], "result": hex(CHAIN_ID)}
+    [raw] = call["params"] if isinstance(call["params"], list) else []
+    return {"jsonrpc": "2.0", "id": call["id"], "result": _txid(bytes.fromhex(raw[2:]))}
+
+
+async def _send_many(handler: Handler, *, timeout_seconds: float = 5.0) -> list[SendOutcome]:
+    async with serving(handler) as url:
+        chain = build_chain(registry()["eth"], [url], [], timeout_seconds=timeout_seconds)
+        results = await chain.writer.send_many(RAWS)
+        await chain.close()
+    return [result.outcome for result in results]
+
+
+async def test_p05_each_answer_of_a_message_is_judged_by_itself() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        calls = json.loads(await request.read())
+        if not isinstance(calls, list):
+            return web.json_response(_ok(calls))
+        told = [_ok(call) for call in calls]
+        refused = {"code": -32000, "message": "replacement transaction underpriced"}
+        told[0] = {"jsonrpc": "2.0", "id": calls[0]["id"], "error": refused}
+        told[1]["result"] = _txid(b"another tx")
+        return web.json_response(told[::-1])
+
+    assert await _send_many(answer) == [
+        SendOutcome.FEE_TOO_LOW,
+        SendOutcome.UNCLEAR,
+        SendOutcome.ACCEPTED,
+    ]
+
+
+async def test_p04_a_lost_answer_leaves_the_whole_message_unclear_and_sent_once() -> None:
+    messages: list[object] = []
+    released = asyncio.Event()
+
+    async def swallow(request: web.Request) -> web.Response:
+        calls = json.loads(await request.read())
+        if isinstance(calls, list):
+            messages.append(calls)
+            await released.wait()
+            return web.json_response([])
+        return web.json_response(_ok(calls))
+
+    assert await _send_many(swallow, timeout_seconds=0.3) == [SendOutcome.UNCLEAR] * 3
+    released.set()
+    assert len(messages) == 1
+
+
+async def test_a_node_that_takes_no_batches_is_sent_one_by_one() -> None:
+    async def single_minded(request: web.Request) -> web.Response:
+        calls = json.loads(await request.read())
+        if isinstance(calls, list):
+            refused = {"code": -32600, "message": "batches are not supported"}
+            return web.json_response({"jsonrpc": "2.0", "id": None, "error": refused})
+        return web.json_response(_ok(calls))
+
+    assert await _send_many(single_minded) == [SendOutcome.ACCEPTED] * 3

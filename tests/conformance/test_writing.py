@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from eth_utils.crypto import keccak
 
 from tests.conformance.conftest import ACCOUNT, UTXO
 from tests.conformance.support import (
@@ -197,3 +198,29 @@ async def test_p05_spent_outputs_of_our_mined_tx_are_a_conflict_to_resolve(
 async def test_bytes_that_are_no_tx_are_invalid(world: World) -> None:
     result = await world.chain.writer.send(b"\x02\x00\x01")
     assert result.outcome is SendOutcome.INVALID
+
+
+@pytest.mark.parametrize("world", ACCOUNT, indirect=True)
+async def test_many_txs_are_sent_and_found_together(world: World, wallet: Wallet) -> None:
+    """Two numbers of an account, and a rival of the first that pays too little to replace it."""
+    chain, source = world.chain, wallet.address(0)
+    await fund(world, source, 10 * unit(world))
+    plan = await account_plan(world, source, native(world, wallet.address(63), unit(world)))
+    second = dataclasses.replace(plan, nonce=plan.nonce + 1)
+    rival = dataclasses.replace(plan, payment=native(world, wallet.address(64), unit(world)))
+    raws = [wallet.sign(chain.writer.build(item)) for item in (plan, second, rival)]
+    results = await chain.writer.send_many(raws)
+    assert [result.outcome for result in results] == [
+        SendOutcome.ACCEPTED,
+        SendOutcome.ACCEPTED,
+        SendOutcome.FEE_TOO_LOW,
+    ]
+    txids = ["0x" + keccak(raw).hex() for raw in raws]
+    places = [status.place for status in await chain.reader.tx_statuses(txids)]
+    assert places == [TxPlace.MEMPOOL, TxPlace.MEMPOOL, TxPlace.UNKNOWN]
+    [block_hash] = await world.mine()
+    found = await chain.reader.tx_statuses(txids)
+    assert [status.place for status in found] == [TxPlace.MINED, TxPlace.MINED, TxPlace.UNKNOWN]
+    assert [status.block and status.block.hash for status in found[:2]] == [block_hash] * 2
+    assert [status.is_success for status in found[:2]] == [True, True]
+    assert found == [await chain.reader.tx_status(txid) for txid in txids]

@@ -358,6 +358,9 @@ class SimAccountWriter:
             self.world.accept(txid, raw)
         return result
 
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
+        return [await self.send(raw) for raw in raws]
+
 
 def _is_bumped(tx: SimTx, rival: SimTx) -> bool:
     pairs = ((tx.max_fee, rival.max_fee), (tx.priority, rival.priority))

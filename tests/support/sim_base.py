@@ -243,5 +243,8 @@ class SimReaderBase(Generic[State]):
     async def tx_status(self, txid: str) -> TxStatus:
         return self.world.find(txid)
 
+    async def tx_statuses(self, txids: Sequence[str]) -> Sequence[TxStatus]:
+        return [await self.tx_status(txid) for txid in txids]
+
     async def outline(self, txid: str) -> TxOutline | None:
         return self.world.outline(txid)

@@ -331,6 +331,9 @@ class SimUtxoWriter:
             self.world.accept(txid, raw)
         return result
 
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
+        return [await self.send(raw) for raw in raws]
+
 
 def _serialise(
     outpoints: Sequence[Outpoint], outputs: Sequence[tuple[str, int]], *, tag: str = ""

@@ -33,6 +33,7 @@ from watchers.deposits import DepositRow
 from watchers.follower import LEASE_SECONDS, Crash, Follower, Position, Step, no_crash
 from watchers.loops import look_beside
 from watchers.network import Network
+from watchers.polling import MempoolPace
 from watchers.switches import Action, GrantKind, Value
 
 BRANDS = {"acme": 1, "zest": 2}
@@ -162,7 +163,7 @@ class Watch:
         while steps := await runner.follow(await self.position(runner)):
             done.extend(steps)
         position = await self.position(runner)
-        await look_beside(runner, position)
+        await look_beside(runner, position, pace=MempoolPace(), clock=self.clock)
         return done
 
     async def deposits(self, *, brand: str | None = None) -> list[DepositRow]:

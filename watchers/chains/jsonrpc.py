@@ -307,6 +307,23 @@ class JsonRpc:
         The next node is tried only when no connection was made. NodeUnavailable means that the
         request may have arrived.
         """
+
+        async def ask(node: Endpoint) -> object:
+            return await self._exchange(node, method, params)
+
+        return await self._send(ask)
+
+    async def send_batch_once(self, calls: Sequence[Call]) -> list[object | RpcError]:
+        """`send_once` of at most BATCH_ITEMS_MAX calls in one message: a result or RpcError of
+        each, in order. RpcError: the node refused the message as a whole and did none of it.
+        NodeUnavailable: any of them may have arrived."""
+
+        async def ask(node: Endpoint) -> list[object | RpcError]:
+            return await self._exchange_batch(node, calls)
+
+        return await self._send(ask)
+
+    async def _send(self, ask: Callable[[Endpoint], Awaitable[T]]) -> T:
         problem: NodeUnavailable | WrongNetwork | None = None
         for node in self._ordered():
             try:
@@ -315,7 +332,7 @@ class JsonRpc:
                 problem = NotSent(str(error))
                 continue
             try:
-                return await self._exchange(node.endpoint, method, params)
+                return await ask(node.endpoint)
             except NotSent as error:
                 problem = error
                 self._rest(node, COOL_DOWN_SECONDS)

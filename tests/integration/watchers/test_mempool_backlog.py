@@ -14,6 +14,7 @@ from watchers.chain import MempoolTx
 from watchers.deposit_mempool import FAILURES_MAX, TXS_PER_LOOK, MempoolMemory
 from watchers.follower import Follower
 from watchers.loops import look_beside
+from watchers.polling import MempoolPace
 
 pytestmark = pytest.mark.postgres
 
@@ -42,7 +43,8 @@ class Poisoned(SimUtxoReader):
 
 async def look(utxo: UtxoBench, follower: Follower) -> None:
     """One look at mempool and absence."""
-    await look_beside(follower, await utxo.watch.position(follower))
+    position = await utxo.watch.position(follower)
+    await look_beside(follower, position, pace=MempoolPace(), clock=utxo.watch.clock)
 
 
 async def test_d29_a_tx_that_two_nodes_tell_in_one_batch_is_one_deposit(utxo: UtxoBench) -> None:

@@ -372,6 +372,20 @@ async def test_a_tx_is_unknown_only_when_nobody_has_it(three: Nodes) -> None:
     assert (await three.chain.reader.tx_status(txid)).place is TxPlace.UNKNOWN
 
 
+async def test_many_txs_are_placed_each_by_itself(three: Nodes) -> None:
+    """One that a single node has, one that a single node lost, one that nobody has."""
+    await look(three)
+    first, second = (
+        three.sim.blocks[three.sim.active[height]].effects.txids[0] for height in (-1, -2)
+    )
+    three.views[0].unseen.add(second)
+    for view in three.views[:2]:
+        view.unseen.add(first)
+    found = await three.chain.reader.tx_statuses([first, second, "ff" * 32])
+    places = [TxPlace.MEMPOOL, TxPlace.MINED, TxPlace.UNKNOWN]
+    assert [status.place for status in found] == places
+
+
 async def test_n14_value_that_one_node_alone_traces_does_not_count(three: Nodes) -> None:
     """One node traces, two cannot: the block is told to be incomplete, and nobody is a liar."""
     await look(three)

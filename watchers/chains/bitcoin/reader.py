@@ -131,6 +131,9 @@ class BitcoinReader:
             return await self._status_off_chain(txid)
         return TxStatus(place=TxPlace.MINED, block=ref, is_success=True)
 
+    async def tx_statuses(self, txids: Sequence[str]) -> Sequence[TxStatus]:
+        return [await self.tx_status(txid) for txid in txids]
+
     async def outline(self, txid: str) -> TxOutline | None:
         """Needs `-txindex=1` as `tx_status` does."""
         answer = await self._node.tx(txid)

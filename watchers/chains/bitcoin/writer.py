@@ -68,3 +68,6 @@ class BitcoinWriter:
         if answer != txid:
             return SendResult(outcome=SendOutcome.UNCLEAR, detail="the node named another txid")
         return SendResult(outcome=SendOutcome.ACCEPTED, detail="")
+
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
+        return [await self.send(raw) for raw in raws]  # coins ride together already

@@ -30,6 +30,8 @@ from watchers.errors import NodeUnavailable, StateUnavailable, TipMoved, Unsuppo
 
 T = TypeVar("T")
 
+TX = "eth_getTransactionByHash"
+RECEIPT = "eth_getTransactionReceipt"
 PENDING_TXS_PER_CALL_MAX = 2000  # a flood is reported over several calls (D29)
 
 BLOCK_CALLS = 2  # the block with its txs, and its receipts
@@ -151,27 +153,45 @@ class EvmReader:
         return found
 
     async def tx_status(self, txid: str) -> TxStatus:
-        answer = await self._node.rpc.call("eth_getTransactionByHash", txid)
-        if answer is None:
-            return TxStatus(place=TxPlace.UNKNOWN)
-        tx = decode.mapping(answer, "tx")
-        if decode.hash_text(tx.get("hash"), "tx.hash") != txid:
-            raise NodeUnavailable("tx: the txid of another tx")
-        if tx.get("blockHash") is None:
-            return TxStatus(place=TxPlace.MEMPOOL)
-        block_hash = decode.hash_text(tx.get("blockHash"), "tx.blockHash")
-        receipt = decode.checked_receipt(
-            await self._node.rpc.call("eth_getTransactionReceipt", txid),
-            txid=txid,
-            block_hash=block_hash,
-        )
+        place, block_hash = _place(await self._node.rpc.call(TX, txid), txid)
+        if block_hash is None:
+            return TxStatus(place=place)
+        answer = await self._node.rpc.call(RECEIPT, txid)
+        receipt = decode.checked_receipt(answer, txid=txid, block_hash=block_hash)
+        return _mined(receipt, await self._active(block_hash))
+
+    async def tx_statuses(self, txids: Sequence[str]) -> Sequence[TxStatus]:
+        if len(txids) < 2:
+            return [await self.tx_status(txid) for txid in txids]
+        try:
+            answers = await self._node.rpc.batch_all([(TX, (txid,)) for txid in txids])
+            places = [_place(item, txid) for item, txid in zip(answers, txids, strict=True)]
+            blocks = {txid: at for txid, (_, at) in zip(txids, places, strict=True) if at}
+            found = await self._node.rpc.batch_all([(RECEIPT, (txid,)) for txid in blocks])
+        except RpcError:  # a node that takes no batches
+            return [await self.tx_status(txid) for txid in txids]
+        refs = {block_hash: await self._active(block_hash) for block_hash in set(blocks.values())}
+        mined = {
+            txid: _mined(
+                decode.checked_receipt(answer, txid=txid, block_hash=blocks[txid]),
+                refs[blocks[txid]],
+            )
+            for txid, answer in zip(blocks, found, strict=True)
+        }
+        return [
+            mined.get(txid) or TxStatus(place=place)
+            for txid, (place, _) in zip(txids, places, strict=True)
+        ]
+
+    async def _active(self, block_hash: str) -> BlockRef:
+        # The block of a tx, which nodes name from an index of their own.
         ref = await self.ref_of(block_hash)
         if ref is None or await self.ref_at(ref.height) != ref:
             raise NodeUnavailable("tx: its block is not on the active chain")
-        return TxStatus(place=TxPlace.MINED, block=ref, is_success=decode.is_success(receipt))
+        return ref
 
     async def outline(self, txid: str) -> TxOutline | None:
-        answer = await self._node.rpc.call("eth_getTransactionByHash", txid)
+        answer = await self._node.rpc.call(TX, txid)
         return None if answer is None else decode.outline(answer, txid=txid, params=self._params)
 
     async def spender(self, outpoint: Outpoint) -> str | None:
@@ -257,6 +277,22 @@ class EvmReader:
         if await self.ref_at(ref.height) != ref:
             raise TipMoved("the chain changed while state was read")
         return answers
+
+
+def _place(answer: object, txid: str) -> tuple[TxPlace, str | None]:
+    """Where a node has a tx, and the block that it names."""
+    if answer is None:
+        return TxPlace.UNKNOWN, None
+    tx = decode.mapping(answer, "tx")
+    if decode.hash_text(tx.get("hash"), "tx.hash") != txid:
+        raise NodeUnavailable("tx: the txid of another tx")
+    if tx.get("blockHash") is None:
+        return TxPlace.MEMPOOL, None
+    return TxPlace.MINED, decode.hash_text(tx.get("blockHash"), "tx.blockHash")
+
+
+def _mined(receipt: Mapping[str, object], ref: BlockRef) -> TxStatus:
+    return TxStatus(place=TxPlace.MINED, block=ref, is_success=decode.is_success(receipt))
 
 
 def _is_unknown_call(answer: object) -> bool:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from eth_utils.crypto import keccak
 
 from watchers.chain import FeeQuote, Plan, SendOutcome, SendResult, Unsigned, UtxoPlan
+from watchers.chains.errors import RpcError
 from watchers.chains.evm import build, fee
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.errors import result_of
 from watchers.chains.evm.node import EvmNode
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable, UnsupportedOperation
+
+SEND = "eth_sendRawTransaction"
 
 
 class EvmWriter:
@@ -46,9 +49,28 @@ class EvmWriter:
 
     async def send(self, raw: bytes) -> SendResult:
         try:
-            answer = await self._node.rpc.send_once("eth_sendRawTransaction", "0x" + raw.hex())
+            answer = await self._node.rpc.send_once(SEND, "0x" + raw.hex())
         except NodeUnavailable as error:
             return result_of(error)
-        if answer != "0x" + keccak(raw).hex():
-            return SendResult(outcome=SendOutcome.UNCLEAR, detail="the node named another txid")
-        return SendResult(outcome=SendOutcome.ACCEPTED, detail="")
+        return _result(raw, answer)
+
+    async def send_many(self, raws: Sequence[bytes]) -> Sequence[SendResult]:
+        if len(raws) < 2:
+            return [await self.send(raw) for raw in raws]
+        try:
+            answers = await self._node.rpc.send_batch_once(
+                [(SEND, ("0x" + raw.hex(),)) for raw in raws]
+            )
+        except RpcError:  # a node that takes no batches has done none of it
+            return [await self.send(raw) for raw in raws]
+        except NodeUnavailable as error:
+            return [result_of(error)] * len(raws)
+        return [_result(raw, answer) for raw, answer in zip(raws, answers, strict=True)]
+
+
+def _result(raw: bytes, answer: object) -> SendResult:
+    if isinstance(answer, RpcError):
+        return result_of(answer)
+    if answer != "0x" + keccak(raw).hex():
+        return SendResult(outcome=SendOutcome.UNCLEAR, detail="the node named another txid")
+    return SendResult(outcome=SendOutcome.ACCEPTED, detail="")

@@ -261,6 +261,27 @@ async def test_p04_a_send_is_made_once_whatever_happens() -> None:
         assert len(post.asked) == 1
 
 
+async def test_p04_a_message_of_many_sends_is_made_once_whatever_happens() -> None:
+    for step in (
+        fails(NodeUnavailable("time-out")),
+        raw(b"<html>"),
+        raw(b"[]"),
+        raw(b"", status=503),
+    ):
+        rpc, post, _ = _rpc([step, _batch("late", "later")], [FIRST, SECOND])
+        with pytest.raises(NodeUnavailable):
+            await rpc.send_batch_once([("eth_sendRawTransaction", ("0x00",))] * 2)
+        assert len(post.asked) == 1
+
+
+async def test_a_message_of_many_sends_goes_on_only_when_nothing_was_connected() -> None:
+    rpc, post, _ = _rpc([fails(NotSent("refused")), _batch("a", (-32000, "no"))], [FIRST, SECOND])
+    first, second = await rpc.send_batch_once([("eth_sendRawTransaction", ("0x00",))] * 2)
+    assert first == "a"
+    assert isinstance(second, RpcError)
+    assert len(post.asked) == 2
+
+
 async def test_a_send_goes_to_the_next_node_only_when_nothing_was_connected() -> None:
     rpc, post, _ = _rpc([fails(NotSent("refused")), result("txid")], [FIRST, SECOND])
     assert await rpc.send_once("sendrawtransaction", "00") == "txid"
