@@ -65,12 +65,11 @@ async def connect(
     }
     if not sends:
         return frozenset()
-    rows = await store.by_account_nonces(
-        uow,
-        network=network.name,
-        keys=[pair[0] for pair in sends],
-        nonces=[pair[1] for pair in sends],
-    )
+    keys, used = [pair[0] for pair in sends], [pair[1] for pair in sends]
+    # Twice: a replacement that is signed while the first statement waits for its original is seen
+    # by the second, and one that waits for what is locked here finds it mined.
+    await store.by_account_nonces(uow, network=network.name, keys=keys, nonces=used)
+    rows = await store.by_account_nonces(uow, network=network.name, keys=keys, nonces=used)
     places = [(sends[(row["sender_key"], row["nonce"])], row) for row in rows]
     for (send, block), row in sorted(places, key=lambda place: place[0][1].ref.height):
         if send.txid == row["txid"]:

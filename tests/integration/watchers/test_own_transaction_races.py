@@ -68,6 +68,28 @@ async def test_a_conflict_is_not_lost_to_a_payout_that_moves_the_same_tx(
     assert (row.state, row.conflict_txid) == ("broadcast", (await payouts.get(rival)).txid)
 
 
+async def test_p20_a_replacement_that_is_signed_beside_the_block_of_its_original_loses_to_it(
+    account: AccountBench,
+) -> None:
+    """Payouts holds the family, finds the original unmined and stores the signature; the watcher
+    waits for that row with the original's block in hand. One of the two must see the other."""
+    payouts = AccountPayouts(account)
+    await payouts.fund()
+    original = await payouts.pay(PAYEE, planned=ETHER // 2, sent=ETHER // 2, nonce=0)
+    newer, raw, txid = await payouts.plan(PAYEE, planned=ETHER // 4, sent=ETHER // 4, nonce=0)
+    account.sim.mine()
+    watch = account.watch
+    async with watch.as_payouts.unit_of_work() as uow:
+        held = await outgoing.get(uow, original, is_locked=True)
+        assert held is not None
+        assert held.height is None
+        await outgoing.mark_signed(uow, attempt_id=newer, raw=raw, txid=txid, at=watch.clock.now())
+        following = await follow_beside(watch)
+    await following
+    assert (await payouts.get(original)).state == "mined"
+    assert (await payouts.get(newer)).conflict_txid == held.txid
+
+
 async def test_a_unit_of_work_that_read_something_stale_runs_again_as_a_whole(
     utxo: UtxoBench,
 ) -> None:

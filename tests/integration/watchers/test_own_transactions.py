@@ -303,6 +303,18 @@ class AccountPayouts:
 
     async def pay(self, address: str, *, planned: int, sent: int, nonce: int) -> UUID:
         """Record a plan of `planned` wei, but sign and send a tx of `sent`."""
+        attempt_id, raw, txid = await self.plan(address, planned=planned, sent=sent, nonce=nonce)
+        async with self.watch.as_payouts.unit_of_work() as uow:
+            await outgoing.mark_signed(
+                uow, attempt_id=attempt_id, raw=raw, txid=txid, at=self.watch.clock.now()
+            )
+        await self.watch.chain.writer.send(raw)
+        return attempt_id
+
+    async def plan(
+        self, address: str, *, planned: int, sent: int, nonce: int
+    ) -> tuple[UUID, bytes, str]:
+        """Record the plan alone; its id, and the bytes and txid that the signer would give."""
         watch, at = self.watch, self.watch.clock.now()
         attempt_id = watch.ids.new_id()
         hot = self.wallet.address(0)
@@ -340,9 +352,7 @@ class AccountPayouts:
                 ),
                 at=at,
             )
-            await outgoing.mark_signed(uow, attempt_id=attempt_id, raw=raw, txid=txid, at=at)
-        await watch.chain.writer.send(raw)
-        return attempt_id
+        return attempt_id, raw, txid
 
     async def get(self, attempt_id: UUID) -> OutgoingRow:
         async with self.watch.as_payouts.unit_of_work() as uow:
