@@ -64,8 +64,14 @@ async def migrate(url: str) -> str:
 
 
 async def _require_nobody_works(connection: AsyncConnection) -> None:
-    """Old programs must not write into a new schema: they end first."""
-    if await _revision(connection) in (None, head_revision()):
+    """Old programs must not write into a new schema: they end first.
+
+    The version is locked before anybody looks: who starts meanwhile waits, and reads the new one.
+    """
+    if await _revision(connection) is None:
+        return
+    await connection.execute(text("LOCK TABLE config.schema_version IN ACCESS EXCLUSIVE MODE"))
+    if await _revision(connection) == head_revision():
         return
     rows = await connection.execute(
         text(
