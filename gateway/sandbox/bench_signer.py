@@ -45,7 +45,7 @@ FEE_MINOR = 20_000
 ASSET = "btc:BTC"
 HOT_PATH = "m/84h/1h/0h/0/0"
 DESTINATION = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # a public vector of BIP 173
-EPOCH = 10**9  # beyond every lease of this deployment
+EPOCH = 500_000  # beyond every lease of this deployment, within the step that the signer takes
 TIMEOUT_SECONDS = 60.0
 
 
