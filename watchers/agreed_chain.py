@@ -84,7 +84,7 @@ class AgreeingWriter:
             detail = "not sent: no node is usable"
             return [SendResult(outcome=SendOutcome.UNCLEAR, detail=detail)] * len(raws)
         answers: Answers[Sequence[SendResult]] = await collect(
-            {node.label: partial(_send_each, node.chain.writer, raws) for node in nodes},
+            {node.label: partial(node.chain.writer.send_many, raws) for node in nodes},
             enough=lambda found: found.pending == 0,
             acceptable=_has_accepted_all,
             timeout_seconds=self._pool.timeout_seconds,
@@ -102,10 +102,6 @@ class AgreeingWriter:
             )
             for place in range(len(raws))
         ]
-
-
-async def _send_each(writer: ChainWriter, raws: Sequence[bytes]) -> Sequence[SendResult]:
-    return await writer.send_many(raws) if len(raws) > 1 else [await writer.send(raws[0])]
 
 
 def _has_accepted_all(found: Answers[Sequence[SendResult]]) -> bool:
