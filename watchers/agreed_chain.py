@@ -30,6 +30,7 @@ BY_WEIGHT = (
     SendOutcome.ALREADY_MINED,
     SendOutcome.UNCLEAR,
     SendOutcome.CONFLICT,
+    SendOutcome.CHAIN_FULL,
     SendOutcome.FEE_TOO_LOW,
     SendOutcome.INVALID,
 )

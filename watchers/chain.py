@@ -213,6 +213,8 @@ class SendOutcome(StrEnum):
     """The node says the tx or its outputs are in the chain."""
     FEE_TOO_LOW = "fee_too_low"
     """Refused for its fee; the same bytes may be accepted later."""
+    CHAIN_FULL = "chain_full"
+    """Too many unmined relatives, whatever it pays; the same bytes may be accepted later."""
     CONFLICT = "conflict"
     """Inputs missing or spent, nonce too low, mempool conflict: resolve by looking at the chain."""
     INVALID = "invalid"

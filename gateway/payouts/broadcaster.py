@@ -46,12 +46,14 @@ log = get_logger(__name__)
 class Broadcaster:
     """The sending step of one lane. Its memory only paces re-sends; losing it is harmless.
 
-    `fee_refused`: newest attempts that a node refused for their fee and that no node shows.
+    `fee_refused`: newest attempts that a node refused for their fee and that no node shows;
+    `chain_full`: those that hang on too much in no block, which no fee changes.
     """
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self.fee_refused: set[UUID] = set()
+        self.chain_full: set[UUID] = set()
         self._looked_at_seconds: dict[UUID, float] = {}
         self._round = AttemptRound(lane.network, IN_DOUBT)
 
@@ -288,15 +290,18 @@ class Broadcaster:
 
     async def _unseen(self, attempt: Attempt, result: SendResult) -> None:
         """What follows from a send after which no node shows the tx."""
-        # Not seen. A fee refusal is a clear no: it stays `broadcasting`, is sent again, and bumped.
-        in_doubt = result.outcome is not SendOutcome.FEE_TOO_LOW
+        # Not seen. These refusals are a clear no: it stays `broadcasting` and is sent again; one
+        # for the fee is bumped, too.
+        in_doubt = result.outcome not in (SendOutcome.FEE_TOO_LOW, SendOutcome.CHAIN_FULL)
         if not in_doubt:
-            self.fee_refused.add(attempt.id)
+            is_full = result.outcome is SendOutcome.CHAIN_FULL
+            (self.chain_full if is_full else self.fee_refused).add(attempt.id)
+            (self.fee_refused if is_full else self.chain_full).discard(attempt.id)
         if not await self._rides_on_sibling(attempt):
             await self._lane.run(partial(self._lost, attempt_id=attempt.id, in_doubt=in_doubt))
         detail = result.detail
         match result.outcome:
-            case SendOutcome.FEE_TOO_LOW | SendOutcome.INVALID:
+            case SendOutcome.FEE_TOO_LOW | SendOutcome.CHAIN_FULL | SendOutcome.INVALID:
                 pass
             case SendOutcome.CONFLICT:
                 detail = f"{await self._rival(attempt)}; {detail}"
@@ -355,11 +360,13 @@ class Broadcaster:
         async with timeout(SEND_TIMEOUT_SECONDS):
             found = await self._lane.chain.reader.tx_statuses(txids)
         places = [status.place for status in found]
-        self.fee_refused -= {
+        shown = {
             attempt.id
             for attempt, place in zip(sent, places, strict=True)
             if place is not TxPlace.UNKNOWN
         }
+        self.fee_refused -= shown
+        self.chain_full -= shown
         return places
 
     async def _rides_on_sibling(self, attempt: Attempt) -> bool:
@@ -407,7 +414,8 @@ class Broadcaster:
         for row in attempt.rows(State.UNCERTAIN):
             await attempts.move(self._lane, uow, row, Trigger.FIND, code=None)
         is_shown = place is not TxPlace.UNKNOWN  # else a sibling is: this one may still be refused
-        kinds = families.ABOUT_AN_ATTEMPT if is_shown else ("payout_fee_too_low",)
+        refused = ("payout_fee_too_low", "payout_chain_full")
+        kinds = families.ABOUT_AN_ATTEMPT if is_shown else refused
         await attempts.clear(self._lane, uow, *kinds, objects=[attempt_id])
 
     async def _lost(self, uow: Uow, *, attempt_id: UUID, in_doubt: bool) -> None:

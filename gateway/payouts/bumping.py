@@ -72,11 +72,12 @@ class _View:
 
 
 class Bumping:
-    """The bumping step of one lane. `fee_refused` is the broadcaster's; memory only paces."""
+    """The bumping step of one lane. What nodes refused is the broadcaster's; memory only paces."""
 
-    def __init__(self, lane: Lane, fee_refused: set[UUID]) -> None:
+    def __init__(self, lane: Lane, fee_refused: set[UUID], *, chain_full: set[UUID]) -> None:
         self._lane = lane
         self._fee_refused = fee_refused
+        self._chain_full = chain_full
         self._signing = BumpSigning(lane)
         self._looked: tuple[int, datetime, frozenset[UUID]] | None = None
 
@@ -120,6 +121,7 @@ class Bumping:
             riding = [item for item in riding if (item.attempt_id in aborts) is item.is_cancelling]
         # What is in a block is not refused any more.
         self._fee_refused &= {tx.id for tx in txs}
+        self._chain_full &= {tx.id for tx in txs}
         return _View(
             height=height, quote=quote, sampled_at=sample.sampled_at, txs=txs, riding=riding
         )
@@ -137,6 +139,8 @@ class Bumping:
             if tx is None or tx.conflict_txid is not None or packages.is_in_work(tx):
                 continue
             children = [item for item in packages.descendants(tx) if item.pays_for_id is not None]
+            if any(item.id in self._chain_full for item in (tx, *children)):
+                continue  # no fee makes room: it is sent again until a block does
             waiting = self._waiting(
                 view, tx, packages.rate(tx), self._target(riding), children=children
             )
@@ -166,7 +170,8 @@ class Bumping:
         if can_replace and (not below or leaf.pays_for_id is not None):
             return replace(due, target=leaf, below=packages.weight(packages.ancestors(leaf)))
         package = [leaf, *packages.ancestors(leaf)]
-        if not packages.has_room(leaf) or any(item.id in self._fee_refused for item in package):
+        unheld = self._fee_refused | self._chain_full
+        if not packages.has_room(leaf) or any(item.id in unheld for item in package):
             return None  # P32; and no node takes the child of a tx that it does not hold
         return replace(due, leaf=leaf, below=packages.weight(package))
 

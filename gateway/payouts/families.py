@@ -40,7 +40,8 @@ BUMP_REFUSED: Final = "bump_refused"
 
 _ABOUT_A_FAMILY: Final = (BUMP_CAPPED, BUMP_REFUSED)
 ABOUT_AN_ATTEMPT: Final = (
-    "payout_fee_too_low", "payout_conflict", "payout_invalid", "payout_uncertain",
+    "payout_fee_too_low", "payout_chain_full", "payout_conflict", "payout_invalid",
+    "payout_uncertain",
 )  # fmt: skip
 """Alarms about an attempt that no node shows."""
 

@@ -45,7 +45,9 @@ class PayoutLane:
         self._batcher = Batcher(lane)
         self._signing = SigningStep(lane)
         self._broadcaster = Broadcaster(lane)
-        self._bumping = Bumping(lane, self._broadcaster.fee_refused)
+        self._bumping = Bumping(
+            lane, self._broadcaster.fee_refused, chain_full=self._broadcaster.chain_full
+        )
         self._families = FamilyStep(lane)
         self._settlement = Settlement(lane)
         self._own_moves = OwnMoves(lane)

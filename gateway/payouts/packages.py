@@ -83,7 +83,8 @@ class Packages:
 
     def within_limits(self, coins: Iterable[Coin]) -> list[Coin]:
         """Of change that is in no block the first ones that one tx may spend together, and a child
-        of it after that, so that nodes take both (P31, P32)."""
+        of it after that, so that nodes take both (P31, P32). What is planned and not signed counts:
+        it is sent before."""
         found: list[Coin] = []
         taken: dict[UUID, OpenTx] = {}
         for coin in coins:
@@ -93,11 +94,18 @@ class Packages:
             above = {item.id: item for item in (tx, *self.ancestors(tx))}
             union = taken | above
             if len(union) + 2 <= PACKAGE_TXS_MAX and self._is_light(union.values()):
-                below = ([item, *self.descendants(item)] for item in above.values())
+                below = (self._below(item) for item in above.values())
                 if all(len(txs) + 2 <= PACKAGE_TXS_MAX and self._is_light(txs) for txs in below):
                     found.append(coin)
                     taken = union
         return found
+
+    def _below(self, tx: OpenTx) -> list[OpenTx]:
+        """It, its descendants, and what is built on any of them; a replacement adds none."""
+        signed = [tx, *self.descendants(tx)]
+        txids = {item.txid for item in signed}
+        built = [item for item in self._built if item.replaces_id is None and item.parents & txids]
+        return [*signed, *built]
 
     def _is_light(self, txs: Iterable[OpenTx]) -> bool:
         return self.weight(txs)[0] + TX_MAX_VB <= PACKAGE_MAX_VB

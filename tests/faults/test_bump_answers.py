@@ -24,18 +24,24 @@ pytestmark = pytest.mark.postgres
 
 
 class Picky(SimUtxoWriter):
-    """Refuses some txs by their place in the order of sending, for their fee; takes all others."""
+    """Refuses some txs by their place in the order of sending; takes all others."""
 
-    def __init__(self, world: SimUtxo, refused: set[int]) -> None:
+    def __init__(
+        self,
+        world: SimUtxo,
+        refused: set[int],
+        answer: SendOutcome = SendOutcome.FEE_TOO_LOW,
+    ) -> None:
         super().__init__(world)
         self.refused = refused
+        self.answer = answer
         self.seen: list[bytes] = []
 
     async def send(self, raw: bytes) -> SendResult:
         if raw not in self.seen:
             self.seen.append(raw)
         if self.seen.index(raw) in self.refused:
-            return SendResult(outcome=SendOutcome.FEE_TOO_LOW, detail="mempool min fee not met")
+            return SendResult(outcome=self.answer, detail="refused")
         return await super().send(raw)
 
 
@@ -64,6 +70,38 @@ async def test_p25_a_payout_refused_for_its_fee_is_replaced_at_once(btc: Payouts
     assert (await btc.row(row)).txid == new.txid
     assert await btc.alarms() == []
     await run_to_rest(btc, lane)
+    assert await btc.states(row) == ["completed"]
+    assert btc.paid(row) == 1
+    await btc.assert_at_rest()
+
+
+async def test_p32_a_payout_that_hangs_on_too_much_is_sent_again_and_never_bumped(
+    btc: Payouts,
+) -> None:
+    """Neither at once, nor when its target passed, nor when rates rise: no fee makes room."""
+    row = await cheap(btc)
+    writer = Picky(utxo(btc), {0}, SendOutcome.CHAIN_FULL)
+    lane = await work(btc, btc.lane(chain=utxo_chain(utxo(btc), writer=writer)))
+    assert await btc.states(row) == ["broadcasting"]
+    assert await btc.alarms() == ["payout_chain_full"]
+    for _ in range(8):
+        btc.clock.advance(60)
+        await pass_blocks(btc)
+        await quote(btc, {2: 20 * KVB, 6: 20 * KVB, 36: 20 * KVB})
+        await work(btc, lane)
+    [only] = await sent(btc)
+    assert (await btc.row(row)).txid == only.txid
+    assert len(btc.signer.asked) == 1
+
+    writer.refused.clear()  # a block made room
+    btc.clock.advance(60)
+    await quote(btc, {2: 2 * KVB, 6: 2 * KVB, 36: 2 * KVB})
+    await work(btc, lane)
+
+    assert await btc.states(row) == ["sent"]
+    assert list(btc.sim.pool) == [only.txid]
+    await run_to_rest(btc, lane)
+    assert await btc.alarms() == []
     assert await btc.states(row) == ["completed"]
     assert btc.paid(row) == 1
     await btc.assert_at_rest()

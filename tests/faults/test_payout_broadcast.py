@@ -76,6 +76,7 @@ def utxo(built: Payouts) -> SimUtxo:
         SendOutcome.CONFLICT,
         SendOutcome.ALREADY_MINED,
         SendOutcome.FEE_TOO_LOW,
+        SendOutcome.CHAIN_FULL,
         SendOutcome.INVALID,
         SendOutcome.ACCEPTED,
     ],
@@ -101,6 +102,7 @@ async def test_p05_any_answer_with_our_tx_in_the_mempool_is_sent(
         (SendOutcome.INVALID, "uncertain"),
         (SendOutcome.ACCEPTED, "uncertain"),  # N27: says OK, but the tx is nowhere
         (SendOutcome.FEE_TOO_LOW, "broadcasting"),
+        (SendOutcome.CHAIN_FULL, "broadcasting"),
     ],
 )
 async def test_p04_not_seen_is_sent_again_with_the_same_bytes(

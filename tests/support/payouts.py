@@ -109,6 +109,7 @@ class Payouts:
         folder: Path,
         world: World | None = None,
         overrides: Mapping[str, Any] | None = None,
+        change_rows: int = CHANGE_ROWS,
     ) -> "Payouts":
         """Brands, verified pool, fee sample and a followed chain; nothing in the books yet.
 
@@ -145,7 +146,7 @@ class Payouts:
             ),
         )
         await house._brands()
-        await house._pool()
+        await house._pool(change_rows)
         async with role.unit_of_work() as uow:  # what a first lane writes
             await recovery_store.move_place(
                 uow, network, sequence=0, entry_hash=GENESIS_HASH, at=clock.now()
@@ -163,12 +164,12 @@ class Payouts:
                     {"id": brand, "index": settings.account_index, "at": self.clock.now()},
                 )
 
-    async def _pool(self) -> None:
+    async def _pool(self, change_rows: int) -> None:
         """Hot and change addresses of the operator, as the watcher would write them."""
         own = ("hot", "gas") if self.is_account_based else ("hot", "change")
         lanes = range(self.registry.chains[self.network].hot_lanes)
         rows = [self._pool_row("hot", 0, 0, index) for index in lanes]
-        rows += [self._pool_row(own[1], 0, 1, index) for index in range(CHANGE_ROWS)]
+        rows += [self._pool_row(own[1], 0, 1, index) for index in range(change_rows)]
         rows += [self._pool_row("deposit", 1, 0, index) for index in range(DEPOSIT_ROWS)]
         async with self.database.unit_of_work() as uow:
             await addresses.add(uow, rows, at=self.clock.now())

@@ -1,16 +1,18 @@
 """F3 on real nodes: bitcoind and litecoind take a split and a merge, and the books agree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from config.database import Database
+from config.sections import BatchSettings, PayoutSettings
 from gateway.sandbox.nodes import UtxoNode
 from tests.conformance.conftest import open_world
-from tests.support.bumps import no_breaks, sent, work
+from tests.support.bumps import no_breaks, quote, sent, work
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.payouts import Payouts
-from tests.support.upkeep import POLICY, cheap_hour, coins_of, rain
+from tests.support.upkeep import CHEAP, POLICY, cheap_hour, coins_of, rain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
@@ -65,5 +67,63 @@ async def test_f3_a_node_takes_the_move_and_payouts_spend_what_it_made(
         await work(house, lane)
         assert await house.states(row) == ["completed"]
         assert await house.alarms() == []
+        await no_breaks(house)
+        await house.assert_at_rest()
+
+
+@pytest.mark.parametrize("in_turn", [10, 30])
+async def test_p32_no_payout_is_signed_that_a_node_refuses_after_a_split(
+    in_turn: int,
+    request: pytest.FixtureRequest,
+    database: Database,
+    payouts_role: Database,
+    clock: ManualClock,
+    ids: SequentialIds,
+    tmp_path: Path,
+) -> None:
+    """30 payouts with a tx each, `in_turn` of them one after the other and the others in one pass,
+    and no block after the split into 25 parts: 24 descendants of it are all that a node keeps."""
+    process: UtxoNode = request.getfixturevalue("bitcoind_process")
+    async with open_world("bitcoind", request) as world, process.connected() as node:
+        house = await Payouts.start(
+            "btc", database=database, role=payouts_role, clock=clock, ids=ids,
+            folder=tmp_path, world=world, change_rows=70,
+        )  # fmt: skip
+        await house.fund(house.native, "1")
+        await house.fund(house.native, "2", into="acme")
+        await cheap_hour(
+            house, policy=replace(POLICY, keep_coins=60, merge_above=0, part_min_minor=1_000_000)
+        )
+        alone = BatchSettings(window_seconds=0, max_payments=1)
+        payouts = PayoutSettings(urgent=alone, normal=alone, economy=alone)
+        settings = house.registry.settings.model_copy(update={"payouts": payouts})
+        house.registry = replace(house.registry, settings=settings)
+        lane = await work(house, times=3)
+        [split] = await sent(house)
+        assert (split.purpose, split.state) == ("fan_out", "seen")
+
+        rows = []
+        for number in range(30):
+            rows.append(await house.request("0.01"))
+            if number < in_turn:
+                await work(house, lane)
+        for _ in range(3):
+            house.clock.advance(40)  # past each wait for a further send
+            await quote(house, CHEAP)
+            house.signer.kit.clock.now = int(house.clock.now().timestamp())
+            await work(house, lane)
+
+        assert set(await house.states(*rows)) <= {"sent", "waiting_liquidity", "queued"}
+        assert await house.alarms() == []
+        moves = await sent(house)
+        assert {tx.state for tx in moves} == {"seen"}
+        assert all(tx.replaces_id is None and tx.pays_for_id is None for tx in moves)
+        entry = await node.rpc("getmempoolentry", split.txid)
+        assert 20 < entry["descendantcount"] <= 25
+        for _ in range(FINAL_BLOCKS):
+            await node.mine()
+            await house.follow()
+            await work(house, lane, times=2)
+        assert set(await house.states(*rows)) == {"completed"}
         await no_breaks(house)
         await house.assert_at_rest()

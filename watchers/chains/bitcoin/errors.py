@@ -26,9 +26,8 @@ FEE_TOO_LOW = (
     "insufficient fee",
     "insufficient priority",
     "mempool full",
-    "too-long-mempool-chain",
-    "package-mempool-limits",
 )
+CHAIN_FULL = ("too-long-mempool-chain", "package-mempool-limits", "too-large-cluster")
 CONFLICT = (
     "txn-mempool-conflict",
     "bad-txns-inputs-missingorspent",
@@ -69,6 +68,8 @@ def _rejection(code: int, text: str) -> SendOutcome:
         return SendOutcome.CONFLICT
     if text.startswith(FEE_TOO_LOW):
         return SendOutcome.FEE_TOO_LOW
+    if text.startswith(CHAIN_FULL):
+        return SendOutcome.CHAIN_FULL
     if text.startswith(NOT_YET):
         return SendOutcome.CONFLICT  # an input is not there yet, or again: look at the chain
     if code == VERIFY_ERROR and not text.startswith("fee exceeds maximum"):

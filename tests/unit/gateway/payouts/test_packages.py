@@ -1,5 +1,6 @@
 """Packages of own txs as miners weigh them, and the limits of nodes."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -132,6 +133,28 @@ def test_p32_a_split_in_no_block_has_no_more_descendants_than_nodes_take(
     txs = [tx(1), *(tx(n, parents=(1,)) for n in range(2, children + 2))]
 
     assert packages(*txs).within_limits([coin(1, vout=50)]) == ([coin(1, vout=50)] * is_free)
+
+
+@pytest.mark.parametrize(("built", "is_free"), [(12, True), (13, False)])
+def test_p32_what_is_planned_and_not_signed_counts(built: int, is_free: bool) -> None:
+    """One pass plans many payouts before the first of them is signed."""
+    signed = [tx(n, parents=(1,)) for n in range(2, 12)]
+    planned = [tx(n, parents=(n - 50,), is_built=True) for n in range(52, 62)]
+    planned += [tx(n, parents=(1,), is_built=True) for n in range(70, 70 + built - 10)]
+
+    found = packages(tx(1), *signed, *planned).within_limits([coin(1, vout=50)])
+
+    assert found == [coin(1, vout=50)] * is_free
+
+
+def test_p32_a_planned_replacement_is_no_further_descendant() -> None:
+    signed = [tx(n, parents=(1,)) for n in range(2, 24)]
+    planned = [
+        replace(tx(n + 50, parents=(1,), is_built=True), family_id=UUID(int=n), replaces_id=one.id)
+        for n, one in enumerate(signed, 2)
+    ]
+
+    assert packages(tx(1), *signed, *planned).within_limits([coin(1, vout=50)])
 
 
 @pytest.mark.parametrize(("over", "is_free"), [(0, True), (1, False)])
