@@ -14,6 +14,11 @@ from typing import Protocol
 from watchers.batches import BatchEvidence as BatchEvidence
 from watchers.batches import BatchLeg as BatchLeg
 from watchers.batches import Movement as Movement
+from watchers.plans import AccountPlan as AccountPlan
+from watchers.plans import BatchPlan as BatchPlan
+from watchers.plans import ContractPlan as ContractPlan
+from watchers.plans import DerivedAddress as DerivedAddress
+from watchers.plans import Pay as Pay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,17 +244,6 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DerivedAddress:
-    """An address derived from a public parent key."""
-
-    address: str
-    key: str
-    path: str
-    scheme: str
-    """`p2wpkh` or `eoa`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FeeQuote:
     """What inclusion costs now. UTXO: sat per kvB. EVM: wei per gas.
 
@@ -274,15 +268,6 @@ class Coin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pay:
-    """One payment of a tx to build."""
-
-    asset: str
-    address: str
-    amount_minor: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UtxoPlan:
     """What to build on a UTXO chain; `change` is None when there is none."""
 
@@ -292,33 +277,7 @@ class UtxoPlan:
     change_minor: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountPlan:
-    """What to build on an account chain: one payment at one nonce."""
-
-    sender: DerivedAddress
-    nonce: int
-    payment: Pay
-    gas_limit: int
-    max_fee_per_gas: int
-    max_priority_fee_per_gas: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchPlan:
-    """What to build on an account chain that has our batch contract: several payments of one asset
-    at one nonce of its owner. `batch_id`: 32 bytes, paid once for ever."""
-
-    sender: DerivedAddress
-    nonce: int
-    batch_id: bytes
-    payments: tuple[Pay, ...]
-    gas_limit: int
-    max_fee_per_gas: int
-    max_priority_fee_per_gas: int
-
-
-Plan = UtxoPlan | AccountPlan | BatchPlan
+Plan = UtxoPlan | AccountPlan | BatchPlan | ContractPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,6 +379,11 @@ class ChainReader(Protocol):
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """The account that our batch contract obeys; None where its address holds no such code at
         this block, or the network has none (account chains)."""
+
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        """The key of our batch contract that an account created by this nonce; None where no such
+        code stands at this block, or it obeys somebody else (account chains)."""
+        ...
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

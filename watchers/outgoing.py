@@ -201,7 +201,7 @@ class OutgoingRow:
 
     @property
     def is_own_move(self) -> bool:
-        """Whether it pays nobody from the start: a child, or a merge or split of own coins."""
+        """Whether it pays nobody ever: a child, a merge or split of own coins, a set-up."""
         return self.pays_for_id is not None or self.purpose in store.OWN_PURPOSES
 
     @property

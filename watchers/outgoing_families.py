@@ -127,7 +127,7 @@ async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Mapping[UUID, UUID]:
 
 
 async def built_bumps(uow: Uow, *, network: str, limit: int) -> list[UUID]:
-    """Replacements, aborts and own moves that are not signed, oldest first."""
+    """Replacements, aborts, children, merges and splits that are not signed, oldest first."""
     return list(await store.built_bumps(uow, network=network, limit=limit))
 
 

@@ -6,12 +6,14 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers.outgoing_store import OWN_PURPOSES
+from watchers.outgoing_store import OWN_PURPOSES, UPKEEP_PURPOSES
 
 UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
 
-# Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits.
+# Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits, and
+# set-ups of the batch contract, which are signed by a step of their own.
 _IS_OWN_MOVE = f"(pays_for_id IS NOT NULL OR purpose IN {OWN_PURPOSES})"
+_IS_BUMP = f"(replaces_id IS NOT NULL OR pays_for_id IS NOT NULL OR purpose IN {UPKEEP_PURPOSES})"
 
 _OPEN = """
 SELECT o.id, o.family_id, o.purpose, o.state, o.txid, o.sender_key, o.nonce, o.fee_cap_minor,
@@ -66,10 +68,10 @@ async def mined_siblings(uow: Uow, ids: Sequence[UUID]) -> Sequence[RowMapping]:
 
 
 async def built_bumps(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Replacements, aborts and own moves that are not signed, oldest first."""
+    """Replacements, aborts, children, merges and splits that are not signed, oldest first."""
     result = await uow.execute(
         "SELECT id FROM chain.outgoing WHERE network = :network AND state = 'built' "
-        f"AND (replaces_id IS NOT NULL OR {_IS_OWN_MOVE}) ORDER BY id LIMIT :limit",
+        f"AND {_IS_BUMP} ORDER BY id LIMIT :limit",
         {"network": network, "limit": limit},
     )
     return result.scalars().all()
@@ -128,7 +130,7 @@ async def newest_upkeep(uow: Uow, *, network: str) -> RowMapping | None:
     """The merge or split that was built last."""
     result = await uow.execute(
         f"SELECT state, created_at FROM chain.outgoing WHERE network = :network "
-        f"AND purpose IN {OWN_PURPOSES} ORDER BY created_at DESC, id DESC LIMIT 1",
+        f"AND purpose IN {UPKEEP_PURPOSES} ORDER BY created_at DESC, id DESC LIMIT 1",
         {"network": network},
     )
     return result.mappings().one_or_none()

@@ -20,7 +20,8 @@ _COLUMNS = (
     "planned_height, broadcast_height, settled_reference, payer_key"
 )
 
-OWN_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins, which pay nobody
+UPKEEP_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins
+OWN_PURPOSES = (*UPKEEP_PURPOSES, "contract_setup")  # what pays nobody
 
 
 async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:

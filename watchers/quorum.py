@@ -238,6 +238,11 @@ class AgreeingReader:
             lambda reader: reader.batch_owner(block_hash=block_hash), "the batch contract"
         )
 
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        """The contract that an account created, by k nodes."""
+        ask = partial(_created_batch, creator=creator, nonce=nonce, block_hash=block_hash)
+        return await self._same(ask, "a created batch contract")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -446,6 +451,12 @@ async def _reduced(reader: ChainReader, *, block_hash: str) -> _Reduced:
     # A full block takes over 10 ms to digest (HOUSE 11).
     found = await asyncio.to_thread(digest, block)
     return _Reduced(block=block, digest=found, traced=traced(block))
+
+
+async def _created_batch(
+    reader: ChainReader, *, creator: str, nonce: int, block_hash: str
+) -> str | None:
+    return await reader.created_batch(creator=creator, nonce=nonce, block_hash=block_hash)
 
 
 async def _holdings(

@@ -18,6 +18,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap
 from gateway.payouts.fee_policy import AccountFee
 from gateway.withdrawals_store import WithdrawalRow
+from signer.protocol import Purpose
 from watchers import account_balances, addresses
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import FeeQuote
@@ -128,6 +129,33 @@ class AccountFunds:
                 )
         return None
 
+    def of_setup(
+        self, *, asset: str, amount_minor: int, is_back: bool, gas_limit: int, blocks: int
+    ) -> Single | str:
+        """Lane 0's tx that moves value to the contract or, `is_back`, from it, or nothing; by code
+        why not. Raises FeeAboveCap."""
+        owner = next((p for p in self._lanes if p.address.address_index == OWNER_LANE), None)
+        source = self._contract if is_back else owner
+        fee = fee_policy.account_fee(
+            self._quote,
+            target_blocks=blocks,
+            policy=self._lane.registry.policy.fees[self._lane.network],
+            gas_limit=gas_limit,
+        )
+        if owner is None or source is None:
+            return HOT_WALLET
+        if fee.cap_minor > self._fee_left_minor:
+            return FEE_CAPITAL
+        native = self._lane.spec.native_asset
+        wanted = Counter({native: fee.cap_minor})
+        if source is owner:
+            wanted[asset] += amount_minor
+        if any(owner.left[name] < amount for name, amount in wanted.items()):
+            return HOT_WALLET
+        if source.left[asset] < amount_minor:
+            return HOT_WALLET
+        return Single(sender=owner.address, fee=fee)
+
     def batch_is_cheaper(self, rows: Sequence[WithdrawalRow]) -> bool:
         """Whether one tx for these uses less gas than one for each."""
         writer, asset, count = self._lane.chain.writer, rows[0].asset, min(len(rows), LEGS_MAX)
@@ -208,6 +236,10 @@ async def payers(
                 for asset, amount in hot.items()
             }
         )
+        # By the books, in-flight value of a set-up is still hot: neither side can pay with it.
+        for tx in _dearest_unmined(own):
+            for payment in tx.payments if tx.purpose == Purpose.CONTRACT_SETUP else ():
+                first.take(payment.asset, payment.amount_minor)
     lanes = [_lane_at(found.values(), index, contract) for index in range(lane.spec.hot_lanes)]
     usable = [item for item in lanes if item is not None and item.address.is_verified]
     return usable, None if contract is None else found.get(contract.key)

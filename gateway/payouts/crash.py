@@ -42,6 +42,15 @@ POINTS_OF_STAFF = (
     "payout.exit",  # what two people signed about a dead payment is carried out
     "payout.abort_planned",
 )
+POINTS_OF_SETUPS = (
+    "payout.setup_planned",
+    "payout.setup_asked",  # `sign_requested_at` is committed
+    "payout.setup_answered",
+    "payout.setup_signed",
+    "payout.setup_refused",
+    "payout.setup_moved",  # it went on by what the chain shows
+)
+"""Points of set-ups of the batch contract; they are sent and settled as other own moves are."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -66,6 +75,7 @@ class ExitAt:
             *POINTS_OF_BUMPS,
             *POINTS_OF_UPKEEP,
             *POINTS_OF_STAFF,
+            *POINTS_OF_SETUPS,
         )
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")

@@ -25,6 +25,7 @@ from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.recovery import Standing
 from gateway.payouts.settlement import Settlement
+from gateway.payouts.setup_step import SetupStep
 from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.time_limits import TimeLimitStep
 from gateway.payouts.upkeep import Upkeep
@@ -55,6 +56,7 @@ class PayoutLane:
         self._recovery = recovery.Recovery(lane)
         self._aborts = AbortStep(lane)
         self._time_limits = TimeLimitStep(lane)
+        self._setups = SetupStep(lane)
         self._upkeep = Upkeep(lane)
         self._has_reported = False
 
@@ -97,6 +99,7 @@ class PayoutLane:
                 return
             if standing is Standing.READY:
                 await self._step("own_moves", self._own_moves.run)
+                await self._step("setups", self._setups.follow)
             await self._step("broadcast", self._broadcaster.run)
             if standing is Standing.BLIND:
                 return
@@ -105,6 +108,7 @@ class PayoutLane:
             await self._step("exits", self._exits.run)
             await self._step("time_limits", self._time_limits.run)
             await self._step("liquidity", self._liquidity.run)
+            await self._step("set_up", self._set_up)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
@@ -120,6 +124,10 @@ class PayoutLane:
 
     async def _bump(self) -> None:
         if await self._bumping.run():
+            await self._broadcaster.run()
+
+    async def _set_up(self) -> None:
+        if not await is_stopped(self._lane) and await self._setups.run():
             await self._broadcaster.run()
 
     async def _has_unsigned(self) -> bool:

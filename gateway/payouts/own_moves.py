@@ -2,7 +2,8 @@
 
 Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
 chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
-for, a merge or split of own coins by the house. Value that moves to own change is no posting.
+for, a merge or split of own coins and a set-up of the batch contract by the house. Value that moves
+to own change, or between accounts of the hot wallet, is no posting.
 """
 
 from functools import partial
@@ -52,7 +53,8 @@ class OwnMoves:
         if tx.settled_block_hash not in (None, tx.block_hash):
             await self._reverse(uow, tx)
             tx = await outgoing.get(uow, attempt_id, is_locked=True) or tx
-        if tx.state is OutgoingState.FINAL and tx.settled_block_hash is None:
+        is_over = tx.state in (OutgoingState.FINAL, OutgoingState.REVERTED)  # either costs its gas
+        if is_over and tx.settled_block_hash is None:
             await self._post(uow, tx)
 
     async def _post(self, uow: Uow, tx: OutgoingRow) -> None:

@@ -194,7 +194,8 @@ _TOLD_ONCE = {
         SELECT format('%s %s is %s at version %s, its history ends with %s at %s', r.kind, r.id,
             r.state, r.version, coalesce(h.to_state, 'nothing'), coalesce(h.version, 0))
         FROM (SELECT 'deposit' AS kind, id, state, version FROM chain.deposits
-              UNION ALL SELECT 'withdrawal', id, state, version FROM gateway.withdrawals) r
+              UNION ALL SELECT 'withdrawal', id, state, version FROM gateway.withdrawals
+              UNION ALL SELECT 'contract_setup', id, state, version FROM gateway.contract_setups) r
         LEFT JOIN LATERAL (
             SELECT s.to_state, s.version FROM ledger.state_history s
             WHERE s.object_id = r.id AND s.object_kind = r.kind
@@ -206,7 +207,8 @@ _TOLD_ONCE = {
             coalesce(h.object_kind, e.object_kind), coalesce(h.object_id, e.object_id),
             coalesce(h.version, e.version), coalesce(h.n, 0), coalesce(e.n, 0))
         FROM (SELECT object_kind, object_id, version, count(*) AS n
-              FROM ledger.state_history GROUP BY 1, 2, 3) h
+              FROM ledger.state_history WHERE object_kind IN ('deposit', 'withdrawal')
+              GROUP BY 1, 2, 3) h
         FULL JOIN (SELECT object_kind, object_id, object_version AS version, count(*) AS n
                    FROM ledger.events WHERE object_kind IN ('deposit', 'withdrawal')
                    GROUP BY 1, 2, 3) e USING (object_kind, object_id, version)

@@ -54,6 +54,18 @@ _WITHDRAWAL = {
     "expired": [],
 }
 
+_CONTRACT_SETUP = {
+    "": ["proposed"],
+    "proposed": ["approved", "declined"],
+    "approved": ["planned", "failed", "declined"],
+    "planned": ["approved", "signed", "failed"],
+    "signed": ["sent"],
+    "sent": ["done", "failed"],
+    "done": ["sent"],
+    "failed": ["sent"],
+    "declined": [],
+}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
@@ -70,4 +82,5 @@ def allowed() -> list[str]:
     deposit = [f"deposit:{a}>{b}" for a, reached in _DEPOSIT.items() for b in reached]
     withdrawal = [f"withdrawal:{a}>{b}" for a, reached in _WITHDRAWAL.items() for b in reached]
     withdrawal += [f"withdrawal:{a}>{b}" for a in _BEFORE_SIGNING for b in _GIVEN_UP]
-    return deposit + withdrawal
+    setup = [f"contract_setup:{a}>{b}" for a, reached in _CONTRACT_SETUP.items() for b in reached]
+    return deposit + withdrawal + setup

@@ -486,7 +486,8 @@ class Payouts:
             breaks = await reconcile.check_books(uow)
         assert books.is_balanced
         assert breaks == []
-        assert await audit(self.database.engine, at_rest=False) == []
+        found = await audit(self.database.engine, at_rest=False)
+        assert found == [], found
 
     def paid(self, row: WithdrawalRow, *, asset: str | None = None) -> int:
         """How often the active chain pays exactly this output to the row's address."""

@@ -322,6 +322,9 @@ class SimAccountReader(SimReaderBase[State]):
     async def batch_owner(self, *, block_hash: str) -> str | None:
         return None
 
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        return None
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:

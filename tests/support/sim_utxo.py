@@ -292,6 +292,9 @@ class SimUtxoReader(SimReaderBase[State]):
     async def batch_owner(self, *, block_hash: str) -> str | None:
         raise UnsupportedOperation("a UTXO chain has no contracts")
 
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        raise UnsupportedOperation("a UTXO chain has no contracts")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:

@@ -33,7 +33,8 @@ def desk(
     path = tmp_path / "cage.toml"
     path.write_text(
         f'[database]\nurl = "{test_database.owner_url}"\n[api]\nport = {port}\n'
-        '[networks.btc]\nchain = "regtest"\n[brands.acme]\naccount_index = 1\n'
+        '[networks.btc]\nchain = "regtest"\n[networks.eth]\nchain = "dev"\n'
+        "[brands.acme]\naccount_index = 1\n"
         '[wallets."btc:BTC"]\nmin = "1"\ntarget = "5"\nmax = "10"\n'
     )
     assert main(["db", "migrate", "--config", str(path)]) == 0

@@ -1,136 +1,22 @@
 """Payouts through the batch contract and over several lanes, on anvil (W5, W6, P27, P28)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 
 from config.assets import load_assets
 from config.chains import load_chains
-from config.database import Database
-from gateway.payouts.context import Lane
-from gateway.sandbox.nodes import Anvil
-from gateway.withdrawals_store import WithdrawalRow
-from tests.support import batch, evm
+from tests.support import evm
 from tests.support.batch import balance, fresh
-from tests.support.clock import ManualClock, SequentialIds
+from tests.support.contract_bench import Bench, BuildBench, network_of
 from tests.support.payout_parts import settings_of
-from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.sign_requests import LANE
+from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.vault import BATCH_CONTRACT, TOKEN
-from tests.support.worlds import AnvilWorld
-from watchers import batch_contract, outgoing, reconcile_chain
 from watchers.follower import Follower
-from watchers.network import Network
-from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.registry import build_chain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 ONE = 10**6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """The house over anvil, which has our contract (of lane 0) and a token."""
-
-    node: Anvil
-    house: Payouts
-
-    async def own_txs(self) -> list[OutgoingRow]:
-        """Every attempt, oldest first."""
-        async with self.house.database.unit_of_work() as uow:
-            return await outgoing.in_states(
-                uow, network="eth", states=list(OutgoingState), limit=1_000
-            )
-
-    async def assert_reconciled(self) -> None:
-        """The chain holds what the books say, and each account what the evidence adds up to."""
-        held = await reconcile_chain.holdings_at(
-            self.house.database, self.house.chain, _network(self.house)
-        )
-        assert held.breaks == {}
-        assert held.drifts == ()
-
-    async def finish(self, *, lane: Lane | None = None) -> None:
-        """Send, mine and settle."""
-        lane = await self.house.cycle(lane, times=2)
-        for _ in range(4):
-            await self.house.mine()
-            await self.house.cycle(lane)
-
-    async def pay(self, count: int, amount: str, *, asset: str = "eth:USDT") -> list[WithdrawalRow]:
-        """As many withdrawals, each to an address of its own."""
-        return [
-            await self.house.request(amount, asset=asset, address=fresh(number))
-            for number in range(count)
-        ]
-
-
-def _network(house: Payouts) -> Network:
-    registry = house.registry
-    return Network(
-        spec=registry.chains["eth"],
-        assets=registry.assets,
-        ids=house.ids,
-        reversed_per_step_max=20,
-    )
-
-
-BuildBench = Callable[..., Awaitable[Bench]]
-
-
-@pytest.fixture
-async def build_bench(
-    anvil: Anvil,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    tmp_path: Path,
-) -> AsyncIterator[BuildBench]:
-    """Builds the house: `has_contract`, `lanes`."""
-    stack = AsyncExitStack()
-
-    async def build(*, has_contract: bool = True, lanes: int = 1) -> Bench:
-        await batch.place(anvil, "OddToken", TOKEN)
-        world = (await anvil.accounts())[0]
-        await anvil.transact(to=TOKEN, data=evm.call_data("mint(address,uint256)", world, 10**12))
-        overrides: dict[str, Any] = {"hot_lanes": lanes}
-        if has_contract:
-            overrides["batch_contract"] = BATCH_CONTRACT
-        settings = settings_of("eth", **overrides)
-        chains = load_chains(settings)
-        chain = build_chain(
-            chains["eth"], [anvil.url], load_assets(settings, chains).values(), timeout_seconds=10.0
-        )
-        stack.push_async_callback(chain.close)
-        opened = AnvilWorld(anvil, chain, native="eth:ETH", token="eth:USDT", contract=TOKEN)
-        await anvil.mine()
-        house = await Payouts.start(
-            "eth",
-            database=database,
-            role=payouts_role,
-            clock=clock,
-            ids=ids,
-            folder=tmp_path,
-            world=opened,
-            overrides=overrides,
-        )
-        if has_contract:
-            owner = house.signer.kit.address("eth", LANE)
-            await batch.place(anvil, "BatchPayer", BATCH_CONTRACT, owner=owner)
-            await house.mine(3)
-            assert await batch_contract.register(database, chain, _network(house), clock=clock)
-        return Bench(node=anvil, house=house)
-
-    yield build
-    await anvil.rpc("anvil_dropAllTransactions")
-    await stack.aclose()
 
 
 async def _funded(bench: Bench, *, tokens: str = "100", coins: str = "1") -> None:
@@ -280,7 +166,7 @@ async def test_p29_a_reader_without_the_contract_calls_nobody_unpaid(
     )
     house.follower = Follower(
         chain=blind,
-        network=_network(house),
+        network=network_of(house),
         database=house.database,
         clock=house.clock,
         holder="test",

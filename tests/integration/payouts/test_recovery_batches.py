@@ -10,21 +10,14 @@ from gateway import withdrawals_store
 from gateway.payouts import recovery_store as rows
 from gateway.payouts.imports import Importer
 from gateway.payouts.recovery_store import RecoveryRow
-from tests.integration.payouts.test_payout_batches import (
-    ONE,
-    Bench,
-    BuildBench,
-    _funded,
-    build_bench,
-)
+from tests.integration.payouts.test_payout_batches import ONE, _funded
 from tests.support import evm
 from tests.support.batch import balance, fresh
+from tests.support.contract_bench import Bench, BuildBench
 from tests.support.databases import TestDatabase
 from tests.support.payouts import Payouts
 from tests.support.restores import TakeBack, backups, dump, rescan
 from tests.support.vault import BATCH_CONTRACT, TOKEN
-
-__all__ = ["build_bench"]
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 

@@ -293,4 +293,4 @@ async def test_s07_a_coin_that_a_dead_payout_spends_is_not_merged(btc: Payouts) 
 
 
 def test_both_sides_mean_the_same_purposes() -> None:
-    assert {purpose.value for purpose in OWN_MOVES} == set(outgoing_store.OWN_PURPOSES)
+    assert {purpose.value for purpose in OWN_MOVES} == set(outgoing_store.UPKEEP_PURPOSES)

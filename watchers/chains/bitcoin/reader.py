@@ -170,6 +170,9 @@ class BitcoinReader:
     async def batch_owner(self, *, block_hash: str) -> str | None:
         raise UnsupportedOperation(f"{self._params.network} has no contracts")
 
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        raise UnsupportedOperation(f"{self._params.network} has no contracts")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:

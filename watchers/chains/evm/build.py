@@ -1,4 +1,4 @@
-"""Unsigned EIP-1559 txs: a native transfer, an ERC-20 `transfer`, or `pay` of our batch contract.
+"""Unsigned EIP-1559 txs: a native transfer, an ERC-20 `transfer`, or a call of our batch contract.
 
 Pure: the same plan gives the same bytes, `0x02 || rlp([chain_id, nonce, max_priority, max_fee,
 gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
@@ -6,11 +6,11 @@ gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
 
 import rlp  # type: ignore[import-untyped]
 
-from watchers.chain import AccountPlan, BatchPlan, Unsigned
+from watchers.chain import AccountPlan, BatchPlan, ContractPlan, Unsigned
 from watchers.chains.errors import BadPlan
 from watchers.chains.evm import batch
 from watchers.chains.evm.address import EvmAddressCodec
-from watchers.chains.evm.batch_data import pay_data
+from watchers.chains.evm.batch_data import creation_data, pay_data, withdraw_data
 from watchers.chains.evm.params import EvmParams
 
 TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
@@ -23,6 +23,8 @@ NATIVE_GAS_LIMIT = 50_000
 TOKEN_GAS_LIMIT = 100_000
 NATIVE_GAS = 21_000
 TOKEN_GAS = 60_000
+
+OnePlan = AccountPlan | BatchPlan | ContractPlan
 
 
 def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
@@ -49,7 +51,7 @@ def expected_gas(asset: str, *, legs: int | None = None, params: EvmParams) -> i
     return batch.expected_gas(is_native=_contract(asset, params) is None, legs=legs)
 
 
-def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
+def build(plan: OnePlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
     """The payload of a plan. `InvalidAddress` for an address, `BadPlan` for its numbers."""
     if not 0 <= plan.nonce <= NONCE_MAX:
         raise BadPlan("nonce out of range")
@@ -58,6 +60,8 @@ def build(plan: AccountPlan | BatchPlan, *, codec: EvmAddressCodec, params: EvmP
     if isinstance(plan, BatchPlan):
         outputs = tuple(range(len(plan.payments)))
         return _payload(plan, _pay_call(plan, codec=codec, params=params), outputs, params)
+    if isinstance(plan, ContractPlan):
+        return _payload(plan, _contract_call(plan, codec=codec, params=params), (), params)
     return _payload(plan, _transfer(plan, codec=codec, params=params), (0,), params)
 
 
@@ -74,9 +78,7 @@ def _transfer(
         raise BadPlan("amount out of range")
     if contract is None:
         return receiver, payment.amount_minor, b""
-    amount = payment.amount_minor.to_bytes(32, "big")
-    data = TRANSFER_SELECTOR + receiver.rjust(32, b"\x00") + amount
-    return bytes.fromhex(contract[2:]), 0, data
+    return bytes.fromhex(contract[2:]), 0, _transfer_data(receiver, payment.amount_minor)
 
 
 def _pay_call(
@@ -99,8 +101,31 @@ def _pay_call(
     return bytes.fromhex(params.batch_contract[2:]), 0, data
 
 
+def _contract_call(
+    plan: ContractPlan, *, codec: EvmAddressCodec, params: EvmParams
+) -> tuple[bytes, int, bytes]:
+    """(to, value, data) of a creation, or of what the contract is given or gives back."""
+    pay = plan.pay
+    if pay is None:
+        return b"", 0, creation_data(codec.parse(plan.sender.address).key)
+    if params.batch_contract is None:
+        raise BadPlan(f"{params.network} has no batch contract")
+    if not 0 < pay.amount_minor <= UINT256_MAX:
+        raise BadPlan("amount out of range")
+    ours, token = bytes.fromhex(params.batch_contract[2:]), _contract(pay.asset, params)
+    if plan.is_back:
+        return ours, 0, withdraw_data(token, pay.amount_minor)
+    if token is None:
+        return ours, pay.amount_minor, b""
+    return bytes.fromhex(token[2:]), 0, _transfer_data(ours, pay.amount_minor)
+
+
+def _transfer_data(receiver: bytes, amount: int) -> bytes:
+    return TRANSFER_SELECTOR + receiver.rjust(32, b"\x00") + amount.to_bytes(32, "big")
+
+
 def _payload(
-    plan: AccountPlan | BatchPlan,
+    plan: OnePlan,
     call: tuple[bytes, int, bytes],
     outputs: tuple[int, ...],
     params: EvmParams,

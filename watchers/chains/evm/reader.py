@@ -19,7 +19,7 @@ from watchers.chain import (
     TxStatus,
 )
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import batch, decode, mempool, proof
+from watchers.chains.evm import batch, batch_data, decode, mempool, proof
 from watchers.chains.evm.errors import INVALID_PARAMS, METHOD_NOT_FOUND, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -238,9 +238,13 @@ class EvmReader:
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         contract = self._params.batch_contract
-        if contract is None:
-            return None
+        return None if contract is None else await self._owner_of(contract, block_hash)
 
+    async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        contract = batch_data.created_key(creator, nonce)
+        return contract if await self._owner_of(contract, block_hash) == creator else None
+
+    async def _owner_of(self, contract: str, block_hash: str) -> str | None:
         async def ask(block_id: BlockId) -> Sequence[object]:
             return await self._node.batch_contract(contract, block_id)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.evm import CONTRACTS, call_data, load_build
+from watchers.chains.evm.batch_data import created_key, creation_data
 
 NAMES = sorted(path.stem for path in CONTRACTS.glob("build/*.json"))
 
@@ -28,3 +29,17 @@ def test_the_token_of_the_demo_returns_nothing_and_has_six_decimals() -> None:
 def test_call_data_is_that_of_the_standard() -> None:
     data = call_data("transfer(address,uint256)", "0x" + "22" * 20, 5)
     assert data == "0xa9059cbb" + "00" * 12 + "22" * 20 + f"{5:064x}"
+
+
+def test_the_creation_code_of_the_watcher_is_the_committed_build() -> None:
+    """One source: what the gateway deploys is what `contracts/` was compiled to, for its owner."""
+    owner = "0x" + "0a" * 20
+    built = bytes.fromhex(load_build("BatchPayer").bytecode.removeprefix("0x"))
+    assert creation_data(owner) == built + bytes(12) + bytes.fromhex(owner[2:])
+
+
+def test_the_key_of_a_creation_is_that_of_a_public_example() -> None:
+    """The addresses that a well-known account creates by its first nonces."""
+    creator = "0x6ac7ea33f8831ea9dcc53393aaa88b25a785dbf0"
+    assert created_key(creator, 0) == "0xcd234a471b72ba2f1ccf0a70fcaba648a5eecd8d"
+    assert created_key(creator, 1) == "0x343c43a37d37dff08ae8c4a11544c718abb4fcf8"

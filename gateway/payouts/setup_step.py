@@ -1,0 +1,399 @@
+"""The tx of a set-up of the batch contract: built, signed, followed (CONTRACT 8, docs/adr/0027).
+
+Owns `approved` to `done`. It takes a nonce of hot lane 0 as a payout does and asks the signer with
+what both people signed; the broadcaster sends it and `own_moves` books its fee, as of other own
+moves. Value moves inside hot custody and is no posting. It is never bumped: its fee is that of the
+quickest class.
+"""
+
+from asyncio import timeout
+from enum import Enum, auto
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, funds, refusals, setups
+from gateway.payouts import setups_store as store
+from gateway.payouts.account_funds import Single
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.nonce_order import NonceOrder
+from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
+from gateway.payouts.same_tx import is_signature_of
+from gateway.payouts.setups import SetupAction, State, Trigger
+from gateway.payouts.setups_store import SetupRow
+from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
+from watchers import addresses, nonces, outgoing, switches
+from watchers.addresses import AddressRow
+from watchers.chain import ContractPlan, Pay, Unsigned
+from watchers.nonces import Below
+from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
+from watchers.switches import Action
+
+# A creation uses some 600,000 (signer: at most 1,500,000), a withdrawal some 60,000 and what the
+# token asks; both measured in tests/integration/contracts.
+DEPLOY_GAS_LIMIT: Final = 900_000
+WITHDRAW_GAS_LIMIT: Final = 150_000
+TARGET_BLOCKS: Final = 1
+LOOK_SECONDS: Final = 30.0  # one question to a node
+FOLLOWED_MAX: Final = 20  # in one pass; a network has one on its way
+
+FAILED: Final = "contract_setup_failed"
+"""Alarm: what two people wanted of the batch contract did not come about; by set-up."""
+
+REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
+NOT_OURS: Final = "not_our_contract"
+DIFFERENT: Final = "moved_differently"
+_GONE: Final = (OutgoingState.REVERTED, OutgoingState.REPLACED)
+_OVER: Final = (OutgoingState.FINAL, *_GONE)
+_UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
+
+log = get_logger(__name__)
+
+
+class _Gate(Enum):
+    """How a planned set-up left the gate."""
+
+    OPEN = auto()
+    """`sign_requested_at` is committed: ask."""
+    SHUT = auto()
+    """Not now, or signed already."""
+    LATE = auto()
+    """Its nonce has a free one below it, or its fee is of another hour: built anew, unless it was
+    signed."""
+
+
+class SetupStep:
+    """The set-ups of one lane."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def follow(self) -> None:
+        """Go on by what the chain shows. Raises NodeUnavailable."""
+        lane = self._lane
+        if not lane.is_account_based:
+            return
+        async with lane.database.unit_of_work() as uow:
+            found = await store.disagreeing(uow, network=lane.network, limit=FOLLOWED_MAX)
+        for setup_id in found:
+            async with lane.database.unit_of_work() as uow:
+                row, tx = await self._read(uow, setup_id, is_locked=False)
+            contract = await self._created(row, tx)
+            work = partial(self._follow, setup_id=setup_id, seen=tx.version, contract=contract)
+            if await lane.run(work):
+                lane.crash("payout.setup_moved")
+
+    async def run(self) -> bool:
+        """Plan and sign; whether something was signed. Raises SignerUnavailable, FeesUnknown,
+        FeeAboveCap."""
+        lane = self._lane
+        if not lane.is_account_based:
+            return False
+        async with lane.database.unit_of_work() as uow:
+            row = await store.open_of(uow, network=lane.network)
+        if row is None or row.state not in (State.APPROVED, State.PLANNED):
+            return False
+        await lane.signer.head()  # without a signer nothing takes a nonce (S21)
+        if row.state == State.APPROVED:
+            if not await lane.run(partial(self._plan, setup_id=row.id)):
+                return False
+            lane.crash("payout.setup_planned")
+        return await self._sign(row.id)
+
+    async def _plan(self, uow: Uow, *, setup_id: UUID) -> bool:
+        lane = self._lane
+        row = await store.get(uow, setup_id, lock=True)
+        if row is None or row.state != State.APPROVED or await self._is_stopped(uow, row):
+            return False
+        if not await setups.is_signed_by_two(uow, row):
+            await self._fail(uow, row, Trigger.REFUSE, "person_left")
+            return False
+        contract = await addresses.batch_contract(uow, network=lane.network)
+        action = SetupAction(row.action)
+        if contract is not None and contract.key != lane.spec.batch_contract:
+            contract = None
+        if (contract is None) != (action is SetupAction.DEPLOY):
+            await self._fail(
+                uow, row, Trigger.REFUSE, "contract_there" if contract else "no_contract"
+            )
+            return False
+        place = (await funds.load_account(lane, uow)).of_setup(
+            asset=row.asset or lane.spec.native_asset,
+            amount_minor=row.amount_minor or 0,
+            is_back=action is SetupAction.WITHDRAW,
+            gas_limit=self._gas_limit(row),
+            blocks=TARGET_BLOCKS,
+        )
+        if isinstance(place, str):
+            await self._fail(uow, row, Trigger.REFUSE, place)
+            return False
+        await self._commit(uow, row, place, contract)
+        return True
+
+    def _gas_limit(self, row: SetupRow) -> int:
+        match SetupAction(row.action):
+            case SetupAction.DEPLOY:
+                return DEPLOY_GAS_LIMIT
+            case SetupAction.WITHDRAW:
+                return WITHDRAW_GAS_LIMIT
+            case SetupAction.FUND:
+                asset = row.asset or self._lane.spec.native_asset
+                return self._lane.chain.writer.gas_limit(asset)
+
+    async def _commit(
+        self, uow: Uow, row: SetupRow, place: Single, contract: AddressRow | None
+    ) -> None:
+        """Nonce, bytes and state, in the unit of work of the caller (write, then act)."""
+        lane, attempt_id = self._lane, self._lane.ids.new_id()
+        nonce = await nonces.allocate(
+            uow, network=lane.network, sender_key=place.sender.key, attempt_id=attempt_id
+        )
+        payments = payments_of(row, owner=place.sender, contract=contract)
+        is_back = row.action == SetupAction.WITHDRAW
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=Purpose.CONTRACT_SETUP.value,
+            family_id=attempt_id,
+            unsigned=self._build(row, place, nonce, payments).data,
+            payments=payments,
+            fee_cap_minor=place.fee.cap_minor,
+            sender_key=place.sender.key,
+            nonce=nonce,
+            payer_key=contract.key if is_back and contract is not None else None,
+        )
+        await outgoing.record(uow, draft, at=lane.now())
+        changes = {"attempt_id": attempt_id, "sign_requested_at": None}
+        await setups.move(uow, row, Trigger.PLAN, changes, at=lane.now())
+        log.info(
+            "payout.setup_planned",
+            network=lane.network,
+            setup_id=str(row.id),
+            attempt_id=str(attempt_id),
+            action=row.action,
+            fee_cap_minor=str(draft.fee_cap_minor),
+        )
+
+    def _build(
+        self, row: SetupRow, place: Single, nonce: int, payments: tuple[PlannedPayment, ...]
+    ) -> Unsigned:
+        lane = self._lane
+        pays = [
+            Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
+            for item in payments
+        ]
+        return lane.chain.writer.build(
+            ContractPlan(
+                sender=place.sender.derived(),
+                nonce=nonce,
+                pay=pays[0] if pays else None,
+                is_back=row.action == SetupAction.WITHDRAW,
+                gas_limit=place.fee.gas_limit,
+                max_fee_per_gas=place.fee.max_fee_per_gas,
+                max_priority_fee_per_gas=place.fee.max_priority_fee_per_gas,
+            )
+        )
+
+    async def _sign(self, setup_id: UUID) -> bool:
+        """Gate, question, answer. What the signer may have signed is never dropped unasked."""
+        lane = self._lane
+        gate = await lane.run(partial(self._gate, setup_id=setup_id))
+        if gate is _Gate.SHUT:
+            return False
+        lane.crash("payout.setup_asked")
+        async with lane.database.unit_of_work() as uow:
+            row, tx = await self._read(uow, setup_id, is_locked=False)
+            request = await self._question(uow, row, tx)
+        answer: SignedTx | Refusal | None = None
+        if gate is _Gate.OPEN:
+            answer = await lane.signer.sign(request)
+        lane.crash("payout.setup_answered")
+        if isinstance(answer, Refusal):
+            await refusals.raise_unless_about_the_tx(lane, answer)
+        if not isinstance(answer, SignedTx):
+            known = await lane.signer.lookup(str(tx.id))
+            if isinstance(known, SignedTx) and is_signature_of(
+                tx.unsigned, raw=known.raw, txid=known.txid
+            ):
+                answer = known
+        if isinstance(answer, SignedTx):
+            await lane.run(partial(self._store, setup_id=setup_id, answer=answer))
+            lane.crash("payout.setup_signed")
+            return True
+        await lane.run(partial(self._not_signed, setup_id=setup_id, refusal=answer))
+        lane.crash("payout.setup_refused")
+        return False
+
+    async def _gate(self, uow: Uow, *, setup_id: UUID) -> _Gate:
+        lane = self._lane
+        row, tx = await self._read(uow, setup_id)
+        if row.state != State.PLANNED or tx.state is not OutgoingState.BUILT:
+            return _Gate.SHUT
+        sender = tx.sender_key or ""
+        unsigned = await nonces.unsigned(uow, network=lane.network, sender_keys=[sender])
+        below = NonceOrder(unsigned).below(tx)
+        age_seconds = (lane.now() - tx.created_at).total_seconds()
+        is_late = age_seconds > lane.registry.policy.limits.planned_seconds
+        if below is Below.FREE or is_late:
+            return _Gate.LATE
+        if below is Below.UNSIGNED or await self._is_stopped(uow, row):
+            return _Gate.SHUT
+        await store.ask(uow, row.id, at=lane.now())
+        return _Gate.OPEN
+
+    async def _question(self, uow: Uow, row: SetupRow, tx: OutgoingRow) -> SignRequest:
+        """From committed rows only: the same after every crash."""
+        sender = await addresses.by_text(uow, network=tx.network, key=tx.sender_key or "")
+        if sender is None:
+            raise BrokenAttempt(f"attempt {tx.id}: its sender is no address of ours")
+        return SignRequest(
+            attempt_id=str(tx.id),
+            purpose=Purpose.CONTRACT_SETUP,
+            network=tx.network,
+            worker_epoch=self._lane.lease.fence,
+            unsigned=tx.unsigned,
+            input_paths=(sender.path,),
+            change_paths={},
+            payments=(),
+            approvals=tuple(item.signed for item in await store.requests(uow, row.id)),
+        )
+
+    async def _store(self, uow: Uow, *, setup_id: UUID, answer: SignedTx) -> None:
+        """Signed bytes and txid, before anything is sent."""
+        lane = self._lane
+        row, tx = await self._read(uow, setup_id)
+        await outgoing.mark_signed(
+            uow, attempt_id=tx.id, raw=answer.raw, txid=answer.txid, at=lane.now()
+        )
+        await setups.move(uow, row, Trigger.SIGN, {"txid": answer.txid}, at=lane.now())
+        log.info(
+            "payout.setup_signed",
+            network=lane.network,
+            setup_id=str(row.id),
+            attempt_id=str(tx.id),
+            txid=answer.txid,
+            log_sequence=answer.log_sequence,
+        )
+
+    async def _not_signed(self, uow: Uow, *, setup_id: UUID, refusal: Refusal | None) -> None:
+        """A refusal ends it: also that another tx was signed for its reference, in books that were
+        lost. Where the signer knows more of its nonce, all stays for people to look."""
+        lane = self._lane
+        row, tx = await self._read(uow, setup_id)
+        if refusal is not None and refusal.code in KNOWS_MORE - {REFERENCE_USED}:
+            detail = f"attempt {tx.id}: {refusal.code}: {refusal.reason}"
+            await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, detail)
+            return
+        await outgoing.drop_unsigned(uow, attempt_id=tx.id, at=lane.now())
+        if refusal is None:
+            await self._unplan(uow, row)
+        else:
+            log.warning("payout.setup_refused", setup_id=str(row.id), reason=refusal.reason)
+            await self._fail(uow, row, Trigger.REFUSE, refusal.code)
+
+    async def _unplan(self, uow: Uow, row: SetupRow) -> None:
+        changes = {"attempt_id": None, "sign_requested_at": None}
+        await setups.move(uow, row, Trigger.UNPLAN, changes, at=self._lane.now())
+
+    async def _fail(self, uow: Uow, row: SetupRow, trigger: Trigger, code: str) -> SetupRow:
+        await attempts.alarm(
+            self._lane, uow, FAILED, f"{row.action} {row.reference}: {code}", object_id=row.id
+        )
+        return await setups.move(uow, row, trigger, {"code": code}, at=self._lane.now())
+
+    async def _created(self, row: SetupRow, tx: OutgoingRow) -> str | None:
+        """Of a final deployment: our contract, as its block shows it."""
+        is_final = tx.state is OutgoingState.FINAL and tx.block_hash is not None
+        if row.action != SetupAction.DEPLOY or not is_final:
+            return None
+        if tx.sender_key is None or tx.nonce is None:
+            raise BrokenAttempt(f"attempt {tx.id} has no account")
+        async with timeout(LOOK_SECONDS):
+            return await self._lane.chain.reader.created_batch(
+                creator=tx.sender_key, nonce=tx.nonce, block_hash=tx.block_hash or ""
+            )
+
+    async def _follow(self, uow: Uow, *, setup_id: UUID, seen: int, contract: str | None) -> bool:
+        lane = self._lane
+        row, tx = await self._read(uow, setup_id)
+        if tx.version != seen:  # a block came or went: the next pass looks again
+            return False
+        if row.state == State.PLANNED:
+            if tx.state is not OutgoingState.REFUSED:
+                return False
+            await self._unplan(uow, row)  # a recovery took it apart
+            return True
+        if row.state in (State.DONE, State.FAILED):
+            changes: dict[str, Any] = {"code": None, "contract": None}
+            await setups.move(uow, row, Trigger.REOPEN, changes, at=lane.now())
+            return True
+        if tx.state in _UNSENT or (row.state == State.SENT and tx.state not in _OVER):
+            return False
+        if row.state == State.SIGNED:
+            row = await setups.move(uow, row, Trigger.SEND, {}, at=lane.now())
+        if tx.state in _OVER:
+            await self._end(uow, row, tx, contract)
+        return True
+
+    async def _end(self, uow: Uow, row: SetupRow, tx: OutgoingRow, contract: str | None) -> None:
+        """By evidence, never by intent (P29)."""
+        if tx.state in _GONE:
+            code = "reverted" if tx.state is OutgoingState.REVERTED else "nonce_taken"
+        elif row.action == SetupAction.DEPLOY:
+            code = "" if contract is not None else NOT_OURS
+        else:
+            planned = sorted((item.asset, item.key, item.amount_minor) for item in tx.payments)
+            moved = sorted((item.asset, item.key, item.amount_minor) for item in tx.moved)
+            code = "" if moved == planned else DIFFERENT
+        if code:
+            await self._fail(uow, row, Trigger.FAIL, code)
+            return
+        lane = self._lane
+        changes = {} if contract is None else {"contract": contract}
+        await setups.move(uow, row, Trigger.CONFIRM, changes, at=lane.now())
+        await attempts.clear(lane, uow, FAILED, objects=[row.id])
+        log.info(
+            "payout.setup_done",
+            network=lane.network,
+            setup_id=str(row.id),
+            txid=tx.txid,
+            contract=contract,
+        )
+
+    async def _is_stopped(self, uow: Uow, row: SetupRow) -> bool:
+        asset = row.asset or self._lane.spec.native_asset
+        for action in (Action.BUILD, Action.SIGN):
+            if await switches.is_stopped(
+                uow, network=self._lane.network, asset=asset, action=action
+            ):
+                return True
+        return False
+
+    async def _read(
+        self, uow: Uow, setup_id: UUID, *, is_locked: bool = True
+    ) -> tuple[SetupRow, OutgoingRow]:
+        """The set-up and its tx, locked in this order."""
+        row = await store.get(uow, setup_id, lock=is_locked)
+        if row is None or row.attempt_id is None:
+            raise BrokenAttempt(f"set-up {setup_id} has no attempt")
+        tx = await outgoing.get(uow, row.attempt_id, is_locked=is_locked)
+        if tx is None:
+            raise BrokenAttempt(f"set-up {setup_id} has no transaction")
+        return row, tx
+
+
+def payments_of(
+    row: SetupRow, *, owner: AddressRow, contract: AddressRow | None
+) -> tuple[PlannedPayment, ...]:
+    """What moves between lane 0 and the contract; nothing for a deployment."""
+    to = owner if row.action == SetupAction.WITHDRAW else contract
+    if row.asset is None or row.amount_minor is None or to is None:
+        return ()
+    return (
+        PlannedPayment(
+            asset=row.asset, address=to.address, key=to.key, amount_minor=row.amount_minor
+        ),
+    )
