@@ -21,11 +21,18 @@ from tests.support.hosting import LoopThread
 
 
 @pytest.fixture
+def more_networks() -> str:
+    """Settings of networks beside bitcoin; a module that needs one overrides this."""
+    return ""
+
+
+@pytest.fixture
 def desk(
     tmp_path: Path,
     test_database: TestDatabase,
     loop_thread: LoopThread,
     capsys: pytest.CaptureFixture[str],
+    more_networks: str,
 ) -> Iterator[Desk]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -33,8 +40,7 @@ def desk(
     path = tmp_path / "cage.toml"
     path.write_text(
         f'[database]\nurl = "{test_database.owner_url}"\n[api]\nport = {port}\n'
-        '[networks.btc]\nchain = "regtest"\n[networks.eth]\nchain = "dev"\n'
-        "[brands.acme]\naccount_index = 1\n"
+        f'[networks.btc]\nchain = "regtest"\n{more_networks}[brands.acme]\naccount_index = 1\n'
         '[wallets."btc:BTC"]\nmin = "1"\ntarget = "5"\nmax = "10"\n'
     )
     assert main(["db", "migrate", "--config", str(path)]) == 0

@@ -12,6 +12,12 @@ DEPLOY = ("treasury", "contract", "deploy", "eth", "--reference", "first")
 FUND = ("treasury", "contract", "fund", "eth", "eth:ETH", "2", "--reference", "coins")
 
 
+@pytest.fixture
+def more_networks() -> str:
+    """An account chain."""
+    return '[networks.eth]\nchain = "dev"\n'
+
+
 def test_s15_two_people_deploy_by_the_same_command(desk: Desk) -> None:
     dry = desk.runs(*DEPLOY, "--dry-run", *desk.treasurer)
     assert dry[:2] == (
