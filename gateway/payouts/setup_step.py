@@ -32,8 +32,8 @@ from watchers.nonces import Below
 from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
 from watchers.switches import Action
 
-# A creation uses some 600,000 (signer: at most 1,500,000), a withdrawal some 60,000 and what the
-# token asks; both measured in tests/integration/contracts.
+# A creation uses some 600,000 (signer/contract_setup.py allows 1,500,000). A withdrawal has room
+# for the token behind it; what is not used is not paid.
 DEPLOY_GAS_LIMIT: Final = 900_000
 WITHDRAW_GAS_LIMIT: Final = 150_000
 TARGET_BLOCKS: Final = 1
