@@ -11,6 +11,8 @@ from uuid import UUID
 
 from config import alarm_store
 from config.database import Uow
+from config.logs import get_logger
+from gateway.errors import TooLate, Unavailable
 from gateway.payouts import store, withdrawals
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -33,6 +35,9 @@ ON_ITS_WAY: Final = (
 )
 """States in which an attempt holds coins, a nonce, or balance that no other payout may count on.
 A row on hold that may be signed counts beside them (`store.committed`)."""
+
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +109,20 @@ async def move(
 ) -> WithdrawalRow:
     """One transition with its history and event; `changes` are further columns."""
     return await withdrawals.move(uow, row, trigger, ids=lane.ids, at=lane.now(), changes=changes)
+
+
+async def expire(lane: Lane, uow: Uow, row: WithdrawalRow) -> None:
+    """End a queued row whose time is over; it stays queued while nothing may be given up yet."""
+    try:
+        await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
+    except (TooLate, Unavailable) as error:  # said before anything was written
+        log.info("payout.stale", withdrawal_id=str(row.id), detail=str(error))
+
+
+async def hold(lane: Lane, uow: Uow, row: WithdrawalRow, *, code: str, detail: str) -> None:
+    """A queued row becomes a person's case, and stops nobody else; `code` is the alarm's kind."""
+    await move(lane, uow, row, Trigger.HOLD, code=code)
+    await alarm(lane, uow, code, f"{row.request_id}: {detail}", object_id=row.id)
 
 
 async def unplan(

@@ -5,7 +5,7 @@ bytes, the attempt and its members (write, then act). A withdrawal that cannot b
 that and never blocks the others (P27). It neither signs nor sends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -31,6 +31,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, FeeAboveCap, FeesUnknown
 from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.funds import UtxoFunds
+from gateway.payouts.refusals import PAYOUT_BROKEN
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger.errors import StaleState
@@ -85,8 +86,8 @@ class Batcher:
             alone = [item for ids in found for item in ids]
             found = [alone[at : at + LOT] for at in range(0, len(alone), LOT)]
         planned = 0
+        self._has_planned = False
         for ids in found[:ATTEMPTS_MAX]:
-            self._has_planned = planned > 0
             try:
                 count = await self._group(ids)
             except CoinTaken as error:  # another planner was quicker: select again next cycle
@@ -99,12 +100,22 @@ class Batcher:
 
     async def _group(self, ids: Sequence[UUID]) -> int:
         try:
-            return await self._lane.run(partial(self._plan_group, ids=ids))
-        except (StaleState, BrokenAttempt):
-            if len(ids) == 1 or not self._lane.is_account_based:
-                raise
-            half = len(ids) // 2  # one of them: by halves, so that it stops nobody else
-            return await self._group(ids[:half]) + await self._group(ids[half:])
+            planned = await self._lane.run(partial(self._plan_group, ids=ids))
+        except (StaleState, BrokenAttempt) as error:
+            if len(ids) > 1:
+                half = len(ids) // 2  # one of them: by halves, so that it stops nobody else
+                return await self._group(ids[:half]) + await self._group(ids[half:])
+            log.warning("payout.not_planned", withdrawal_id=str(ids[0]), detail=str(error))
+            if isinstance(error, BrokenAttempt):
+                await self._lane.run(partial(self._broken, ids=ids, detail=str(error)))
+            return 0
+        self._has_planned = self._has_planned or planned > 0
+        return planned
+
+    async def _broken(self, uow: Uow, *, ids: Sequence[UUID], detail: str) -> None:
+        for row in await store.by_ids(uow, ids, lock=True):
+            if row.state == State.QUEUED:
+                await attempts.hold(self._lane, uow, row, code=PAYOUT_BROKEN, detail=detail)
 
     async def _rates(self, uow: Uow) -> dict[str, int] | None:
         """What each class pays now, sat per kvB; None while nobody knows (it is said later)."""
@@ -134,7 +145,8 @@ class Batcher:
             and not (no_build.covers(row.asset) or no_sign.covers(row.asset))
         ]
         lost = await deposit_commands.orphaned_of(uow, [(r.brand, r.player_id) for r in queued])
-        rows = [row for row in queued if await self._may_ride(uow, row, lost)]
+        known = await store.with_request(uow, [row.id for row in queued])
+        rows = [row for row in queued if await self._may_ride(uow, row, lost, known)]
         rows.sort(key=lambda row: (row.promise_at, row.id))
         if not rows:
             return 0
@@ -143,14 +155,23 @@ class Batcher:
         return int(await self._plan_utxo(uow, rows))
 
     async def _may_ride(
-        self, uow: Uow, row: WithdrawalRow, lost: Mapping[tuple[str, str], frozenset[UUID]]
+        self,
+        uow: Uow,
+        row: WithdrawalRow,
+        lost: Mapping[tuple[str, str], frozenset[UUID]],
+        known: Collection[UUID],
     ) -> bool:
-        """False after moving a row that cannot be paid out of the queue."""
+        """False after moving a row that cannot be paid out of the queue. `known`: whose signed
+        request is stored."""
         lane = self._lane
+        if row.id not in known:
+            detail = "its signed request is not stored any more"
+            await attempts.hold(lane, uow, row, code=question.REQUEST_LOST, detail=detail)
+            return False
         if row.txid is not None:
             return await self._may_ride_again(uow, row)
         if row.valid_until <= lane.now():
-            await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
+            await attempts.expire(lane, uow, row)
             return False
         if not lost.get((row.brand, row.player_id), frozenset()) <= set(row.orphaned_known):
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
@@ -248,9 +269,9 @@ class Batcher:
 
     async def _hold(self, uow: Uow, row: WithdrawalRow) -> None:
         """It fits into no question, whatever rides with it: a person's case, nobody else waits."""
-        await attempts.move(self._lane, uow, row, Trigger.HOLD, code=question.REQUEST_TOO_LARGE)
-        detail = f"{row.request_id}: order and coins are over the signer's frame; consolidate"
-        await attempts.alarm(self._lane, uow, question.REQUEST_TOO_LARGE, detail, object_id=row.id)
+        detail = "order and coins are over the signer's frame; consolidate"
+        code = question.REQUEST_TOO_LARGE
+        await attempts.hold(self._lane, uow, row, code=code, detail=detail)
 
     async def _plan_accounts(self, uow: Uow, rows: Sequence[WithdrawalRow]) -> int:
         """One tx for those that the contract pays for less gas, one for each of the others."""

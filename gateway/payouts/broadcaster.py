@@ -8,7 +8,7 @@ attempt (`bumping` does); whatever is in doubt is looked for, and sent again wit
 
 import asyncio
 from asyncio import timeout
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -82,10 +82,7 @@ class Broadcaster:
         await self._seek(sought)
         done = {item.id for item in (*fresh, *sought)}
         for attempt in (item for item in known if item.id not in done):
-            try:
-                await self._one(attempt)
-            except StaleState as error:
-                log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
+            await _alone(attempt.id, self._one(attempt))
 
     async def _first_time(self, lot: Sequence[Attempt]) -> None:
         """Send what was never sent: the lot is committed as such first, then each account's txs go
@@ -115,7 +112,7 @@ class Broadcaster:
         await self._found_lot(shown)
         for _, unseen, failure in outcomes:
             for attempt, result in unseen:
-                await self._unseen(attempt, result)
+                await _alone(attempt.id, self._unseen(attempt, result))
             if failure is not None:
                 raise failure
 
@@ -156,7 +153,8 @@ class Broadcaster:
             await self._lane.run(partial(self._found_many, shown=shown))
         except StaleState:  # one of them moved meanwhile
             for key, place in shown.items():
-                await self._lane.run(partial(self._found, attempt_id=key, place=place))
+                found = partial(self._found, attempt_id=key, place=place)
+                await _alone(key, self._lane.run(found))
         self._lane.crash("payout.recorded")
 
     async def _found_many(self, uow: Uow, *, shown: Mapping[UUID, TxPlace]) -> None:
@@ -228,10 +226,7 @@ class Broadcaster:
                 shown = {}
         await self._found_lot(shown)
         for attempt, in_doubt in missing:
-            try:
-                await self._missing(attempt, in_doubt=in_doubt)
-            except StaleState as error:
-                log.info("payout.stale", attempt_id=str(attempt.id), detail=str(error))
+            await _alone(attempt.id, self._missing(attempt, in_doubt=in_doubt))
 
     def _is_due(self, attempt: Attempt) -> bool:
         """Whether to look for it now; a fresh process looks at once."""
@@ -475,6 +470,14 @@ class Broadcaster:
 def _parts(txs: Sequence[Attempt]) -> list[Sequence[Attempt]]:
     """What goes into one message to a node each."""
     return [txs[at : at + TOGETHER] for at in range(0, len(txs), TOGETHER)]
+
+
+async def _alone(attempt_id: UUID, step: Awaitable[object]) -> None:
+    """One attempt's step of many: where it moved meanwhile, it stops nobody else's."""
+    try:
+        await step
+    except StaleState as error:
+        log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
 
 
 def _is_unwanted(attempt: Attempt) -> bool:

@@ -11,9 +11,10 @@ from typing import Final
 from config.database import Uow
 from gateway.payouts import approvals, attempts
 from gateway.payouts.approvals import Action
-from gateway.payouts.context import Lane
-from gateway.payouts.withdrawals import Trigger
+from gateway.payouts.context import ACTOR, Lane
+from gateway.payouts.withdrawals import WITHDRAWALS
 from gateway.withdrawals_store import WithdrawalRow
+from ledger import lifecycle
 
 CODE: Final = "contract_destination"
 
@@ -33,9 +34,21 @@ async def contracts_among(lane: Lane, rows: Sequence[WithdrawalRow]) -> frozense
 
 async def is_held(lane: Lane, uow: Uow, row: WithdrawalRow, contracts: frozenset[str]) -> bool:
     """Move a queued payment to a contract on hold, unless a person has agreed to exactly it."""
-    if row.address_key not in contracts or await approvals.of(uow, row.id, Action.APPROVE):
+    if row.address_key not in contracts or await _is_agreed(uow, row):
         return False
-    await attempts.move(lane, uow, row, Trigger.HOLD, code=CODE)
-    detail = f"{row.request_id} pays a contract: approve or decline it"
-    await attempts.alarm(lane, uow, CODE, detail, object_id=row.id)
+    await lifecycle.set_actor(uow, ACTOR, reason=CODE)
+    detail = "it pays a contract: approve or decline it"
+    await attempts.hold(lane, uow, row, code=CODE, detail=detail)
+    await lifecycle.set_actor(uow, ACTOR)
     return True
+
+
+async def _is_agreed(uow: Uow, row: WithdrawalRow) -> bool:
+    """Whether somebody approved it since it was held for this. Who approved it before that, over a
+    limit, was told nothing of a contract."""
+    history = await lifecycle.history(uow, WITHDRAWALS.kind, row.id)
+    held = [item.version for item in history if item.reason == CODE]
+    return bool(held) and any(
+        item.action is Action.APPROVE and item.round >= held[0]
+        for item in await approvals.every(uow, row.id)
+    )

@@ -36,6 +36,9 @@ ORDERS_MAX_BYTES = MAX_FRAME_BYTES * 3 // 4  # of one plan; the rest is for the 
 REQUEST_TOO_LARGE: Final = "sign_request_too_large"
 """Code of a withdrawal that fits into no message to the signer, and the alarm about it."""
 
+REQUEST_LOST: Final = "request_lost"
+"""Code of a withdrawal whose signed request is not stored any more, and the alarm about it."""
+
 
 async def of_attempt(lane: Lane, uow: Uow, attempt: Attempt) -> SignRequest:
     """The question about an attempt, from committed rows only: the same after every crash."""

@@ -33,6 +33,9 @@ KNOWS_MORE: Final = frozenset({"already_paid", "attempt_mismatch", "nonce_used",
 SIGNER_KNOWS_MORE: Final = "signer_knows_more"
 """Code of a withdrawal that may be paid already, and the alarm that stops planning and signing."""
 
+PAYOUT_BROKEN: Final = "payout_broken"
+"""Code of a withdrawal that cannot be built or asked about as the books have it, and its alarm."""
+
 CAP_OF_TX: Final = "cap_exceeded"  # signer.errors.RefusalCode: only a smaller tx cures it
 CAP_OF_WINDOW: Final = "cap_window"  # time cures it, or a smaller tx
 
@@ -87,9 +90,26 @@ async def cut(lane: Lane, uow: Uow, attempt: Attempt) -> None:
     if len(attempt.members) > 1:
         return
     for row in queued:
-        await attempts.move(lane, uow, row, Trigger.HOLD, code=question.REQUEST_TOO_LARGE)
-        detail = f"{row.request_id}: order and coins are over the signer's frame"
-        await attempts.alarm(lane, uow, question.REQUEST_TOO_LARGE, detail, object_id=row.id)
+        detail = "order and coins are over the signer's frame"
+        await attempts.hold(lane, uow, row, code=question.REQUEST_TOO_LARGE, detail=detail)
+
+
+async def broken(lane: Lane, uow: Uow, attempt_id: UUID, detail: str) -> None:
+    """No question can be made from its rows. Who has no stored request is held, or all when that is
+    not why; the others are planned anew. Once the signer was asked all stays, and people look."""
+    members = await store.members(uow, attempt_id, lock=True)
+    rows = [member.withdrawal for member in members]
+    guilty = {row.id for row in rows} - await store.with_request(uow, [row.id for row in rows])
+    code = question.REQUEST_LOST if guilty else PAYOUT_BROKEN
+    log.error("payout.broken", network=lane.network, attempt_id=str(attempt_id), detail=detail)
+    is_there = await outgoing.get(uow, attempt_id) is not None
+    if not is_there or any(row.sign_requested_at is not None for row in rows):
+        await attempts.alarm(lane, uow, code, detail, object_id=attempt_id)
+        return
+    attempt = await attempts.load(uow, attempt_id, lock=True)
+    for row in await attempts.unplan(lane, uow, attempt):
+        if row.id in guilty or not guilty:
+            await attempts.hold(lane, uow, row, code=code, detail=detail)
 
 
 def cap_retry_is_due(row: WithdrawalRow, *, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from gateway import withdrawals_store
-from gateway.payouts import attempts, question, refusals, store, withdrawals
+from gateway.payouts import attempts, question, refusals, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, RequestTooLarge, SignerUnavailable
@@ -23,11 +23,11 @@ from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_CAP, SIGNER_KNOWS_MORE
 from gateway.payouts.rounds import AttemptRound
 from gateway.payouts.same_tx import is_signature_of
-from gateway.payouts.silence import Silence
+from gateway.payouts.silence import UNSTORED, Silence
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances, holds
-from ledger.errors import StaleState
+from ledger.errors import IllegalTransition, StaleState
 from signer.protocol import (
     MAX_FRAME_BYTES,
     MAX_QUESTIONS,
@@ -37,6 +37,7 @@ from signer.protocol import (
     SignRequest,
 )
 from watchers import deposit_commands, nonces, outgoing, outgoing_lots, switches
+from watchers.errors import AttemptConflict
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
 from watchers.switches import Action
@@ -130,7 +131,9 @@ class SigningStep:
             if len(lot) > 1:  # one of them: alone, it stops nobody else
                 return sum([await self._lot([item]) for item in lot])
             if isinstance(error, BrokenAttempt):
-                raise
+                detail = str(error)
+                await lane.run(lambda uow: refusals.broken(lane, uow, lot[0], detail))
+                return 0
             log.info("payout.stale", attempt_id=str(lot[0]), detail=str(error))
             return 0  # a cancel won the race: the next pass reads anew
         if gated.are_cut:
@@ -258,9 +261,26 @@ class SigningStep:
             raise _Unanswered(str(error)) from error
 
     async def _take(self, answers: Mapping[UUID, SignedTx]) -> None:
-        if answers:
-            await self._lane.run(partial(self._store, answers=answers))
-            self._lane.crash("payout.signed")
+        """Into the books, together. One that they do not take stays as it is, with an alarm: it is
+        signed, so that its number is its own; the others are stored without it."""
+        if not answers:
+            return
+        lane = self._lane
+        try:
+            await lane.run(partial(self._store, answers=answers))
+        except (StaleState, IllegalTransition, AttemptConflict) as error:
+            if len(answers) > 1:
+                for key, answer in answers.items():
+                    await self._take({key: answer})
+                return
+            [(attempt_id, answer)] = answers.items()
+            detail = f"{answer.txid} is signed and not stored: {error}"
+            log.error("payout.unstored", attempt_id=str(attempt_id), detail=detail)
+            await lane.run(
+                lambda uow: attempts.alarm(lane, uow, UNSTORED, detail, object_id=attempt_id)
+            )
+            return
+        lane.crash("payout.signed")
 
     async def _no(self, attempt: Attempt, answer: Refusal) -> None:
         lane, known = self._lane, ""
@@ -391,7 +411,7 @@ class SigningStep:
         """Take a member that failed the gate (queued again by now) out of the queue."""
         lane = self._lane
         if row.valid_until <= lane.now():
-            await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
+            await attempts.expire(lane, uow, row)
         else:
             await attempts.move(lane, uow, row, Trigger.DEPOSIT_ORPHANED, code="deposit_orphaned")
 

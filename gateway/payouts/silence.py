@@ -18,6 +18,9 @@ ASK_AGAIN_SECONDS: Final = 30.0  # an attempt that a living signer does not answ
 UNANSWERED: Final = "sign_unanswered"
 """Alarm: a signer that answers others does not answer for this attempt."""
 
+UNSTORED: Final = "sign_unstored"
+"""Alarm: the signer has signed an attempt, and the books do not take the signature."""
+
 log = get_logger(__name__)
 
 
@@ -44,7 +47,7 @@ class Silence:
         )
 
     async def ended(self, uow: Uow, *attempt_ids: UUID) -> None:
-        """The signer has answered: whoever was called because it did not may go."""
+        """The signer's answer is in the books: whoever was called because it was not may go."""
         for attempt_id in attempt_ids:
             self._again_at_seconds.pop(attempt_id, None)
-        await attempts.clear(self._lane, uow, UNANSWERED, objects=attempt_ids)
+        await attempts.clear(self._lane, uow, UNANSWERED, UNSTORED, objects=attempt_ids)

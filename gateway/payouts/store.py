@@ -296,6 +296,15 @@ async def authorisations(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, Authorisat
     }
 
 
+async def with_request(uow: Uow, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of which the client's signed request is stored."""
+    result = await uow.execute(
+        "SELECT withdrawal_id FROM gateway.withdrawal_requests WHERE withdrawal_id = ANY(:ids)",
+        {"ids": list(ids)},
+    )
+    return set(result.scalars())
+
+
 def _headers(value: str | Mapping[str, str]) -> Mapping[str, str]:
     """A jsonb column, which the driver gives as text."""
     found: Mapping[str, str] = json.loads(value) if isinstance(value, str) else value
