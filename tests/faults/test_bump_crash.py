@@ -194,7 +194,7 @@ async def test_a_bump_over_the_signers_window_waits_as_a_first_signature_does(
     eth.signer = moody
     row = await stuck(eth)
     lane = await work(eth)
-    bumping = Bumping(lane, set())  # one process: its memory paces
+    bumping = Bumping(lane, set(), chain_full=set())  # one process: its memory paces
     await pass_blocks(eth)
     assert await bumping.run() == 0
     asked = len(moody.asked)
