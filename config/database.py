@@ -14,7 +14,14 @@ from typing import Any, Final, TypeVar
 import asyncpg
 from sqlalchemy import TextClause, event, text
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -38,6 +45,12 @@ _SET = (
     " FROM unnest(CAST(:names AS text[]), CAST(:values AS text[])) AS s (name, value)"
 )
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z_0-9]*)", re.ASCII)
+
+_KINDS: Final = (
+    (asyncpg.IntegrityConstraintViolationError, IntegrityError),
+    (asyncpg.SyntaxOrAccessError, ProgrammingError),
+    (asyncpg.InterfaceError, InterfaceError),
+)
 
 
 class Conflict(Exception):
@@ -82,13 +95,18 @@ class Uow:
             found = await driver.fetch(text, *[parameters[name] for name in names])
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             lost = driver.is_closed()
-            raise DBAPIError(statement, None, error, connection_invalidated=lost) from error
+            raise _kind_of(error)(statement, None, error, connection_invalidated=lost) from error
         return [dict(row) for row in found]
 
     async def limit_waiting(self, milliseconds: int | None) -> None:
         """Wait at most so long for each lock from here on; None: as long as always."""
         limit = LOCK_TIMEOUT_MS if milliseconds is None else milliseconds
         await self.rows("SELECT set_config('lock_timeout', :limit, true)", {"limit": str(limit)})
+
+
+def _kind_of(error: Exception) -> type[DBAPIError]:
+    """The class that SQLAlchemy's dialect gives an error of the driver."""
+    return next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), DBAPIError)
 
 
 @lru_cache(maxsize=2_048)

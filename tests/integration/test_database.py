@@ -67,6 +67,26 @@ async def test_rows_by_the_driver_are_of_the_unit_of_work_and_fail_as_execute_do
         assert found.scalar_one() is None
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1 FROM config.no_such",
+        "SELECT 1 / 0",
+        "INSERT INTO config.schema_version VALUES (NULL)",
+    ],
+)
+async def test_rows_by_the_driver_fail_with_the_class_of_execute(
+    database: Database, statement: str
+) -> None:
+    classes = []
+    for name in ("execute", "rows"):
+        with pytest.raises(DBAPIError) as raised:
+            async with database.unit_of_work() as uow:
+                await getattr(uow, name)(statement)
+        classes.append((type(raised.value), sqlstate(raised.value)))
+    assert classes[0] == classes[1]
+
+
 async def test_rows_of_a_lost_connection_say_that_the_database_is_away(database: Database) -> None:
     async def work(uow: Uow) -> None:
         [own] = await uow.rows("SELECT pg_backend_pid() AS pid")
