@@ -183,7 +183,10 @@ async def test_p02_the_drill_sees_a_role_that_forgets_that_it_asked_the_signer(
         if found:
             break
 
-    withdrawal, alarm = found
+    withdrawal, *alarms = found
     assert "is cancelled (None), hold released" in withdrawal
     assert "void delivered (signer_knows_more), cancelled True" in withdrawal
-    assert alarm.startswith("alarm signer_knows_more: ")
+    kinds = {text.partition(":")[0] for text in alarms}
+    # The signature of what was cancelled may have been asked for again before the lane stopped.
+    assert {"alarm signer_knows_more"} <= kinds
+    assert kinds <= {"alarm signer_knows_more", "alarm sign_unstored"}
