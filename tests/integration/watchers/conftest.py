@@ -112,11 +112,10 @@ async def real(
     network_settings: dict[str, Any],
 ) -> AsyncIterator[RealBench]:
     """Every real program in turn."""
-    async with (
-        open_world(str(request.param), request) as world,
-        watched(world.chain, test_database, clock, ids, **network_settings) as watch,
-    ):
-        yield RealBench(world=world, watch=watch)
+    async with open_world(str(request.param), request) as world:
+        await world.mine(1)  # what other tests left in the mempool is no news to this watcher
+        async with watched(world.chain, test_database, clock, ids, **network_settings) as watch:
+            yield RealBench(world=world, watch=watch)
 
 
 @pytest.fixture
