@@ -31,6 +31,10 @@ FRAMES_TOLD = 6
 log = get_logger("config.process")
 
 
+def _end_later(seconds: float) -> None:
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
 class LoopWatch:
     """Tells of an event loop that does not turn, and ends a process whose loop hangs (P38, P39).
 
@@ -46,7 +50,10 @@ class LoopWatch:
         beat_seconds: float = BEAT_SECONDS,
         stall_seconds: float = STALL_SECONDS,
         hang_seconds: float = HANG_SECONDS,
+        arm: Callable[[float], None] = _end_later,
+        disarm: Callable[[], None] = faulthandler.cancel_dump_traceback_later,
     ) -> None:
+        self._arm, self._disarm = arm, disarm
         self._clock = clock
         self._beat_seconds = beat_seconds
         self._stall_seconds = stall_seconds
@@ -58,20 +65,21 @@ class LoopWatch:
         self._beaten_seconds = clock.monotonic_seconds()
 
     def __enter__(self) -> "LoopWatch":
+        self._arm(self._hang_seconds)  # a loop that never turns once hangs, too
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        faulthandler.cancel_dump_traceback_later()
+        self._disarm()
 
     def _beat(self) -> None:
         """Runs in the loop: it turns. One that was asked for before the end arms nothing after."""
         if self._stop.is_set():
             return
         self._beaten_seconds = self._clock.monotonic_seconds()
-        faulthandler.dump_traceback_later(self._hang_seconds, exit=True)
+        self._arm(self._hang_seconds)
 
     def _watch(self) -> None:
         seen_seconds = self._clock.monotonic_seconds()

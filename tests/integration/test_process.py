@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from config.clock import SystemClock
 from config.database import AWAY, Database, async_url, is_away
@@ -25,23 +26,9 @@ from tests.support.databases import TestDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LEAVES = """
-import asyncio, time
-from config.clock import SystemClock
-from config.process import LoopWatch
-
-async def main():
-    with LoopWatch(clock=SystemClock(), beat_seconds=0.001, stall_seconds=5, hang_seconds=0.3):
-        await asyncio.sleep(0.05)
-        time.sleep(0.05)  # beats are asked for meanwhile and run after the end
-    await asyncio.sleep(0.9)
-
-asyncio.run(main())
-"""
 HANGS = """
 import asyncio, threading
 from config.clock import SystemClock
-from config.migrate import head_revision, migrate
 from config.process import LoopWatch
 
 def hang_in_this_function():
@@ -49,7 +36,6 @@ def hang_in_this_function():
 
 async def main():
     with LoopWatch(clock=SystemClock(), beat_seconds=0.02, stall_seconds=0.2, hang_seconds=0.5):
-        await asyncio.sleep(0.2)
         hang_in_this_function()
 
 asyncio.run(main())
@@ -64,19 +50,15 @@ async def test_p38_a_loop_that_stands_still_is_told_with_the_place_and_goes_on()
     def stand_still_here(until: threading.Event) -> bool:
         return until.wait(timeout=30)
 
-    with capture_logs() as entries:
-        watch = LoopWatch(clock=SystemClock(), beat_seconds=0.01, stall_seconds=0.1)
-
-        def listen() -> None:
-            while not any(row["event"] == "loop.stalled" for row in entries):
-                threading.Event().wait(0.005)
+    def hear(_: object, __: str, entry: EventDict) -> EventDict:
+        if entry["event"] == "loop.stalled":
             told.set()
-            while not any(row["event"] == "loop.turns_again" for row in entries):
-                threading.Event().wait(0.005)
+        if entry["event"] == "loop.turns_again":
             loop.call_soon_threadsafe(turns_again.set)
+        return entry
 
-        with watch:
-            threading.Thread(target=listen, daemon=True).start()
+    with capture_logs(processors=[hear]) as entries:
+        with LoopWatch(clock=SystemClock(), beat_seconds=0.01, stall_seconds=0.1):
             assert stand_still_here(told)
             async with asyncio.timeout(30):
                 await turns_again.wait()
@@ -97,10 +79,35 @@ async def test_p39_a_loop_that_hangs_ends_the_process_and_says_where() -> None:
     assert b"hang_in_this_function" in said
 
 
-async def test_a_watch_that_has_ended_ends_nothing_later() -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", LEAVES, cwd=ROOT)
-    async with asyncio.timeout(60):
-        assert await process.wait() == 0
+class TickingClock(SystemClock):
+    """Tells when the watch's thread has gone round twice: it has asked the loop for a beat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rounds = threading.Semaphore(0)
+
+    def monotonic_seconds(self) -> float:
+        if threading.current_thread().name == "loop watch":
+            self.rounds.release()
+        return super().monotonic_seconds()
+
+
+async def test_a_watch_that_has_ended_arms_nothing_later() -> None:
+    """A beat that was asked for before the end runs after it, in the loop's next turn."""
+    clock, done = TickingClock(), []
+    watch = LoopWatch(
+        clock=clock,
+        beat_seconds=0.001,
+        arm=lambda seconds: done.append("arm"),
+        disarm=lambda: done.append("disarm"),
+    )
+    with watch:
+        for _ in range(3):  # at its start, and at the beginning of two rounds
+            assert clock.rounds.acquire(timeout=30)
+    asked = asyncio.Event()
+    asyncio.get_running_loop().call_soon(asked.set)  # behind every beat that was asked for
+    await asked.wait()
+    assert done == ["arm", "disarm"]
 
 
 @pytest.mark.postgres
