@@ -269,6 +269,11 @@ def is_away(error: BaseException) -> bool:
     return str(getattr(error, "sqlstate", "") or "").startswith(AWAY_CLASSES)
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a lock was waited for longer than its limit; nothing of the unit of work stands."""
+    return isinstance(error, DBAPIError) and sqlstate(error) == LOCK_NOT_AVAILABLE
+
+
 def sqlstate(error: DBAPIError) -> str | None:
     """The SQLSTATE behind a driver error, if it has one."""
     value = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)

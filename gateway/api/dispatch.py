@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from config.database import ALL_BRANDS, LOCK_NOT_AVAILABLE, Uow, sqlstate
+from config.database import ALL_BRANDS, Uow, is_lock_timeout
 from gateway import clients_store, idempotency
 from gateway.api.endpoint import (
     BODY_BYTES_MAX,
@@ -115,7 +115,7 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
             later = None if found.later is None else await found.later()
             return _response(endpoint, later or found)
         except DBAPIError as error:
-            if sqlstate(error) != LOCK_NOT_AVAILABLE:
+            if not is_lock_timeout(error):
                 raise
             if key is not None:
                 raise InProgress("idempotency_in_progress", "The first call is running.") from error

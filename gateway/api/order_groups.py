@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from config.database import LOCK_TIMEOUT_MS, Conflict, Uow, is_away
+from config.database import LOCK_TIMEOUT_MS, Conflict, Uow, is_away, is_lock_timeout
 from config.logs import get_logger
 from gateway import idempotency
 from gateway.api import order_groups_store as store
@@ -72,12 +72,14 @@ async def run_group(
     }
     try:
         return await services.database.run(work, brand=brand, session=session)
-    except Exception as error:
+    except Exception as error:  # the supervisor of a group: one of them may be the cause
         if is_away(error):
             raise
-        # Nothing is stored. One of them may be the cause, and the others must not suffer from it.
-        log.warning("orders.group_failed", orders=len(tickets), error=type(error).__name__)
-        return [None] * len(tickets)
+        # Taken meanwhile, or waited for too long, is everyday life; anything else is a bug of ours.
+        is_usual = isinstance(error, Conflict) or is_lock_timeout(error)
+        tell = log.info if is_usual else log.exception
+        tell("orders.group_failed", orders=len(tickets), error=type(error).__name__)
+        return [None] * len(tickets)  # nothing is stored, and the others must not suffer from it
 
 
 async def _accept(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
-from config.database import LOCK_NOT_AVAILABLE, Uow, sqlstate
+from config.database import Uow, is_lock_timeout
 from gateway import withdrawals_store
 from gateway.api import order_groups, orders, withdrawals
 from gateway.api.endpoint import Answer, Call, Idempotency, Services, endpoint
@@ -143,7 +143,7 @@ async def _one(call: Call, target: Destination, batch_id: UUID) -> Result:
     except Refusal as refusal:
         return _problem(item.request_id, refusal)
     except DBAPIError as error:
-        if sqlstate(error) != LOCK_NOT_AVAILABLE:
+        if not is_lock_timeout(error):
             raise
         return _problem(item.request_id, Unavailable("busy", "Another call holds this player."))
 
