@@ -65,9 +65,9 @@ def fund(
 ) -> None:
     """From hot lane 0 to the contract."""
     body = _moving("fund", network, asset, amount, reference)
-    if not dry_run:
-        _confirm(body, confirm_amount)
-    _sign(body, dry_run=dry_run, as_json=as_json, api=api, key_id=key_id, key=key)
+    _sign_amount(
+        body, confirm_amount, dry_run=dry_run, as_json=as_json, api=api, key_id=key_id, key=key
+    )
 
 
 @contract_app.command("withdraw")
@@ -85,9 +85,9 @@ def withdraw(
 ) -> None:
     """From the contract back to hot lane 0."""
     body = _moving("withdraw", network, asset, amount, reference)
-    if not dry_run:
-        _confirm(body, confirm_amount)
-    _sign(body, dry_run=dry_run, as_json=as_json, api=api, key_id=key_id, key=key)
+    _sign_amount(
+        body, confirm_amount, dry_run=dry_run, as_json=as_json, api=api, key_id=key_id, key=key
+    )
 
 
 @contract_app.command("decline")
@@ -144,12 +144,16 @@ def _moving(action: str, network: str, asset: str, amount: str, reference: str) 
     }
 
 
-def _confirm(body: Mapping[str, str], given: str | None) -> None:
-    """The amount a second time: typed, or as an option where nobody types."""
-    what = f"{body['action']} {body['amount']} {body['asset']}"
-    again = given if given is not None else typer.prompt(f"{what}; type the amount again", err=True)
-    if again != body["amount"]:
-        raise CliError("the amounts differ; nothing was signed", code=USAGE)
+def _sign_amount(
+    body: Mapping[str, str], given: str | None, *, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Sign once the amount was said a second time: typed, or as an option where nobody types."""
+    if not dry_run:
+        what = f"{body['action']} {body['amount']} {body['asset']}; type the amount again"
+        again = given if given is not None else typer.prompt(what, err=True)
+        if again != body["amount"]:
+            raise CliError("the amounts differ; nothing was signed", code=USAGE)
+    _sign(body, dry_run=dry_run, as_json=as_json, **options)
 
 
 def _sign(body: Mapping[str, str], *, dry_run: bool, as_json: bool, **options: Any) -> None:
