@@ -110,7 +110,6 @@ async def test_a_watch_that_has_ended_arms_nothing_later() -> None:
     assert done == ["arm", "disarm"]
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize(
     "error",
     [
@@ -129,6 +128,35 @@ def test_p08_whatever_says_that_the_database_is_away_is_caught_where_it_is_asked
     """What a role survives must not depend on which layer said it."""
     assert isinstance(error, AWAY)
     assert is_away(error)
+
+
+@pytest.mark.postgres
+async def test_p08_a_starved_pool_is_waited_out_and_ends_no_role(
+    test_database: TestDatabase,
+) -> None:
+    """The look at the server gets no connection in its time: the role goes on, and looks again."""
+    clock = ManualClock()
+    database = Database(async_url(test_database.role_url("watchers")), pool_size=1)
+
+    async def work() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    running = asyncio.create_task(run_until_stopped(work, database=database, clock=clock))
+    try:
+        while not clock.sleeping:
+            await asyncio.wait({running}, timeout=0.01)
+        async with database.engine.connect():
+            with capture_logs() as entries:
+                clock.advance(LOOK_SECONDS)
+                while not clock.sleeping and not running.done():
+                    await asyncio.wait({running}, timeout=0.05)
+        assert not running.done()
+        told = [row for row in entries if row["event"] == "server.not_asked"]
+        assert [row["error"] for row in told] == ["TimeoutError"]
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await database.close()
 
 
 @pytest.mark.postgres
