@@ -63,6 +63,7 @@ PREFIXES = {
     "rescan": "rsc_",
     "recovery": "rcv_",
     "contract_setup": "cst_",
+    "rebalance": "reb_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

@@ -17,6 +17,7 @@ from config.assets import AssetRegistry, minor_units
 from config.chains import ChainRegistry, ChainSpec, Family
 from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.errors import ConfigError
+from config.rebalance_policy import RebalancePolicy, load_rebalance_policies
 from config.settings import BandSettings, DecimalText, FeeClass, Settings
 
 
@@ -148,7 +149,7 @@ class Band:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """All policy of a deployment: `fees`, `coins` (of UTXO networks that have one) and
-    `reversed_value_max` by network, `bands` by asset."""
+    `reversed_value_max` by network, `bands` and `rebalances` by asset."""
 
     fees: Mapping[str, FeePolicy]
     coins: Mapping[str, CoinPolicy]
@@ -156,6 +157,7 @@ class Policy:
     limits: Limits
     reversed_value_max: Mapping[str, ReversedValueMax]
     bands: Mapping[str, Band]
+    rebalances: Mapping[str, RebalancePolicy]
     reference: ReferenceSpec
     rate_source: RateSource
 
@@ -199,6 +201,7 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
             for name in chains
         },
         bands={name: _band(name, band, assets) for name, band in settings.wallets.items()},
+        rebalances=load_rebalance_policies(settings, assets),
         reference=reference,
         rate_source=_rate_source(rows.rate_source, assets),
     )

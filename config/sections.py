@@ -79,3 +79,29 @@ class AddressPoolSettings(Section):
 
     low: int = Field(default=1500, ge=1)  # refilled from here; the alarm is at 1,000 (CONTRACT 8)
     high: int = Field(default=2500, ge=1)
+
+
+class ColdSettings(Section):
+    """The cold wallet of a network: nothing online holds its keys.
+
+    `address` is where hot value goes; the signer pins the same text. UTXO networks give the output
+    `descriptor` too (BIP 380, with its checksum), of which the first `addresses` of each branch are
+    watched.
+    """
+
+    address: str = Field(min_length=1, max_length=128)
+    descriptor: str | None = Field(default=None, min_length=1, max_length=4096)
+    addresses: int = Field(default=100, ge=1, le=10_000)
+
+
+class RebalanceSettings(Section):
+    """Who agrees to a move between hot and cold of one asset, in asset units.
+
+    Above `two_people_above` two people sign; without it, always. `automatic` lets an overflow up to
+    that limit go to cold by itself. The signer has limits of its own.
+    """
+
+    two_people_above: DecimalText = "0"
+    automatic: bool = False
+    pause_seconds: int = Field(default=6 * 3600, ge=60)  # between two requests of the system
+    valid_seconds: int = Field(default=24 * 3600, ge=600, le=30 * 86_400)

@@ -36,9 +36,11 @@ from config.sections import AssetSettings as AssetSettings
 from config.sections import BandSettings as BandSettings
 from config.sections import BatchSettings as BatchSettings
 from config.sections import BrandName as BrandName
+from config.sections import ColdSettings as ColdSettings
 from config.sections import DecimalText as DecimalText
 from config.sections import NetworkName as NetworkName
 from config.sections import PayoutSettings as PayoutSettings
+from config.sections import RebalanceSettings as RebalanceSettings
 from config.sections import Section as Section
 from config.sections import TierSettings as TierSettings
 
@@ -234,6 +236,8 @@ class Settings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     payouts: PayoutSettings = PayoutSettings()
     wallets: dict[AssetId, BandSettings] = Field(default_factory=dict)
+    cold: dict[NetworkName, ColdSettings] = Field(default_factory=dict)
+    rebalances: dict[AssetId, RebalanceSettings] = Field(default_factory=dict)
     pool: AddressPoolSettings = AddressPoolSettings()
     policy_file: Path | None = None
     logs: LogSettings = LogSettings()

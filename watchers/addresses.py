@@ -35,6 +35,8 @@ class AddressRole(StrEnum):
     """Change of UTXO payouts."""
     GAS = "gas"
     """Pays gas of token sweeps (account chains)."""
+    COLD = "cold"
+    """The cold wallet's: watched, never spent from by anything online."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

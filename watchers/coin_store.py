@@ -28,7 +28,7 @@ _KEPT = (
 # Where a family has several signed attempts, any of them may be mined, or after a reorg another
 # one: their change waits for the full tier, so that nothing hangs on a tx that may lose (ADR 0023).
 # Coins of others wait for their full tier, coinbase for maturity. A coin of another script than
-# P2WPKH is none that the signer can spend (docs/adr/0022).
+# P2WPKH is none that the signer can spend (docs/adr/0022), and a cold one is never spent from here.
 _SPENDABLE = f"""
 WITH RECURSIVE tip AS (
     SELECT height FROM chain.cursors WHERE network = :network
@@ -55,7 +55,7 @@ WITH RECURSIVE tip AS (
 )
 SELECT {_COLUMNS} FROM chain.coins c
 WHERE c.network = :network AND c.spent_by IS NULL AND c.reserved_by IS NULL
-    AND NOT c.is_other_script AND NOT EXISTS ({_KEPT})
+    AND NOT c.is_other_script AND NOT c.is_cold AND NOT EXISTS ({_KEPT})
     AND ((c.height IS NOT NULL
             AND (c.spendable_at_height <= (SELECT height FROM tip)
                 OR (c.is_own_change AND NOT EXISTS (
@@ -95,12 +95,31 @@ async def by_outpoints(
     return result.mappings().all()
 
 
-async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> int:
+_COLD = f"""
+SELECT {_COLUMNS} FROM chain.coins c
+WHERE c.network = :network AND c.is_cold AND c.spent_by IS NULL AND c.reserved_by IS NULL
+    AND NOT c.is_other_script AND NOT EXISTS ({_KEPT})
+    AND c.spendable_at_height <= (SELECT height FROM chain.cursors WHERE network = :network)
+ORDER BY c.amount DESC, c.txid, c.vout
+LIMIT :limit
+"""
+
+
+async def cold(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
+    """Final cold coins that nothing has reserved, largest first."""
+    result = await uow.execute(_COLD, {"network": network, "limit": limit})
+    return result.mappings().all()
+
+
+async def reserve(
+    uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint], is_cold: bool
+) -> int:
     """Reserve free coins in one order, so that two batches never deadlock; returns how many."""
     parameters = {
         "txids": [outpoint.txid for outpoint in outpoints],
         "vouts": [outpoint.vout for outpoint in outpoints],
         "attempt_id": attempt_id,
+        "is_cold": is_cold,
     }
     wanted = "unnest(CAST(:txids AS text[]), CAST(:vouts AS integer[])) AS w (txid, vout)"
     await uow.execute(
@@ -111,7 +130,7 @@ async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) 
     result = await uow.execute(
         f"UPDATE chain.coins c SET reserved_by = :attempt_id FROM {wanted} "
         "WHERE c.txid = w.txid AND c.vout = w.vout AND c.spent_by IS NULL "
-        "AND NOT c.is_other_script "
+        "AND NOT c.is_other_script AND c.is_cold = :is_cold "
         "AND (c.reserved_by = :attempt_id "
         f"OR (c.reserved_by IS NULL AND NOT EXISTS ({_KEPT})))",
         parameters,
@@ -171,9 +190,11 @@ async def previous_txs(uow: Uow, *, network: str, txids: Collection[str]) -> dic
 
 _UPSERT_MINED = """
 INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path,
-    is_own_change, is_coinbase, is_other_script, block_hash, height, spendable_at_height)
+    is_own_change, is_coinbase, is_other_script, is_cold, block_hash, height,
+    spendable_at_height)
 SELECT r.network, r.txid, r.vout, r.asset, r.amount, r.address_id, r.key, r.path,
-    r.is_own_change, r.is_coinbase, r.is_other_script, r.block_hash, r.height, r.spendable_at_height
+    r.is_own_change, r.is_coinbase, r.is_other_script, r.is_cold, r.block_hash, r.height,
+    r.spendable_at_height
 FROM jsonb_populate_recordset(CAST(NULL AS chain.coins), CAST(:rows AS jsonb)) AS r
 ON CONFLICT (txid, vout, network) DO UPDATE SET block_hash = excluded.block_hash,
     height = excluded.height, spendable_at_height = excluded.spendable_at_height
@@ -192,9 +213,10 @@ async def insert_unmined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     """Change coins of a signed tx of ours; one that a block brought first stays."""
     await uow.execute(
         "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
-        "is_own_change) VALUES (:network, :txid, :vout, :asset, :amount, "
-        ":address_id, :key, :path, true) ON CONFLICT (txid, vout, network) "
-        "DO NOTHING",
+        "is_own_change, is_cold) VALUES (:network, :txid, :vout, :asset, :amount, :address_id, "
+        ":key, :path, true, "
+        "(SELECT role = 'cold' FROM chain.addresses WHERE id = :address_id)) "
+        "ON CONFLICT (txid, vout, network) DO NOTHING",
         [dict(row) for row in rows],
     )
 
@@ -238,7 +260,7 @@ async def disconnect(uow: Uow, *, network: str, block_hash: str) -> None:
 async def open_mined(uow: Uow, *, network: str) -> Sequence[RowMapping]:
     """Unspent coins in blocks: what the chain must confirm in a reconciliation."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS} FROM chain.coins c WHERE c.network = :network "
+        f"SELECT {_COLUMNS}, c.is_cold FROM chain.coins c WHERE c.network = :network "
         "AND c.height IS NOT NULL AND c.spent_by IS NULL ORDER BY c.txid, c.vout",
         {"network": network},
     )

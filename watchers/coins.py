@@ -26,6 +26,7 @@ class MinedCoin:
     outpoint: Outpoint
     asset: str
     amount_minor: int
+    is_cold: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,14 @@ async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
+async def cold(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
+    """Final coins of the cold wallet that nothing has reserved, largest first. The path of each
+    is `cold/<branch>/<index>` of its descriptor. Nothing online can sign for them."""
+    rows = await store.cold(uow, network=network, limit=limit)
+    raws = await store.previous_txs(uow, network=network, txids={row["txid"] for row in rows})
+    return [_row(row, raws[row["txid"]]) for row in rows]
+
+
 async def by_outpoints(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> list[CoinRow]:
     """Own coins by identity, in the order of (txid, vout), whoever holds them."""
     rows = await store.by_outpoints(uow, network=network, outpoints=outpoints)
@@ -84,15 +93,20 @@ async def holders(
     }
 
 
-async def reserve(uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint]) -> None:
+async def reserve(
+    uow: Uow, *, attempt_id: UUID, outpoints: Sequence[Outpoint], is_cold: bool = False
+) -> None:
     """Reserve coins for an attempt; again for the same attempt changes nothing.
 
-    Raises CoinTaken, after which the unit of work must end without a commit.
+    Hot and cold coins are never mixed: of the other kind none is free. Raises CoinTaken, after
+    which the unit of work must end without a commit.
     """
     wanted = set(outpoints)
     if len(wanted) != len(outpoints):
         raise CoinTaken("one outpoint is asked for twice")
-    count = await store.reserve(uow, attempt_id=attempt_id, outpoints=list(outpoints))
+    count = await store.reserve(
+        uow, attempt_id=attempt_id, outpoints=list(outpoints), is_cold=is_cold
+    )
     if count != len(wanted):
         raise CoinTaken(f"{len(wanted) - count} of {len(wanted)} coins are not free")
 
@@ -125,6 +139,7 @@ async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:
             outpoint=Outpoint(txid=row["txid"], vout=row["vout"]),
             asset=row["asset"],
             amount_minor=int(row["amount"]),
+            is_cold=row["is_cold"],
         )
         for row in await store.open_mined(uow, network=network)
     ]

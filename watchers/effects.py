@@ -377,8 +377,9 @@ def _coin(
         "key": transfer.to_key,
         "path": address.path,
         "is_own_change": is_ours
-        and address.role is not AddressRole.DEPOSIT
+        and address.role not in (AddressRole.DEPOSIT, AddressRole.COLD)
         and not is_other_script,
+        "is_cold": address.role is AddressRole.COLD,
         "is_other_script": is_other_script,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": block.ref.hash,

@@ -81,7 +81,10 @@ class InflowRow:
 def custody_account(
     *, family: Family, network: str, role: AddressRole, brand: str | None, asset: str
 ) -> Account:
-    """The custody account of an address (HOUSE 7): UTXO networks have one hot wallet."""
+    """The custody account of an address (HOUSE 7): UTXO networks have one hot wallet, and a cold
+    one."""
+    if role is AddressRole.COLD:
+        return custody(network, "cold", asset)
     if family is Family.BITCOIN or role in (AddressRole.HOT, AddressRole.CHANGE):
         return custody(network, "hot", asset)
     return custody(network, role.value, asset, brand=brand)

@@ -25,7 +25,7 @@ from ledger.errors import (
     ReferenceConflict,
     UnbalancedPosting,
 )
-from watchers import addresses, batch_contract, fees, health, nonces, pool, probes
+from watchers import addresses, batch_contract, cold, fees, health, nonces, pool, probes
 from watchers.addresses import AddressRole
 from watchers.chain import Chain
 from watchers.errors import (
@@ -402,6 +402,7 @@ class PoolLoop:
 
     async def top_up(self) -> int:
         """One round; 0 while the public keys are missing."""
+        await self._watch_cold()
         path: Path = self._settings.path(self._settings.keys.xpubs_file)
         try:
             xpubs = pool.load_xpubs(path, self._network.name)
@@ -419,6 +420,15 @@ class PoolLoop:
         except NodeError as error:
             log.warning("batch_contract.unseen", network=self._network.name, error=str(error))
         return written
+
+    async def _watch_cold(self) -> None:
+        name = self._network.name
+        try:
+            await cold.register(
+                self._database, self._network, self._settings.cold.get(name), clock=self._clock
+            )
+        except ConfigError as error:
+            log.error("cold.not_watched", network=name, error=str(error))
 
 
 class ProbeLoop:

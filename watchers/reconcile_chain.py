@@ -233,8 +233,10 @@ async def _read_chain(
         held = await reader.open_coins(
             [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
         )
-        code = _code(network, AddressRole.HOT, None, network.spec.native_asset)
-        total[code] += sum(held.values())
+        cold = {coin.outpoint for coin in found.open_coins if coin.is_cold}
+        for outpoint, amount in held.items():
+            role = AddressRole.COLD if outpoint in cold else AddressRole.HOT
+            total[_code(network, role, None, network.spec.native_asset)] += amount
         return total, (), ()
     own, finds, drifts = found.scan.asked, set[UUID](), list[Drift]()
     for asset in (item for item in network.assets.values() if item.network == network.name):

@@ -4,17 +4,21 @@ The only module that knows all families (HOUSE 8). It opens no connection; the f
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import assert_never
 
 from config.assets import AssetSpec
 from config.chains import ChainSpec, Family, Finality, Traces
 from config.clock import Clock, SystemClock
+from config.errors import ConfigError
+from config.settings import ColdSettings
 from watchers.agreed_chain import AgreedChain
-from watchers.chain import AddressCodec, Chain
+from watchers.chain import AddressCodec, Chain, DerivedAddress
 from watchers.chains.bitcoin import build as bitcoin_build
 from watchers.chains.bitcoin import rawtx, siblings
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.chain import BitcoinChain
+from watchers.chains.bitcoin.descriptor import ColdDescriptor
 from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm import build as evm_build
 from watchers.chains.evm.address import EvmAddressCodec
@@ -24,6 +28,7 @@ from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
 from watchers.chains.pace import CALLS_PER_SECOND, PacedPost
 from watchers.chains.verifier import Verifier
+from watchers.errors import InvalidAddress
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 
@@ -131,6 +136,46 @@ def build_codec(spec: ChainSpec, assets: Iterable[AssetSpec]) -> AddressCodec:
             return EvmAddressCodec(evm_params(spec, listed))
         case _:
             assert_never(spec.family)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdAddress:
+    """An address of a cold wallet: `branch` 0 receives, 1 is change."""
+
+    branch: int
+    index: int
+    derived: DerivedAddress
+
+
+def cold_addresses(
+    spec: ChainSpec, assets: Iterable[AssetSpec], cold: ColdSettings
+) -> list[ColdAddress]:
+    """What of a cold wallet is watched. Pure, CPU work. Raises ConfigError for an address or
+    descriptor that is none, or for an address that the descriptor does not derive."""
+    where = f"cold.{spec.network}"
+    is_utxo = spec.family is Family.BITCOIN
+    if (cold.descriptor is not None) != is_utxo:
+        raise ConfigError(f"{where}.descriptor: required on UTXO networks, and only there")
+    try:
+        place = build_codec(spec, assets).parse(cold.address)
+        if cold.descriptor is None:
+            derived = DerivedAddress(
+                address=place.address, key=place.key, path="cold", scheme="cold"
+            )
+            return [ColdAddress(branch=0, index=0, derived=derived)]
+        wallet = ColdDescriptor(cold.descriptor, bitcoin_params(spec))
+        found = [
+            ColdAddress(branch=branch, index=index, derived=derived)
+            for branch, index, derived in wallet.derive_all(cold.addresses)
+        ]
+    except InvalidAddress as error:
+        raise ConfigError(f"{where}: {error}", hint=error.remedy) from error
+    if not any(item.derived.key == place.key and item.branch == 0 for item in found):
+        raise ConfigError(
+            f"{where}.address: not among the first {cold.addresses} addresses of the descriptor",
+            hint="compare both with the cold wallet's own program",
+        )
+    return found
 
 
 def issued_keys(family: Family, keys: Iterable[str]) -> Mapping[str, str]:

@@ -1,7 +1,7 @@
-"""`GET /v1/ledger/trial_balance`, `GET /v1/wallets`, `POST /v1/rebalances/plan`: read-only views.
+"""`GET /v1/ledger/trial_balance`, `GET /v1/wallets`: read-only views.
 
-Brand principals see what is theirs (row-level security narrows the accounts); wallets and plans
-are the operator's.
+Brand principals see what is theirs (row-level security narrows the accounts); pooled wallets are
+the operator's.
 """
 
 from contextlib import suppress
@@ -15,8 +15,6 @@ from gateway.api.wire_resources import (
     AccountBalance,
     AssetTotal,
     BandOut,
-    RebalanceOut,
-    RebalancePlan,
     TrialBalanceOut,
     WalletOut,
 )
@@ -84,36 +82,6 @@ async def list_wallets(call: Call) -> Page[WalletOut]:
     return Page[WalletOut](items=await _wallets(call), next_cursor=None)
 
 
-@endpoint(
-    "POST",
-    "/v1/rebalances/plan",
-    "What would bring hot wallets back into their bands. Moves nothing.",
-    answers=RebalancePlan,
-    scopes=frozenset({"treasury:read", "treasury:write"}),
-    kinds=NOT_CLIENTS,
-)
-async def plan_rebalances(call: Call) -> RebalancePlan:
-    """Hot against its band, by the books."""
-    found = []
-    for wallet in await _wallets(call):
-        band = call.services.registry.policy.bands.get(wallet.asset)
-        if band is None or wallet.band is None or wallet.band.status == "ok":
-            continue
-        held = int(wallet.ledger_minor)
-        missing = band.target_minor - held
-        found.append(
-            RebalanceOut(
-                asset=wallet.asset,
-                network=wallet.network,
-                direction="cold_to_hot" if missing > 0 else "hot_to_cold",
-                amount=call.services.wire.amount(abs(missing), wallet.asset),
-                amount_minor=str(abs(missing)),
-                reason="below_min" if missing > 0 else "above_max",
-            )
-        )
-    return RebalancePlan(created_at=rfc3339(call.at), items=found)
-
-
 async def _wallets(call: Call) -> list[WalletOut]:
     brand = call.one_brand
     rows = await balances.balances(call.uow, kind=AccountKind.CUSTODY, brand=brand)
@@ -174,7 +142,7 @@ async def _chain_amounts(call: Call) -> dict[str, int]:
     for network, spec in call.services.registry.chains.items():
         if spec.family.value == "bitcoin":
             rows = await coins.open_mined(call.uow, network=network)
-            found[spec.native_asset] = sum(row.amount_minor for row in rows)
+            found[spec.native_asset] = sum(row.amount_minor for row in rows if not row.is_cold)
     return found
 
 

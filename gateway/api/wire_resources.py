@@ -273,24 +273,6 @@ class WalletOut(Wire):
     band: BandOut | None
 
 
-class RebalanceOut(Wire):
-    """What would bring a hot wallet back to its target; nothing is moved."""
-
-    asset: str
-    network: str
-    direction: Literal["cold_to_hot", "hot_to_cold"]
-    amount: AmountOut
-    amount_minor: MinorOut
-    reason: Literal["below_min", "above_max"]
-
-
-class RebalancePlan(Wire):
-    """A read-only plan."""
-
-    created_at: Time
-    items: list[RebalanceOut]
-
-
 class AccountBalance(Wire):
     """One account of the trial balance, on its normal side."""
 

@@ -8,7 +8,8 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from gateway.payouts.approvals_store import SIGNED, authorisation, signed_values
+from gateway.payouts import signed_requests_store
+from gateway.payouts.signed_requests_store import RequestTable, Signed
 from signer.protocol import Authorisation
 
 
@@ -36,16 +37,7 @@ class SetupRow:
     state_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signed:
-    """One person's request about a set-up. `is_valid`: their key is not revoked."""
-
-    person: str
-    key_id: str
-    is_valid: bool
-    signed: Authorisation
-
-
+_REQUESTS = RequestTable(name="gateway.contract_setup_requests", subject="setup_id")
 _COLUMNS = ", ".join(name if name != "amount_minor" else "amount" for name in SetupRow.__slots__)
 _OVER = "('done', 'failed', 'declined')"
 
@@ -65,37 +57,14 @@ async def add_request(
     uow: Uow, setup_id: UUID, *, person: str, key_id: str, signed: Authorisation, at: datetime
 ) -> None:
     """Keep what a person signed."""
-    await uow.execute(
-        f"INSERT INTO gateway.contract_setup_requests (setup_id, person, key_id, {SIGNED}, at) "
-        "VALUES (:setup_id, :person, :key_id, :method, :authority, :path, :query, "
-        "CAST(:headers AS jsonb), :body, :signature_input, :signature, :at)",
-        {
-            "setup_id": setup_id,
-            "person": person,
-            "key_id": key_id,
-            **signed_values(signed),
-            "at": at,
-        },
+    await signed_requests_store.add(
+        uow, _REQUESTS, setup_id, person=person, key_id=key_id, signed=signed, at=at
     )
 
 
 async def requests(uow: Uow, setup_id: UUID) -> list[Signed]:
     """What people signed about a set-up, oldest first."""
-    result = await uow.execute(
-        f"SELECT r.person, r.key_id, {', '.join('r.' + name for name in SIGNED.split(', '))}, "
-        "c.revoked_at IS NULL AS is_valid FROM gateway.contract_setup_requests r "
-        "JOIN gateway.clients c USING (key_id) WHERE r.setup_id = :id ORDER BY r.at, r.person",
-        {"id": setup_id},
-    )
-    return [
-        Signed(
-            person=row["person"],
-            key_id=row["key_id"],
-            is_valid=row["is_valid"],
-            signed=authorisation(row),
-        )
-        for row in result.mappings()
-    ]
+    return await signed_requests_store.every(uow, _REQUESTS, setup_id)
 
 
 async def get(uow: Uow, setup_id: UUID, *, lock: bool = False) -> SetupRow | None:

@@ -26,7 +26,9 @@ from config.settings import (
     AssetSettings,
     BandSettings,
     BrandSettings,
+    ColdSettings,
     NetworkSettings,
+    RebalanceSettings,
     Settings,
 )
 from gateway.api.role import ApiServer, build_services, endpoints
@@ -37,10 +39,12 @@ from ledger import journal
 from ledger.accounts import clearing, custody, suspense
 from ledger.journal import Posting, credit, debit
 from tests.support.clock import ManualClock, SequentialIds
+from tests.support.colds import COLD_BTC_ADDRESS, COLD_BTC_DESCRIPTOR, COLD_ETH_ADDRESS
 from tests.support.databases import TestDatabase
 from tests.support.worlds import SEED
-from watchers import addresses
+from watchers import addresses, cold
 from watchers.addresses import AddressRole, PoolBranch
+from watchers.network import Network
 from watchers.registry import build_codec
 
 AUTHORITY = "cage.test:8080"
@@ -330,6 +334,13 @@ def house_settings(
         assets={"eth:USDT": AssetSettings(contract=token)},
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
         wallets={"btc:BTC": BandSettings(min="0.5", target="1", max="2")},
+        cold={
+            "btc": ColdSettings(
+                address=COLD_BTC_ADDRESS, descriptor=COLD_BTC_DESCRIPTOR, addresses=2
+            ),
+            "eth": ColdSettings(address=COLD_ETH_ADDRESS),
+        },
+        rebalances={"btc:BTC": RebalanceSettings(two_people_above="1")},
     )
 
 
@@ -420,6 +431,11 @@ async def _fill_pool(house: ApiHouse, network: str) -> None:
         async with house.owner.unit_of_work() as uow:
             await addresses.add(uow, rows, at=at)
             await addresses.mark_verified(uow, [row["id"] for row in rows], at=at)
+    watched = Network(
+        spec=spec, assets=house.registry.assets, ids=house.ids, reversed_per_step_max=20
+    )
+    wallet = house.registry.settings.cold.get(network)
+    await cold.register(house.owner, watched, wallet, clock=house.clock)
 
 
 def _xpub(path: str, *, is_utxo: bool) -> str:
