@@ -16,7 +16,7 @@ from signer.errors import RefusalCode, Refused, StoreError
 from signer.history import History
 from signer.keyring import Keyring
 from signer.logs import Log
-from signer.policy import Decision, Policy
+from signer.policy import Policy
 from signer.ports import Clock, Guard
 from signer.protocol import (
     PROTOCOL_VERSION,
@@ -36,6 +36,7 @@ from signer.protocol import (
     encode_sign_request,
 )
 from signer.rate import RateLimit
+from signer.rules import Decision
 from signer.schemes import bitcoin, evm
 from signer.settings import Family, NetworkSettings, Settings
 from signer.store import Store
