@@ -9,6 +9,8 @@ from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings
 
+AUTHORISATION_GAS = 25_000  # EIP-7702: PER_EMPTY_ACCOUNT_COST, charged before anything runs
+
 
 def check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
     """Raises Refused (`fee_too_high`) over a ceiling."""
@@ -17,8 +19,10 @@ def check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
     else:
         is_over_rate = tx.max_fee_wei_per_gas > network.fee_rate_max
         # The fixed part of a batch is less than what one more payment may use.
-        payments = tx.payment_count + (tx.batch is not None)
+        payments = tx.payment_count + (tx.batch is not None or tx.collect is not None)
         ceiling = network.gas_limit_max * payments
+        if tx.collect is not None:
+            ceiling += AUTHORISATION_GAS * len(tx.collect.authorised)
         if tx.setup is not None and tx.setup.action is SetupAction.DEPLOY:
             ceiling = max(ceiling, DEPLOY_GAS_MAX)
         if tx.gas_limit > ceiling:

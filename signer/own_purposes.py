@@ -6,16 +6,18 @@ where it goes and has caps and counters of its own. It writes and signs nothing.
 
 from signer import attempts_store as rows
 from signer import own_moves
+from signer.collector import SENDER_INDEX
 from signer.errors import RefusalCode, Refused
 from signer.orders import DAY_SECONDS
 from signer.paths import Role, parse_path
 from signer.protocol import SignRequest
-from signer.rules import Decision, Rules, hash_of
+from signer.rules import SWEEP_FEES, Decision, Rules, hash_of
 from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings
 
 OWN_UTXO_ROLES = (Role.HOT, Role.CHANGE)
+HOT_LANES_MAX = 64  # nobody looks for what is swept to a lane beyond those that are in use
 
 
 class OwnPurposes:
@@ -55,7 +57,65 @@ class OwnPurposes:
         if family is not None and request.replaces is None:
             raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
         self._rules.check_exclusive(request, tx, network, priors, payments_hash)
-        return self._rules.decision(request, tx, network, now, family, payments_hash, (), counted)
+        return self._rules.decision(
+            request, tx, network, now, family, payments_hash, (), counted, fees=SWEEP_FEES
+        )
+
+    def sweep(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """A deposit address gives coin or a listed token to a hot lane, and to nobody else (S22).
+
+        A replacement may move another amount: a higher fee comes out of the coin itself.
+        """
+        if request.own_path is None or request.change_paths or request.approvals:
+            raise Refused(RefusalCode.BAD_REQUEST, "a sweep names the hot lane and nothing else")
+        target = parse_path(request.own_path, network)
+        if tx.sender.role is not Role.DEPOSIT:
+            raise Refused(RefusalCode.BAD_PATH, "a sweep leaves from a deposit address")
+        if target.role is not Role.HOT or target.index >= HOT_LANES_MAX:
+            raise Refused(RefusalCode.BAD_PATH, "a sweep goes to a hot lane")
+        hot = self._keyring.evm_address(target)
+        if tx.batch is not None or tx.destination != hot:
+            raise Refused(RefusalCode.FOREIGN_OUTPUT, f"it does not pay {target.text}")
+        swept = hash_of(["sweep", tx.asset, hot.hex()])
+        return self._at_nonce(request, tx, network, now, swept)
+
+    def collect(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """The collector's own gas account asks deposit addresses, which it may first let delegate
+        to the collector: money goes to hot lane 0, which stands in the collector's code (S22)."""
+        if tx.collect is None or request.own_path is not None or request.approvals:
+            raise Refused(RefusalCode.BAD_REQUEST, "a collect names its deposits and nothing else")
+        if tx.sender.role is not Role.GAS or tx.sender.index != SENDER_INDEX:
+            raise Refused(RefusalCode.BAD_PATH, "the collector obeys gas account 0")
+        for path, nonce in tx.collect.authorised:
+            account = self._keyring.evm_address(path).hex()
+            if rows.nonce_family(self._store, network=network.name, account=account, nonce=nonce):
+                # What was signed there could never be mined beside it.
+                reason = f"nonce {nonce} of {path.text} belongs to a signed tx"
+                raise Refused(RefusalCode.NONCE_USED, reason)
+        said = [
+            [[path.text, number] for path, number in part]
+            for part in (tx.collect.legs, tx.collect.authorised)
+        ]
+        return self._at_nonce(request, tx, network, now, hash_of(["collect", tx.asset, *said]))
+
+    def _at_nonce(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int, said: str
+    ) -> Decision:
+        """The first signature of its number, or a replacement that says the same."""
+        family = self._rules.nonce_family(tx, network)
+        if family is None and request.replaces is not None:
+            raise Refused(RefusalCode.ALREADY_PAID, "nothing of this family was signed")
+        if family is not None and request.replaces is None:
+            raise Refused(RefusalCode.NONCE_USED, f"nonce {tx.nonce} belongs to another family")
+        priors = [] if family is None else rows.family_attempts(self._store, family)
+        self._rules.check_exclusive(request, tx, network, priors, said)
+        return self._rules.decision(
+            request, tx, network, now, family, said, (), (), fees=SWEEP_FEES
+        )
 
     def cpfp(
         self, request: SignRequest, tx: UtxoTx, network: NetworkSettings, now: int

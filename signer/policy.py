@@ -58,6 +58,10 @@ class Policy:
             return self._staff.abort(request, tx, network, now_seconds)
         if request.purpose is Purpose.GAS_TOP_UP and isinstance(tx, EvmTx):
             return self._own.gas_top_up(request, tx, network, now_seconds)
+        if request.purpose is Purpose.SWEEP and isinstance(tx, EvmTx):
+            return self._own.sweep(request, tx, network, now_seconds)
+        if request.purpose is Purpose.COLLECT and isinstance(tx, EvmTx):
+            return self._own.collect(request, tx, network, now_seconds)
         if isinstance(tx, EvmTx) and tx.setup is not None:
             return self._staff.setup(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):

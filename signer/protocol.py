@@ -71,6 +71,10 @@ class Purpose(StrEnum):
     """Pays exactly what clients signed."""
     GAS_TOP_UP = "gas_top_up"
     """Native coin to an own, re-derived address."""
+    SWEEP = "sweep"
+    """EVM: from a deposit address to `own_path`, a hot lane; no payments."""
+    COLLECT = "collect"
+    """EVM: tokens of many deposit addresses to hot lane 0, by the collector; no payments."""
     CPFP = "cpfp"
     """Child pays for parent: own output to an own, re-derived address."""
     REISSUE = "reissue"
@@ -138,9 +142,11 @@ class SignRequest:
     """Asks for the signatures of one attempt.
 
     `unsigned` is a PSBT v0 with non-witness UTXOs for UTXO chains, and the unsigned EIP-2718
-    payload (`0x02 || rlp([...])` without signature) for EVM. `input_paths` has one BIP-32 path per
-    input (UTXO) or exactly one, the sender (EVM). `change_paths` maps output index to own path.
-    `own_path` is the destination of a gas top-up or CPFP. `replaces` names the attempt whose family
+    payload (`0x02 || rlp([...])` without signature, of COLLECT also `0x04`) for EVM. `input_paths`
+    has one BIP-32 path per input (UTXO) or exactly one, the sender (EVM). `change_paths` maps
+    output index to own path; of COLLECT leg index to deposit path, and behind the legs each
+    EIP-7702 authorisation to its own.
+    `own_path`: where a top-up, a sweep or CPFP goes. `replaces` names the attempt whose family
     this one continues, or is None for the first of a family. `approvals` are staff's signed
     requests, exactly as received, for what the client's bytes do not authorise (above the dual
     limit, REISSUE, ABORT). They are no part of what makes two questions the same.

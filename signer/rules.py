@@ -22,6 +22,8 @@ from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings, Settings
 from signer.store import Store
 
+FEES, SWEEP_FEES = "fee", "sweep_fee"  # counters of what leaves as fees, each per network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -132,12 +134,18 @@ class Rules:
         counted: tuple[tuple[str, int], ...],
         *,
         reissued: tuple[tuple[str, str], ...] = (),
+        fees: str = FEES,
     ) -> Decision:
-        """One tx of a family is ever mined: of its fees, the window counts the highest."""
-        scope, fee = f"fee:{network.name}", fee_of(tx)
+        """One tx of a family is ever mined: of its fees, the window counts the highest.
+
+        `fees`: the counter; sweeps have one of their own, so that they starve no payout.
+        """
+        scope, fee = f"{fees}:{network.name}", fee_of(tx)
         earlier = 0 if family is None else rows.family_counted(self.store, family, scope=scope)
         added = max(0, fee - earlier)
-        self.check_window(scope, added, network.fee_day_max_minor, DAY_SECONDS, now)
+        is_sweep = fees == SWEEP_FEES
+        cap = network.sweep_fee_day_max_minor if is_sweep else network.fee_day_max_minor
+        self.check_window(scope, added, cap, DAY_SECONDS, now)
         return Decision(
             family=family or request.attempt_id,
             payments_hash=payments_hash,

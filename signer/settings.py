@@ -61,11 +61,12 @@ class NetworkSettings:
 
     `fee_rate_max` is sat per virtual byte (UTXO) or wei per gas (EVM). UTXO only: `hrp`,
     `p2pkh_versions`, `p2sh_versions`, and `move_fee_day_max_minor` for txs that merge or split own
-    coins, without a word a tenth of `fee_day_max_minor`. EVM only: `chain_id`,
-    `gas_limit_max` and the gas top-up caps (per tx, and per address and day); `gas_limit_max` is
-    per payment, and `batch_contract` our own contract that pays many, pinned with the hash of its
-    code. `caip2` names the chain to
-    everybody; without it no address of a UTXO network is attested.
+    coins, without a word a tenth of `fee_day_max_minor`. EVM only: `chain_id`, `gas_limit_max` (per
+    payment), the gas top-up caps (per tx, and per address and day), `sweep_fee_day_max_minor` for
+    sweeps and top-ups, without a word as much as `fee_day_max_minor`; `batch_contract`, our own
+    contract that pays many, pinned with the hash of its code; and `collector`, what deposit
+    addresses may delegate to (`signer.collector`). `caip2` names the chain to everybody; without
+    it no address of a UTXO network is attested.
     """
 
     name: str
@@ -84,7 +85,9 @@ class NetworkSettings:
     gas_limit_max: int = 0
     gas_top_up_tx_max_minor: int = 0
     gas_top_up_address_day_max_minor: int = 0
+    sweep_fee_day_max_minor: int = 0
     batch_contract: bytes | None = None
+    collector: bytes | None = None
     move_fee_day_max_minor: int = 0
 
     @property
@@ -233,10 +236,14 @@ def _network(name: str, raw: "_Table") -> NetworkSettings:
         gas_top_up_address_day_max_minor=(
             0 if is_utxo else raw.integer("gas_top_up_address_day_max_minor")
         ),
+        sweep_fee_day_max_minor=(
+            0 if is_utxo else raw.integer("sweep_fee_day_max_minor", fee_day_max)
+        ),
         move_fee_day_max_minor=(
             raw.integer("move_fee_day_max_minor", fee_day_max // 10) if is_utxo else 0
         ),
         batch_contract=None if is_utxo else _batch_contract(name, raw.table("batch_contract", {})),
+        collector=None if is_utxo else _collector(name, raw.text("collector", "")),
     )
     raw.end()
     if not is_utxo:
@@ -260,6 +267,15 @@ def _batch_contract(network: str, raw: "_Table") -> bytes | None:
             f"networks.{network}.batch_contract.code_hash: this signer knows {BATCH_CODE_HASH} only"
         )
     return bytes.fromhex(address[2:])
+
+
+def _collector(network: str, text: str) -> bytes | None:
+    """Its address, which `signer.collector` holds against the one that follows from the keys."""
+    if not text:
+        return None
+    if not _CONTRACT.fullmatch(text):
+        raise ConfigurationError(f"networks.{network}.collector: 0x and 40 hex digits")
+    return bytes.fromhex(text[2:])
 
 
 def _caip2(network: str, text: str) -> str:

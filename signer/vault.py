@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 
 from signer import attempts_store as rows
+from signer import collector
 from signer import register_store as register
 from signer.attestations import Attester
 from signer.errors import RefusalCode, Refused, StoreError
@@ -25,7 +26,6 @@ from signer.protocol import (
     Head,
     LogPage,
     LogRequest,
-    Purpose,
     Refusal,
     SignedTx,
     SignRequest,
@@ -68,6 +68,7 @@ class Vault:
         clock: Clock,
         log: Log,
     ) -> None:
+        collector.check_settings(settings, keyring)
         self._settings = settings
         self._guard = guard
         self._keyring = keyring
@@ -203,7 +204,8 @@ class Vault:
             request.input_paths,
             keyring=self._keyring,
             network=network,
-            is_setup=request.purpose is Purpose.CONTRACT_SETUP,
+            purpose=request.purpose,
+            own_paths=request.change_paths,
         )
         now = self._clock.now_seconds()
         decision = self._policy.decide(request, tx, network, now)

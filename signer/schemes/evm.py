@@ -2,11 +2,12 @@
 
 Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself),
 ERC-20 `transfer(address,uint256)` to a listed contract, or `pay` of the pinned batch contract. No
-creation, no other selector, no access list, no other type (S10), but for the batch contract's own
-set-up (`signer.contract_setup`). It must not decide policy.
+creation, no other selector, no access list, no other type (S10), but for what one purpose alone may
+do: the batch contract's own set-up (`signer.contract_setup`), and `collect` of the pinned collector
+(`signer.collector`), which alone may carry authorisations (EIP-7702). It must not decide policy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import rlp  # type: ignore[import-untyped]
@@ -14,17 +15,21 @@ from eth_utils.crypto import keccak
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from signer.batches import Legs, decode_pay
+from signer.collector import Collect, decode_collect
 from signer.contract_setup import SetupCall, decode_call
 from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.paths import OwnPath, parse_path
+from signer.protocol import Purpose
 from signer.settings import NetworkSettings
 
 TYPE_EIP1559 = b"\x02"
+TYPE_EIP7702 = b"\x04"
+MAGIC_EIP7702 = b"\x05"  # before what an authorisation signs
 FIELDS = 9  # chain id, nonce, priority, max fee, gas, to, value, data, access list
 TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
 TRANSFER_BYTES = 68
-MAX_PAYLOAD_BYTES = 4_096
+MAX_PAYLOAD_BYTES = 8_192  # 100 legs and 100 authorisations
 MIN_GAS = 21_000
 _NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
 
@@ -32,7 +37,7 @@ _NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvmTx:
     """A decoded transfer. Fees in wei; `asset` is our name, `amount_minor` its units. Of a batch
-    they are the contract and the sum of its legs."""
+    and of a collect they are the contract and the sum of its legs."""
 
     sender: OwnPath
     sender_address: str
@@ -46,11 +51,13 @@ class EvmTx:
     payload: tuple[object, ...]
     batch: Legs | None = None
     setup: SetupCall | None = None
+    collect: Collect | None = None
 
     @property
     def payment_count(self) -> int:
         """How many it pays; a gas limit is per payment."""
-        return 1 if self.batch is None else len(self.batch.legs)
+        many = self.batch or self.collect
+        return 1 if many is None else len(many.legs)
 
     @property
     def is_noop(self) -> bool:
@@ -69,13 +76,16 @@ def decode(
     *,
     keyring: Keyring,
     network: NetworkSettings,
-    is_setup: bool = False,
+    purpose: Purpose = Purpose.WITHDRAWAL,
+    own_paths: Mapping[int, str] | None = None,
 ) -> EvmTx:
     """Read a payload; raises Refused (`undecodable`, `wrong_network`, `forbidden_shape`).
 
-    `is_setup`: of the batch contract, whose shapes are allowed for nothing else.
+    `purpose`: a set-up and a collect have shapes that are allowed for nothing else. `own_paths`:
+    the deposit addresses of a collect, as `decode_collect` takes them.
     """
-    fields = _parse(unsigned)
+    is_setup, is_collect = purpose is Purpose.CONTRACT_SETUP, purpose is Purpose.COLLECT
+    fields, authorisations = _parse(unsigned, is_collect=is_collect)
     numbers = [_integer(item) for item in fields[:5]]
     chain_id, nonce, priority, max_fee, gas_limit = numbers
     to, value, data, access = fields[5], _integer(fields[6]), fields[7], fields[8]
@@ -92,8 +102,16 @@ def decode(
         raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
     sender = parse_path(paths[0], network)
     own = keyring.evm_address(sender)
-    batch, setup = None, None
-    if is_setup:
+    batch, setup, collect = None, None, None
+    if is_collect:
+        if network.collector is None or to != network.collector:
+            raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not a call of the pinned collector")
+        collect = decode_collect(
+            data, value, authorisations, own_paths or {}, keyring=keyring, network=network
+        )
+        asset, destination = collect.asset, to
+        amount = sum(leg[1] for leg in collect.legs)
+    elif is_setup:
         setup = decode_call(to, value, data, network, own=own)
         asset, destination, amount = setup.asset, setup.to, setup.amount_minor
     elif network.batch_contract is not None and to == network.batch_contract:
@@ -115,16 +133,31 @@ def decode(
         payload=tuple(fields),
         batch=batch,
         setup=setup,
+        collect=collect,
     )
 
 
 def sign(tx: EvmTx, keyring: Keyring) -> tuple[bytes, str]:
-    """(raw EIP-2718 tx, txid with 0x). The signature was recovered to the sender's key."""
-    fields = list(tx.payload)
-    digest = keccak(TYPE_EIP1559 + rlp.encode(fields))
-    parity, r, s = keyring.sign_recoverable(tx.sender, digest)
-    raw = TYPE_EIP1559 + bytes(rlp.encode([*fields, _minimal(parity), _minimal(r), _minimal(s)]))
+    """(raw EIP-2718 tx, txid with 0x). Each signature was recovered to its account's key."""
+    fields, kind = list(tx.payload), TYPE_EIP1559
+    if tx.collect is not None and tx.collect.authorised:
+        kind = TYPE_EIP7702
+        given = tx.collect.authorised
+        fields.append([_authorisation(tx, keyring, path, nonce) for path, nonce in given])
+    digest = keccak(kind + rlp.encode(fields))
+    raw = kind + bytes(rlp.encode([*fields, *_signature(keyring, tx.sender, digest)]))
     return raw, "0x" + keccak(raw).hex()
+
+
+def _authorisation(tx: EvmTx, keyring: Keyring, path: OwnPath, nonce: int) -> list[object]:
+    """Of the tx's own chain and to the contract that it calls: `decode_collect` saw to both."""
+    item: list[object] = [tx.payload[0], tx.payload[5], _minimal(nonce)]
+    return [*item, *_signature(keyring, path, keccak(MAGIC_EIP7702 + rlp.encode(item)))]
+
+
+def _signature(keyring: Keyring, path: OwnPath, digest: bytes) -> list[bytes]:
+    """y parity, r and s as they stand in a tx."""
+    return [_minimal(item) for item in keyring.sign_recoverable(path, digest)]
 
 
 def _transfer(
@@ -147,19 +180,30 @@ def _transfer(
     return token.asset, destination, amount
 
 
-def _parse(unsigned: bytes) -> list[object]:
-    if len(unsigned) > MAX_PAYLOAD_BYTES or unsigned[:1] != TYPE_EIP1559:
+def _parse(unsigned: bytes, *, is_collect: bool) -> tuple[list[object], list[object]]:
+    """The nine fields of a payload, and its authorisations, which only a collect may have."""
+    has_list = is_collect and unsigned[:1] == TYPE_EIP7702
+    if len(unsigned) > MAX_PAYLOAD_BYTES or not (has_list or unsigned[:1] == TYPE_EIP1559):
         raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not an unsigned EIP-1559 payload")
     try:
         fields = rlp.decode(unsigned[1:], strict=True)
     except (RLPException, ValueError, TypeError, IndexError, RecursionError) as error:
         raise Refused(RefusalCode.UNDECODABLE, "not RLP") from error
-    if not isinstance(fields, list | tuple) or len(fields) != FIELDS:
-        raise Refused(RefusalCode.UNDECODABLE, f"not {FIELDS} fields")
-    fields = [list(item) if isinstance(item, tuple) else item for item in fields]
+    if not isinstance(fields, list | tuple) or len(fields) != FIELDS + has_list:
+        raise Refused(RefusalCode.UNDECODABLE, f"not {FIELDS + has_list} fields")
+    fields = [_plain(item) for item in fields]
     if rlp.encode(fields) != unsigned[1:]:
         raise Refused(RefusalCode.UNDECODABLE, "not canonical RLP")
-    return fields
+    if not has_list:
+        return fields, []
+    authorisations = fields.pop()
+    if not isinstance(authorisations, list) or not authorisations:  # EIP-7702: never empty
+        raise Refused(RefusalCode.UNDECODABLE, "no list of authorisations")
+    return fields, authorisations
+
+
+def _plain(item: object) -> object:
+    return [_plain(part) for part in item] if isinstance(item, list | tuple) else item
 
 
 def _integer(item: object) -> int:

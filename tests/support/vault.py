@@ -34,6 +34,8 @@ START = 1_700_000_000
 AUTHORITY = "cage.test:8080"
 TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 BATCH_CONTRACT = "0x" + "b0" * 20
+COLLECTOR = "0xbc81be41b01bbb755d27fa5197ed7f0e828c8fe5"
+"""The collector of these keys (hot lane 0, gas account 0), as `signer.collector` derives it."""
 FOREIGN_BTC = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080"  # BIP-173's program
 FOREIGN_EVM = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"  # EIP-55's first vector
 CLIENT_SEED = hashlib.sha256(b"public test client").digest()
@@ -94,6 +96,7 @@ fee_day_max_minor = "2000000000000000000"
 fee_rate_max = "300000000000"
 gas_top_up_tx_max_minor = "50000000000000000"
 gas_top_up_address_day_max_minor = "100000000000000000"
+collector = "{COLLECTOR}"
 
 [networks.eth.batch_contract]
 address = "{BATCH_CONTRACT}"

@@ -94,7 +94,7 @@ def changed(request: SignRequest, path: tuple[str, ...], value: Any) -> dict[str
     [
         (("attempt_id",), 1),
         (("attempt_id",), "\ud800"),
-        (("purpose",), "sweep"),
+        (("purpose",), "gift"),
         (("purpose",), None),
         (("network",), None),
         (("worker_epoch",), "1"),
