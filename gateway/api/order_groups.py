@@ -23,7 +23,7 @@ from gateway.api.endpoint import Call, Ticket
 from gateway.api.order_groups_store import Claim, Standing
 from gateway.api.wire_objects import Withdrawal
 from gateway.api.wire_resources import WithdrawalIn
-from gateway.errors import Refusal, RequestMismatch
+from gateway.errors import Refusal
 from gateway.idempotency import StoredAnswer
 from gateway.payouts import acceptance
 from gateway.payouts.acceptance import BalanceMode, Order
@@ -107,17 +107,14 @@ async def _accept(
     if not plain:
         return found
     await _claim(uow, [tickets[number] for number, _ in plain])
-    try:
-        rows = await acceptance.accept_many(
-            uow,
-            [order for _, order in plain],
-            balance_mode=BalanceMode(str(standing.balance_mode)),
-            terms=LimitTerms.of(services.registry),
-            ids=services.ids,
-            at=at,
-        )
-    except RequestMismatch as error:  # stored since we looked: look again
-        raise Conflict from error
+    rows = await acceptance.accept_many(
+        uow,
+        [order for _, order in plain],
+        balance_mode=BalanceMode(str(standing.balance_mode)),
+        terms=LimitTerms.of(services.registry),
+        ids=services.ids,
+        at=at,
+    )
     for (number, _), row in zip(plain, rows, strict=True):
         wire = wire_objects.withdrawal(withdrawal_snapshot(row), context=services.wire)
         found[number] = Accepted(withdrawal=wire, body=encode(wire))

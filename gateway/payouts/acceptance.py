@@ -5,30 +5,31 @@ rules. Every change of state after that is `payouts.withdrawals`'s. It never com
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from config.database import Uow
+from config.database import Conflict, Uow
 from config.ids import Ids
+from config.limit_policy import Judgement
 from gateway import withdrawals_store as store
 from gateway.errors import RequestMismatch
-from gateway.payouts import limits
+from gateway.payouts import limits, void_store
 from gateway.payouts.limits import Asking, LimitTerms
 from gateway.payouts.network_fee import NetworkFee
 from gateway.payouts.withdrawals import (
     CLEARING,
+    WITHDRAWALS,
     State,
-    Step,
     Trigger,
     event_of,
-    move_many,
-    reserve_many,
+    hold_request,
 )
 from gateway.withdrawals_store import NewWithdrawal, WithdrawalRow
-from ledger import accounts, balances, outbox
+from ledger import accounts, balances, holds, outbox
+from ledger.outbox import Event
 from signer.protocol import Authorisation
 from watchers import deposit_commands
 from watchers.deposit_commands import Locked
@@ -107,8 +108,14 @@ async def accept(
     ids: Ids,
     at: datetime,
 ) -> WithdrawalRow:
-    """`accept_many` of one, with the player's lock. Waits for whoever holds that."""
+    """`accept_many` of one, with the player's lock. Waits for whoever holds that.
+
+    Raises RequestMismatch when its (brand, request_id) stands already, before anything is written:
+    the caller compares the stored body.
+    """
     await balances.lock_player(uow, brand=order.brand, player_id=order.player_id)
+    if await store.by_request_id(uow, brand=order.brand, request_id=order.request_id) is not None:
+        raise RequestMismatch(order.request_id)
     [row] = await accept_many(uow, [order], balance_mode=balance_mode, terms=terms, ids=ids, at=at)
     return row
 
@@ -126,62 +133,92 @@ async def accept_many(
     the caller's unit of work; the caller holds their players' locks.
 
     Each ends in `rejected`, `waiting_liquidity`, `pending_approval` or `queued`, with one event
-    per state. The number of statements does not depend on that of the orders. Raises
-    RequestMismatch when a (brand, request_id) stands already: the caller compares the stored body.
+    per state. The number of statements does not depend on that of the orders. Raises Conflict when
+    a (brand, request_id) was stored meanwhile: then the unit of work begins anew.
     """
     [brand] = {order.brand for order in orders}
     players = {order.player_id for order in orders}
     unfinished = await deposit_commands.unfinished_by_player(uow, brand=brand, players=players)
-    new = [
-        NewWithdrawal(
-            row=_received(
-                order,
-                withdrawal_id=ids.new_id(),
-                orphaned_known=unfinished[order.player_id].lost,
-                at=at,
-            ),
-            key_id=order.key_id,
-            signed=order.signed,
-            batch_id=order.batch_id,
+    received = [
+        _received(
+            order,
+            withdrawal_id=ids.new_id(),
+            orphaned_known=unfinished[order.player_id].lost,
+            at=at,
         )
         for order in orders
     ]
-    if await store.insert_many(uow, new) != len(new):
-        raise RequestMismatch(", ".join(order.request_id for order in orders))
-    rows = [item.row for item in new]
-    told = {
-        row.id: [event_of(row, previous=None, event_type="withdrawal.received", ids=ids)]
-        for row in rows
-    }
-    codes = {
-        row.id: _refusal(order, unfinished[order.player_id].locked, balance_mode=balance_mode)
-        for order, row in zip(orders, rows, strict=True)
-    }
+    refusals = [
+        _refusal(order, unfinished[order.player_id].locked, balance_mode=balance_mode)
+        for order in orders
+    ]
     asked = [
         _asking(order, row.id)
-        for order, row in zip(orders, rows, strict=True)
-        if codes[row.id] is None
+        for order, row, code in zip(orders, received, refusals, strict=True)
+        if code is None
     ]
     judged = await limits.take_many(uow, asked, terms=terms, at=at)
-    people = dict(zip((asking.withdrawal_id for asking in asked), judged, strict=True))
-    codes |= {key: found.code for key, found in people.items() if found.is_rejected}
-
-    async def ask(row: WithdrawalRow) -> str | None:
-        return people[row.id].code if people[row.id].approvals else None
-
-    refused = [
-        Step(row=row, trigger=Trigger.REFUSE, changes={"code": codes[row.id]})
-        for row in rows
-        if codes[row.id] is not None
+    judgements = dict(zip((asking.withdrawal_id for asking in asked), judged, strict=True))
+    judgements |= {
+        row.id: Judgement(is_rejected=True, code=code)
+        for row, code in zip(received, refusals, strict=True)
+        if code is not None
+    }
+    passed = [row for row in received if not judgements[row.id].is_rejected]
+    placed = await holds.place_many(uow, [hold_request(row) for row in passed], at=at)
+    is_placed = dict(zip((row.id for row in passed), placed, strict=True))
+    told: list[Event] = []
+    rows = [
+        _walked(row, _steps(judgements[row.id], is_placed.get(row.id)), told, ids=ids)
+        for row in received
     ]
-    passed = [row for row in rows if codes[row.id] is None]
-    found = [
-        *await move_many(uow, refused, ids=ids, at=at, told=told),
-        *await reserve_many(uow, passed, ask=ask, ids=ids, at=at, told=told),
+    await _store(uow, orders, rows, at=at)
+    await outbox.append_many(uow, told, at=at)
+    return rows
+
+
+Steps = Sequence[tuple[Trigger, Mapping[str, Any]]]
+"""Transitions in their order, each with the further columns that change."""
+
+
+def _steps(judgement: Judgement, is_placed: bool | None) -> Steps:
+    """What acceptance comes to, from `received` on."""
+    if judgement.is_rejected:
+        return ((Trigger.REFUSE, {"code": judgement.code}),)
+    if not is_placed:
+        return ((Trigger.CLEARING_SHORT, {"code": CLEARING}),)
+    onward = Trigger.ASK_APPROVAL if judgement.approvals else Trigger.ENQUEUE
+    code = judgement.code if judgement.approvals else None
+    return ((Trigger.RESERVE, {"is_reserved": True}), (onward, {"code": code}))
+
+
+def _walked(row: WithdrawalRow, steps: Steps, told: list[Event], *, ids: Ids) -> WithdrawalRow:
+    """The row at the end of its steps; the event of each state, the first one's too."""
+    previous: str | None = None
+    for trigger, changes in ((None, {}), *steps):
+        if trigger is not None:
+            previous = row.state
+            state = WITHDRAWALS.next(State(previous), trigger)
+            row = replace(row, state=state.value, version=row.version + 1, **changes)
+        told.append(event_of(row, previous=previous, event_type=f"withdrawal.{row.state}", ids=ids))
+    return row
+
+
+async def _store(
+    uow: Uow, orders: Sequence[Order], rows: Sequence[WithdrawalRow], *, at: datetime
+) -> None:
+    """The rows where their acceptance ends, once: the database writes the way there into their
+    history. Behind every lock that acceptance takes, so that who waits for a request_id here is
+    waited for by nobody."""
+    new = [
+        NewWithdrawal(row=row, key_id=order.key_id, signed=order.signed, batch_id=order.batch_id)
+        for order, row in zip(orders, rows, strict=True)
     ]
-    await outbox.append_many(uow, [event for events in told.values() for event in events], at=at)
-    by_id = {row.id: row for row in found}
-    return [by_id[row.id] for row in rows]
+    if await store.insert_many(uow, new) != len(new):
+        raise Conflict
+    refused = [row for row in rows if row.state == State.REJECTED]
+    if refused:
+        await void_store.add(uow, *refused, at=at)  # the signer must never pay them (S25)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,8 +97,8 @@ async def take_many(
 ) -> list[Judgement]:
     """Judge orders of one brand and, unless rejected, count them from here on. Once per withdrawal.
 
-    Each is judged after those before it, as if they had come alone. The rows of the withdrawals are
-    inserted already; accounts are locked later.
+    Each is judged after those before it, as if they had come alone. Accounts are locked later; the
+    rows of the withdrawals stand when the unit of work commits.
     """
     if not asked:
         return []

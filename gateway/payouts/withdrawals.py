@@ -245,13 +245,7 @@ _EVENT_TYPES: Final[Mapping[Trigger, str]] = {Trigger.REOPEN: "withdrawal.reopen
 
 
 _OF_ACCEPTANCE: Final = frozenset(
-    {
-        Trigger.REFUSE,
-        Trigger.RESERVE,
-        Trigger.CLEARING_SHORT,
-        Trigger.ENQUEUE,
-        Trigger.ASK_APPROVAL,
-    }
+    {Trigger.RESERVE, Trigger.CLEARING_SHORT, Trigger.ENQUEUE, Trigger.ASK_APPROVAL}
 )
 
 _ONWARD: Final = {Trigger.PLAN, Trigger.SIGN, Trigger.BROADCAST, Trigger.ACCEPT, Trigger.FIND}
@@ -300,18 +294,7 @@ async def reserve_many(
     For `received` rows, or such as wait for clearing: those are returned as they were while
     clearing is still short. At most `holds.PLACE_MANY_MAX`. `told` as of `move_many`.
     """
-    requests = [
-        holds.HoldRequest(
-            hold_id=row.id,
-            brand=row.brand,
-            player_id=row.player_id,
-            asset=row.asset,
-            amount=row.amount_minor,
-            reference=f"withdrawal:{row.id}:reserve",
-        )
-        for row in rows
-    ]
-    placed = await holds.place_many(uow, requests, at=at)
+    placed = await holds.place_many(uow, [hold_request(row) for row in rows], at=at)
     first = [
         Step(row=row, trigger=Trigger.RESERVE, changes={"is_reserved": True, "code": None})
         if is_placed
@@ -332,6 +315,18 @@ async def reserve_many(
         second.append(Step(row=row, trigger=trigger, changes={"code": code}))
     found |= {row.id: row for row in await move_many(uow, second, ids=ids, at=at, told=told)}
     return [found[row.id] for row in rows]
+
+
+def hold_request(row: WithdrawalRow) -> holds.HoldRequest:
+    """What sets the amount of a withdrawal aside from its brand's clearing."""
+    return holds.HoldRequest(
+        hold_id=row.id,
+        brand=row.brand,
+        player_id=row.player_id,
+        asset=row.asset,
+        amount=row.amount_minor,
+        reference=f"withdrawal:{row.id}:reserve",
+    )
 
 
 async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> WithdrawalRow | None:
@@ -383,8 +378,8 @@ async def give_up(
 async def move_many(
     uow: Uow, steps: Sequence[Step], *, ids: Ids, at: datetime, told: Told
 ) -> list[WithdrawalRow]:
-    """One transition of each of many distinct rows: those of acceptance, where none was ever asked
-    for a signature and a refused one was never counted by the limits, and those that go on.
+    """One transition of each of many distinct rows: those of a reservation, where none was ever
+    asked for a signature, and those that go on.
 
     The events are put into `told`; the caller appends them in this unit of work. Raises as `move`.
     """
@@ -406,9 +401,6 @@ async def move_many(
     moved = [store.from_mapping(row) for row in await advance_many(uow, WITHDRAWALS, moves, at=at)]
     for step, row in zip(steps, moved, strict=True):
         told.setdefault(row.id, []).append(_event(row, step.row.state, step.trigger, ids))
-    refused = [row for row in moved if row.state == State.REJECTED]
-    if refused:
-        await void_store.add(uow, *refused, at=at)  # the signer must never pay them (S25)
     return moved
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of roles share: a deployment's files, role processes, eight signing clients.
+"""What the benchmarks of roles share: a deployment's files, role processes, signing clients.
 
 The roles are the real processes, started as `cage up` starts them. The keys are made here for one
 run, on a test network, and must never hold anything of value.
@@ -28,7 +28,7 @@ from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
 BRAND = "bench"
 KEY_ID = "bench-key"
 SCOPES = ("addresses:write", "withdrawals:write", "deposits:read", "webhooks:write")
-CLIENTS = 8
+CLIENTS = 64  # connections at once, as the workers of a casino that pays out in the evening
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 POLL_SECONDS = 0.05

@@ -245,8 +245,46 @@ CREATE UNIQUE INDEX alarms_open ON gateway.alarms (kind, coalesce(network, ''), 
     WHERE cleared_at IS NULL;
 
 -- State history by trigger (HOUSE 6); the function belongs to the ledger schema.
-CREATE TRIGGER withdrawals_history AFTER INSERT OR UPDATE OF state ON gateway.withdrawals
+CREATE TRIGGER withdrawals_history AFTER UPDATE OF state ON gateway.withdrawals
     FOR EACH ROW EXECUTE FUNCTION ledger.record_state('withdrawal');
+
+-- A withdrawal is stored once, in the state in which its acceptance ends; its history holds the way
+-- there. `version` says how far: one that is stored as `received` has taken no step.
+CREATE FUNCTION gateway.record_acceptance() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    written integer;
+BEGIN
+    INSERT INTO ledger.state_history
+        (object_kind, object_id, version, brand, from_state, to_state, at, actor, reason)
+    SELECT 'withdrawal', n.id, step.version, n.brand, step.from_state, step.to_state, n.state_at,
+        nullif(current_setting('cage.actor', true), ''),
+        nullif(current_setting('cage.reason', true), '')
+    FROM added n
+    JOIN (VALUES
+        ('received', 1, 1, NULL, 'received'),
+        ('rejected', 2, 1, NULL, 'received'),
+        ('rejected', 2, 2, 'received', 'rejected'),
+        ('waiting_liquidity', 2, 1, NULL, 'received'),
+        ('waiting_liquidity', 2, 2, 'received', 'waiting_liquidity'),
+        ('queued', 3, 1, NULL, 'received'),
+        ('queued', 3, 2, 'received', 'reserved'),
+        ('queued', 3, 3, 'reserved', 'queued'),
+        ('pending_approval', 3, 1, NULL, 'received'),
+        ('pending_approval', 3, 2, 'received', 'reserved'),
+        ('pending_approval', 3, 3, 'reserved', 'pending_approval')
+    ) AS step (state, ends_at, version, from_state, to_state)
+        ON step.state = n.state AND step.ends_at = n.version;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF written <> (SELECT coalesce(sum(version), 0) FROM added) THEN
+        RAISE EXCEPTION 'a withdrawal begins in a state or version that no acceptance ends in';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER withdrawals_accepted AFTER INSERT ON gateway.withdrawals
+    REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.record_acceptance();
 
 -- Row-level security: no call of one brand sees another's rows (A29, A30).
 DO $$

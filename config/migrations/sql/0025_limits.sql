@@ -14,7 +14,8 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON gateway.limit_policies
 -- How each withdrawal was judged, for ever; only `counts` changes, once, when it gives its room back.
 -- `value` is in minor units of the currency at the rate of acceptance, rounded up; NULL: no fresh rate.
 CREATE TABLE gateway.withdrawal_limits (
-    withdrawal_id uuid PRIMARY KEY REFERENCES gateway.withdrawals (id),
+    -- An order is judged before its row is stored.
+    withdrawal_id uuid PRIMARY KEY REFERENCES gateway.withdrawals (id) DEFERRABLE INITIALLY DEFERRED,
     brand text NOT NULL,
     player_id text NOT NULL,
     asset text NOT NULL,
