@@ -9,6 +9,7 @@ WatcherError
 │   ├── WrongNetwork         genesis or chain id differs; the node is refused
 │   └── TipMoved             the tip changed during a read; read again
 ├── InvalidAddress (expected)  not an address of this network; carries reason and remedy
+├── SignedFileRefused (expected)  not a signature of the stored plan; carries code, reason, remedy
 ├── UnsupportedOperation (invariant)  asked a family for what it does not have
 ├── NoProgress (invariant)   this process follows and connects nothing; it must be started again
 ├── LeaseLost (conflict)     another instance follows this network now
@@ -62,6 +63,17 @@ class InvalidAddress(WatcherError):
 
     def __init__(self, reason: str, *, remedy: str) -> None:
         super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class SignedFileRefused(WatcherError):
+    """A file that does not sign the stored plan. `code` is a stable word; `reason` says what is
+    wrong with it, `remedy` what to do."""
+
+    def __init__(self, code: str, reason: str, *, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.code = code
         self.reason = reason
         self.remedy = remedy
 

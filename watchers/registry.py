@@ -13,9 +13,9 @@ from config.clock import Clock, SystemClock
 from config.errors import ConfigError
 from config.settings import ColdSettings
 from watchers.agreed_chain import AgreedChain
-from watchers.chain import AddressCodec, Chain, DerivedAddress
+from watchers.chain import AddressCodec, Chain, DerivedAddress, Unsigned
 from watchers.chains.bitcoin import build as bitcoin_build
-from watchers.chains.bitcoin import rawtx, siblings
+from watchers.chains.bitcoin import cold_build, cold_signed, rawtx, siblings
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.chain import BitcoinChain
 from watchers.chains.bitcoin.descriptor import ColdDescriptor
@@ -28,7 +28,8 @@ from watchers.chains.jsonrpc import endpoint
 from watchers.chains.node import HttpTransport
 from watchers.chains.pace import CALLS_PER_SECOND, PacedPost
 from watchers.chains.verifier import Verifier
-from watchers.errors import InvalidAddress
+from watchers.cold_spends import ColdPlan, ColdProgress, ColdSignature
+from watchers.errors import InvalidAddress, UnsupportedOperation
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 
@@ -220,6 +221,47 @@ def offered_rate(
             return evm_build.max_fee_per_gas(unsigned)
         case _:
             assert_never(spec.family)
+
+
+def cold_size_vb(spec: ChainSpec, descriptor: str, *, inputs: int, outputs: Sequence[str]) -> int:
+    """Signed virtual size of a spend from a cold wallet to these match keys, at most. Pure."""
+    wallet = ColdDescriptor(descriptor, _utxo_params(spec))
+    return cold_build.size_vb(wallet, inputs=inputs, outputs=list(outputs))
+
+
+def cold_unsigned(spec: ChainSpec, plan: ColdPlan) -> Unsigned:
+    """The file that the signers of a cold wallet get: PSBT v0 (BIP 174). Pure.
+
+    Raises InvalidAddress, NothingToReserve.
+    """
+    params = _utxo_params(spec)
+    codec = BitcoinAddressCodec(params)
+    return cold_build.build(plan, params=params, codec=codec, asset=spec.native_asset)
+
+
+def cold_signatures(
+    spec: ChainSpec, *, unsigned: bytes, upload: bytes
+) -> tuple[ColdSignature, ...]:
+    """The signatures of an uploaded file, each verified over the stored plan. Pure.
+
+    Raises SignedFileRefused.
+    """
+    _utxo_params(spec)
+    return cold_signed.read_signatures(unsigned, upload)
+
+
+def cold_progress(
+    spec: ChainSpec, *, unsigned: bytes, signatures: Sequence[ColdSignature]
+) -> ColdProgress:
+    """How far a plan is signed, and the network's bytes once it is. Pure."""
+    _utxo_params(spec)
+    return cold_signed.assemble(unsigned, signatures)
+
+
+def _utxo_params(spec: ChainSpec) -> BitcoinParams:
+    if spec.family is not Family.BITCOIN:
+        raise UnsupportedOperation(f"{spec.network} has no coins")
+    return bitcoin_params(spec)
 
 
 def bitcoin_params(spec: ChainSpec) -> BitcoinParams:

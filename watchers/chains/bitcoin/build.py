@@ -46,25 +46,42 @@ def build(plan: UtxoPlan, *, codec: BitcoinAddressCodec, asset: str) -> Unsigned
     Raises `InvalidAddress` for a payment's address, `NothingToReserve` when the coins do not cover
     the outputs, `BadPlan` for a plan that contradicts itself.
     """
+    container, keys = container_of(plan, codec=codec, asset=asset)
+    return unsigned_of(plan, container, size_vb=size_vb(inputs=len(plan.coins), outputs=keys))
+
+
+def container_of(
+    plan: UtxoPlan, *, codec: BitcoinAddressCodec, asset: str
+) -> tuple[psbt.PSBT, list[str]]:
+    """The PSBT with previous txs and nothing else, and the scriptPubKeys of its outputs: payments
+    in order, then change. Raises as `build` does."""
     _check_plan(plan, asset=asset)
     keys = [codec.parse(payment.address).key for payment in plan.payments]
     amounts = [payment.amount_minor for payment in plan.payments]
-    change_outputs: dict[int, str] = {}
     if plan.change is not None:
-        change_outputs[len(keys)] = plan.change.path
         keys.append(plan.change.key)
         amounts.append(plan.change_minor)
-    fee_minor = sum(coin.amount_minor for coin in plan.coins) - sum(amounts)
-    if fee_minor < 0:
+    if _fee(plan) < 0:
         raise NothingToReserve("the coins do not cover the outputs")
+    return _psbt(plan.coins, keys, amounts), keys
+
+
+def unsigned_of(plan: UtxoPlan, container: psbt.PSBT, *, size_vb: int) -> Unsigned:
+    """What a plan became."""
+    paid = len(plan.payments)
     return Unsigned(
-        data=_psbt(plan.coins, keys, amounts),
-        fee_minor=fee_minor,
-        size_vb=size_vb(inputs=len(plan.coins), outputs=keys),
+        data=bytes(container.serialize()),
+        fee_minor=_fee(plan),
+        size_vb=size_vb,
         input_paths=tuple(coin.path for coin in plan.coins),
-        payment_outputs=tuple(range(len(plan.payments))),
-        change_outputs=change_outputs,
+        payment_outputs=tuple(range(paid)),
+        change_outputs={} if plan.change is None else {paid: plan.change.path},
     )
+
+
+def _fee(plan: UtxoPlan) -> int:
+    paid = sum(payment.amount_minor for payment in plan.payments)
+    return sum(coin.amount_minor for coin in plan.coins) - paid - plan.change_minor
 
 
 def _check_plan(plan: UtxoPlan, *, asset: str) -> None:
@@ -82,7 +99,7 @@ def _check_plan(plan: UtxoPlan, *, asset: str) -> None:
         raise BadPlan("change and its amount do not fit")
 
 
-def _psbt(coins: Sequence[Coin], keys: Sequence[str], amounts: Sequence[int]) -> bytes:
+def _psbt(coins: Sequence[Coin], keys: Sequence[str], amounts: Sequence[int]) -> psbt.PSBT:
     inputs = [
         transaction.TransactionInput(
             bytes.fromhex(coin.outpoint.txid), coin.outpoint.vout, sequence=SEQUENCE_RBF
@@ -97,7 +114,7 @@ def _psbt(coins: Sequence[Coin], keys: Sequence[str], amounts: Sequence[int]) ->
     container = psbt.PSBT(unsigned)
     for scope, coin in zip(container.inputs, coins, strict=True):
         scope.non_witness_utxo = _previous_tx(coin)
-    return bytes(container.serialize())
+    return container
 
 
 def _previous_tx(coin: Coin) -> transaction.Transaction:
