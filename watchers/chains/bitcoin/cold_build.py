@@ -26,11 +26,10 @@ OUTPOINT_VB: Final = 41  # outpoint, empty script, sequence
 def size_vb(descriptor: ColdDescriptor, *, inputs: int, outputs: list[str]) -> int:
     """Signed virtual size with inputs of this wallet; an upper bound."""
     witness = P2WPKH_WITNESS
-    script_code = descriptor.script(0, 0).witness_script
-    if script_code is not None:
-        length = 1 if len(script_code) < 0xFD else 3
+    code = descriptor.witness_script_bytes
+    if code:
         signatures = descriptor.threshold * SIGNATURE_BYTES
-        witness = 1 + 1 + signatures + length + len(script_code)
+        witness = 1 + 1 + signatures + (1 if code < 0xFD else 3) + code
     bare = plain.size_vb(inputs=0, outputs=outputs) + (0 if inputs < 0xFD else 2)
     return bare + inputs * OUTPOINT_VB + -(-inputs * witness // plain.WEIGHT_PER_VB)
 

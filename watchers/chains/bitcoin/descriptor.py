@@ -96,6 +96,7 @@ class ColdDescriptor:
             )
         self._hrp = params.hrp
         self._recipe: Any = _recipe(body)
+        self.witness_script_bytes = len(self.script(0, 0).witness_script or b"")
 
     @property
     def keys_count(self) -> int:
