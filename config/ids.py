@@ -67,6 +67,7 @@ PREFIXES = {
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",
+    "audit": "aud_",
 }
 
 
@@ -79,8 +80,15 @@ def parse_public_id(kind: str, text: str, *, livemode: bool) -> UUID | None:
     """The UUID behind a wire id, or None when it is not one of this kind and mode."""
     prefix = PREFIXES[kind] + ("" if livemode else "test_")
     digits = text.removeprefix(prefix)
-    if digits == text or len(digits) != 32 or not digits.isascii():
-        return None
-    if any(c not in "0123456789abcdef" for c in digits):
+    return None if digits == text else _uuid(digits)
+
+
+def uuid_of(text: str) -> UUID | None:
+    """The UUID behind a wire id of any kind, for records; who acts asks `parse_public_id`."""
+    return _uuid(text.rpartition("_")[2])
+
+
+def _uuid(digits: str) -> UUID | None:
+    if len(digits) != 32 or any(c not in "0123456789abcdef" for c in digits):
         return None
     return UUID(hex=digits)

@@ -192,6 +192,12 @@ class SignerSettings(Section):
     timeout_seconds: float = Field(default=30.0, gt=0)
 
 
+class AuditSettings(Section):
+    """Where the scheduler's host keeps the heads of the sealed logs, outside the database."""
+
+    anchor_file: Path = Path("audit/anchors.jsonl")
+
+
 class WebhookSettings(Section):
     """Delivery. `retry_seconds` is the schedule of CONTRACT 6, then each `retry_tail_seconds`."""
 
@@ -233,6 +239,7 @@ class Settings(BaseSettings):
     brands: dict[BrandName, BrandSettings] = Field(default_factory=dict)
     keys: KeySettings = KeySettings()
     signer: SignerSettings = SignerSettings()
+    audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
     payouts: PayoutSettings = PayoutSettings()
     wallets: dict[AssetId, BandSettings] = Field(default_factory=dict)

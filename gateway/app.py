@@ -13,7 +13,7 @@ from aiohttp import web
 from config.clock import Clock
 from config.database import is_away
 from config.logs import get_logger
-from gateway.api.dispatch import CALLER, encode, serve
+from gateway.api.dispatch import CALLER, CORRELATION, encode, serve
 from gateway.api.endpoint import BODY_BYTES_MAX, Endpoint, Services
 from gateway.api.wire_base import FieldProblem, Problem
 from gateway.errors import Malformed, NotFound, Refusal, TooLarge, Unavailable
@@ -109,6 +109,7 @@ async def _tell(request: web.Request, handler: HttpHandler) -> web.StreamRespons
     """Outermost: every request gets an id, an answer and a log line. Supervises the handlers."""
     services = request.app[SERVICES]
     correlation_id = services.ids.new_id().hex
+    request[CORRELATION] = correlation_id
     started_seconds = services.clock.monotonic_seconds()
     activity = request.app[ACTIVITY]
     activity.begin(request.protocol)

@@ -3,7 +3,8 @@
 Owns which loop is woken how often. A tick is a NOTIFY sent under the scheduler's lease, so that of
 several schedulers one speaks (P14); the loop that hears it owns the work. Loops of upkeep
 that belong to no other role (folding balances, partitions ahead, old nonces and sums of limits,
-the question for a comparison) live here too, and also poll. It moves no money and holds no key.
+the question for a comparison) live here too, and also poll; so does the sealer of the logs. It
+moves no money and holds no key.
 """
 
 import asyncio
@@ -22,14 +23,17 @@ from config.logs import get_logger
 from config.process import run_until_stopped
 from config.settings import Settings
 from gateway import scheduler_store as store
+from gateway import sealing
 from gateway.leases import Lease, LeaseLost, hold
 from gateway.payouts import limits
+from gateway.sealing import Sealer
 from gateway.webhooks.listen_store import Listener
 
 FOLD_ACCOUNTS = 500  # accounts per pass; the next pass takes the rest
 PARTITION_MONTHS = 3  # months ahead, so that a month of silence does no harm
 NONCES_MAX = 10_000  # rows per pass
 LIMIT_USAGE_MAX = 10_000  # rows per pass
+RESTART_SECONDS = 1.0  # after the sealer failed, the database being away, say
 MISSED_TICK_SECONDS = 30  # a tick later than this is left out: the next one does the same
 
 log = get_logger(__name__)
@@ -69,13 +73,16 @@ class Scheduler:
             "cage_compare": self._ask_comparison,
         }
 
-    async def run(self, url: str, *, ticks: Sequence[Tick] = TICKS) -> None:
-        """Tick and keep house until cancelled. `url` is where the listener connects."""
+    async def run(
+        self, url: str, *, ticks: Sequence[Tick] = TICKS, sealer: Sealer | None = None
+    ) -> None:
+        """Tick, keep house and seal until cancelled. `url` is where the listener connects."""
         wakers = {
             tick.channel: Waker(poll_seconds=float(2 * tick.every_seconds))
             for tick in ticks
             if tick.channel in self.upkeep
         }
+        channels = wakers | ({sealing.CHANNEL: sealer.waker} if sealer else {})
         timer = AsyncIOScheduler(timezone=UTC)
         for tick in ticks:
             timer.add_job(
@@ -89,9 +96,11 @@ class Scheduler:
             )
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(Listener(url, channels=wakers, clock=self._clock).run())
+                group.create_task(Listener(url, channels=channels, clock=self._clock).run())
                 for channel, waker in wakers.items():
                     group.create_task(self._keep_house(channel, waker), name=channel)
+                if sealer is not None:
+                    group.create_task(self._seal(sealer), name="sealer")
                 timer.start()
                 log.info("scheduler.started", channels=[tick.channel for tick in ticks])
         finally:
@@ -129,6 +138,14 @@ class Scheduler:
             except Exception:  # the supervisor of the loop
                 log.exception("scheduler.upkeep_failed", channel=channel)
 
+    async def _seal(self, sealer: Sealer) -> None:
+        while True:
+            try:
+                await sealer.run()
+            except Exception:  # the supervisor of the loop
+                log.exception("scheduler.sealer_failed")
+            await self._clock.sleep(RESTART_SECONDS)
+
     async def _prune_nonces(self, uow: Uow) -> int:
         return await store.prune_nonces(uow, at=self._clock.now(), limit=NONCES_MAX)
 
@@ -148,10 +165,20 @@ async def run_scheduler(settings: Settings) -> None:
     """Run the scheduler until SIGTERM or SIGINT."""
     clock = SystemClock(offset_seconds=float(settings.test_clock_offset_seconds))
     url = settings.role_url("scheduler")
-    database = Database(async_url(url), pool_size=2, application_name="cage scheduler")
-    scheduler = Scheduler(database=database, clock=clock, ids=SystemIds(clock))
+    database = Database(async_url(url), pool_size=3, application_name="cage scheduler")
+    ids = SystemIds(clock)
+    scheduler = Scheduler(database=database, clock=clock, ids=ids)
+    sealer = Sealer(
+        database=database,
+        clock=clock,
+        ids=ids,
+        waker=Waker(poll_seconds=sealing.POLL_SECONDS),
+        anchor_file=settings.path(settings.audit.anchor_file),
+    )
     try:
-        await run_until_stopped(partial(scheduler.run, url), database=database, clock=clock)
+        await run_until_stopped(
+            partial(scheduler.run, url, sealer=sealer), database=database, clock=clock
+        )
     finally:
         await database.close()
         log.info("scheduler.stopped")

@@ -17,9 +17,11 @@ async def fold(uow: Uow, *, limit: int) -> int:
 
 
 async def ensure_partitions(uow: Uow, *, at: datetime, months: int) -> int:
-    """Make the months ahead (ledger's own function); how many tables are new."""
+    """Make the months ahead of journal and audit log; how many tables are new."""
     result = await uow.execute(
-        "SELECT ledger.ensure_partitions(:at, :months)", {"at": at, "months": months}
+        "SELECT ledger.ensure_partitions(:at, :months)"
+        " + gateway.ensure_audit_partitions(:at, :months)",
+        {"at": at, "months": months},
     )
     return int(result.scalar_one())
 

@@ -1,6 +1,6 @@
 """The chart of accounts: kinds, normal sides and codes (HOUSE 7, CONTRACT 1).
 
-Assets (debit side): custody, receivable. Expense (debit side): network fee, reorg loss. Liabilities
+Assets (debit side): custody, receivable. Expense (debit side): network fee, losses. Liabilities
 (credit side): the player stages, brand clearing, unallocated. Income, capital and suspense are on
 the credit side. Accounts are opened by their first posting.
 """
@@ -54,6 +54,8 @@ class AccountKind(StrEnum):
     """Expense: what chains took."""
     REORG_LOSS = "reorg_loss"
     """Expense: written off after a reorg."""
+    WRITE_OFF = "write_off"
+    """Expense: what two people wrote off."""
     FEE_RECOVERY = "fee_recovery"
     """Income: fees that players paid."""
     SERVICE = "service"
@@ -70,6 +72,7 @@ _DEBIT_NORMAL = frozenset(
         AccountKind.RECEIVABLE,
         AccountKind.NETWORK_FEE,
         AccountKind.REORG_LOSS,
+        AccountKind.WRITE_OFF,
     }
 )
 CHECKED_KINDS = frozenset(
@@ -160,6 +163,11 @@ def network_fee(asset: str) -> Account:
 def reorg_loss(asset: str) -> Account:
     """Expense: written off after a reorg."""
     return _house("expense:loss:reorg", AccountKind.REORG_LOSS, asset)
+
+
+def write_off(asset: str) -> Account:
+    """Expense: what two people wrote off."""
+    return _house("expense:loss:write_off", AccountKind.WRITE_OFF, asset)
 
 
 def fee_recovery(asset: str) -> Account:

@@ -90,6 +90,11 @@ async def fee_capital(uow: Uow, asset: str) -> int:
     return await store.fee_capital(uow, asset)
 
 
+async def lock_capital(uow: Uow, asset: str) -> None:
+    """One decision about an asset's capital at a time, until the unit of work ends."""
+    await store.lock_capital(uow, asset)
+
+
 async def trial_balance(uow: Uow, *, at: datetime | None = None) -> TrialBalance:
     """Every account with its balance, now or as of `at` (from the entries)."""
     rows = await (store.balances_at(uow, at) if at else store.account_balances(uow))

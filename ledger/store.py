@@ -276,12 +276,19 @@ async def fee_capital(uow: Uow, asset: str) -> int:
                                       WHERE p.account_id = a.id), 0))), 0)
             FROM ledger.accounts a JOIN ledger.balances b ON b.account_id = a.id
             WHERE a.asset = :asset AND a.kind IN
-                ('capital', 'fee_recovery', 'service', 'network_fee', 'reorg_loss')
+                ('capital', 'fee_recovery', 'service', 'network_fee', 'reorg_loss', 'write_off')
             """,
             {"asset": asset},
         )
     ).scalar_one()
     return int(value)
+
+
+async def lock_capital(uow: Uow, asset: str) -> None:
+    """A lock of the server: the account's rows are never held by who only adds to them."""
+    await uow.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('capital:' || :asset, 0))", {"asset": asset}
+    )
 
 
 async def lock_players(uow: Uow, pairs: Sequence[tuple[str, str]]) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from config.database import Uow
-from ledger import reconcile
+from ledger import reconcile, seals
 from ledger import verify_store as store
 from ledger.store import Row
 
 PAGE_ROWS = 1_000
+PAGE_SEALS = 5  # each is up to SEAL_POSTINGS postings
 ACCOUNTS_ROWS = 200  # each is summed from its first entry
 PAGE_KIND = "page"
 
@@ -30,12 +31,18 @@ class Part(StrEnum):
     """What is cached is the sum of the entries; none below zero; stages agree with holds."""
     TOTALS = "totals"
     """Custody equals all other accounts, and covers the liabilities, per asset."""
+    SEALS = "seals"
+    """Each follows the one before, and its postings are what was sealed (L19)."""
+    UNSEALED = "unsealed"
+    """No posting came in behind the seals; the newest wait for theirs and count as well."""
 
 
 _FIRST = {
     Part.POSTINGS: ("-infinity", "00000000-0000-0000-0000-000000000000"),
     Part.ENTRIES: ("00000000-0000-0000-0000-000000000000", "0"),
     Part.ACCOUNTS: ("0",),
+    Part.SEALS: ("0",),
+    Part.UNSEALED: ("-infinity", "00000000-0000-0000-0000-000000000000"),
 }
 
 
@@ -80,7 +87,24 @@ async def replay(uow: Uow, part: Part, *, place: str | None) -> Replayed:
     at = first if place is None else tuple(place.split("|", len(first) - 1))
     if len(at) != len(first):
         raise ValueError(f"{place!r} is no place of {part}")
+    if part is Part.SEALS:
+        return await _seals(uow, after=int(at[0]))
     return paged(await store.page(uow, part.value, place=at, limit=limit), limit=limit)
+
+
+async def _seals(uow: Uow, *, after: int) -> Replayed:
+    """A page of seals after a sequence."""
+    findings: list[Finding] = []
+    for checked in range(PAGE_SEALS):
+        looked = await seals.flaws(uow, after=after)
+        if looked is None:
+            return Replayed(checked=checked, findings=tuple(findings), place=None)
+        after, found = looked
+        findings += [
+            Finding(kind=flaw.kind, subject=flaw.subject, asset="", difference_minor=0)
+            for flaw in found
+        ]
+    return Replayed(checked=PAGE_SEALS, findings=tuple(findings), place=str(after))
 
 
 async def read_only(uow: Uow) -> None:

@@ -108,7 +108,33 @@ LEFT JOIN held h ON (h.brand, h.player_id, h.asset, h.kind)
 WHERE a.kind IN ('reserved', 'in_flight') AND r.entered <> coalesce(h.amount, 0)
 """
 
-STATEMENTS = {"postings": _POSTINGS, "entries": _ENTRIES, "accounts": _ACCOUNTS}
+# What the sealer may still come back for, and what is younger, waits and is no finding.
+_UNSEALED = """
+WITH head AS MATERIALIZED (
+    SELECT id, booked_at FROM ledger.postings
+    WHERE (booked_at, id)
+        > (CAST(CAST(:first AS text) AS timestamptz), CAST(CAST(:second AS text) AS uuid))
+    ORDER BY booked_at, id LIMIT :limit
+), sealed AS MATERIALIZED (
+    SELECT unnest(s.postings) AS id FROM ledger.seals s
+    WHERE s.first_at <= (SELECT max(booked_at) FROM head)
+        AND s.last_at >= (SELECT min(booked_at) FROM head)
+)
+SELECT 'page' AS kind, (SELECT booked_at || '|' || id FROM head ORDER BY booked_at DESC, id DESC
+        LIMIT 1) AS subject, '' AS asset, count(*) AS difference
+FROM head HAVING count(*) > 0
+UNION ALL
+SELECT 'unsealed_posting', h.id::text, '', 0 FROM head h
+WHERE h.booked_at < (SELECT max(until) - interval '10 minutes' FROM ledger.seals)
+    AND h.id NOT IN (SELECT s.id FROM sealed s)
+"""
+
+STATEMENTS = {
+    "postings": _POSTINGS,
+    "entries": _ENTRIES,
+    "accounts": _ACCOUNTS,
+    "unsealed": _UNSEALED,
+}
 
 
 async def page(uow: Uow, part: str, *, place: Sequence[str], limit: int) -> Sequence[Row]:

@@ -31,6 +31,7 @@ QR_MASK = 3  # weighing all eight masks is four fifths of the work, and readers 
     body=AddressIn,
     scopes=WRITE,
     idempotency=Idempotency.OPTIONAL,
+    is_routine=True,
 )
 async def create_address(call: Call) -> AddressOut:
     """Get or create."""

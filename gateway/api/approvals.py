@@ -5,9 +5,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from gateway.api import (
-    approvals_store as store,
-)
-from gateway.api import (
+    adjustments,
     inflows,
     inflows_store,
     limit_policies,
@@ -16,6 +14,9 @@ from gateway.api import (
     recoveries,
     switches,
     two_people,
+)
+from gateway.api import (
+    approvals_store as store,
 )
 from gateway.api.approvals_store import ApprovalRow
 from gateway.api.endpoint import Call, Idempotency, endpoint
@@ -36,6 +37,7 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     ),
     policies.POLICY.kind: (policies.POLICY.check_principal, policies.POLICY.approve),
     rates.KIND: (rates.check_principal, rates.approve),
+    adjustments.KIND: (adjustments.check_principal, adjustments.approve),
     recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }
 """By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from config.database import ALL_BRANDS, Uow, is_lock_timeout
-from gateway import clients_store, idempotency
+from config.ids import uuid_of
+from gateway import audit, clients_store, idempotency
 from gateway.api.endpoint import (
     BODY_BYTES_MAX,
     Answer,
@@ -47,6 +48,8 @@ ORDER_HEADER_CHARACTERS_MAX = 4_096  # the signer reads no longer header of an o
 BODY_SECONDS_MAX = 10.0  # A25: a body that dribbles in is closed within 15 s
 CALLER = web.RequestKey("caller", Principal)
 """Who called, for the log line."""
+CORRELATION = web.RequestKey("correlation", str)
+"""The id of the request, made before anything is read of it."""
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -109,7 +112,8 @@ def serve(endpoint: Endpoint, services: Services) -> HttpHandler:
             return await _run(endpoint, call, key)
 
         try:
-            found = await services.database.run(work, brand=brand)
+            session = {"cage.correlation": request.get(CORRELATION, "")}
+            found = await services.database.run(work, brand=brand, session=session)
             if isinstance(found, web.Response):
                 return found
             later = None if found.later is None else await found.later()
@@ -181,7 +185,9 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response 
     await _use_nonce(call)
     await lifecycle.set_actor(call.uow, call.principal.person or call.principal.key_id)
     if key is None:
-        return _response(endpoint, _answer(await endpoint.handler(call)))
+        answer = _answer(await endpoint.handler(call))
+        await _audit(endpoint, call, answer)
+        return _response(endpoint, answer)
     scope = idempotency.scope_of(key_id=call.principal.key_id, brand=call.principal.brand)
     print_ = print_of(call.caller, call.raw_body)
     stored = await idempotency.begin(call.uow, scope=scope, key=key, print_=print_, at=call.at)
@@ -196,7 +202,29 @@ async def _run(endpoint: Endpoint, call: Call, key: str | None) -> web.Response 
         key=key,
         answer=idempotency.StoredAnswer(status=response.status, body=kept),
     )
+    await _audit(endpoint, call, answer)
     return response
+
+
+async def _audit(endpoint: Endpoint, call: Call, answer: Answer) -> None:
+    """The row of a call that was carried out, in the unit of work of what it did."""
+    if not endpoint.is_audited(call.principal):
+        return
+    ids = [uuid_of(value) for value in call.path.values()]
+    of_object = getattr(answer.body, "brand", None)  # so that a brand sees what staff did for it
+    is_brand = of_object in call.services.registry.settings.brands
+    await audit.record(
+        call.uow,
+        audit.Operation(
+            action=f"{endpoint.method} {endpoint.path}",
+            subject=call.caller.signed.path,
+            brand=call.one_brand or (of_object if is_brand else None),
+            object_ids=tuple(item for item in ids if item is not None),
+            request=call.raw_body,
+            status=answer.status or endpoint.status,
+            at=call.at,
+        ),
+    )
 
 
 async def _use_nonce(call: Call) -> None:

@@ -199,8 +199,15 @@ class Endpoint:
     together: Together | None = None
     """Runs a call with a key in one unit of work with others; None: it runs by itself."""
 
+    is_routine: bool = False
+    """Programs make it all day, and its own rows tell of it: only a person's call is audited."""
+
     is_dry: bool = False
     """A POST that stores nothing, not even its nonce: asked again, it is answered again."""
+
+    def is_audited(self, principal: Principal) -> bool:
+        """Whether a call that was carried out leaves a row in the audit log."""
+        return not self.is_routine or principal.kind is PrincipalKind.STAFF
 
     @property
     def is_write(self) -> bool:

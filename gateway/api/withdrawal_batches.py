@@ -72,6 +72,7 @@ async def _destinations(services: Services, body: WithdrawalBatchIn) -> Sequence
     prepare=_destinations,
     body_bytes_max=BODY_BYTES_MAX,
     is_order=True,
+    is_routine=True,
 )
 async def create_batch(call: Call) -> Answer:
     """Results in the order of the items: the withdrawal, or the problem of one that made none."""

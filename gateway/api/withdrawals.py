@@ -60,6 +60,7 @@ WRITE = frozenset({"withdrawals:write"})
     prepare=orders.destination,
     together=order_groups.join,
     is_order=True,
+    is_routine=True,
 )
 async def create_withdrawal(call: Call) -> Answer:
     """One unit of work: keys, row, signed bytes, hold, events. Most go together with others."""
@@ -159,6 +160,7 @@ async def get_withdrawal_timeline(call: Call) -> Timeline:
     body=CancelIn,
     scopes=WRITE,
     idempotency=Idempotency.OPTIONAL,
+    is_routine=True,
 )
 async def cancel_withdrawal(call: Call) -> Withdrawal:
     """409 `too_late` afterwards; a cancelled one answers as it is.

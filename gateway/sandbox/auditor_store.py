@@ -20,7 +20,8 @@ _BOOKS = """
             coalesce(sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END), 0) AS debit
         FROM ledger.accounts a LEFT JOIN ledger.entries e ON e.account_id = a.id GROUP BY a.id
     ), books AS (
-        SELECT *, CASE WHEN kind IN ('custody', 'receivable', 'network_fee', 'reorg_loss')
+        SELECT *, CASE WHEN kind IN ('custody', 'receivable', 'network_fee', 'reorg_loss',
+            'write_off')
             THEN debit ELSE -debit END AS balance
         FROM sums
     ), cached AS (

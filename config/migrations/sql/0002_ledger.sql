@@ -21,7 +21,7 @@ CREATE TABLE ledger.accounts (
     wallet text,
     -- What a kind means is decided here and never by a caller (L02).
     normal_side text NOT NULL GENERATED ALWAYS AS (
-        CASE WHEN kind IN ('custody', 'receivable', 'network_fee', 'reorg_loss')
+        CASE WHEN kind IN ('custody', 'receivable', 'network_fee', 'reorg_loss', 'write_off')
             THEN 'debit' ELSE 'credit' END) STORED,
     is_checked boolean NOT NULL GENERATED ALWAYS AS (  -- may never go below zero
         kind IN ('provisional', 'held', 'reserved', 'in_flight', 'clearing', 'unallocated',
@@ -35,6 +35,7 @@ CREATE TABLE ledger.accounts (
         WHEN kind = 'unallocated' THEN 'unallocated:' || asset
         WHEN kind = 'network_fee' THEN 'expense:fee:network:' || asset
         WHEN kind = 'reorg_loss' THEN 'expense:loss:reorg:' || asset
+        WHEN kind = 'write_off' THEN 'expense:loss:write_off:' || asset
         WHEN kind = 'fee_recovery' THEN 'income:fee_recovery:' || asset
         WHEN kind = 'service' THEN 'income:service:' || asset
         WHEN kind = 'capital' THEN 'equity:capital:' || asset

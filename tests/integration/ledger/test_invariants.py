@@ -22,6 +22,7 @@ from ledger.accounts import (
     service,
     suspense,
     unallocated,
+    write_off,
 )
 from ledger.errors import ForeignAccount, InsufficientFunds, UnbalancedPosting
 from ledger.journal import ChainEffect, Posting, credit, debit
@@ -38,6 +39,7 @@ CHART = (
     unallocated(BTC),
     network_fee(BTC),
     reorg_loss(BTC),
+    write_off(BTC),
     fee_recovery(BTC),
     service(BTC),
     capital(BTC),

@@ -44,6 +44,7 @@ CHART = [
     (accounts.receivable("acme", USDT), "receivable:acme:eth:USDT", Side.DEBIT, True),
     (accounts.network_fee("eth:ETH"), "expense:fee:network:eth:ETH", Side.DEBIT, False),
     (accounts.reorg_loss(USDT), "expense:loss:reorg:eth:USDT", Side.DEBIT, False),
+    (accounts.write_off(USDT), "expense:loss:write_off:eth:USDT", Side.DEBIT, False),
     (accounts.fee_recovery(USDT), "income:fee_recovery:eth:USDT", Side.CREDIT, False),
     (accounts.service(USDT), "income:service:eth:USDT", Side.CREDIT, False),
     (accounts.capital(USDT), "equity:capital:eth:USDT", Side.CREDIT, False),
