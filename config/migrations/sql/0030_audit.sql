@@ -178,6 +178,8 @@ CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON gateway.inflow_assign
     FOR EACH ROW EXECUTE FUNCTION gateway.audit_change('inflow_assignment', 'inflow_id');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON gateway.contract_setups
     FOR EACH ROW EXECUTE FUNCTION gateway.audit_change('contract_setup', 'id');
+CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON gateway.rebalances
+    FOR EACH ROW EXECUTE FUNCTION gateway.audit_change('rebalance', 'id');
 CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON gateway.recoveries
     FOR EACH ROW EXECUTE FUNCTION gateway.audit_change('recovery', 'id');
 CREATE TRIGGER audited AFTER UPDATE OF cleared_by ON gateway.alarms
