@@ -34,6 +34,8 @@ _WITH_CLOCK = {
     "staff-add": commands.staff_add,
     "trust": commands.trust,
     "revoke": commands.set_state,
+    "pin": commands.pin,
+    "unpin": commands.pin,
     "freeze": commands.set_state,
     "unfreeze": commands.set_state,
     "sign-statement": commands.sign_statement,
@@ -177,7 +179,14 @@ def _add_statements(command: Callable[[str, str], argparse.ArgumentParser]) -> N
         child.add_argument("--person", metavar="NAME")
     for child in states[1:]:
         child.add_argument("--all", action="store_true", help="every signature of this signer")
-    for child in (staff, trust, *states):
+    pins = [
+        command("pin", "pin a cold address: hot value may go there after a day"),
+        command("unpin", "take a pinned cold address back"),
+    ]
+    for child in pins:
+        child.add_argument("network")
+        child.add_argument("address")
+    for child in (staff, trust, *states, *pins):
         child.add_argument("--staff-key", action="append", default=[], metavar="NAME=PEM")
         child.add_argument("--signature", action="append", default=[], metavar="NAME=FILE")
         child.add_argument("--statement", help="submit this statement file")

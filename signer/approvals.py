@@ -14,8 +14,8 @@ from signer.authorisation import StaffRequests
 from signer.errors import RefusalCode, Refused
 from signer.orders import Order, amount_minor, moment_seconds
 from signer.protocol import Authorisation, ProtocolError, strict_loads
-from signer.schemes.address import bitcoin_script, evm_address
-from signer.settings import Family, NetworkSettings, Settings
+from signer.schemes.address import place_of
+from signer.settings import NetworkSettings, Settings
 from signer.store import Store
 
 PEOPLE_NEEDED = 2
@@ -98,7 +98,7 @@ class Approvals:
                     decimals=network.assets[order.asset].decimals,
                     field="amount",
                 )
-                is_there = _place(body["address"], network) == _place(order.address, network)
+                is_there = place_of(body["address"], network) == place_of(order.address, network)
             except Refused:
                 return False
             return is_there and (body["asset"], amount) == (order.asset, order.amount_minor)
@@ -183,16 +183,7 @@ def _refund(item: _Approval, network: NetworkSettings) -> Refund:
     return Refund(
         deposit_id=deposit_id,
         asset=asset,
-        place=_place(body["address"], network),
+        place=place_of(body["address"], network),
         amount_minor=amount_minor(body["amount"], decimals=decimals, field="amount"),
         valid_until_seconds=moment_seconds(until),
     )
-
-
-def _place(address: object, network: NetworkSettings) -> bytes:
-    """What an address text means on the network, so that its spellings are one; raises Refused."""
-    if not isinstance(address, str):
-        raise Refused(RefusalCode.NEEDS_STAFF, "address: a string is required")
-    if network.family is Family.BITCOIN:
-        return bitcoin_script(address, network)
-    return evm_address(address)

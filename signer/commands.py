@@ -251,6 +251,12 @@ def set_state(arguments: Namespace, clock: Clock) -> str:
     return _statement(arguments, clock, command, {"keyid": arguments.keyid})
 
 
+def pin(arguments: Namespace, clock: Clock) -> str:
+    """Pin or unpin a cold address."""
+    fields = {"network": arguments.network, "address": arguments.address}
+    return _statement(arguments, clock, arguments.command, fields)
+
+
 def sign_statement(arguments: Namespace, _clock: Clock) -> str:
     """One person's signature over a statement file, in base64."""
     key = admin.load_private_key(Path(arguments.key))

@@ -116,6 +116,8 @@ class RefusalCode(StrEnum):
     """A person stopped every signature; two let them go on (S16)."""
     RATE_LIMITED = "rate_limited"
     """More requests to sign than a minute may have: asked again later, it is judged as ever."""
+    NOT_PINNED = "not_pinned"
+    """A move to cold whose address is not pinned, or was pinned less than a day ago (S06)."""
     TRUST_CONFLICT = "trust_conflict"
     """The register already says something else about this key."""
 

@@ -2,7 +2,8 @@
 
 A first signature needs a trusted client's valid order and free caps; a further one must make the
 earlier ones impossible beside it. Everything else is refused. It writes and signs nothing. What
-needs no client is in `own_purposes` and `staff_purposes`, what all of them share in `rules`.
+needs no client is in `own_purposes`, `staff_purposes` and `cold_moves`, what all of them share in
+`rules`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from signer import attempts_store as rows
 from signer.approvals import Approvals
 from signer.authorisation import AuthorisedOrder, authorise_all
 from signer.batches import match_transfer
+from signer.cold_moves import ColdMoves
 from signer.errors import RefusalCode, Refused
 from signer.fees import check_fee
 from signer.history import stored_question
@@ -42,6 +44,7 @@ class Policy:
         self._rules = Rules(store=store, settings=settings, keyring=keyring)
         self._own = OwnPurposes(self._rules)
         self._staff = StaffPurposes(self._rules)
+        self._cold = ColdMoves(self._rules)
 
     def decide(
         self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now_seconds: int
@@ -62,6 +65,8 @@ class Policy:
             return self._own.sweep(request, tx, network, now_seconds)
         if request.purpose is Purpose.COLLECT and isinstance(tx, EvmTx):
             return self._own.collect(request, tx, network, now_seconds)
+        if request.purpose is Purpose.HOT_TO_COLD:
+            return self._cold.decide(request, tx, network, now_seconds)
         if isinstance(tx, EvmTx) and tx.setup is not None:
             return self._staff.setup(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):

@@ -90,6 +90,8 @@ class Purpose(StrEnum):
     CONTRACT_SETUP = "contract_setup"
     """The batch contract deployed, funded or withdrawn from by hot lane 0, as two people signed; no
     payments."""
+    HOT_TO_COLD = "hot_to_cold"
+    """Hot value to a pinned cold address; no payments."""
     CONSOLIDATE = "consolidate"
     """UTXO: own coins, which no signed tx spends, into one own change output."""
     FAN_OUT = "fan_out"

@@ -21,6 +21,7 @@ _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
 _CAIP2 = re.compile(r"bip122:[0-9a-f]{32}", re.ASCII)  # CAIP-4: half of the genesis hash
 ATTEST_HOUR_MAX = 20_000  # first statements about addresses; repeated ones are free
 APPROVAL_SECONDS = 7 * 86_400  # an order's usual validity (CONTRACT 3): it may wait for coins
+PIN_SECONDS = 86_400  # a pinned cold address counts after a day (CONTRACT 8); sooner in tests only
 SIGNS_PER_MINUTE = 6_000  # ten times what four lanes ask for; one EVM batch is one request
 # Keccak of the runtime code of contracts/BatchPayer.sol, whose `pay` signer/batches.py reads.
 BATCH_CODE_HASH = "0x913c5941ac3bb4534e9a5d0685eec6fcca1109df3721561028c65a0504894823"
@@ -41,7 +42,8 @@ class AssetSettings:
     """One asset that may leave; caps count first signatures, in minor units.
 
     A single payment above `dual_limit_minor` also takes two people's approvals (S15). Refunds and
-    recoveries, which two people sign alone, have caps of their own: none unless they are set.
+    recoveries, which two people sign alone, and moves to cold have caps of their own: none unless
+    they are set. A move above `cold_dual_limit_minor` takes two people, too; unset, every one does.
     """
 
     asset: str
@@ -53,6 +55,9 @@ class AssetSettings:
     dual_limit_minor: int
     refund_tx_max_minor: int
     refund_day_max_minor: int
+    cold_tx_max_minor: int
+    cold_day_max_minor: int
+    cold_dual_limit_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +131,7 @@ class Settings:
     attest_hour_max: int
     approval_seconds: int
     signs_per_minute: int
+    pin_seconds: int
 
     @property
     def is_test(self) -> bool:
@@ -164,6 +170,7 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         attest_hour_max=signer.integer("attest_hour_max", ATTEST_HOUR_MAX),
         approval_seconds=signer.integer("approval_seconds", APPROVAL_SECONDS),
         signs_per_minute=signer.integer("signs_per_minute", SIGNS_PER_MINUTE),
+        pin_seconds=signer.integer("pin_seconds", PIN_SECONDS),
     )
     signer.end()
     _check_brands(result)
@@ -171,6 +178,8 @@ def load_settings(directory: Path, *, own_uid: int) -> Settings:
         raise ConfigurationError("signer.anchor: must lie in another directory than the store")
     if not result.networks or not result.authorities:
         raise ConfigurationError(f"{path}: at least one network and one authority are required")
+    if result.pin_seconds < PIN_SECONDS and not result.is_test:
+        raise ConfigurationError(f"signer.pin_seconds: at least {PIN_SECONDS} on main networks")
     if len({network.is_test for network in result.networks.values()}) > 1:
         raise ConfigurationError("networks: main and test networks in one configuration")
     coins = [n.coin_type for n in result.networks.values() if n.family is Family.BITCOIN]
@@ -299,6 +308,9 @@ def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSet
         dual_limit_minor=raw.integer("dual_limit_minor", cap_tx_minor),
         refund_tx_max_minor=raw.integer("refund_tx_max_minor", 0),
         refund_day_max_minor=raw.integer("refund_day_max_minor", 0),
+        cold_tx_max_minor=raw.integer("cold_tx_max_minor", 0),
+        cold_day_max_minor=raw.integer("cold_day_max_minor", 0),
+        cold_dual_limit_minor=raw.integer("cold_dual_limit_minor", 0),
     )
     raw.end()
     return result

@@ -20,7 +20,7 @@ from signer.anchor import Anchor, AnchorFile
 from signer.errors import StoreError
 from signer.ports import Clock, Randomness
 
-STORE_VERSION = 5
+STORE_VERSION = 6
 PAIRS_ASKED = 400  # of one query: below 999 values, which every SQLite takes
 LOCK_MILLISECONDS = 2_000  # `verify` may be reading from another process
 
@@ -63,11 +63,19 @@ BEGIN SELECT RAISE(ABORT, 'reissued is for ever'); END;
 _COUNTED = """
 CREATE INDEX spent_attempt ON spent (attempt_id);
 """
+_PINS = """
+CREATE TABLE cold_pins (
+    network TEXT NOT NULL, place BLOB NOT NULL, address TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (network, place)) WITHOUT ROWID;
+CREATE TRIGGER pin_is_not_changed BEFORE UPDATE ON cold_pins
+BEGIN SELECT RAISE(ABORT, 'a pin is never made older'); END;
+"""
 _UPGRADES = {
     1: _VOIDS,
     2: _BINDINGS,
     3: _STAFF,
     4: _COUNTED,
+    5: _PINS,
 }  # what a store of this version lacks to be of the next one
 _SCHEMA = """
 CREATE TABLE meta (version INTEGER NOT NULL, store_id TEXT NOT NULL, fingerprint TEXT NOT NULL);
@@ -121,7 +129,7 @@ def create_store(path: Path, anchor: Path, *, fingerprint: str, randomness: Rand
     store_id = randomness.token(16).hex()
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     with _connect(path) as connection:
-        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS + _STAFF + _COUNTED)
+        connection.executescript(_SCHEMA + _VOIDS + _BINDINGS + _STAFF + _COUNTED + _PINS)
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(
             "INSERT INTO meta VALUES (?, ?, ?)", (STORE_VERSION, store_id, fingerprint)

@@ -2,9 +2,9 @@
 
 A statement is canonical JSON that names the signer's fingerprint and a moment; it is signed by
 people's own Ed25519 keys, has its effect once, and is logged. What widens (`trust`, `unfreeze`,
-`staff_add`, `staff_unfreeze`, `resume`) takes two people, what narrows (`revoke`, `freeze`,
-`staff_revoke`, `staff_freeze`, `halt`) one. The first staff keys are taken without signatures while
-nobody was ever on the staff. It must not sign transactions.
+`staff_add`, `staff_unfreeze`, `resume`, `pin`) takes two people, what narrows (`revoke`, `freeze`,
+`staff_revoke`, `staff_freeze`, `halt`, `unpin`) one. The first staff keys are taken without
+signatures while nobody was ever on the staff. It must not sign transactions.
 """
 
 import base64
@@ -17,6 +17,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from signer import cold_pins
 from signer import register_store as register
 from signer.errors import RefusalCode, Refused
 from signer.protocol import ProtocolError, strict_loads
@@ -28,8 +29,8 @@ CONTEXT = b"cage-signer-statement-v1\n"  # a staff key signs other things too
 STATEMENT_SECONDS = 86_400  # a statement not used within a day is stale
 AHEAD_SECONDS = 60
 SIGNERS_NEEDED = {
-    "trust": 2, "unfreeze": 2, "staff_add": 2, "staff_unfreeze": 2, "resume": 2,
-    "revoke": 1, "freeze": 1, "staff_revoke": 1, "staff_freeze": 1, "halt": 1,
+    "trust": 2, "unfreeze": 2, "staff_add": 2, "staff_unfreeze": 2, "resume": 2, "pin": 2,
+    "revoke": 1, "freeze": 1, "staff_revoke": 1, "staff_freeze": 1, "halt": 1, "unpin": 1,
 }  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}", re.ASCII)
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,77}", re.ASCII)
@@ -106,6 +107,8 @@ class Trust:
             self._trust(raw, now_seconds)
         elif action in ("halt", "resume"):
             self._set_halted(action, raw)
+        elif action in ("pin", "unpin"):
+            cold_pins.apply(action, raw, self._store, self._settings, now_seconds=now_seconds)
         elif action.startswith("staff_"):
             self._set_staff_state(action.removeprefix("staff_"), raw)
         else:

@@ -50,6 +50,8 @@ for _name, _text in {
     "revoke": "Revoke a key: --keyid of a client or --person, one signature.",
     "freeze": "Freeze a key (--keyid, --person) or the whole signer (--all), one signature.",
     "unfreeze": "Unfreeze a key (--keyid, --person) or the whole signer (--all), two signatures.",
+    "pin": "Pin a cold address: NETWORK ADDRESS. Two signatures; it counts a day later.",
+    "unpin": "Take a pinned cold address back: NETWORK ADDRESS. One signature.",
     "verify": "Check the log's chain against the anchor.",
     "staff-add": "Register people's public keys: --staff NAME=KEY.",
     "sign-statement": "One person's signature over a statement: --statement --key.",

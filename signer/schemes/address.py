@@ -15,7 +15,7 @@ from embit import base58, bech32
 from eth_utils.address import to_checksum_address
 
 from signer.errors import RefusalCode, Refused
-from signer.settings import NetworkSettings
+from signer.settings import Family, NetworkSettings
 
 _TEXT = re.compile(r"[0-9A-Za-z]{14,90}", re.ASCII)
 _EVM = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
@@ -30,6 +30,15 @@ _CARRY = tuple(  # what the checksum takes in for each value of the five bits th
     for top in range(32)
 )
 _CHECKSUMS = {0: 1, 1: 0x2BC830A3}  # of witness version 0 (BIP-173) and 1 (BIP-350)
+
+
+def place_of(address: object, network: NetworkSettings) -> bytes:
+    """What an address text means on the network, so that its spellings are one; raises Refused."""
+    if not isinstance(address, str):
+        raise Refused(RefusalCode.NEEDS_STAFF, "address: a string is required")
+    if network.family is Family.BITCOIN:
+        return bitcoin_script(address, network)
+    return evm_address(address)
 
 
 def bitcoin_script(address: str, network: NetworkSettings) -> bytes:

@@ -121,6 +121,7 @@ WITHOUT_VERSION_4 = """
 DROP TABLE reissues;
 DROP TABLE questions;
 DROP TABLE halts;
+DROP TABLE cold_pins;
 DROP INDEX paid_family;
 DROP INDEX spent_attempt;
 ALTER TABLE staff_keys DROP COLUMN state;
