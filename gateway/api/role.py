@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
+from config import collector
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import Ids, SystemIds
@@ -193,6 +194,7 @@ async def run_api(settings: Settings) -> None:
         )
         server = ApiServer(services, endpoints())
         await server.start()
+        collector.settle()  # models and their schemas are made by now
         try:
             await server.run()
         finally:

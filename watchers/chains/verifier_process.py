@@ -8,6 +8,7 @@ has no settings, no secret, no connection of its own; what it imports comes with
 import socket
 import sys
 
+from config import collector
 from watchers.chains.verifier_wire import packed, unpacked
 
 LENGTH_BYTES = 8
@@ -39,8 +40,12 @@ def receive(connection: socket.socket) -> bytearray | None:
 def serve(connection: socket.socket) -> None:
     """Answer until the watcher is gone."""
     try:
+        is_settled = False
         while (request := receive(connection)) is not None:
             send(connection, _serve_one(request))
+            if not is_settled:  # the first request imports what the others need
+                collector.settle()
+                is_settled = True
     except (OSError, EOFError):
         return
 
