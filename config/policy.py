@@ -1,7 +1,7 @@
-"""Policy: fee ceilings, promises, time limits and hot-wallet bands.
+"""Policy: fee ceilings, promises, time limits, and what the treasury goes by.
 
-Owns `policy.toml`, the operator's `policy_file` over it, and the bands of `cage.toml`. The signer
-has limits of its own that nothing here can raise (HOUSE 9).
+Owns `policy.toml` and the operator's `policy_file` over it. The signer has limits of its own that
+nothing here can raise (HOUSE 9).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,15 @@ from config.chains import ChainRegistry, ChainSpec, Family
 from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.errors import ConfigError
 from config.rebalance_policy import RebalancePolicy, load_rebalance_policies
-from config.settings import BandSettings, DecimalText, FeeClass, Settings
+from config.settings import DecimalText, FeeClass, Settings
+from config.treasury_policy import (
+    Band,
+    OutflowRow,
+    TreasuryPolicy,
+    TreasuryRow,
+    WalletRole,
+    load_treasury,
+)
 
 
 class _Strict(BaseModel):
@@ -98,6 +106,8 @@ class _PolicyFile(_Strict):
     classes: dict[FeeClass, _ClassRow]
     limits: Limits
     deposits_reversed_value_max: dict[str, _ReversedRow] = Field(default_factory=dict)
+    treasury: TreasuryRow = TreasuryRow()
+    outflow_breaker: dict[str, OutflowRow] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,18 +148,9 @@ class ClassPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
-    """Hot-wallet band of one asset, minor units."""
-
-    min_minor: int
-    target_minor: int
-    max_minor: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """All policy of a deployment: `fees`, `coins` (of UTXO networks that have one) and
-    `reversed_value_max` by network, `bands` and `rebalances` by asset."""
+    `reversed_value_max` by network, `bands` of the hot wallets and `rebalances` by asset."""
 
     fees: Mapping[str, FeePolicy]
     coins: Mapping[str, CoinPolicy]
@@ -160,6 +161,7 @@ class Policy:
     rebalances: Mapping[str, RebalancePolicy]
     reference: ReferenceSpec
     rate_source: RateSource
+    treasury: TreasuryPolicy
 
 
 def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry) -> Policy:
@@ -181,6 +183,13 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         raise ConfigError(
             f"policy deposits_reversed_value_max.{unknown[0]}: the network is not configured"
         )
+    treasury = load_treasury(
+        wallets=settings.wallets,
+        row=rows.treasury,
+        outflow=rows.outflow_breaker,
+        chains=chains,
+        assets=assets,
+    )
     return Policy(
         fees={name: _fees(chain, rows.fees.get(name), assets) for name, chain in chains.items()},
         coins={
@@ -200,10 +209,13 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
             name: _reversed(name, reversed_rows.get(name, _ReversedRow()), assets, reference)
             for name in chains
         },
-        bands={name: _band(name, band, assets) for name, band in settings.wallets.items()},
+        bands={
+            asset: band for (role, asset), band in treasury.bands.items() if role is WalletRole.HOT
+        },
         rebalances=load_rebalance_policies(settings, assets),
         reference=reference,
         rate_source=_rate_source(rows.rate_source, assets),
+        treasury=treasury,
     )
 
 
@@ -306,17 +318,3 @@ def _coins(chain: ChainSpec, row: _CoinsRow, assets: AssetRegistry) -> CoinPolic
     if 0 < policy.merge_above < 2 * policy.keep_coins:
         raise ConfigError(f"{where}.merge_above: at least twice keep_coins, or 0 for never")
     return policy
-
-
-def _band(asset_id: str, band: BandSettings, assets: AssetRegistry) -> Band:
-    where = f"wallets.{asset_id}"
-    if asset_id not in assets:
-        raise ConfigError(f"{where}: the asset is not enabled")
-    decimals = assets[asset_id].decimals
-    low, target, high = (
-        minor_units(text, decimals=decimals, where=where)
-        for text in (band.min, band.target, band.max)
-    )
-    if not low <= target <= high:
-        raise ConfigError(f"{where}: min <= target <= max does not hold")
-    return Band(min_minor=low, target_minor=target, max_minor=high)

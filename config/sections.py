@@ -4,9 +4,9 @@ Owns the shape of assets, payouts, bands and the address pool in `cage.toml`; `c
 the tree together and reads it.
 """
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 DecimalText = Annotated[
     str, StringConstraints(strict=True, pattern=r"^(0|[1-9][0-9]*)(\.[0-9]+)?$")
@@ -67,11 +67,48 @@ class PayoutSettings(Section):
 
 
 class BandSettings(Section):
-    """Hot-wallet band of one asset, in asset units."""
+    """The band of one wallet, in asset units."""
 
     min: DecimalText
     target: DecimalText
     max: DecimalText
+
+
+class WalletSettings(Section):
+    """The bands of one asset by the role of the wallet, in asset units.
+
+    `min`, `target`, `max` beside the asset are the hot wallet's, and so is the table `hot`: one of
+    the two. `deposit` is all deposit wallets of the asset together.
+    """
+
+    min: DecimalText | None = None
+    target: DecimalText | None = None
+    max: DecimalText | None = None
+    deposit: BandSettings | None = None
+    hot: BandSettings | None = None
+    warm: BandSettings | None = None
+    cold: BandSettings | None = None
+    gas: BandSettings | None = None
+
+    @model_validator(mode="after")
+    def _hot_is_said_once(self) -> Self:
+        given = [text for text in (self.min, self.target, self.max) if text is not None]
+        if given and len(given) != 3:
+            raise ValueError("min, target and max belong together")
+        if given and self.hot is not None:
+            raise ValueError("the hot wallet's band stands here and in `hot`: keep one")
+        return self
+
+    def bands(self) -> dict[str, BandSettings]:
+        """The bands by role."""
+        found = {
+            role: band
+            for role in ("deposit", "hot", "warm", "cold", "gas")
+            if (band := getattr(self, role)) is not None
+        }
+        if self.min is not None and self.target is not None and self.max is not None:
+            found["hot"] = BandSettings(min=self.min, target=self.target, max=self.max)
+        return found
 
 
 class AddressPoolSettings(Section):

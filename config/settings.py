@@ -43,6 +43,7 @@ from config.sections import PayoutSettings as PayoutSettings
 from config.sections import RebalanceSettings as RebalanceSettings
 from config.sections import Section as Section
 from config.sections import TierSettings as TierSettings
+from config.sections import WalletSettings as WalletSettings
 
 DatabaseRole = Literal[
     "gateway_api", "gateway_payouts", "gateway_webhooks", "watchers", "scheduler"
@@ -242,7 +243,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     webhooks: WebhookSettings = WebhookSettings()
     payouts: PayoutSettings = PayoutSettings()
-    wallets: dict[AssetId, BandSettings] = Field(default_factory=dict)
+    wallets: dict[AssetId, WalletSettings] = Field(default_factory=dict)
     cold: dict[NetworkName, ColdSettings] = Field(default_factory=dict)
     rebalances: dict[AssetId, RebalanceSettings] = Field(default_factory=dict)
     pool: AddressPoolSettings = AddressPoolSettings()

@@ -144,6 +144,11 @@ async def get(uow: Uow, hold_id: UUID) -> Hold | None:
     return None if row is None else _from_row(row)
 
 
+async def reserved(uow: Uow) -> dict[str, int]:
+    """What stands reserved for withdrawals that nothing was signed for, by asset, minor units."""
+    return {row["asset"]: int(row["amount"]) for row in await store.open_holds(uow)}
+
+
 async def _move(uow: Uow, hold_id: UUID, to: HoldState, reference: str, at: datetime) -> None:
     """One call: the compare-and-set and the posting. A credit to clearing repays first."""
     await store.move_hold(

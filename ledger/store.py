@@ -252,6 +252,14 @@ async def account_balances(
     return result.mappings().all()
 
 
+async def open_holds(uow: Uow) -> Sequence[Row]:
+    """What stands reserved, by asset."""
+    result = await uow.execute(
+        "SELECT asset, sum(amount) AS amount FROM ledger.holds WHERE state = 'open' GROUP BY asset"
+    )
+    return result.mappings().all()
+
+
 async def balances_at(uow: Uow, at: datetime) -> Sequence[Row]:
     """Accounts with their balances as of a moment, summed from the entries (L17)."""
     result = await uow.execute(

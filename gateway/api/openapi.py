@@ -20,7 +20,15 @@ _REF = "#/components/schemas/{model}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _SECURITY: list[dict[str, list[str]]] = [{"httpMessageSignature": []}]
 
-EVENT_TYPES = ("deposit", "withdrawal", "address", "inflow", "network", "reconciliation")
+EVENT_TYPES = (
+    "deposit",
+    "withdrawal",
+    "address",
+    "inflow",
+    "wallet",
+    "network",
+    "reconciliation",
+)
 
 
 def add_routes(app: web.Application, endpoints: Sequence[Endpoint], *, version: str) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gateway.api import wire_objects, wire_rebalances
+from gateway.api import wire_objects, wire_rebalances, wire_wallets
 from gateway.api.wire_base import WireContext, rfc3339
 
 __all__ = ["WireContext", "render_event", "render_object", "rfc3339"]
@@ -35,6 +35,8 @@ def render_object(
             named = {"id": context.id("switch", snapshot["id"]), "livemode": context.livemode}
             times = {name: rfc3339(snapshot[name]) for name in ("stopped_at", "changed_at")}
             return {**snapshot, **times, **named}
+        case "wallet_band":
+            return wire_wallets.band_event(snapshot, context=context)
         case _:
             return {**snapshot, "livemode": context.livemode}
 

@@ -249,30 +249,6 @@ class WebhookOut(Stated):
     created_at: Time
 
 
-class BandOut(Wire):
-    """The hot-wallet band of an asset, and where the wallet stands in it."""
-
-    min: AmountOut
-    target: AmountOut
-    max: AmountOut
-    status: Literal["low", "ok", "high"]
-
-
-class WalletOut(Wire):
-    """One custody account: by the books, and by the chain state that the watcher keeps."""
-
-    wallet: str
-    network: str
-    asset: str
-    brand: str | None
-    address: str | None = Field(description="Where to send a top-up; hot wallets, operator only.")
-    ledger: str
-    ledger_minor: MinorOut
-    chain: str | None = Field(description="Null where only a node could tell now.")
-    chain_minor: MinorOut | None
-    band: BandOut | None
-
-
 class AccountBalance(Wire):
     """One account of the trial balance, on its normal side."""
 

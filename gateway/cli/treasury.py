@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import switches
+from gateway.cli import switches, treasury_wallets
 from gateway.cli.console import (
     USAGE,
     CliError,
@@ -28,35 +28,6 @@ if TYPE_CHECKING:
 treasury_app = typer.Typer(no_args_is_help=True, help="Wallets and the operator's coins.")
 treasury_app.add_typer(rates_app, name="rates")
 treasury_app.add_typer(contract_app, name="contract")
-
-
-@treasury_app.command("balances")
-def balances(
-    api: ApiOption = None,
-    key_id: KeyIdOption = None,
-    key: KeyFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Every custody wallet, by the books and by the chain."""
-
-    async def work(client: "StaffClient") -> list[Mapping[str, Any]]:
-        return await all_pages(client, "/v1/wallets")
-
-    wallets = call(work, api=api, key_id=key_id, key=key)
-    if as_json:
-        show_json({"items": wallets})
-        return
-    rows = [
-        (
-            row["wallet"],
-            row["asset"],
-            row["ledger"],
-            row["chain"],
-            row["band"]["status"] if row.get("band") else None,
-        )
-        for row in wallets
-    ]
-    show_table(("wallet", "asset", "books>", "chain>", "band"), rows)
 
 
 @treasury_app.command("plan")
@@ -157,4 +128,5 @@ def top_up(
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
     switches.mount(treasury_app)
+    treasury_wallets.mount(treasury_app)
     app.add_typer(treasury_app, name="treasury")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from config.database import Uow
-from config.policy import Band
 from config.registry import Registry
+from config.treasury_policy import Band
 from gateway.payouts import rebalances_store, store
 from gateway.payouts.rebalances import Direction
 from gateway.payouts.rebalances_store import RebalanceRow

@@ -57,6 +57,7 @@ WATCHERS_SURFACE = {
     "evidence",
     "inflows",
     "probes",
+    "positions",
     "errors",
     "switches",
     "rates",

@@ -24,8 +24,23 @@ KEY_WORDS = re.compile(r"mnemonic|seed_phrase|seed_bytes|xprv|private_key")
 # key and hand it to the signature; no key of a wallet ever goes there.
 KEY_WORDS_OF_LIBRARIES = {"load_pem_private_key", "resolve_private_key"}
 
-NO_FLOAT = ("ledger", "signer", "gateway/api", "gateway/payouts", "watchers/chains")
-NO_ASSERT = ("ledger", "signer", "watchers", "gateway/api", "gateway/payouts", "gateway/webhooks")
+NO_FLOAT = (
+    "ledger",
+    "signer",
+    "gateway/api",
+    "gateway/payouts",
+    "gateway/treasury",
+    "watchers/chains",
+)
+NO_ASSERT = (
+    "ledger",
+    "signer",
+    "watchers",
+    "gateway/api",
+    "gateway/payouts",
+    "gateway/treasury",
+    "gateway/webhooks",
+)
 
 # Where the outside world is touched (CASES c.2). Everything else gets it injected.
 CLOCK_PORTS = {"config/clock.py", "signer/ports.py"}

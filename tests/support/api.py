@@ -24,12 +24,12 @@ from config.registry import Registry, load_registry
 from config.settings import (
     ApiSettings,
     AssetSettings,
-    BandSettings,
     BrandSettings,
     ColdSettings,
     NetworkSettings,
     RebalanceSettings,
     Settings,
+    WalletSettings,
 )
 from gateway.api.role import ApiServer, build_services, endpoints
 from gateway.client import ApiClient, Reply
@@ -333,7 +333,7 @@ def house_settings(
         },
         assets={"eth:USDT": AssetSettings(contract=token)},
         brands={name: BrandSettings(account_index=index) for name, index in BRANDS.items()},
-        wallets={"btc:BTC": BandSettings(min="0.5", target="1", max="2")},
+        wallets={"btc:BTC": WalletSettings(min="0.5", target="1", max="2")},
         cold={
             "btc": ColdSettings(
                 address=COLD_BTC_ADDRESS, descriptor=COLD_BTC_DESCRIPTOR, addresses=2

@@ -1,0 +1,133 @@
+"""What the wallets show of the chain is what the nodes say at that very block."""
+
+from pathlib import Path
+
+import pytest
+
+from config.database import Database
+from gateway.sandbox.nodes import Anvil, UtxoNode
+from gateway.treasury import positions
+from gateway.treasury.positions import WalletPosition
+from tests.conformance.conftest import open_world
+from tests.support.clock import ManualClock, SequentialIds
+from tests.support.databases import TestDatabase
+from tests.support.payouts import Payouts
+from tests.support.signing import socket_signer
+
+pytestmark = [pytest.mark.postgres, pytest.mark.node]
+
+BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
+
+
+async def _hot(house: Payouts) -> WalletPosition:
+    async with house.role.snapshot() as uow:
+        found = await positions.read(uow, house.registry)
+    [hot] = [item for item in found if (item.role, item.asset) == ("hot", house.native)]
+    return hot
+
+
+async def _told(house: Payouts, node: UtxoNode | Anvil, block_hash: str) -> int:
+    """What the node itself holds for the wallet at a block, without a line of our readers."""
+    roles = ["hot"] if house.is_account_based else ["hot", "change", "deposit"]
+    async with house.database.unit_of_work() as uow:
+        rows = await uow.execute(
+            "SELECT key, address FROM chain.addresses WHERE role = ANY(:roles)", {"roles": roles}
+        )
+        own = rows.mappings().all()
+    if isinstance(node, UtxoNode):
+        scan = await node.rpc("scantxoutset", "start", [f"raw({row['key']})" for row in own])
+        assert scan["bestblock"] == block_hash
+        return int(scan["total_amount"] * 10**8)
+    at = {"blockHash": block_hash}
+    told = [await node.rpc("eth_getBalance", row["address"], at) for row in own]
+    return sum(int(amount, 16) for amount in told)
+
+
+async def _agrees(house: Payouts, node: UtxoNode | Anvil) -> WalletPosition:
+    """The hot wallet, once it is compared with the node at the block that it names."""
+    hot = await _hot(house)
+    assert hot.chain is not None
+    assert hot.chain.amount_minor == await _told(house, node, hot.chain.block_hash)
+    return hot
+
+
+@pytest.mark.parametrize("network", list(BACKENDS))
+async def test_balances_agree_with_the_node_at_the_block_that_they_name(
+    network: str,
+    request: pytest.FixtureRequest,
+    database: Database,
+    payouts_role: Database,
+    clock: ManualClock,
+    ids: SequentialIds,
+    session_folder: Path,
+) -> None:
+    """Through a whole payout: accepted, signed, in a block, final; each time to the base unit."""
+    folder = session_folder / f"wallets-{network}"
+    folder.mkdir()
+    process = request.getfixturevalue(f"{BACKENDS[network]}_process")
+    async with open_world(BACKENDS[network], request) as world, process.connected() as node:
+        house = await Payouts.start(
+            network, database=database, role=payouts_role, clock=clock, ids=ids, folder=folder,
+            world=world,
+        )  # fmt: skip
+        await house.fund(house.native, "1")
+        await house.fund(house.native, "2", into="acme")
+        whole = house.minor(house.native, "3")
+        full = await _agrees(house, node)
+        assert (full.ledger_minor, full.free_minor) == (whole, whole)
+
+        row = await house.request("0.25")
+        paid = house.minor(house.native, "0.25")
+        accepted = await _agrees(house, node)
+        assert (accepted.reserved_minor, accepted.free_minor) == (paid, whole - paid)
+
+        async with socket_signer(house) as (_, signer):
+            lane = await house.cycle(house.lane(signer=signer), times=2)
+            signed = await _agrees(house, node)
+            assert (signed.ledger_minor, signed.reserved_minor) == (whole, 0)
+            assert paid < signed.outgoing_minor < paid + house.minor(house.native, "0.01")
+
+            await house.mine()
+            mined = await _agrees(house, node)
+            assert mined.chain is not None
+            assert mined.ledger_minor == whole
+            assert mined.ledger_minor - mined.outgoing_minor == mined.chain.amount_minor
+
+            for _ in range(4):
+                await house.mine()
+                await house.cycle(lane)
+        assert await house.states(row) == ["completed"]
+        done = await _agrees(house, node)
+        assert done.chain is not None
+        assert done.outgoing_minor == 0
+        assert done.ledger_minor == done.chain.amount_minor == done.free_minor < whole - paid
+
+
+async def test_two_payouts_of_one_family_leave_once(btc: Payouts) -> None:
+    """A replacement counts in place of what it replaces, at its own fee."""
+    await btc.fund("btc:BTC", "1")
+    await btc.fund("btc:BTC", "2", into="acme")
+    await btc.request("0.25")
+    await btc.cycle(times=2)
+    once = await _hot(btc)
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute(
+            "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, raw, "
+            "txid, payments, fee_cap_minor, family_number, replaces_id, created_at, signed_at, "
+            "state_at) SELECT gen_random_uuid(), network, purpose, family_id, 'signed', unsigned, "
+            "raw, 'ab', payments, fee_cap_minor + 1000, 2, id, created_at, signed_at, state_at "
+            "FROM chain.outgoing"
+        )
+    assert (await _hot(btc)).outgoing_minor == once.outgoing_minor + 1_000
+
+
+async def test_an_empty_house_shows_its_hot_wallets_and_names_no_block_it_has_not_seen(
+    test_database: TestDatabase, payouts_role: Database, eth: Payouts
+) -> None:
+    async with payouts_role.snapshot() as uow:
+        found = await positions.read(uow, eth.registry)
+    assert {(item.wallet, item.ledger_minor) for item in found} == {("eth/hot", 0)}
+    native, token = found
+    assert (native.asset, token.asset, token.chain) == ("eth:ETH", "eth:USDT", None)
+    assert native.chain is not None
+    assert native.chain.amount_minor == 0
