@@ -167,6 +167,20 @@ async def note_winner(uow: Uow, *, attempt_id: UUID, winner: OutgoingRow, at: da
     )
 
 
+async def take_over_conflicts(uow: Uow, signed: OutgoingRow, family: Sequence[OutgoingRow]) -> None:
+    """A foreign tx in a block that excludes an attempt of the family excludes one that was signed
+    since, too, where that spends all of the same: no block will tell of it again."""
+    excluded = [
+        tx.id
+        for tx in family
+        if tx.id != signed.id
+        and tx.conflict_txid is not None
+        and (signed.sender_key is not None or set(tx.inputs) <= set(signed.inputs))
+    ]
+    if excluded:
+        await store.take_over_conflict(uow, attempt_id=signed.id, of=excluded)
+
+
 async def change_of(uow: Uow, attempt_id: UUID) -> list[Change]:
     """The change outputs of an attempt, by index."""
     return [

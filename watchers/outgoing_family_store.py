@@ -134,3 +134,16 @@ async def newest_upkeep(uow: Uow, *, network: str) -> RowMapping | None:
         {"network": network},
     )
     return result.mappings().one_or_none()
+
+
+async def take_over_conflict(uow: Uow, *, attempt_id: UUID, of: Sequence[UUID]) -> None:
+    """The first conflict of some attempts for one that has none."""
+    await uow.execute(
+        "UPDATE chain.outgoing AS o SET conflict_txid = c.conflict_txid, "
+        "conflict_hash = c.conflict_hash, conflict_final_at_height = c.conflict_final_at_height, "
+        "version = o.version + 1 FROM (SELECT conflict_txid, conflict_hash, "
+        "conflict_final_at_height FROM chain.outgoing WHERE id = ANY(CAST(:of AS uuid[])) "
+        "AND conflict_txid IS NOT NULL ORDER BY conflict_final_at_height LIMIT 1) c "
+        "WHERE o.id = :id AND o.conflict_txid IS NULL",
+        {"id": attempt_id, "of": list(of)},
+    )

@@ -160,6 +160,7 @@ class BumpSigning:
                 await outgoing_families.note_winner(
                     uow, attempt_id=attempt_id, winner=tx, at=lane.now()
                 )
+        await outgoing_families.take_over_conflicts(uow, attempt.tx, family)
         ids = {tx.id for tx in family}
         rows = [row for row in attempt.rows(*bumped_in(attempt.tx)) if row.attempt_id in ids]
         if len(rows) == len(attempt.members) and all(tx.height is None for tx in family):

@@ -154,6 +154,28 @@ async def test_p20_planned_while_the_original_was_mined_is_dropped(btc: Payouts)
     await btc.assert_at_rest()
 
 
+async def test_p17_signed_while_a_foreign_spend_was_mined_is_dead_with_its_family(
+    btc: Payouts,
+) -> None:
+    """The block that tells of the foreign spend comes before the replacement's bytes are stored: it
+    knows of the original only, and no later block tells it again."""
+    row = await stuck(btc)
+    first = (await btc.row(row)).txid
+    assert first is not None
+    with pytest.raises(SimulatedCrash):
+        await work(btc, btc.lane(crash=crash_at("payout.bump_answered")))
+
+    await btc.steal_inputs_of(first)
+    await btc.mine()
+    lane = await work(btc)
+    await btc.mine(8)
+    await work(btc, lane, times=2)
+
+    assert await btc.states(row) == ["on_hold"]
+    assert (await btc.row(row)).code == "anchor_dead"
+    assert [tx.state for tx in await sent(btc)] == ["replaced", "replaced"]
+
+
 class Moody(VaultSigner):
     """Refuses replacements for as long as `code` says why."""
 
