@@ -85,6 +85,8 @@ class ChainSpec:
     """Hot accounts that pay beside each other, each with its own nonces (account chains)."""
     batch_contract: str | None = None
     """Our own contract that pays many at once, lower-case 0x hex (account chains)."""
+    collector: str | None = None
+    """Our own contract that deposit addresses delegate to (EIP-7702), lower-case 0x hex."""
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -155,12 +157,16 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
     if facts["min_depth"] > facts["full_depth"]:
         raise ConfigError(f"networks.{name}: min_depth is above full_depth")
     spec = _spec(name, network.chain, facts)
-    contract = network.batch_contract
-    if (contract is not None or network.hot_lanes is not None) and spec.family is not Family.EVM:
-        raise ConfigError(f"networks.{name}: batch_contract and hot_lanes are of account chains")
+    contract, collector = network.batch_contract, network.collector
+    of_accounts = (contract, collector, network.hot_lanes)
+    if spec.family is not Family.EVM and any(value is not None for value in of_accounts):
+        raise ConfigError(
+            f"networks.{name}: batch_contract, collector and hot_lanes are of account chains"
+        )
     return replace(
         spec,
         batch_contract=None if contract is None else contract.lower(),
+        collector=None if collector is None else collector.lower(),
         hot_lanes=network.hot_lanes or 1,
     )
 

@@ -130,6 +130,7 @@ class NetworkSettings(Section):
     traces: Literal["auto", "off"] | None = None
     hot_lanes: int | None = Field(default=None, ge=1, le=64)
     batch_contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
+    collector: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
     contract_destinations: Literal["pay", "approve"] = "pay"  # payouts to contracts (A22)
 
     @field_validator("nodes", mode="before")

@@ -10,6 +10,10 @@ Movement = tuple[str, str, int]
 """What left an account: (asset, key of who got it, amount)."""
 
 
+Collected = tuple[str, Movement]
+"""What left a deposit address by our collector: (its key, movement)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLeg:
     """One payment of our batch contract. `is_paid`: it says so, and the token's log shows exactly

@@ -13,10 +13,15 @@ from typing import Protocol
 
 from watchers.batches import BatchEvidence as BatchEvidence
 from watchers.batches import BatchLeg as BatchLeg
+from watchers.batches import Collected as Collected
 from watchers.batches import Movement as Movement
 from watchers.plans import AccountPlan as AccountPlan
+from watchers.plans import AccountState as AccountState
 from watchers.plans import BatchPlan as BatchPlan
+from watchers.plans import CollectLeg as CollectLeg
+from watchers.plans import CollectPlan as CollectPlan
 from watchers.plans import ContractPlan as ContractPlan
+from watchers.plans import Delegation as Delegation
 from watchers.plans import DerivedAddress as DerivedAddress
 from watchers.plans import Pay as Pay
 
@@ -72,8 +77,9 @@ class AccountSend:
 
     `fee_minor` is what the chain took from the sender, native coin. `is_success` is receipt
     status 1. `transfers_out` lists what left by it: (asset, to_key, amount) of listed assets by
-    evidence (value with status 1, or Transfer logs from `sender`), and `batch` what left our batch
-    contract by it.
+    evidence (value with status 1, or Transfer logs from `sender`), `batch` what left our batch
+    contract by it, and `collected` what our collector took by it, by the same logs;
+    None where it is not called.
     """
 
     txid: str
@@ -83,6 +89,7 @@ class AccountSend:
     fee_minor: int
     transfers_out: tuple[Movement, ...]
     batch: BatchEvidence | None = None
+    collected: tuple[Collected, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +284,7 @@ class UtxoPlan:
     change_minor: int
 
 
-Plan = UtxoPlan | AccountPlan | BatchPlan | ContractPlan
+Plan = UtxoPlan | AccountPlan | BatchPlan | CollectPlan | ContractPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +381,13 @@ class ChainReader(Protocol):
         """What the contract of a listed token says of itself (account chains)."""
 
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
-        """Those of `keys` that have code at a block (account chains; EIP-7702, D48)."""
+        """Those of `keys` that have code at a block (account chains; EIP-7702, D48); a delegation
+        to our own collector is none."""
+
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
+        """Delegation and next number of each account at a block (account chains)."""
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """The account that our batch contract obeys; None where its address holds no such code at
@@ -405,6 +418,10 @@ class ChainWriter(Protocol):
 
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         """Gas that a payment, or a batch of `legs`, uses as a rule, to compare the two (EVM)."""
+
+    def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
+        """(gas limit, gas expected) of a collect of so many legs, so many of which delegate in it
+        (EVM)."""
 
     def build(self, plan: Plan) -> Unsigned:
         """The unsigned tx; pure, so that the same plan gives the same bytes."""

@@ -117,6 +117,7 @@ def _named_keys(block: Block) -> Iterator[str]:
         yield from (item.to_key for item in block.agreement.transfers)
     yield from (item.sender_key for item in block.sends)
     yield from (item.batch.payer_key for item in block.sends if item.batch is not None)
+    yield from (key for item in block.sends for key, _ in item.collected or ())
 
 
 def _proven_txids(paid: deposit_blocks.Paid, arrived: Sequence[inflows.Arrival]) -> set[str]:

@@ -102,12 +102,14 @@ OUTGOING = Lifecycle(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPayment:
-    """One payment of an attempt, in order. `key` is the match key of `address`."""
+    """One payment of an attempt, in order. `key` is the match key of `address`; `from_key` is whom
+    our collector takes it from."""
 
     asset: str
     address: str
     key: str
     amount_minor: int
+    from_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +152,14 @@ class OutgoingDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What left us by a tx, by the chain's evidence. `output_index`: the planned payment of a batch
-    that this is, exactly; None for a movement that no leg of it planned."""
+    """What left us by a tx, by the chain's evidence. `output_index`: the planned leg that this is,
+    exactly; None for a movement that no leg planned. `from_key`: whom a collect took it from."""
 
     asset: str
     key: str
     amount_minor: int
     output_index: int | None = None
+    from_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,9 +212,14 @@ class OutgoingRow:
         """Whether it pays by our batch contract, so that each payment is settled by its own leg."""
         return self.payer_key is not None
 
+    @property
+    def has_legs(self) -> bool:
+        """Whether each payment is settled by its own leg, of our batch contract or collector."""
+        return self.is_batch or any(item.from_key is not None for item in self.payments)
+
     def has_paid(self, output_index: int) -> bool:
         """Whether the chain shows this planned payment; for one in a block."""
-        if not self.is_batch:
+        if not self.has_legs:
             return self.is_paid_as_planned is True
         return any(item.output_index == output_index for item in self.moved)
 
@@ -221,7 +229,7 @@ class OutgoingRow:
         payment of it may be called unpaid. What moved nothing is not paid."""
         if self.is_success is False or self.is_paid_as_planned is True:
             return False
-        if self.is_batch:
+        if self.has_legs:
             is_strange = any(item.output_index is None for item in self.moved)
             return self.is_paid_as_planned is None or is_strange
         return bool(self.moved)
@@ -269,6 +277,7 @@ def inserted(draft: OutgoingDraft, *, at: datetime) -> dict[str, Any]:
             "address": payment.address,
             "key": payment.key,
             "amount_minor": str(payment.amount_minor),
+            **({} if payment.from_key is None else {"from_key": payment.from_key}),
         }
         for payment in draft.payments
     ]

@@ -22,6 +22,7 @@ from ledger.errors import StaleState
 from watchers import coin_store, nonces
 from watchers import outgoing_store as store
 from watchers.chain import AccountSend, Block, Movement
+from watchers.collect_evidence import collect_evidence
 from watchers.columns import spends_of
 from watchers.network import Network
 from watchers.outgoing import OUTGOING, OutgoingEvent, OutgoingState
@@ -143,6 +144,8 @@ def _utxo_evidence(row: RowMapping) -> dict[str, Any]:
 def _account_evidence(row: RowMapping, send: AccountSend) -> dict[str, Any]:
     if row["payer_key"] is not None:
         return _batch_evidence(row, send)
+    if any(item.get("from_key") is not None for item in row["payments"]):
+        return collect_evidence(row["payments"], send)
     planned = Counter(
         (item["asset"], item["key"], int(item["amount_minor"])) for item in row["payments"]
     )

@@ -1,6 +1,26 @@
 """What an account chain's tx is built from; part of the `Chain` interface (`watchers.chain`)."""
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Delegation(StrEnum):
+    """What the code of an account says (EIP-7702)."""
+
+    NONE = "none"
+    """No code: its key alone speaks for it."""
+    OURS = "ours"
+    """It delegates to the network's collector."""
+    FOREIGN = "foreign"
+    """Anything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountState:
+    """An account at a block: whom it delegates to, and its next number."""
+
+    delegation: Delegation
+    nonce: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +64,30 @@ class BatchPlan:
     nonce: int
     batch_id: bytes
     payments: tuple[Pay, ...]
+    gas_limit: int
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectLeg:
+    """What a deposit address gives, in minor units of the plan's token. `authorise_nonce`: the
+    account's next number, where it must first delegate to the collector (EIP-7702)."""
+
+    deposit: DerivedAddress
+    amount_minor: int
+    authorise_nonce: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectPlan:
+    """What to build on an account chain that has our collector: a token of several deposit
+    addresses to hot lane 0, at one nonce of the gas account that the collector obeys."""
+
+    sender: DerivedAddress
+    nonce: int
+    asset: str
+    legs: tuple[CollectLeg, ...]
     gas_limit: int
     max_fee_per_gas: int
     max_priority_fee_per_gas: int

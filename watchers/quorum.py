@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from watchers.agreement import Answers, Traced, collect, digest, kth_best, timed, traced
 from watchers.chain import (
+    AccountState,
     Agreement,
     Block,
     BlockRef,
@@ -214,11 +215,8 @@ class AgreeingReader:
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         """Balances that k nodes give."""
-        return dict(
-            await self._same(
-                partial(_holdings, keys=keys, asset=asset, block_hash=block_hash), "balances"
-            )
-        )
+        ask = partial(_holdings, keys=keys, asset=asset, block_hash=block_hash)
+        return dict(await self._same(ask, "balances"))
 
     async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
         """What k nodes have of a token's contract."""
@@ -231,6 +229,13 @@ class AgreeingReader:
         return await self._same(
             lambda reader: reader.with_code(keys, block_hash=block_hash), "code at addresses"
         )
+
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
+        """Delegations and numbers that k nodes give."""
+        ask = partial(_account_states, keys=keys, block_hash=block_hash)
+        return dict(await self._same(ask, "states of accounts"))
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """Whom the batch contract obeys, by k nodes."""
@@ -247,11 +252,8 @@ class AgreeingReader:
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
         """Unspent outputs that k nodes give."""
-        return dict(
-            await self._same(
-                partial(_open_coins, outpoints=outpoints, block_hash=block_hash), "open coins"
-            )
-        )
+        ask = partial(_open_coins, outpoints=outpoints, block_hash=block_hash)
+        return dict(await self._same(ask, "open coins"))
 
     async def _first(self, read: Read[T], *, patience: int = 1) -> T:
         return (await self._first_named(read, patience=patience))[1]
@@ -463,6 +465,12 @@ async def _holdings(
     reader: ChainReader, *, keys: Sequence[str], asset: str, block_hash: str
 ) -> tuple[tuple[str, int], ...]:
     return tuple((await reader.holdings(keys, asset, block_hash=block_hash)).items())
+
+
+async def _account_states(
+    reader: ChainReader, *, keys: Sequence[str], block_hash: str
+) -> tuple[tuple[str, AccountState], ...]:
+    return tuple((await reader.account_states(keys, block_hash=block_hash)).items())
 
 
 async def _open_coins(

@@ -301,6 +301,7 @@ def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
         native_mirror=next((item.native_mirror for item in assets if item.native_mirror), None),
         asks_traces=spec.traces is Traces.AUTO,
         batch_contract=spec.batch_contract,
+        collector=spec.collector,
     )
 
 

@@ -219,6 +219,9 @@ async def moved(
         if send.batch is not None and send.batch.payer_key in found:
             out = sum(amount for name, _, amount in send.batch.moved if name == asset.id)
             found[send.batch.payer_key] += out
+        for key, (name, _, amount) in send.collected or ():
+            if key in found and name == asset.id and key != send.sender_key:
+                found[key] += amount
         if send.sender_key not in found:
             continue
         out = sum(amount for name, _, amount in send.transfers_out if name == asset.id)

@@ -83,7 +83,7 @@ async def send(
 ) -> dict[str, Any]:
     """Sign, send and mine; the receipt."""
     tx: dict[str, Any] = {
-        "to": to,
+        "to": to_checksum_address(to),
         "value": 0,
         "gas": GAS_MAX,
         "maxFeePerGas": MAX_FEE,

@@ -18,9 +18,11 @@ from tests.support.sim_evidence import hashed
 from watchers.chain import (
     AccountPlan,
     AccountSend,
+    AccountState,
     Block,
     BlockEvidence,
     BlockRef,
+    Delegation,
     DerivedAddress,
     FeeQuote,
     MempoolTx,
@@ -319,6 +321,14 @@ class SimAccountReader(SimReaderBase[State]):
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         return frozenset()
 
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
+        nonces = self.world.blocks[block_hash].state.nonces
+        return {
+            key: AccountState(delegation=Delegation.NONE, nonce=nonces.get(key, 0)) for key in keys
+        }
+
     async def batch_owner(self, *, block_hash: str) -> str | None:
         return None
 
@@ -349,6 +359,9 @@ class SimAccountWriter:
 
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         return build.expected_gas(asset, legs=legs, params=self.world.params)
+
+    def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
+        raise UnsupportedOperation("nothing delegates on this chain")
 
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):

@@ -12,6 +12,7 @@ from embit import ec, hashes, script, transaction
 from tests.support.sim_base import SimNetwork, SimReaderBase
 from tests.support.sim_evidence import height_push, mined
 from watchers.chain import (
+    AccountState,
     Block,
     BlockEvidence,
     BlockRef,
@@ -289,6 +290,11 @@ class SimUtxoReader(SimReaderBase[State]):
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
         raise UnsupportedOperation("a UTXO chain has no code")
 
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
+        raise UnsupportedOperation("a UTXO chain has no code")
+
     async def batch_owner(self, *, block_hash: str) -> str | None:
         raise UnsupportedOperation("a UTXO chain has no contracts")
 
@@ -321,6 +327,9 @@ class SimUtxoWriter:
         raise UnsupportedOperation("no gas")
 
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
+        raise UnsupportedOperation("a UTXO chain has no gas")
+
+    def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         raise UnsupportedOperation("a UTXO chain has no gas")
 
     def build(self, plan: Plan) -> Unsigned:

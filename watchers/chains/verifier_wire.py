@@ -30,7 +30,7 @@ def _spend(txid: str, spent_txid: str, vout: int) -> Spend:
 
 
 def _send(*values: Any) -> AccountSend:
-    txid, sender_key, nonce, is_success, fee_minor, transfers_out, batch = values
+    txid, sender_key, nonce, is_success, fee_minor, transfers_out, batch, collected = values
     return AccountSend(
         txid=txid,
         sender_key=sender_key,
@@ -39,6 +39,7 @@ def _send(*values: Any) -> AccountSend:
         fee_minor=fee_minor,
         transfers_out=transfers_out,
         batch=batch,
+        collected=collected,
     )
 
 
@@ -66,6 +67,7 @@ def _of_send(item: AccountSend) -> tuple[Callable[..., AccountSend], tuple[Any, 
         item.fee_minor,
         item.transfers_out,
         item.batch,
+        item.collected,
     )
 
 

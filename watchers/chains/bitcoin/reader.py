@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from watchers.chain import (
+    AccountState,
     Block,
     BlockRef,
     MempoolTx,
@@ -165,6 +166,11 @@ class BitcoinReader:
         raise UnsupportedOperation(f"{self._params.network} has no tokens")
 
     async def with_code(self, keys: Sequence[str], *, block_hash: str) -> frozenset[str]:
+        raise UnsupportedOperation(f"{self._params.network} has no code at addresses")
+
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
         raise UnsupportedOperation(f"{self._params.network} has no code at addresses")
 
     async def batch_owner(self, *, block_hash: str) -> str | None:

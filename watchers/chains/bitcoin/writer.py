@@ -50,6 +50,9 @@ class BitcoinWriter:
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         raise UnsupportedOperation(f"{self._params.network} has no gas")
 
+    def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
+        raise UnsupportedOperation(f"{self._params.network} has no gas")
+
     def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes UTXO plans")

@@ -1,14 +1,18 @@
-"""Unsigned EIP-1559 txs: a native transfer, an ERC-20 `transfer`, or a call of our batch contract.
+"""Unsigned EIP-1559 txs: a native transfer, an ERC-20 `transfer`, or a call of a contract of ours.
 
 Pure: the same plan gives the same bytes, `0x02 || rlp([chain_id, nonce, max_priority, max_fee,
-gas, to, value, data, access_list])` (EIP-1559), which is what gets signed.
+gas, to, value, data, access_list])` (EIP-1559), which is what gets signed. A collect with
+authorisations is `0x04 || rlp([..., authorization_list])` (EIP-7702), each of them unsigned.
 """
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import rlp  # type: ignore[import-untyped]
 
-from watchers.chain import AccountPlan, BatchPlan, ContractPlan, Unsigned
+from watchers.chain import AccountPlan, BatchPlan, CollectPlan, ContractPlan, Unsigned
 from watchers.chains.errors import BadPlan
-from watchers.chains.evm import batch
+from watchers.chains.evm import batch, collect
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.batch_data import creation_data, pay_data, withdraw_data
 from watchers.chains.evm.params import EvmParams
@@ -17,6 +21,7 @@ TRANSFER_SELECTOR = bytes.fromhex("a9059cbb")  # transfer(address,uint256)
 UINT256_MAX = 2**256 - 1
 NONCE_MAX = 2**64 - 2  # EIP-2681
 TX_TYPE = b"\x02"
+DELEGATING_TYPE = b"\x04"  # EIP-7702
 # Limits leave room for contract wallets as receivers and for tokens behind proxies; what is not
 # used is not paid. Measured: 21,000 and at most 58,127 (CHAINS B4).
 NATIVE_GAS_LIMIT = 50_000
@@ -24,7 +29,7 @@ TOKEN_GAS_LIMIT = 100_000
 NATIVE_GAS = 21_000
 TOKEN_GAS = 60_000
 
-OnePlan = AccountPlan | BatchPlan | ContractPlan
+OnePlan = AccountPlan | BatchPlan | CollectPlan | ContractPlan
 
 
 def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
@@ -60,6 +65,8 @@ def build(plan: OnePlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsign
     if isinstance(plan, BatchPlan):
         outputs = tuple(range(len(plan.payments)))
         return _payload(plan, _pay_call(plan, codec=codec, params=params), outputs, params)
+    if isinstance(plan, CollectPlan):
+        return _collect(plan, codec=codec, params=params)
     if isinstance(plan, ContractPlan):
         return _payload(plan, _contract_call(plan, codec=codec, params=params), (), params)
     return _payload(plan, _transfer(plan, codec=codec, params=params), (0,), params)
@@ -101,6 +108,25 @@ def _pay_call(
     return bytes.fromhex(params.batch_contract[2:]), 0, data
 
 
+def _collect(plan: CollectPlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsigned:
+    """A call of the collector; its own paths are those of the legs, then of the authorisations."""
+    token = _contract(plan.asset, params)
+    if params.collector is None or token is None:
+        raise BadPlan(f"{params.network} collects tokens, by a collector")
+    collector = bytes.fromhex(params.collector[2:])
+    legs = [(codec.parse(leg.deposit.address).key, leg.amount_minor) for leg in plan.legs]
+    delegating = [leg for leg in plan.legs if leg.authorise_nonce is not None]
+    numbers = [leg.authorise_nonce or 0 for leg in delegating]
+    if any(not 0 <= number <= NONCE_MAX for number in numbers):
+        raise BadPlan("nonce of an authorisation out of range")
+    given: list[list[object]] = [[params.chain_id, collector, number] for number in numbers]
+    built = _payload(
+        plan, (collector, 0, collect.collect_data(token, legs)), (), params, authorisations=given
+    )
+    own = [leg.deposit.path for leg in (*plan.legs, *delegating)]
+    return replace(built, change_outputs=dict(enumerate(own)))
+
+
 def _contract_call(
     plan: ContractPlan, *, codec: EvmAddressCodec, params: EvmParams
 ) -> tuple[bytes, int, bytes]:
@@ -129,6 +155,8 @@ def _payload(
     call: tuple[bytes, int, bytes],
     outputs: tuple[int, ...],
     params: EvmParams,
+    *,
+    authorisations: Sequence[list[object]] = (),
 ) -> Unsigned:
     to, value, data = call
     fields: list[object] = [
@@ -142,7 +170,11 @@ def _payload(
         data,
         [],
     ]
-    payload = TX_TYPE + bytes(rlp.encode(fields))
+    kind = TX_TYPE
+    if authorisations:  # EIP-7702: a list of none is no tx
+        kind = DELEGATING_TYPE
+        fields.append(list(authorisations))
+    payload = kind + bytes(rlp.encode(fields))
     return Unsigned(
         data=payload,
         fee_minor=plan.gas_limit * plan.max_fee_per_gas,

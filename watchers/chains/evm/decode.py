@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer, TxOutline
-from watchers.chains.evm import batch
+from watchers.chains.evm import batch, collect
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
 
@@ -94,11 +94,12 @@ def fact(value: object) -> int | None:
     return int(value, 16) if len(value) == 2 + WORD_DIGITS else None
 
 
-def has_code(value: object) -> bool:
-    """Whether `eth_getCode` found any; 23 bytes 0xef0100... are a delegation (EIP-7702)."""
+def code(value: object) -> str:
+    """What `eth_getCode` found, lower case; 0x for none, and 23 bytes 0xef0100... for a delegation
+    (EIP-7702)."""
     if not isinstance(value, str) or not DATA.fullmatch(value.lower()):
         raise NodeUnavailable("eth_getCode: data is required")
-    return len(value) > 2
+    return value.lower()
 
 
 def header(value: object) -> BlockRef:
@@ -328,7 +329,13 @@ def _send(
             sender_key=sender,
             params=params,
         ),
+        collected=collect.collected(moves, to_key=_called(tx), params=params),
     )
+
+
+def _called(tx: Mapping[str, object]) -> str | None:
+    """Whom a tx calls; None for a creation."""
+    return None if tx.get("to") is None else address_key(tx.get("to"), "tx.to")
 
 
 def _fee_minor(tx: Mapping[str, object], receipt: Mapping[str, object]) -> int:

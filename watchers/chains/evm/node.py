@@ -138,6 +138,12 @@ class EvmNode:
         """The code at each key at a block."""
         return await self.rpc.batch_all([("eth_getCode", (key, block_id)) for key in keys])
 
+    async def nonces(self, keys: Sequence[str], block_id: BlockId) -> list[object]:
+        """The number of mined txs (and delegations) of each key at a block."""
+        return await self.rpc.batch_all(
+            [("eth_getTransactionCount", (key, block_id)) for key in keys]
+        )
+
     async def batch_contract(self, contract: str, block_id: BlockId) -> list[object]:
         """The code of our batch contract at a block, and what it answers to `owner()`."""
         owner: Call = ("eth_call", ({"to": contract, "data": OWNER_SELECTOR}, block_id))

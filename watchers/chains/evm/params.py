@@ -15,6 +15,7 @@ class EvmParams:
     `native_mirror` is the contract that is the ERC-20 face of the native coin (D61).
     `asks_traces`: look for native coin moved by contract calls where a node can tell (D45).
     `batch_contract`: our own `BatchPayer` there, lower-case 0x hex.
+    `collector`: what our deposit addresses may delegate to (EIP-7702), likewise.
     """
 
     network: str
@@ -27,6 +28,7 @@ class EvmParams:
     native_mirror: str | None = None
     asks_traces: bool = True
     batch_contract: str | None = None
+    collector: str | None = None
 
     def contract_of(self, asset: str) -> str | None:
         """The contract of a listed token, or None for the native coin. KeyError when unknown."""

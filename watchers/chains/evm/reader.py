@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from watchers.chain import (
+    AccountState,
     Block,
     BlockRef,
+    Delegation,
     MempoolTx,
     Outpoint,
     TokenFacts,
@@ -19,7 +21,7 @@ from watchers.chain import (
     TxStatus,
 )
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import batch, batch_data, decode, mempool, proof
+from watchers.chains.evm import batch, batch_data, collect, decode, mempool, proof
 from watchers.chains.evm.errors import INVALID_PARAMS, METHOD_NOT_FOUND, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -232,9 +234,31 @@ class EvmReader:
             return await self._node.codes(keys, block_id)
 
         answers = await self._at_block(block_hash, ask)
+        found = [decode.code(answer) for answer in answers]
         return frozenset(
-            key for key, code in zip(keys, answers, strict=True) if decode.has_code(code)
+            key
+            for key, code in zip(keys, found, strict=True)
+            if collect.delegation_of(code, self._params) is Delegation.FOREIGN
         )
+
+    async def account_states(
+        self, keys: Sequence[str], *, block_hash: str
+    ) -> Mapping[str, AccountState]:
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return [
+                *await self._node.codes(keys, block_id),
+                *await self._node.nonces(keys, block_id),
+            ]
+
+        answers = await self._at_block(block_hash, ask)
+        codes, numbers = answers[: len(keys)], answers[len(keys) :]
+        return {
+            key: AccountState(
+                delegation=collect.delegation_of(decode.code(code), self._params),
+                nonce=decode.quantity(number, "eth_getTransactionCount"),
+            )
+            for key, code, number in zip(keys, codes, numbers, strict=True)
+        }
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         contract = self._params.batch_contract

@@ -9,7 +9,7 @@ from eth_utils.crypto import keccak
 
 from watchers.chain import FeeQuote, Plan, SendOutcome, SendResult, Unsigned, UtxoPlan
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import build, fee
+from watchers.chains.evm import build, collect, fee
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.errors import result_of
 from watchers.chains.evm.node import EvmNode
@@ -41,6 +41,12 @@ class EvmWriter:
 
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         return build.expected_gas(asset, legs=legs, params=self._params)
+
+    def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
+        return (
+            collect.gas_limit(legs=legs, authorisations=authorisations),
+            collect.expected_gas(legs=legs, authorisations=authorisations),
+        )
 
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):
