@@ -68,6 +68,8 @@ PREFIXES = {
     "search": "sea_",
     "doctor_case": "doc_",
     "audit": "aud_",
+    "proof": "prf_",
+    "balance_report": "brp_",
 }
 
 

@@ -7,6 +7,7 @@ LedgerError
 ├── ForeignAccount (invariant)      a brand's unit of work reached for another owner's account
 ├── UnbalancedPosting (invariant)   debits and credits differ in an asset
 ├── BooksDoNotMatch (invariant)     the books contradict themselves
+├── SumTreeError (invariant)        leaves that no tree of liabilities may hold
 ├── IllegalTransition (invariant)   a (state, event) pair that is not in the table
 └── StaleState (conflict)           the row is no longer in the state that the caller read; also a
                                     config.database.Conflict: the unit of work runs again
@@ -45,6 +46,10 @@ class UnbalancedPosting(LedgerError):
 
 class BooksDoNotMatch(LedgerError):
     """The books contradict themselves; freeze and page a person."""
+
+
+class SumTreeError(LedgerError):
+    """An amount, order or sum that a proof of liabilities must not contain."""
 
 
 class IllegalTransition(LedgerError):

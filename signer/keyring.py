@@ -4,7 +4,7 @@ The file is a versioned JSON envelope: argon2id stretches the passphrase, AES-25
 BIP-39 entropy, and the header is authenticated. In version 2 a hardware token seals the result
 again: it opens with both or not at all (docs/adr/0031). It must never print, log or return a
 secret. Coins move only by digests that a scheme has computed from bytes it decoded itself;
-statements about addresses are signed with a key of their own, which owns nothing.
+statements about addresses and reserves are signed with a key of their own, which owns nothing.
 """
 
 import base64
@@ -171,7 +171,7 @@ class Keyring:
         return signature[64], r, s
 
     def sign_attestation(self, statement: bytes) -> bytes:
-        """Ed25519 (RFC 8032) over a statement about an address."""
+        """Ed25519 (RFC 8032) over a statement about an address, or about reserves."""
         return self._attestation.sign(statement)
 
     def path_tag(self, network: str, path: OwnPath) -> str:

@@ -4,9 +4,9 @@ One frame = 4-byte big-endian length + UTF-8 JSON object, over a Unix socket, on
 answer at a time per connection. Bytes travel as base64, amounts as decimal integers in minor units
 written as strings. This module owns the message shapes and their (de)serialisation, and
 `signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`, `log` in
-`signer.protocol_log`, signed requests and `void` in `signer.protocol_orders`, how a signature is
-written in `signer.protocol_signatures`. None of them contains policy. Unknown fields, duplicate
-keys and JSON numbers for amounts are refused.
+`signer.protocol_log`, `prove` in `signer.protocol_reserves`, signed requests and `void` in
+`signer.protocol_orders`, how a signature is written in `signer.protocol_signatures`. None of them
+contains policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from signer import protocol_reserves as protocol_reserves
 from signer.protocol_attest import MAX_ATTEST_ITEMS as MAX_ATTEST_ITEMS
 from signer.protocol_attest import Attestations as Attestations
 from signer.protocol_attest import Attested as Attested
@@ -119,6 +120,8 @@ class Operation(StrEnum):
     """Never sign an order for the first time any more (S25)."""
     ATTEST = "attest"
     """Bind deposit paths to their players for ever and sign a statement of each (FEATURES N20)."""
+    PROVE = "prove"
+    """Sign a statement about reserves, by the attestation key and by those of own addresses."""
     LOG = "log"
     """What was signed on a network after an entry of the log, page by page (P09)."""
     RECALL = "recall"

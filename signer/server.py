@@ -44,6 +44,7 @@ from signer.protocol import (
     operation_of,
     read_frame,
 )
+from signer.protocol_reserves import decode_prove_request, encode_prove_answer
 from signer.settings import Settings
 from signer.store import Store
 from signer.trust import Trust
@@ -168,6 +169,9 @@ class SignerServer:
             if operation is Operation.ATTEST:
                 paths = decode_attest_request(raw)
                 return encode_attest_answer(await asyncio.to_thread(self._vault.attest, paths))
+            if operation is Operation.PROVE:
+                asked = decode_prove_request(raw)
+                return encode_prove_answer(await asyncio.to_thread(self._vault.prove, asked))
             if operation is Operation.SIGN_MANY:
                 requests = decode_sign_many_request(raw)
                 return encode_sign_many_answer(

@@ -35,7 +35,9 @@ from signer.protocol import (
     encode_sign_answer,
     encode_sign_request,
 )
+from signer.protocol_reserves import Proven, ProveRequest
 from signer.rate import RateLimit
+from signer.reserves import Prover
 from signer.rules import Decision
 from signer.schemes import bitcoin, evm
 from signer.settings import Family, NetworkSettings, Settings
@@ -89,6 +91,14 @@ class Vault:
             check_release=self._check_release,
         )
 
+        self._prover = Prover(
+            store=store,
+            settings=settings,
+            keyring=keyring,
+            log=log,
+            check_release=self._check_release,
+        )
+
     def head(self) -> Head:
         """Where the log stands."""
         return Head(
@@ -120,6 +130,10 @@ class Vault:
     def attest(self, request: AttestRequest) -> Attestations | Refusal:
         """Whose addresses these are, signed; each path is bound to its first player for ever."""
         return self._attester.attest(request)
+
+    def prove(self, request: ProveRequest) -> Proven | Refusal:
+        """A statement about reserves, signed by the attestation key and by keys of addresses."""
+        return self._prover.prove(request)
 
     def sign(self, request: SignRequest) -> SignedTx | Refusal:
         """Decode, check, sign, remember, answer. Same request and bytes: same answer."""

@@ -27,6 +27,7 @@ class MinedCoin:
     asset: str
     amount_minor: int
     is_cold: bool
+    address_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +141,7 @@ async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:
             asset=row["asset"],
             amount_minor=int(row["amount"]),
             is_cold=row["is_cold"],
+            address_id=row["address_id"],
         )
         for row in await store.open_mined(uow, network=network)
     ]

@@ -14,7 +14,8 @@ from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger, redact_text
 from watchers import reconcile_chain, searches, store
-from watchers.chain import Chain
+from watchers.addresses import AddressRole
+from watchers.chain import Chain, Outpoint
 from watchers.errors import NodeError
 from watchers.network import Network
 from watchers.reconcile_chain import Holdings
@@ -29,6 +30,8 @@ class ProbeKind(StrEnum):
 
     HOLDINGS = "holdings"
     """Books against chain at the follower's block."""
+    RESERVES = "reserves"
+    """The same, with what stands at each address and what is owed, for a proof of reserves."""
 
 
 class ProbeState(StrEnum):
@@ -74,9 +77,12 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
         rows = await store.open_probes(uow, network=network.name, limit=PROBES_PER_ROUND)
     for row in rows:
         try:
-            held = await reconcile_chain.holdings_at(database, chain, network, clock=clock)
+            is_proof = row["kind"] == ProbeKind.RESERVES.value
+            held = await reconcile_chain.holdings_at(
+                database, chain, network, clock=clock, is_proof=is_proof
+            )
             await searches.book(database, network, held, at=clock.now())
-            state, answer = ProbeState.ANSWERED, _answer(held)
+            state, answer = ProbeState.ANSWERED, _answer(held, is_proof=is_proof)
         except NodeError as error:
             state, answer = ProbeState.FAILED, {"error": redact_text(str(error))}
             log.warning("probe.failed", probe_id=str(row["id"]), network=network.name)
@@ -87,7 +93,7 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
     return len(rows)
 
 
-def _answer(held: Holdings) -> dict[str, Any]:
+def _answer(held: Holdings, *, is_proof: bool) -> dict[str, Any]:
     def texts(amounts: Mapping[str, int]) -> dict[str, str]:
         return {code: str(amount) for code, amount in amounts.items()}
 
@@ -100,4 +106,35 @@ def _answer(held: Holdings) -> dict[str, Any]:
         "unposted": texts(held.unposted),
         "unsettled": texts(held.unsettled),
         "breaks": texts(held.breaks),
+        **(_reserves(held) if is_proof else {}),
     }
+
+
+def _reserves(held: Holdings) -> dict[str, Any]:
+    return {
+        "held": [
+            {
+                "asset": item.asset,
+                "address": item.address.address,
+                # A cold address' path is of a key that the signer does not have.
+                "path": None if item.address.role is AddressRole.COLD else item.address.path,
+                "outpoint": _outpoint(item.outpoint),
+                "amount_minor": str(item.amount_minor),
+            }
+            for item in held.held
+        ],
+        "owed": [
+            {
+                "kind": item.kind,
+                "asset": item.asset,
+                "brand": item.brand,
+                "player_id": item.player_id,
+                "amount_minor": str(item.amount_minor),
+            }
+            for item in held.owed
+        ],
+    }
+
+
+def _outpoint(value: Outpoint | None) -> str | None:
+    return None if value is None else f"{value.txid}:{value.vout}"

@@ -13,7 +13,8 @@ from uuid import UUID
 from config.chains import Family
 from config.clock import Clock
 from config.database import Database, Uow
-from ledger import reconcile
+from ledger import liabilities, reconcile
+from ledger.liabilities import Liability
 from watchers import (
     account_balances,
     addresses,
@@ -28,7 +29,7 @@ from watchers import (
 from watchers import outgoing_store as own_store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.balance_scan import SCAN_KEYS, Scan
-from watchers.chain import Chain, ChainReader
+from watchers.chain import Chain, ChainReader, Outpoint
 from watchers.coins import MinedCoin
 from watchers.errors import NodeUnavailable, TipMoved
 from watchers.inflows import custody_account
@@ -47,6 +48,16 @@ class Drift:
     place: account_balances.Place
     amount_minor: int
     chain_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What one address (UTXO: one coin of it) holds on the chain, minor units."""
+
+    address: AddressRow
+    asset: str
+    amount_minor: int
+    outpoint: Outpoint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +82,10 @@ class Holdings:
     """Addresses that never received anything we know of, and hold something."""
     drifts: tuple[Drift, ...] = ()
     """Accounts of the operator whose balance is not what the blocks' evidence adds up to."""
+    held: tuple[Held, ...] = ()
+    """Where it stands, address by address; asked for by a proof of reserves only."""
+    owed: tuple[Liability, ...] = ()
+    """What the books owed to others at the moment of `books`; likewise."""
 
     @property
     def breaks(self) -> dict[str, int]:
@@ -97,6 +112,8 @@ class _Books:
     scan: Scan | None
     open_coins: tuple[MinedCoin, ...]
     held: dict[account_balances.Place, int]
+    owners: Mapping[UUID, AddressRow]
+    owed: tuple[Liability, ...]
 
 
 async def holdings_at(
@@ -106,8 +123,11 @@ async def holdings_at(
     *,
     clock: Clock | None = None,
     scan_keys: int = SCAN_KEYS,
+    is_proof: bool = False,
 ) -> Holdings:
     """Compare at the follower's block; with a clock, look again after a pause.
+
+    `is_proof` also tells where everything stands, and what was owed at the same moment.
 
     A settlement that commits between two reads looks like a break for a moment: only one that
     stays is reported. Raises NodeUnavailable when the tip never stands still.
@@ -117,7 +137,7 @@ async def holdings_at(
         if attempt and clock is not None:
             await clock.sleep(RETRY_SECONDS)
         try:
-            found = await _compare(database, chain, network, scan_keys=scan_keys)
+            found = await _compare(database, chain, network, scan_keys=scan_keys, is_proof=is_proof)
         except TipMoved:
             continue
         if not found.breaks:
@@ -128,11 +148,12 @@ async def holdings_at(
 
 
 async def _compare(
-    database: Database, chain: Chain, network: Network, *, scan_keys: int
+    database: Database, chain: Chain, network: Network, *, scan_keys: int, is_proof: bool
 ) -> Holdings:
     async with database.snapshot() as uow:
-        found = await _read_books(uow, network, scan_keys=scan_keys)
-    total, finds, drifts = await _read_chain(chain.reader, network, found)
+        found = await _read_books(uow, network, scan_keys=scan_keys, is_proof=is_proof)
+    held: list[Held] | None = [] if is_proof else None
+    total, finds, drifts = await _read_chain(chain.reader, network, found, held)
     return Holdings(
         network=network.name,
         height=found.height,
@@ -145,10 +166,12 @@ async def _compare(
         scanned=None if found.scan is None else (found.scan.before, found.scan.after),
         finds=finds,
         drifts=drifts,
+        held=tuple(held or ()),
+        owed=found.owed,
     )
 
 
-async def _read_books(uow: Uow, network: Network, *, scan_keys: int) -> _Books:
+async def _read_books(uow: Uow, network: Network, *, scan_keys: int, is_proof: bool) -> _Books:
     """One consistent view, in a snapshot: the follower goes on meanwhile."""
     cursor = await store.cursor(uow, network.name)
     if cursor is None or cursor["hash"] is None:
@@ -157,6 +180,8 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int) -> _Books:
     wallets = await reconcile.book_at(uow, network=network.name, height=height)
     is_utxo = network.family is Family.BITCOIN  # asked about coins, never about addresses
     scan = None if is_utxo else await balance_scan.read(uow, network.name, keys_max=scan_keys)
+    open_coins = await coins.open_mined(uow, network=network.name) if is_utxo else []
+    owner_ids = sorted({coin.address_id for coin in open_coins}) if is_proof else []
     return _Books(
         height=height,
         block_hash=cursor["hash"],
@@ -167,8 +192,10 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int) -> _Books:
         unsettled=await _unsettled(uow, network, height, () if scan is None else scan.asked),
         awaited=await _awaited(uow, network),
         scan=scan,
-        open_coins=tuple(await coins.open_mined(uow, network=network.name) if is_utxo else ()),
+        open_coins=tuple(open_coins),
         held={} if is_utxo else await account_balances.held(uow, network=network.name),
+        owners=await addresses.by_ids(uow, owner_ids),
+        owed=tuple(await liabilities.owed(uow, network=network.name) if is_proof else ()),
     )
 
 
@@ -225,18 +252,21 @@ def _count_unsettled(
 
 
 async def _read_chain(
-    reader: ChainReader, network: Network, found: _Books
+    reader: ChainReader, network: Network, found: _Books, held: list[Held] | None
 ) -> tuple[Counter[str], tuple[UUID, ...], tuple[Drift, ...]]:
-    """What the chain holds by account, what the scan found, and where the evidence drifted."""
+    """What the chain holds by account, what the scan found, and where the evidence drifted; in
+    `held`, where one is given, what stands where."""
     total: Counter[str] = Counter()
     if found.scan is None:
-        held = await reader.open_coins(
+        open_coins = await reader.open_coins(
             [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
         )
         cold = {coin.outpoint for coin in found.open_coins if coin.is_cold}
-        for outpoint, amount in held.items():
+        for outpoint, amount in open_coins.items():
             role = AddressRole.COLD if outpoint in cold else AddressRole.HOT
             total[_code(network, role, None, network.spec.native_asset)] += amount
+        if held is not None:
+            held += _coins_held(found, open_coins)
         return total, (), ()
     own, finds, drifts = found.scan.asked, set[UUID](), list[Drift]()
     for asset in (item for item in network.assets.values() if item.network == network.name):
@@ -248,10 +278,26 @@ async def _read_chain(
             for address in part:
                 code = _code(network, address.role, address.brand, asset.id)
                 total[code] += balances[address.key]
+                if held is not None and balances[address.key]:
+                    amount = balances[address.key]
+                    held.append(Held(address=address, asset=asset.id, amount_minor=amount))
                 if address.role in account_balances.ROLES:
                     drifts += _drift((address.key, asset.id), balances[address.key], found.held)
             finds.update(found.scan.finds(balances))
     return total, tuple(sorted(finds)), tuple(drifts)
+
+
+def _coins_held(found: _Books, open_coins: Mapping[Outpoint, int]) -> list[Held]:
+    return [
+        Held(
+            address=found.owners[coin.address_id],
+            asset=coin.asset,
+            amount_minor=open_coins[coin.outpoint],
+            outpoint=coin.outpoint,
+        )
+        for coin in found.open_coins
+        if coin.outpoint in open_coins
+    ]
 
 
 def _drift(

@@ -325,10 +325,10 @@ async def probe(uow: Uow, probe_id: UUID) -> RowMapping | None:
 
 
 async def open_probes(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
-    """Questions about holdings without an answer, oldest first."""
+    """Questions about what is held, without an answer, oldest first."""
     result = await uow.execute(
         "SELECT id, kind FROM chain.probes WHERE network = :network AND state = 'asked' "
-        "AND kind = 'holdings' ORDER BY asked_at LIMIT :limit",
+        "AND kind IN ('holdings', 'reserves') ORDER BY asked_at LIMIT :limit",
         {"network": network, "limit": limit},
     )
     return result.mappings().all()

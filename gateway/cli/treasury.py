@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import switches, treasury_wallets
+from gateway.cli import switches, treasury_prove, treasury_wallets
 from gateway.cli.console import (
     USAGE,
     CliError,
@@ -129,4 +129,5 @@ def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
     switches.mount(treasury_app)
     treasury_wallets.mount(treasury_app)
+    treasury_app.command("prove")(treasury_prove.prove)
     app.add_typer(treasury_app, name="treasury")

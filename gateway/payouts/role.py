@@ -1,5 +1,5 @@
 """Wiring of the payout role: per network a lane, a pool verifier and a fetcher of statements about
-addresses; one delivery of voids.
+addresses; one delivery of voids, one maker of proofs of reserves.
 
 Owns construction and shutdown. A network whose lane fails is started again alone; the others do
 not notice. SIGTERM cancels the tasks: every step is committed, or continued by the next process.
@@ -22,6 +22,7 @@ from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, crash_from, no_crash
 from gateway.payouts.lane import PayoutLane
 from gateway.payouts.pool_verifier import RESERVE_ROWS, PoolVerifier
+from gateway.payouts.proving import Proving
 from gateway.payouts.signer_client import SignerClient
 from gateway.payouts.voids import VoidDelivery
 from gateway.webhooks.listen_store import Listener
@@ -107,6 +108,9 @@ class PayoutRole:
             settings.path(settings.signer.socket), timeout_seconds=settings.signer.timeout_seconds
         )
         self._voids = VoidDelivery(database=database, signer=self._signer, clock=clock, ids=ids)
+        self._proving = Proving(
+            registry, database=database, signer=self._signer, clock=clock, ids=ids
+        )
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -128,6 +132,8 @@ class PayoutRole:
             void_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
             wakers.append(void_waker)
             group.create_task(self._supervise("*", partial(self._voids.run, void_waker)))
+            proof_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
+            group.create_task(self._supervise("*", partial(self._proving.run, proof_waker)))
             listener = Listener(
                 settings.role_url("gateway_payouts"),
                 channels=dict.fromkeys(CHANNELS, WakeAll(wakers)),

@@ -26,6 +26,7 @@ from signer.protocol import (
     Voided,
     VoidRequest,
 )
+from signer.protocol import protocol_reserves as reserves
 
 T = TypeVar("T")
 
@@ -104,6 +105,16 @@ class SignerClient:
         )
         if isinstance(answer, Attestations) and len(answer.items) != len(request.items):
             raise SignerUnavailable("attest answered another number of items")
+        return answer
+
+    async def prove(self, request: reserves.ProveRequest) -> reserves.Proven | Refusal:
+        """A signed statement about reserves, and keys of addresses over it; raises
+        SignerUnavailable."""
+        answer = _decoded(
+            reserves.decode_prove_answer, await self._ask(reserves.encode_prove_request(request))
+        )
+        if isinstance(answer, reserves.Proven) and len(answer.items) != len(request.paths):
+            raise SignerUnavailable("prove answered another number of paths")
         return answer
 
     async def verify_addresses(self, *, network: str, rows: Sequence[PoolRow]) -> tuple[bool, ...]:

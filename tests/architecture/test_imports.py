@@ -164,6 +164,7 @@ WIRE_CONTRACT = (
     "protocol_attest",
     "protocol_log",
     "protocol_orders",
+    "protocol_reserves",
     "protocol_signatures",
 )
 
