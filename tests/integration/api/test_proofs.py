@@ -1,192 +1,44 @@
 """A proof of reserves from three chains, two casinos and the signer's own keys, end to end."""
 
-import asyncio
 import base64
 import copy
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.database import Database, async_url
 from gateway import proofs_store
 from gateway.cli import reserves_proof
-from gateway.client import Reply
 from gateway.payouts.errors import SignerUnavailable
-from gateway.payouts.proving import ANSWER_MINUTES_MAX, MISMATCH, Proving
+from gateway.payouts.proving import ANSWER_MINUTES_MAX, MISMATCH
 from ledger import journal
 from ledger.accounts import capital, clearing, custody
 from ledger.journal import Posting, credit, debit
-from signer.keyring import Keyring
-from signer.protocol import Refusal
-from signer.protocol_reserves import Proven, ProveRequest
-from signer.reserves import Prover
 from tests.support.api import problem
 from tests.support.databases import TestDatabase
-from tests.support.vault import VaultKit, trusted_kit
+from tests.support.proofs import (
+    TREASURER,
+    Bench,
+    assets_of,
+    encoded,
+    failed,
+    open_bench,
+    pay,
+    statuses,
+)
 from tests.support.ward import COIN, Ward
-from tests.support.worlds import SEED
-from watchers import probes
 
 pytestmark = pytest.mark.postgres
-
-TREASURER = "treasurer-key"
-ANSWER_SECONDS = 20.0  # of real time, for a stuck test
-AS_OF = "2026-01-01T00:00:00Z"
-
-
-class KeysOfTheWard:
-    """The signer's own prover over the keys from which the ward's addresses were derived."""
-
-    def __init__(self, kit: VaultKit) -> None:
-        self._prover = Prover(
-            store=kit.store,
-            settings=kit.settings,
-            keyring=Keyring(SEED),
-            log=kit.vault._log,
-            check_release=lambda: None,
-        )
-        self.asked: list[ProveRequest] = []
-        self.is_away = False
-
-    async def prove(self, request: ProveRequest) -> Proven | Refusal:
-        if self.is_away:
-            raise SignerUnavailable("it does not answer")
-        self.asked.append(request)
-        return self._prover.prove(request)
-
-
-@dataclass(slots=True, kw_only=True)
-class Bench:
-    """The ward, a payout process that makes proofs, and its signer."""
-
-    ward: Ward
-    signer: KeysOfTheWard
-    database: Database
-    proving: Proving
-
-    async def ask(self) -> str:
-        """A proof that every network has answered."""
-        reply = await self.ward.house.call("POST", "/v1/proofs", body={}, key=TREASURER)
-        assert reply.status == 202, reply.body
-        await self.answer()
-        proof_id: str = reply.json()["id"]
-        return proof_id
-
-    async def answer(self) -> None:
-        """Every watcher that is not silent; time goes on while one looks again."""
-        for name, watch in self.ward.watches.items():
-            if name in self.ward.silent:
-                continue
-            answering = asyncio.create_task(
-                probes.answer_all(
-                    watch.as_watcher, watch.chain, watch.network, clock=self.ward.clock
-                )
-            )
-            async with asyncio.timeout(ANSWER_SECONDS):
-                while not answering.done():
-                    await asyncio.wait({answering}, timeout=0.02)
-                    self.ward.clock.advance(0.1)
-            await answering
-
-    async def done(self) -> str:
-        """A proof that is signed."""
-        proof_id = await self.ask()
-        while await self.proving.step():
-            pass
-        assert (await self.get(proof_id))["state"] == "done"
-        return proof_id
-
-    async def get(self, proof_id: str, *, key: str = TREASURER) -> dict[str, Any]:
-        reply = await self.ward.house.call("GET", f"/v1/proofs/{proof_id}", key=key)
-        assert reply.status == 200, reply.body
-        found: dict[str, Any] = reply.json()
-        return found
-
-    async def bundle(self, proof_id: str) -> dict[str, Any]:
-        reply = await self.ward.house.call("GET", f"/v1/proofs/{proof_id}/bundle", key=TREASURER)
-        assert reply.status == 200, reply.body
-        found: dict[str, Any] = reply.json()
-        return found
-
-    async def inclusion(self, player: str | None, *, key: str = "acme-key") -> Reply:
-        target = "/v1/proof_of_brand" if player is None else f"/v1/players/{player}/proof"
-        return await self.ward.house.call("GET", target, key=key)
-
-    async def report(
-        self, *items: tuple[str, str, str], as_of: str = AS_OF, key: str = "acme-reports"
-    ) -> Reply:
-        """Balances by the casino's word: (player, asset, balance)."""
-        body = {
-            "as_of": as_of,
-            "items": [
-                {"player_id": player, "asset": asset, "balance": balance}
-                for player, asset, balance in items
-            ],
-        }
-        return await self.ward.house.call("PUT", "/v1/player_balances", body=body, key=key)
 
 
 @pytest.fixture
 async def bench(ward: Ward, test_database: TestDatabase, tmp_path: Path) -> AsyncIterator[Bench]:
-    kit = trusted_kit(tmp_path)
-    database = Database(async_url(test_database.role_url("gateway_payouts")))
-    signer = KeysOfTheWard(kit)
-    await ward.house.add_key(
-        TREASURER, kind="operator", brand=None, scopes=("treasury:write", "treasury:read")
-    )
-    for brand in ("acme", "zest"):
-        await ward.house.add_key(
-            f"{brand}-reports", brand=brand, scopes=("players:write", "deposits:read")
-        )
-    yield Bench(
-        ward=ward,
-        signer=signer,
-        database=database,
-        proving=Proving(
-            ward.house.registry,
-            database=database,
-            signer=signer,
-            clock=ward.clock,
-            ids=ward.house.ids,
-        ),
-    )
-    await database.close()
-    kit.store.close()
-
-
-async def pay(ward: Ward, player: str, coins: int, *, brand: str = "acme") -> None:
-    """A deposit that is final."""
-    key = f"{brand}-key"
-    reply = await ward.house.call(
-        "POST", f"/v1/players/{player}/addresses", body={"network": "btc"}, key=key
-    )
-    ward.btc.pay([(reply.json()["address"], coins * COIN)])
-    ward.btc.mine(6)
-    await ward.follow()
-
-
-def encoded(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document).encode()
-
-
-def statuses(content: bytes, *, pinned: tuple[bytes, ...] = ()) -> dict[str, str]:
-    verdict = reserves_proof.verify(content, pinned=pinned)
-    return {check.name: check.status.value for check in verdict.checks}
-
-
-def failed(content: bytes) -> set[str]:
-    return {name for name, status in statuses(content).items() if status == "failed"}
-
-
-def assets_of(bundle: Mapping[str, Any]) -> dict[str, Any]:
-    said = json.loads(bundle["statement"].partition("\n")[2])
-    return {line["asset"]: line for line in said["assets"]}
+    """The ward with a payout process that makes proofs."""
+    async with open_bench(ward, test_database.role_url("gateway_payouts"), tmp_path) as opened:
+        yield opened
 
 
 async def test_l18_a_stranger_verifies_that_what_is_owed_is_held(bench: Bench) -> None:
@@ -380,54 +232,6 @@ async def test_a29_a_casino_sees_its_own_leaves_and_no_address_of_ours(bench: Be
         ):
             rows = await uow.execute(f"SELECT count(*) FROM gateway.{table}")
             assert rows.scalar_one() == count, table
-
-
-async def test_a_report_is_kept_as_it_was_signed_and_a_later_one_stands(bench: Bench) -> None:
-    house = bench.ward.house
-    older, newer = "2025-12-31T00:00:00+00:00", "2026-01-01T00:00:00+00:00"
-    assert (await bench.report(("anna", "btc:BTC", "2"), as_of=newer)).json()["applied"] == 1
-    assert (await bench.report(("anna", "btc:BTC", "9"), as_of=older)).json()["applied"] == 0
-    assert (await bench.report(("anna", "btc:BTC", "0"), as_of=newer)).json()["applied"] == 1
-    [row] = await house.rows("SELECT amount, as_of FROM gateway.player_balances")
-    assert (row["amount"], row["as_of"].isoformat()) == (0, newer)
-    kept = await house.rows(
-        "SELECT body, key_id, signature_input FROM gateway.balance_reports ORDER BY id"
-    )
-    assert [json.loads(bytes(row["body"]))["items"][0]["balance"] for row in kept] == [
-        "2",
-        "9",
-        "0",
-    ]
-    assert {row["key_id"] for row in kept} == {"acme-reports"}
-
-
-@pytest.mark.parametrize(
-    ("items", "field"),
-    [
-        ([("anna", "btc:BTC", "1"), ("anna", "btc:BTC", "2")], "items"),
-        ([("anna", "btc:BTC", "-1")], "items[0].balance"),
-        ([("anna", "btc:BTC", "1e5")], "items[0].balance"),
-        ([("anna", "btc:BTC", "0.000000001")], "items[0].balance"),
-        ([("anna", "btc:DOGE", "1")], "items[0].asset"),
-    ],
-)
-async def test_a_report_that_cannot_be_is_refused_whole(
-    bench: Bench, items: list[tuple[str, str, str]], field: str
-) -> None:
-    reply = await bench.report(*items)
-    assert problem(reply)["status"] == 422
-    assert reply.json()["errors"][0]["field"] == field
-    assert await bench.ward.house.rows("SELECT 1 FROM gateway.player_balances") == []
-
-
-async def test_a_report_from_the_future_or_of_a_stranger_is_refused(bench: Bench) -> None:
-    ahead = (bench.ward.clock.now() + timedelta(minutes=5)).isoformat()
-    assert problem(await bench.report(("anna", "btc:BTC", "1"), as_of=ahead))["status"] == 422
-    without = await bench.report(("anna", "btc:BTC", "1"), key="acme-key")
-    assert problem(without)["status"] == 403
-    assert (
-        problem(await bench.report(("anna", "btc:BTC", "1"), key="operator-key"))["status"] == 403
-    )
 
 
 async def test_one_proof_at_a_time_and_a_silent_network_fails_it(bench: Bench) -> None:
