@@ -1,4 +1,4 @@
-"""A proof of reserves from what the watchers answered and the casinos reported (docs/adr/0035).
+"""A proof of reserves from what the watchers answered and the casinos reported (docs/adr/0036).
 
 Pure: claims, trees, the parts as text, and the statement over them. It decides nothing about when;
 a shortfall is written down like any other figure.

@@ -1,4 +1,4 @@
-"""A Merkle tree that adds up: each node carries the sum of the amounts below it (docs/adr/0035).
+"""A Merkle tree that adds up: each node carries the sum of the amounts below it (docs/adr/0036).
 
 Pure. The shape is that of RFC 9162 2.1.1 (no padding, no leaf twice, a node without a sibling goes
 up as it is); a parent commits to each child's own sum, never only to their total, as otherwise two
