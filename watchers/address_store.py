@@ -226,6 +226,21 @@ async def issue_change(uow: Uow, *, network: str) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
+async def issue_cold_change(uow: Uow, *, network: str, like: UUID) -> RowMapping | None:
+    """Take the next unused change address of the cold wallet that an address belongs to."""
+    result = await uow.execute(
+        "UPDATE chain.addresses SET issued_at = now(), version = version + 1 "
+        "WHERE id = (SELECT a.id FROM chain.addresses a JOIN chain.addresses l "
+        "ON l.network = a.network AND l.account = a.account AND l.role = a.role "
+        "WHERE l.id = :like AND a.network = :network AND a.role = 'cold' "
+        "AND a.branch = l.branch + 1 AND a.issued_at IS NULL AND a.is_verified "
+        "ORDER BY a.address_index LIMIT 1 FOR UPDATE OF a SKIP LOCKED) "
+        f"RETURNING {_COLUMNS}",
+        {"network": network, "like": like},
+    )
+    return result.mappings().one_or_none()
+
+
 async def by_role(uow: Uow, *, network: str, roles: Sequence[str]) -> Sequence[RowMapping]:
     """Every address of some roles, issued deposit addresses only; for holdings by address."""
     result = await uow.execute(

@@ -223,6 +223,17 @@ async def own_address(
     return from_row(row)
 
 
+async def cold_change(uow: Uow, receive: AddressRow) -> AddressRow:
+    """The next unused change address of the cold wallet that `receive` belongs to.
+
+    Raises PoolEmpty when every one that is watched was used.
+    """
+    row = await store.issue_cold_change(uow, network=receive.network, like=receive.id)
+    if row is None:
+        raise PoolEmpty(f"no cold change address of {receive.network} is left")
+    return from_row(row)
+
+
 async def batch_contract(uow: Uow, *, network: str) -> AddressRow | None:
     """The network's batch contract, once its code and owner were seen on the chain."""
     row = await store.contract(uow, network=network)

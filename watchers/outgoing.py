@@ -22,6 +22,8 @@ from watchers import outgoing_store as store
 from watchers.chain import Outpoint
 from watchers.errors import AttemptConflict, UnknownAttempt
 
+OUTSIDE_PURPOSE = store.OUTSIDE_PURPOSE
+
 
 class OutgoingState(StrEnum):
     """Where an own transaction stands (HOUSE 6)."""
@@ -148,6 +150,8 @@ class OutgoingDraft:
     planned_height: int | None = None
     payer_key: str | None = None
     """The batch contract that pays, one leg each; None: the sender does."""
+    expected_txid: str | None = None
+    """Signed outside: what it will be called, whoever sends it (UTXO, native segwit)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +208,8 @@ class OutgoingRow:
 
     @property
     def is_own_move(self) -> bool:
-        """Whether it pays nobody ever: a child, a merge or split of own coins, a set-up."""
+        """Whether it pays nobody ever: a child, a merge or split of own coins, a set-up, a move
+        between hot and cold."""
         return self.pays_for_id is not None or self.purpose in store.OWN_PURPOSES
 
     @property
@@ -296,6 +301,7 @@ def inserted(draft: OutgoingDraft, *, at: datetime) -> dict[str, Any]:
         "replaces_id": draft.replaces_id,
         "pays_for_id": draft.pays_for_id,
         "planned_height": draft.planned_height,
+        "expected_txid": draft.expected_txid,
         "at": at,
     }
 

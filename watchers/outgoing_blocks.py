@@ -19,7 +19,7 @@ from config.chains import Family
 from config.database import Uow
 from config.logs import get_logger
 from ledger.errors import StaleState
-from watchers import coin_store, nonces
+from watchers import coin_store, nonces, outgoing_outside
 from watchers import outgoing_store as store
 from watchers.chain import AccountSend, Block, Movement
 from watchers.collect_evidence import collect_evidence
@@ -51,6 +51,7 @@ async def connect(
     `own_keys`: the senders among the blocks' account sends that are our own accounts.
     """
     if network.family is Family.BITCOIN:
+        await outgoing_outside.adopt(uow, network, blocks, at=at)
         block_of = {txid: block for block in blocks for txid in block.txids}
         rows = await store.by_txids(uow, network=network.name, txids=list(block_of), is_locked=True)
         for row in sorted(rows, key=lambda row: block_of[row["txid"]].ref.height):

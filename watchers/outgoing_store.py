@@ -21,7 +21,9 @@ _COLUMNS = (
 )
 
 UPKEEP_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins
-OWN_PURPOSES = (*UPKEEP_PURPOSES, "contract_setup")  # what pays nobody
+OUTSIDE_PURPOSE = "cold_to_hot"  # signed by people with keys of their own, never by the signer
+# What pays nobody.
+OWN_PURPOSES = (*UPKEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE)
 
 
 async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -29,10 +31,10 @@ async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
     await uow.execute(
         "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, "
         "sender_key, nonce, payments, fee_cap_minor, family_number, replaces_id, pays_for_id, "
-        "planned_height, payer_key, created_at, state_at) VALUES (:id, :network, "
+        "planned_height, payer_key, expected_txid, created_at, state_at) VALUES (:id, :network, "
         ":purpose, :family_id, 'built', :unsigned, :sender_key, :nonce, CAST(:payments AS jsonb), "
         ":fee_cap_minor, :family_number, :replaces_id, :pays_for_id, :planned_height, :payer_key, "
-        ":at, :at) ON CONFLICT (id) DO NOTHING",
+        ":expected_txid, :at, :at) ON CONFLICT (id) DO NOTHING",
         [dict(row) for row in rows],
     )
 
@@ -169,6 +171,16 @@ async def by_txids(
         {"network": network, "txids": column(txids)},
     )
     return result.mappings().all()
+
+
+async def expected(uow: Uow, *, network: str) -> dict[str, UUID]:
+    """Unsigned attempts that others sign, by the txid that they will have."""
+    result = await uow.execute(
+        "SELECT id, expected_txid FROM chain.outgoing "
+        "WHERE network = :network AND state = 'built' AND expected_txid IS NOT NULL",
+        {"network": network},
+    )
+    return {row.expected_txid: row.id for row in result}
 
 
 async def in_states(

@@ -241,7 +241,8 @@ def _count_unsettled(
     total: Counter[str],
 ) -> None:
     sender = by_key.get(row.sender_key or "")
-    role = AddressRole.HOT if sender is None else sender.role
+    role = AddressRole.COLD if row.purpose == outgoing.OUTSIDE_PURPOSE else AddressRole.HOT
+    role = role if sender is None else sender.role
     for moved in row.moved:
         total[_code(network, role, None, moved.asset)] += moved.amount_minor
         receiver = by_key.get(moved.key)

@@ -223,10 +223,15 @@ def offered_rate(
             assert_never(spec.family)
 
 
-def cold_size_vb(spec: ChainSpec, descriptor: str, *, inputs: int, outputs: Sequence[str]) -> int:
-    """Signed virtual size of a spend from a cold wallet to these match keys, at most. Pure."""
+def cold_size(spec: ChainSpec, descriptor: str) -> Callable[[int, Sequence[str]], int]:
+    """What gives the signed virtual size of so many inputs of a cold wallet and outputs to these
+    match keys, at most. Raises InvalidAddress. Pure."""
     wallet = ColdDescriptor(descriptor, _utxo_params(spec))
-    return cold_build.size_vb(wallet, inputs=inputs, outputs=list(outputs))
+
+    def size_vb(inputs: int, outputs: Sequence[str]) -> int:
+        return cold_build.size_vb(wallet, inputs=inputs, outputs=list(outputs))
+
+    return size_vb
 
 
 def cold_unsigned(spec: ChainSpec, plan: ColdPlan) -> Unsigned:

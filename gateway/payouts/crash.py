@@ -51,6 +51,10 @@ POINTS_OF_SETUPS = (
     "payout.setup_moved",  # it went on by what the chain shows
 )
 """Points of set-ups of the batch contract; they are sent and settled as other own moves are."""
+POINTS_OF_REFILLS = (
+    "payout.refill_moved",  # built, taken over or followed: each is one unit of work
+)
+"""Points of moves from cold to hot; people sign them, the broadcaster sends them."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -76,6 +80,7 @@ class ExitAt:
             *POINTS_OF_UPKEEP,
             *POINTS_OF_STAFF,
             *POINTS_OF_SETUPS,
+            *POINTS_OF_REFILLS,
         )
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")

@@ -162,6 +162,8 @@ class Importer:
                 uow, network=lane.network, states=[OutgoingState.BUILT], limit=BUILT_MAX
             )
         for tx in built:
+            if tx.purpose == outgoing.OUTSIDE_PURPOSE:
+                continue  # cold coins: the signer has no key and no word about them
             if isinstance(await lane.signer.lookup(str(tx.id)), SignedTx):
                 continue
             async with lane.database.unit_of_work() as uow:

@@ -24,6 +24,7 @@ from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.recovery import Standing
+from gateway.payouts.refill_step import RefillStep
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.setup_step import SetupStep
 from gateway.payouts.signing import SigningStep, is_stopped
@@ -57,6 +58,7 @@ class PayoutLane:
         self._aborts = AbortStep(lane)
         self._time_limits = TimeLimitStep(lane)
         self._setups = SetupStep(lane)
+        self._refills = RefillStep(lane)
         self._upkeep = Upkeep(lane)
         self._has_reported = False
 
@@ -100,6 +102,7 @@ class PayoutLane:
             if standing is Standing.READY:
                 await self._step("own_moves", self._own_moves.run)
                 await self._step("setups", self._setups.follow)
+                await self._step("refills", self._refills.run)
             await self._step("broadcast", self._broadcaster.run)
             if standing is Standing.BLIND:
                 return

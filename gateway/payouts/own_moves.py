@@ -1,9 +1,10 @@
-"""What own moves do to the books: their fee, and nothing else.
+"""What own moves do to the books: their fee, and value that changes its wallet.
 
 Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
 chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
-for, a merge or split of own coins and a set-up of the batch contract by the house. Value that moves
-to own change, or between accounts of the hot wallet, is no posting.
+for, all others by the house. Between hot and cold the value is posted as well, Dr custody of the
+one / Cr custody of the other, and the wallet that it leaves pays the fee. Value that moves to own
+change, or between accounts of the hot wallet, is no posting.
 """
 
 from functools import partial
@@ -11,17 +12,19 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import store
+from gateway.payouts import attempts, store
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from ledger import accounts, journal
 from ledger.errors import StaleState
-from ledger.journal import ChainEffect, Posting, credit, debit
+from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
 from watchers import outgoing, outgoing_families
 from watchers.outgoing import OutgoingRow, OutgoingState
 
 MOVES_MAX = 200  # own moves posted or reversed in one pass
+BETWEEN_WALLETS = {"hot_to_cold": ("hot", "cold"), "cold_to_hot": ("cold", "hot")}
+"""Wallets that value leaves and reaches, by the purpose of the tx."""
 
 log = get_logger(__name__)
 
@@ -61,20 +64,26 @@ class OwnMoves:
         lane, native = self._lane, self._lane.spec.native_asset
         if tx.block_hash is None or tx.height is None or tx.fee_minor is None:
             raise BrokenAttempt(f"attempt {tx.id} is final without a block or a fee")
+        moved = _moved(tx)
+        if moved is None:
+            detail = f"{tx.txid} is final and moved something else than planned"
+            await attempts.alarm(lane, uow, "paid_differently", detail, object_id=tx.id)
+            return
         shares = await self._shares(uow, tx, fee_minor=tx.fee_minor)
         reference = f"own:{tx.id}:fee:{tx.version}"
         await journal.post(
             uow,
             Posting(
                 reference=reference,
-                kind="own_move_fee",
+                kind="own_move" if moved else "own_move_fee",
                 entries=(
+                    *moved,
                     *(
                         debit(accounts.network_fee(native), share, brand_tag=brand)
                         for brand, share in shares.items()
                         if share
                     ),
-                    credit(accounts.custody(tx.network, "hot", native), tx.fee_minor),
+                    credit(accounts.custody(tx.network, _source(tx), native), tx.fee_minor),
                 ),
                 effect=ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height),
             ),
@@ -110,3 +119,26 @@ class OwnMoves:
         )
         await outgoing.mark_unsettled(uow, attempt_id=tx.id)
         log.error("payout.child_reopened", network=tx.network, attempt_id=str(tx.id))
+
+
+def _source(tx: OutgoingRow) -> str:
+    """The wallet that pays the fee."""
+    return BETWEEN_WALLETS.get(tx.purpose, ("hot", "hot"))[0]
+
+
+def _moved(tx: OutgoingRow) -> tuple[Entry, ...] | None:
+    """What changed its wallet, by the chain's evidence (P29); None when that is not the plan."""
+    if tx.purpose not in BETWEEN_WALLETS or not tx.moved:
+        return ()
+    moved = sorted((item.asset, item.key, item.amount_minor) for item in tx.moved)
+    if moved != sorted((item.asset, item.key, item.amount_minor) for item in tx.payments):
+        return None
+    source, target = BETWEEN_WALLETS[tx.purpose]
+    return tuple(
+        entry
+        for asset, _, amount in moved
+        for entry in (
+            debit(accounts.custody(tx.network, target, asset), amount),
+            credit(accounts.custody(tx.network, source, asset), amount),
+        )
+    )

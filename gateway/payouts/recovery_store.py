@@ -117,11 +117,12 @@ async def known(uow: Uow, *, network: str, attempt_ids: Sequence[UUID]) -> dict[
 async def signed_since(
     uow: Uow, *, network: str, since: datetime | None, limit: int, after: UUID | None
 ) -> Sequence[RowMapping]:
-    """Attempts that these books call signed since a moment, by id, a page behind `after`."""
+    """Attempts that these books call signed since a moment, by id, a page behind `after`; without
+    those that people sign with keys of their own."""
     result = await uow.execute(
         """
         SELECT id, txid, payments FROM chain.outgoing
-        WHERE network = :network AND raw IS NOT NULL
+        WHERE network = :network AND raw IS NOT NULL AND purpose <> 'cold_to_hot'
             AND (CAST(:since AS timestamptz) IS NULL OR signed_at >= :since)
             AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid))
         ORDER BY id LIMIT :limit

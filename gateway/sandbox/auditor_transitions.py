@@ -66,6 +66,20 @@ _CONTRACT_SETUP = {
     "declined": [],
 }
 
+_REBALANCE = {
+    "": ["proposed"],
+    "proposed": ["approved", "declined", "cancelled"],
+    "approved": ["planned", "unsigned_ready", "failed", "cancelled"],
+    "planned": ["approved", "signed", "failed"],
+    "unsigned_ready": ["approved", "signed", "cancelled"],
+    "signed": ["sent"],
+    "sent": ["done", "failed"],
+    "done": ["sent"],
+    "failed": ["sent"],
+    "declined": [],
+    "cancelled": [],
+}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
@@ -83,4 +97,5 @@ def allowed() -> list[str]:
     withdrawal = [f"withdrawal:{a}>{b}" for a, reached in _WITHDRAWAL.items() for b in reached]
     withdrawal += [f"withdrawal:{a}>{b}" for a in _BEFORE_SIGNING for b in _GIVEN_UP]
     setup = [f"contract_setup:{a}>{b}" for a, reached in _CONTRACT_SETUP.items() for b in reached]
-    return deposit + withdrawal + setup
+    moves = [f"rebalance:{a}>{b}" for a, reached in _REBALANCE.items() for b in reached]
+    return deposit + withdrawal + setup + moves

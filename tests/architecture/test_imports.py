@@ -48,6 +48,7 @@ WATCHERS_SURFACE = {
     "outgoing",
     "fees",
     "coins",
+    "cold_spends",
     "nonces",
     "outgoing_families",
     "outgoing_lots",

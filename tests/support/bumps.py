@@ -120,11 +120,15 @@ async def txids_told(house: Payouts, row: WithdrawalRow) -> list[str]:
 
 async def no_breaks(house: Payouts) -> None:
     """The chain holds what the books say, fees of children included."""
-    network = Network(
+    found = await reconcile_chain.holdings_at(house.database, house.chain, network_of(house))
+    assert found.breaks == {}
+
+
+def network_of(house: Payouts) -> Network:
+    """What the watcher knows of the house's network."""
+    return Network(
         spec=house.registry.chains[house.network],
         assets=house.registry.assets,
         ids=house.ids,
         reversed_per_step_max=20,
     )
-    found = await reconcile_chain.holdings_at(house.database, house.chain, network)
-    assert found.breaks == {}

@@ -380,15 +380,41 @@ def _is_signed(raw: bytes, spent: Sequence[SimCoin]) -> bool:
 
 
 def _is_unlocked(tx: transaction.Transaction, number: int, coin: SimCoin) -> bool:
-    """OP_TRUE, or P2WPKH with a SIGHASH_ALL signature (BIP 141, BIP 143)."""
+    """OP_TRUE, P2WPKH or multisig in P2WSH, with SIGHASH_ALL signatures (BIP 141, BIP 143)."""
     if coin.key == WORLD_SCRIPT:
         return True
     items = tx.vin[number].witness.items
+    if coin.key.startswith("0020"):
+        return _is_multisig_unlocked(tx, number, coin, items)
     if len(items) != 2 or not coin.key.startswith("0014"):
         return False
     signature, public = items
-    if hashes.hash160(public).hex() != coin.key[4:] or signature[-1:] != b"\x01":
+    if hashes.hash160(public).hex() != coin.key[4:]:
         return False
     code = script.Script(b"\x76\xa9\x14" + hashes.hash160(public) + b"\x88\xac")
-    digest = tx.sighash_segwit(number, code, coin.amount_minor)
+    return _is_by(public, signature, tx.sighash_segwit(number, code, coin.amount_minor))
+
+
+def _is_multisig_unlocked(
+    tx: transaction.Transaction, number: int, coin: SimCoin, items: Sequence[bytes]
+) -> bool:
+    """`<k> <33-byte keys> <n> OP_CHECKMULTISIG`: k signatures in the order of the keys, behind an
+    empty item (BIP 147)."""
+    code = bytes(items[-1]) if items else b""
+    if hashes.sha256(code).hex() != coin.key[4:] or code[-1:] != b"\xae":
+        return False
+    publics = [code[at + 1 : at + 34] for at in range(1, len(code) - 2, 34)]
+    signatures = list(items[1:-1])
+    if items[0] or len(signatures) != code[0] - 0x50:
+        return False
+    digest = tx.sighash_segwit(number, script.Script(code), coin.amount_minor)
+    for public in publics:
+        if signatures and _is_by(public, signatures[0], digest):
+            signatures.pop(0)
+    return not signatures
+
+
+def _is_by(public: bytes, signature: bytes, digest: bytes) -> bool:
+    if signature[-1:] != b"\x01":
+        return False
     return bool(ec.PublicKey.parse(public).verify(ec.Signature.parse(signature[:-1]), digest))

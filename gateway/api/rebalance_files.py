@@ -1,0 +1,217 @@
+"""`GET /v1/rebalances/{id}/unsigned`, `POST .../signed`, `POST .../cancel`: cold to hot.
+
+The file leaves as it was committed; of what comes back only signatures are taken, and only those
+that verify over it (`watchers/chains/<family>`). Nothing is sent from here: payouts look at all of
+it again and send it.
+"""
+
+import asyncio
+import base64
+import binascii
+
+import segno
+
+from gateway.api import two_people
+from gateway.api.addresses import QR_MASK
+from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.rebalances import KIND, NOT_CLIENTS, READ, ROLES, STAFF, WRITE, wire
+from gateway.api.wire_rebalance_files import (
+    Signatures,
+    SignedRebalance,
+    SignedRebalanceIn,
+    UnsignedRebalance,
+)
+from gateway.api.wire_rebalances import RebalanceDeclineIn, RebalanceDetail
+from gateway.errors import Conflict, Invalid, NotFound, invalid_field
+from gateway.payouts import rebalances, rebalances_store, refills_store
+from gateway.payouts.rebalances import Direction, State, Trigger
+from gateway.payouts.rebalances_store import RebalanceRow
+from ledger import lifecycle
+from watchers import outgoing, registry
+from watchers.cold_spends import ColdProgress, ColdSignature
+from watchers.errors import SignedFileRefused
+from watchers.outgoing import OutgoingRow
+
+SIGNED_BYTES_MAX = 512 * 1024  # of a body; the largest plan is half of it (refill_step)
+QR_BYTES_MAX = 2_953  # binary, version 40, level L (ISO/IEC 18004)
+
+_TAKEN = (State.UNSIGNED_READY, State.SIGNED, State.SENT, State.DONE, State.FAILED)
+
+
+@endpoint(
+    "GET",
+    "/v1/rebalances/{id}/unsigned",
+    "What the owners of the cold wallet sign, with what it takes to check it.",
+    answers=UnsignedRebalance,
+    scopes=READ,
+    kinds=NOT_CLIENTS,
+)
+async def get_unsigned(call: Call) -> UnsignedRebalance:
+    """The committed file, also after it was signed. 409 `not_ready` until it is built."""
+    row = await rebalances_store.get(call.uow, call.object_id(KIND))
+    if row is None:
+        raise NotFound
+    tx = await _plan_of(call, row)
+    progress = await _progress(call, tx)
+    context, text = call.services.wire, base64.b64encode(tx.unsigned).decode("ascii")
+    native = call.services.registry.chains[tx.network].native_asset
+    return UnsignedRebalance.model_validate(
+        {
+            "rebalance_id": context.id(KIND, row.id),
+            "network": row.network,
+            "format": "psbt",
+            "psbt": text,
+            "file_name": f"{context.id(KIND, row.id)}.psbt",
+            "txid": progress.txid,
+            "asset": row.asset,
+            "address": row.address,
+            "amount": context.amount(row.amount_minor, row.asset),
+            "amount_minor": str(row.amount_minor),
+            "fee": context.amount(tx.fee_cap_minor, native),
+            "fee_minor": str(tx.fee_cap_minor),
+            "coins": len(tx.inputs),
+            "signatures": _signatures(progress),
+            "qr_svg": _qr_svg(text),
+        }
+    )
+
+
+@endpoint(
+    "POST",
+    "/v1/rebalances/{id}/signed",
+    "A signed file comes back; payouts send it once every signature is there.",
+    answers=SignedRebalance,
+    body=SignedRebalanceIn,
+    scopes=WRITE,
+    kinds=STAFF,
+    roles=ROLES,
+    idempotency=Idempotency.OPTIONAL,
+    body_bytes_max=SIGNED_BYTES_MAX,
+)
+async def post_signed(call: Call) -> Answer:
+    """202 while others must sign, 200 once it is complete. The same file again changes nothing."""
+    two_people.check_operator(call, roles=ROLES, scopes=WRITE)
+    row = await _locked(call)
+    tx = await _plan_of(call, row)
+    found = await _verified(call, tx)
+    uow, at, ids = call.uow, call.at, call.services.ids
+    new = 0
+    if row.state == State.UNSIGNED_READY and tx.raw is None:
+        new = await refills_store.add(
+            uow,
+            rebalance_id=row.id,
+            attempt_id=tx.id,
+            signatures=found,
+            person=two_people.person_of(call),
+            at=at,
+        )
+    progress = await _progress(call, tx)
+    if row.state == State.UNSIGNED_READY and progress.raw is not None:
+        await lifecycle.set_actor(uow, two_people.person_of(call))
+        row = await rebalances.move(uow, row, Trigger.SIGN, {}, ids=ids, at=at)
+    body = SignedRebalance(
+        rebalance=await wire(call, row), signatures=_signatures(progress), new_signatures=new
+    )
+    return Answer(body=body, status=200 if progress.raw is not None else 202)
+
+
+@endpoint(
+    "POST",
+    "/v1/rebalances/{id}/cancel",
+    "Take a move from cold to hot back while its file waits for signatures.",
+    answers=RebalanceDetail,
+    body=RebalanceDeclineIn,
+    scopes=WRITE,
+    kinds=STAFF,
+    roles=ROLES,
+    idempotency=Idempotency.OPTIONAL,
+)
+async def cancel_unsigned(call: Call) -> RebalanceDetail:
+    """One person; its coins are free again. Whoever has the file can still sign and send it: the
+    coins reach the hot wallet all the same, as an inflow that nobody expected."""
+    two_people.check_operator(call, roles=ROLES, scopes=WRITE)
+    row = await _locked(call)
+    if row.state != State.CANCELLED:
+        if row.state != State.UNSIGNED_READY:
+            raise Conflict("too_late", f"It is {row.state}.")
+        await lifecycle.set_actor(call.uow, two_people.person_of(call), reason=call.body.reason)
+        changes = {"code": "cancelled_by_staff"}
+        row = await rebalances.move(
+            call.uow, row, Trigger.CANCEL, changes, ids=call.services.ids, at=call.at
+        )
+    return await wire(call, row)
+
+
+async def _locked(call: Call) -> RebalanceRow:
+    row = await rebalances_store.get(call.uow, call.object_id(KIND), lock=True)
+    if row is None:
+        raise NotFound
+    return row
+
+
+async def _plan_of(call: Call, row: RebalanceRow) -> OutgoingRow:
+    """The tx that people sign. Raises Conflict where there is none (any more)."""
+    if row.direction != Direction.COLD_TO_HOT:
+        raise Conflict("not_signed_outside", "The signer signs moves from hot to cold.")
+    if row.state not in _TAKEN or row.attempt_id is None:
+        raise Conflict("not_ready", f"It is {row.state}: there is nothing to sign.")
+    tx = await outgoing.get(call.uow, row.attempt_id)
+    if tx is None:
+        raise NotFound
+    return tx
+
+
+async def _verified(call: Call, tx: OutgoingRow) -> tuple[ColdSignature, ...]:
+    """The signatures of the upload. Raises Invalid with field, reason and remedy."""
+    name, upload = _upload(call.body)
+    spec = call.services.registry.chains[tx.network]
+    try:
+        return await asyncio.to_thread(
+            registry.cold_signatures, spec, unsigned=tx.unsigned, upload=upload
+        )
+    except SignedFileRefused as error:
+        detail = f"{_sentence(error.reason)} {_sentence(error.remedy)}"
+        raise invalid_field(name, error.code, detail) from error
+
+
+def _upload(body: SignedRebalanceIn) -> tuple[str, bytes]:
+    """(field, bytes) of the one that was sent; strict, nothing is repaired."""
+    if (body.psbt is None) == (body.tx is None):
+        raise Invalid("one_file", "Send exactly one of psbt and tx.")
+    try:
+        if body.psbt is not None:
+            return "psbt", base64.b64decode(body.psbt, validate=True)
+        return "tx", bytes.fromhex(body.tx or "")
+    except (binascii.Error, ValueError) as error:
+        name = "psbt" if body.psbt is not None else "tx"
+        text = "It is not base64." if name == "psbt" else "It is not hex."
+        raise invalid_field(name, "invalid", text) from error
+
+
+async def _progress(call: Call, tx: OutgoingRow) -> ColdProgress:
+    spec = call.services.registry.chains[tx.network]
+    signatures = await refills_store.of_attempt(call.uow, tx.id)
+    if tx.raw is not None:  # they sent it themselves: its block shows who signed
+        signatures = list(registry.cold_signatures(spec, unsigned=tx.unsigned, upload=tx.raw))
+    return registry.cold_progress(spec, unsigned=tx.unsigned, signatures=signatures)
+
+
+def _signatures(progress: ColdProgress) -> Signatures:
+    return Signatures(
+        needed=progress.needed,
+        signed_by=list(progress.signed_by),
+        waits_for=list(progress.waits_for),
+        is_complete=progress.raw is not None,
+    )
+
+
+def _qr_svg(text: str) -> str | None:
+    """One code where it fits; larger files go by file (there is no animated form here)."""
+    if len(text) > QR_BYTES_MAX:
+        return None
+    code = segno.make(text, error="l", micro=False, mask=QR_MASK, boost_error=False)
+    return str(code.svg_inline(scale=3))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

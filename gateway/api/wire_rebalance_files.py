@@ -1,0 +1,52 @@
+"""Wire models of files that the owners of a cold wallet sign."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from gateway.api.wire_base import AmountOut, Body, MinorOut, NetworkName, Wire
+from gateway.api.wire_rebalances import RebalanceDetail
+
+
+class Signatures(Wire):
+    """How far a plan is signed. Wallets are named by the fingerprint of their key (BIP 32)."""
+
+    needed: int
+    signed_by: list[str] = Field(description="Signed every input.")
+    waits_for: list[str] = Field(description="Have not; empty once it is complete.")
+    is_complete: bool
+
+
+class UnsignedRebalance(Wire):
+    """What to sign, the same bytes until it is signed or cancelled."""
+
+    rebalance_id: str
+    network: NetworkName
+    format: Literal["psbt"]
+    psbt: str = Field(description="PSBT version 0 (BIP 174), base64.")
+    file_name: str
+    txid: str = Field(description="What it will be called, whoever sends it.")
+    asset: str
+    address: str = Field(description="An address of the hot wallet: compare it on each device.")
+    amount: AmountOut
+    amount_minor: MinorOut
+    fee: AmountOut
+    fee_minor: MinorOut
+    coins: int = Field(description="How many it spends.")
+    signatures: Signatures
+    qr_svg: str | None = Field(description="The base64 text as one QR code; null: it is too large.")
+
+
+class SignedRebalanceIn(Body):
+    """A signed file, whole or with some of the signatures; exactly one of the two."""
+
+    psbt: str | None = Field(default=None, min_length=1, description="Base64.")
+    tx: str | None = Field(default=None, min_length=1, description="A finished tx, hex.")
+
+
+class SignedRebalance(Wire):
+    """The move after an upload."""
+
+    rebalance: RebalanceDetail
+    signatures: Signatures
+    new_signatures: int = Field(description="0: all of them were here already.")

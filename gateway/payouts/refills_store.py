@@ -1,0 +1,85 @@
+"""SQL of what people sign outside: gateway.rebalance_signatures, and refills that need a look."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from config.database import Uow
+from watchers.cold_spends import ColdSignature
+
+
+async def add(
+    uow: Uow,
+    *,
+    rebalance_id: UUID,
+    attempt_id: UUID,
+    signatures: Sequence[ColdSignature],
+    person: str,
+    at: datetime,
+) -> int:
+    """Keep verified signatures; of one input and key the first one stays. How many were new."""
+    result = await uow.execute(
+        "INSERT INTO gateway.rebalance_signatures (rebalance_id, attempt_id, input_index, "
+        "public_key, signature, uploaded_by, at) SELECT CAST(:rebalance AS uuid), "
+        "CAST(:attempt AS uuid), t.input_index, t.public_key, t.signature, CAST(:person AS text), "
+        "CAST(:at AS timestamptz) FROM unnest(CAST(:inputs AS integer[]), "
+        "CAST(:keys AS bytea[]), CAST(:signatures AS bytea[])) "
+        "AS t (input_index, public_key, signature) ON CONFLICT DO NOTHING",
+        {
+            "rebalance": rebalance_id,
+            "attempt": attempt_id,
+            "inputs": [item.input_index for item in signatures],
+            "keys": [item.public_key for item in signatures],
+            "signatures": [item.signature for item in signatures],
+            "person": person,
+            "at": at,
+        },
+    )
+    return result.rowcount
+
+
+async def of_attempt(uow: Uow, attempt_id: UUID) -> list[ColdSignature]:
+    """What has come in for one plan."""
+    result = await uow.execute(
+        "SELECT input_index, public_key, signature FROM gateway.rebalance_signatures "
+        "WHERE attempt_id = :id ORDER BY input_index, public_key",
+        {"id": attempt_id},
+    )
+    return [
+        ColdSignature(
+            input_index=row.input_index,
+            public_key=bytes(row.public_key),
+            signature=bytes(row.signature),
+        )
+        for row in result
+    ]
+
+
+async def to_look_at(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+    """Refills of a network that a step may move on: approved or on their way; cancelled with coins
+    still held; over while the chain says otherwise by now."""
+    result = await uow.execute(
+        """
+        SELECT r.id FROM gateway.rebalances r LEFT JOIN chain.outgoing o ON o.id = r.attempt_id
+        WHERE r.network = :network AND r.direction = 'cold_to_hot'
+            AND (r.state IN ('approved', 'unsigned_ready', 'signed', 'sent')
+                OR (r.state = 'cancelled' AND o.state = 'built')
+                OR (r.state = 'done' AND o.state <> 'final')
+                OR (r.state = 'failed' AND o.raw IS NOT NULL
+                    AND o.state NOT IN ('replaced', 'reverted')))
+        ORDER BY r.created_at, r.id LIMIT :limit
+        """,
+        {"network": network, "limit": limit},
+    )
+    return result.scalars().all()
+
+
+async def spent_coins(uow: Uow, attempt_id: UUID) -> Sequence[str]:
+    """Txids in blocks that spend what an attempt is built from."""
+    result = await uow.execute(
+        "SELECT DISTINCT c.spent_by FROM chain.outgoing_inputs i JOIN chain.coins c "
+        "ON c.txid = i.outpoint_txid AND c.vout = i.outpoint_vout AND c.network = i.network "
+        "WHERE i.attempt_id = :id AND c.spent_by IS NOT NULL ORDER BY 1",
+        {"id": attempt_id},
+    )
+    return result.scalars().all()
