@@ -10,6 +10,7 @@ from pathlib import Path
 
 from config.assets import AssetRegistry
 from config.chains import ChainRegistry, ChainSpec
+from gateway.sandbox.cold_desk import ColdWallet
 
 BRANDS = {"acme": 1, "bravo": 2}
 """Brand name -> account index below every xpub."""
@@ -58,6 +59,7 @@ def cage_toml(
     pace: Pace = DEMO_PACE,
     api_port: int | None = None,
     hot_lanes: int = 1,
+    cold: Sequence[ColdWallet] = (),
 ) -> str:
     """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree.
 
@@ -97,6 +99,9 @@ def cage_toml(
         lines += [f"poll_seconds = {pace.poll_seconds:g}"]
         if network == "eth":
             lines += [f"hot_lanes = {hot_lanes}"]
+    for wallet in cold:
+        lines += ["", f"[cold.{wallet.network}]", f'address = "{wallet.address}"']
+        lines += [f'descriptor = "{wallet.descriptor}"']
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']
@@ -115,6 +120,7 @@ def signer_toml(
         "[signer]",
         f'anchor = "{anchor}"',
         f'authorities = ["{authority}"]',
+        "pin_seconds = 1",
         "",
         "[brands]",
         *(f"{name} = {index}" for name, index in BRANDS.items()),
@@ -128,6 +134,7 @@ def signer_toml(
             lines += ["", f"[networks.{chain.network}.assets.{asset.symbol}]"]
             lines += [f"decimals = {asset.decimals}", f'cap_tx_minor = "{cap}"']
             lines += [f'cap_hour_minor = "{cap * 10}"', f'cap_day_minor = "{cap * 10}"']
+            lines += [f'cold_tx_max_minor = "{cap}"', f'cold_day_max_minor = "{cap * 10}"']
             if asset.contract is not None:
                 lines.append(f'contract = "{asset.contract}"')
     return "\n".join(lines) + "\n"

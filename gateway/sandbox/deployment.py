@@ -19,6 +19,7 @@ from config.assets import load_assets
 from config.chains import load_chains
 from config.clock import Clock
 from config.settings import Settings, load_settings
+from gateway.sandbox.cold_desk import ColdWallet
 from gateway.sandbox.demo_config import (
     BRANDS,
     DEMO_PACE,
@@ -69,6 +70,7 @@ class Deployment:
         self._clock = clock
         self._supervisor: asyncio.subprocess.Process | None = None
         self._toml: Callable[..., str] | None = None
+        self._cold: Sequence[ColdWallet] = ()
 
     @property
     def settings(self) -> Settings:
@@ -144,8 +146,10 @@ class Deployment:
         pool: tuple[int, int],
         pace: Pace = DEMO_PACE,
         hot_lanes: int = 1,
+        cold: Sequence[ColdWallet] = (),
     ) -> None:
         """Write both configurations, make keys, start PostgreSQL, migrate, register people."""
+        self._cold = cold
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ports = ports
         self._toml = partial(
@@ -156,6 +160,7 @@ class Deployment:
             pool_high=pool[1],
             pace=pace,
             hot_lanes=hot_lanes,
+            cold=cold,
         )
         self._write(self.config_file, self._toml(nodes=nodes))
         await ensure_database(await self.start_database(), "cage")
@@ -236,7 +241,7 @@ class Deployment:
             (keys / f"{brand}.pub").write_text(added["public_key"], encoding="ascii")
 
     async def trust(self) -> None:
-        """Tell the running signer which people and which client keys to trust."""
+        """Tell the running signer which people, client keys and cold addresses to trust."""
         keys = self.folder / "keys"
         people = [f"--staff={name}={principal.key_file}" for name, principal in self.staff.items()]
         await self._signer("staff-add", *people)
@@ -253,6 +258,8 @@ class Deployment:
                 *caps,
                 *signed,
             )
+        for wallet in self._cold:
+            await self._signer("pin", wallet.network, wallet.address, *signed)
 
     async def start(self) -> None:
         """Start `cage up`; returns when the process runs, not when the roles are ready."""

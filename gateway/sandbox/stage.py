@@ -60,6 +60,7 @@ async def set_up(
         ports=ports,
         pool=POOL,
         hot_lanes=hot_lanes,
+        cold=await world.cold_wallets(),
     )
     told.say("starting every role as its own process")
     await deployment.start()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.ids import Ids
+from gateway.sandbox.cold_desk import ColdDesk, ColdWallet
 from gateway.sandbox.liar import LyingNode, lying_node
 from gateway.sandbox.nodes import Anvil, Bitcoind, Litecoind, UtxoNode
 from gateway.sandbox.provision import Provisioned
@@ -19,6 +20,8 @@ TOKEN_SUPPLY_MINOR = 10_000_000 * 10**6
 WEI = 10**18
 DOUBTED = "ltc"
 """Read through three nodes: a real one, its real peer, and one that will lie."""
+KEPT_COLD = "btc"
+"""Its cold wallet is kept by a node without peers."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +33,11 @@ class World:
     usdt: str | None
     peers: dict[str, UtxoNode] = field(default_factory=dict)
     liars: dict[str, LyingNode] = field(default_factory=dict)
+    cold: dict[str, ColdDesk] = field(default_factory=dict)
+
+    async def cold_wallets(self) -> list[ColdWallet]:
+        """What the operator is told of the cold wallets."""
+        return [await desk.wallet() for desk in self.cold.values()]
 
     def urls(self) -> dict[str, str]:
         """Network name -> RPC URL with credentials."""
@@ -110,6 +118,9 @@ async def start_world(
         await node.ensure_funds()
         world.utxo[network] = node
     await _add_doubtful_peers(stack, world, programs, folder, ids=ids)
+    if (program := programs.programs.get(names[KEPT_COLD])) is not None:
+        alone = launchers[KEPT_COLD](program, folder / f"{KEPT_COLD}-cold", ids=ids)
+        world.cold[KEPT_COLD] = ColdDesk(await stack.enter_async_context(alone), KEPT_COLD)
     anvil_program = programs.programs.get("anvil")
     if anvil_program is not None:
         world.anvil = await stack.enter_async_context(Anvil(anvil_program, folder / "eth", ids=ids))
