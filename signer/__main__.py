@@ -25,6 +25,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
 _WITH_RANDOMNESS = {
     "keys-init": commands.keys_init,
     "keys-export-xpubs": commands.keys_export_xpubs,
+    "keys-collector": commands.keys_collector,
     "keys-backup": commands.keys_backup,
     "keys-restore": commands.keys_restore,
     "keys-rotate": commands.keys_rotate,
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     export = command("keys-export-xpubs", "account-level public keys as JSON")
     export.add_argument("--accounts", type=int, default=8, help="highest account index")
     export.add_argument("--out", help="file to write instead of stdout")
+    command("keys-collector", "address of the collector, and what creates it")
     backup = command("keys-backup", "copy the sealed key file")
     backup.add_argument("--out", required=True)
     backup.add_argument(

@@ -30,6 +30,7 @@ CREATION_HASH = "0x6f54cffa0c423c48ee36394ef3b790309c4292a68651930e85ce5d931e725
 """keccak of the creation code of `contracts/build/Collector.json`, without its arguments."""
 OPERATOR_ACCOUNT = 0
 SENDER_INDEX = 0  # of the gas accounts
+DEPLOY_GAS = 600_000  # its creation uses some 440,000
 COLLECT_SELECTOR = bytes.fromhex("35927669")  # collect(address,bytes32[])
 LEGS_MAX = 100
 WORD = 32

@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from signer import admin, audit
+from signer import admin, audit, collector
 from signer.anchor import read_anchor
 from signer.errors import ConfigurationError, KeyringError, SignerError
 from signer.files import read_private, replace_atomically, write_private
@@ -28,7 +28,7 @@ from signer.keyring import (
 )
 from signer.ports import Clock, Randomness, SystemClock
 from signer.protocol import strict_loads
-from signer.settings import Settings, load_settings
+from signer.settings import Family, Settings, load_settings
 from signer.store import Store, create_store, read_log
 from signer.unlocking import passphrase_of, sealed_anew, token_of, unlocked
 
@@ -90,6 +90,24 @@ def keys_export_xpubs(arguments: Namespace, _randomness: Randomness) -> str:
         return text
     Path(arguments.out).write_text(text + "\n", "utf-8")
     return json.dumps({"fingerprint": keyring.fingerprint, "written": arguments.out})
+
+
+def keys_collector(arguments: Namespace, _randomness: Randomness) -> str:
+    """Where the collector of these keys stands on each account network, and what creates it there:
+    anybody may send `data` to `to` from any wallet, and nothing else can come to stand there."""
+    settings = settings_of(arguments)
+    keyring = unlocked(arguments, settings)
+    found = {
+        network.name: {
+            "collector": "0x" + collector.address_of(keyring, network).hex(),
+            "to": "0x" + collector.FACTORY.hex(),
+            "data": "0x" + (collector.SALT + collector.creation(keyring, network)).hex(),
+            "gas": collector.DEPLOY_GAS,
+        }
+        for network in settings.networks.values()
+        if network.family is Family.EVM
+    }
+    return json.dumps(found, indent=1)
 
 
 def keys_backup(arguments: Namespace, randomness: Randomness) -> str:

@@ -61,6 +61,7 @@ for _name, _text in {
 for _name, _text in {
     "init": "Make new keys, an empty store and its anchor.",
     "export-xpubs": "Account-level public keys as JSON; --out FILE.",
+    "collector": "Address of the collector of token sweeps, and the tx that creates it.",
     "backup": "Copy the sealed key file; --out FILE, --portable-passphrase-file FILE.",
     "restore": "Put a sealed key file in place; --from FILE.",
     "token": "Which hardware token and key seal the key file; --destroy-unused.",
