@@ -21,6 +21,9 @@ from watchers import coin_store, coins, nonces
 from watchers import outgoing_store as store
 from watchers.chain import Outpoint
 from watchers.errors import AttemptConflict, UnknownAttempt
+from watchers.outgoing_parts import ChangeOutput as ChangeOutput
+from watchers.outgoing_parts import Moved as Moved
+from watchers.outgoing_parts import PlannedPayment as PlannedPayment
 
 OUTSIDE_PURPOSE = store.OUTSIDE_PURPOSE
 
@@ -103,27 +106,6 @@ OUTGOING = Lifecycle(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedPayment:
-    """One payment of an attempt, in order. `key` is the match key of `address`; `from_key` is whom
-    our collector takes it from."""
-
-    asset: str
-    address: str
-    key: str
-    amount_minor: int
-    from_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeOutput:
-    """A change output of an attempt, to an own address (`addresses.own_address`)."""
-
-    vout: int
-    address_id: UUID
-    amount_minor: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingDraft:
     """An attempt to record. UTXO: `inputs` and `change`; account chains: `sender_key`, `nonce`.
 
@@ -152,18 +134,6 @@ class OutgoingDraft:
     """The batch contract that pays, one leg each; None: the sender does."""
     expected_txid: str | None = None
     """Signed outside: what it will be called, whoever sends it (UTXO, native segwit)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """What left us by a tx, by the chain's evidence. `output_index`: the planned leg that this is,
-    exactly; None for a movement that no leg planned. `from_key`: whom a collect took it from."""
-
-    asset: str
-    key: str
-    amount_minor: int
-    output_index: int | None = None
-    from_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
