@@ -16,7 +16,7 @@ from config.database import Uow
 from gateway import audit_store as store
 from gateway.api.wire_base import rfc3339
 from gateway.audit_chain import row_hash
-from gateway.audit_store import AuditRow
+from gateway.audit_store import AuditRow, SealedRow
 from ledger.chain_of_seals import GENESIS_HASH
 
 SEAL_ROWS = 500  # of one unit of work
@@ -74,6 +74,16 @@ async def seal_next(uow: Uow) -> int:
         previous = found
     await store.insert_seals(uow, links)
     return len(rows)
+
+
+def link(sealed: SealedRow) -> dict[str, Any]:
+    """A record of the chain as who verifies it reads it."""
+    return {
+        "sequence": sealed.sequence,
+        "previous_hash": sealed.previous_hash,
+        "hash": sealed.hash,
+        "row": None if sealed.row is None else chained(sealed.row),
+    }
 
 
 def chained(row: AuditRow) -> dict[str, Any]:

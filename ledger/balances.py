@@ -9,7 +9,7 @@ from datetime import datetime
 
 from config.database import Uow
 from ledger import store
-from ledger.accounts import Account, AccountKind, Side
+from ledger.accounts import LIABILITY_KINDS, Account, AccountKind, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,31 @@ class AssetTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Equation:
+    """What we have against what we owe and own, of one asset (L18)."""
+
+    asset: str
+    custody_minor: int
+    receivables_minor: int
+    owed_minor: int
+    """Players' stages, in flight, brands' clearing, unallocated."""
+    suspense_minor: int
+    own_minor: int
+    """Capital and income, less expense and losses."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Assets are liabilities, suspense and what is the operator's, to the unit."""
+        assets = self.custody_minor + self.receivables_minor
+        return assets == self.owed_minor + self.suspense_minor + self.own_minor
+
+    @property
+    def is_covered(self) -> bool:
+        """Nothing is owed that we do not have, or that a brand does not owe us."""
+        return self.custody_minor + self.receivables_minor >= self.owed_minor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialBalance:
     """All accounts; `is_balanced` when debits equal credits in every asset."""
 
@@ -46,6 +71,32 @@ class TrialBalance:
     def is_balanced(self) -> bool:
         """Debits equal credits, asset by asset."""
         return all(total.debit_minor == total.credit_minor for total in self.totals)
+
+    @property
+    def equations(self) -> tuple[Equation, ...]:
+        """By asset. All from one statement, so of one moment."""
+        sums: dict[str, dict[str, int]] = {}
+        for account in self.accounts:
+            part, sign = _PARTS[account.kind]
+            of_asset = sums.setdefault(account.asset, dict.fromkeys(_NAMES, 0))
+            of_asset[part] += sign * account.balance_minor
+        return tuple(Equation(asset=asset, **of_asset) for asset, of_asset in sorted(sums.items()))
+
+
+_NAMES = ("custody_minor", "receivables_minor", "owed_minor", "suspense_minor", "own_minor")
+_PARTS = {
+    AccountKind.CUSTODY: ("custody_minor", 1),
+    AccountKind.RECEIVABLE: ("receivables_minor", 1),
+    AccountKind.SUSPENSE: ("suspense_minor", 1),
+    **dict.fromkeys(LIABILITY_KINDS, ("owed_minor", 1)),
+    **dict.fromkeys(
+        (AccountKind.CAPITAL, AccountKind.FEE_RECOVERY, AccountKind.SERVICE), ("own_minor", 1)
+    ),
+    **dict.fromkeys(
+        (AccountKind.NETWORK_FEE, AccountKind.REORG_LOSS, AccountKind.WRITE_OFF), ("own_minor", -1)
+    ),
+}
+"""Where each kind stands in the equation, and whether it raises or lowers its part."""
 
 
 async def balance(uow: Uow, account: Account) -> int:

@@ -6,6 +6,7 @@ from gateway.api.wire_query import MomentQuery, moment_of
 from gateway.api.wire_resources import (
     AccountBalance,
     AssetTotal,
+    EquationOut,
     TrialBalanceOut,
 )
 from ledger import balances
@@ -37,6 +38,20 @@ async def get_trial_balance(call: Call) -> TrialBalanceOut:
                 balanced=total.debit_minor == total.credit_minor,
             )
             for total in report.totals
+            if is_whole
+        ],
+        equations=[
+            EquationOut(
+                asset=row.asset,
+                custody_minor=str(row.custody_minor),
+                receivables_minor=str(row.receivables_minor),
+                owed_minor=str(row.owed_minor),
+                suspense_minor=str(row.suspense_minor),
+                own_minor=str(row.own_minor),
+                equal=row.is_equal,
+                covered=row.is_covered,
+            )
+            for row in report.equations
             if is_whole
         ],
         accounts=[

@@ -268,12 +268,26 @@ class AssetTotal(Wire):
     balanced: bool
 
 
+class EquationOut(Wire):
+    """Of one asset: custody + receivables = owed + suspense + own, to the unit."""
+
+    asset: AssetId
+    custody_minor: MinorOut
+    receivables_minor: MinorOut
+    owed_minor: MinorOut = Field(description="To players and brands, all stages.")
+    suspense_minor: MinorOut
+    own_minor: MinorOut = Field(description="Capital and income, less expense and losses.")
+    equal: bool
+    covered: bool = Field(description="custody + receivables >= owed.")
+
+
 class TrialBalanceOut(Wire):
     """Every account with its balance; debits equal credits per asset or something is broken."""
 
     at: Time
     balanced: bool
     totals: list[AssetTotal]
+    equations: list[EquationOut] = Field(description="Of the same moment; the operator's.")
     accounts: list[AccountBalance]
 
 

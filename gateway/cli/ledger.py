@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import ledger_books
+from gateway.cli import adjustments, ledger_books
 from gateway.cli.console import (
     FAILED,
     CliError,
@@ -98,4 +98,5 @@ def reconcile(
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
     ledger_books.mount(ledger_app)
+    adjustments.mount(ledger_app)
     app.add_typer(ledger_app, name="ledger")

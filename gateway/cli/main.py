@@ -11,6 +11,7 @@ import typer
 
 from config.errors import ConfigError, UnsafeEnvironment
 from gateway.cli import (
+    audit,
     deposits,
     dev,
     ledger,
@@ -33,7 +34,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for module in (sandbox, roles, setup, vault, recover, treasury, ledger, deposits, withdrawals, dev):
+for module in (
+    sandbox,
+    roles,
+    setup,
+    vault,
+    recover,
+    treasury,
+    ledger,
+    audit,
+    deposits,
+    withdrawals,
+    dev,
+):
     module.mount(app)
 
 

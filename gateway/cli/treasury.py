@@ -1,7 +1,6 @@
-"""`cage treasury balances | plan | inflows | top-up`: treasury staff, over the API.
+"""`cage treasury`: the group of treasury staff, over the API, and its shorter commands.
 
-`plan` shows what a rebalance would do and moves nothing. `top-up` takes two people: the first
-proposes, the second runs the same command under another key.
+`plan` shows what a rebalance would do and moves nothing.
 """
 
 from collections.abc import Mapping
@@ -9,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import switches, treasury_prove, treasury_wallets
+from gateway.cli import switches, treasury_prove, treasury_top_up, treasury_wallets
 from gateway.cli.console import (
-    USAGE,
-    CliError,
     JsonOption,
     show_json,
     show_line,
@@ -94,39 +91,9 @@ def inflows(
     show_table(("inflow", "asset", "amount>", "kind", "state", "assigned to", "txid"), rows)
 
 
-@treasury_app.command("top-up")
-def top_up(
-    inflow: Annotated[str, typer.Argument(help="The inflow's id: inf_...")],
-    target: Annotated[str, typer.Option("--as", help="capital, or clearing:BRAND.")],
-    api: ApiOption = None,
-    key_id: KeyIdOption = None,
-    key: KeyFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Book an inflow out of suspense; two people run the same command."""
-    kind, _, brand = target.partition(":")
-    if not (target == "capital" or (kind == "clearing" and brand)):
-        raise CliError(f"--as {target}: give capital, or clearing:BRAND", code=USAGE)
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        # The key is one per (inflow, target, person): a repeat gives the stored answer.
-        return await client.post(
-            f"/v1/inflows/{inflow}/assign",
-            {"as": target},
-            idempotency_key=f"top-up:{inflow}:{target}:{client.key_id}",
-        )
-
-    answer = call(work, api=api, key_id=key_id, key=key)
-    if as_json:
-        show_json(answer)
-    elif answer["state"] == "done":
-        show_line(f"{inflow} is booked as {target}")
-    else:
-        show_line(f"{inflow}: proposed as {target}; a second person now runs the same command")
-
-
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
+    treasury_top_up.mount(treasury_app)
     switches.mount(treasury_app)
     treasury_wallets.mount(treasury_app)
     treasury_app.command("prove")(treasury_prove.prove)

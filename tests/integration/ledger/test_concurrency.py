@@ -3,13 +3,26 @@
 import asyncio
 import random
 from collections import Counter
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from config.database import Database, Uow, sqlstate
 from ledger import balances, holds, journal, reconcile
-from ledger.accounts import Account, Stage, custody, player
+from ledger.accounts import (
+    Account,
+    Stage,
+    capital,
+    custody,
+    network_fee,
+    player,
+    receivable,
+    service,
+    suspense,
+    unallocated,
+    write_off,
+)
 from ledger.errors import InsufficientFunds, StaleState
 from ledger.journal import Posting, credit, debit
 from tests.integration.ledger.conftest import AT, BTC, CLEARING, HOT, Books
@@ -20,13 +33,21 @@ PLAYERS = [player("acme", f"p{number}", Stage.PROVISIONAL, BTC) for number in ra
 OPENING = 100
 
 
-async def _transfer(books: Books, uow: Uow, source: Account, target: Account, amount: int) -> None:
+async def _transfer(
+    books: Books,
+    uow: Uow,
+    source: Account,
+    target: Account,
+    amount: int,
+    *,
+    at: datetime = AT,
+) -> None:
     posting = Posting(
         reference=f"move:{books.ids.new_id()}",
         kind="test",
         entries=(debit(source, amount), credit(target, amount)),
     )
-    await journal.post(uow, posting, posting_id=books.ids.new_id(), at=AT)
+    await journal.post(uow, posting, posting_id=books.ids.new_id(), at=at)
 
 
 async def _bank_client(books: Books, number: int, seed: int, steps: int) -> None:
@@ -200,3 +221,92 @@ async def test_player_locks_are_taken_in_one_order(books: Books) -> None:
     async with books.database.unit_of_work() as uow:
         await balances.lock_players(uow, [])
     assert sorted(done) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_l18_one_query_shows_at_any_moment_that_assets_are_what_is_owed_and_owned(
+    books: Books, seed: int
+) -> None:
+    """Every kind of account, asked again and again while eight clients move money between them."""
+    owed = receivable("acme", BTC)
+    for account in (
+        *PLAYERS,
+        CLEARING,
+        unallocated(BTC),
+        suspense(BTC),
+        capital(BTC),
+        service(BTC),
+    ):
+        await books.fund(OPENING, account=account)
+    for name, account in (("fee", network_fee(BTC)), ("loss", write_off(BTC)), ("owed", owed)):
+        await books.post(name, debit(account, 30), credit(HOT, 30))
+    seen: list[balances.Equation] = []
+    is_over = asyncio.Event()
+
+    async def watch() -> None:
+        while not is_over.is_set():
+            async with books.database.unit_of_work() as uow:
+                seen.extend((await balances.trial_balance(uow)).equations)
+
+    watching = asyncio.create_task(watch())
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(_fee_client(books, number, seed))
+    is_over.set()
+    await watching
+    assert [item for item in seen if not (item.is_equal and item.is_covered)] == []
+    assert len({item.own_minor for item in seen}) > 1  # it looked while the money moved
+    last = seen[-1]
+    assert last.custody_minor + last.receivables_minor == 10 * OPENING - 90 + 30 + _LEFT
+
+
+_LEFT = -8 * 5  # what the clients' fees took out of custody
+
+
+async def _fee_client(books: Books, number: int, seed: int) -> None:
+    """Money of players goes around; each fifth step a fee leaves custody."""
+    choice = random.Random(seed * 100 + number)
+    for step in range(25):
+        try:
+            async with books.database.unit_of_work() as uow:
+                if step % 5 == 4:
+                    await _transfer(books, uow, network_fee(BTC), HOT, 1)
+                else:
+                    source, target = choice.sample([*PLAYERS, CLEARING], 2)
+                    await _transfer(books, uow, source, target, choice.randint(1, 9))
+        except InsufficientFunds:
+            continue
+
+
+async def test_l17_the_answer_as_of_a_moment_is_the_same_while_money_moves_and_is_folded(
+    books: Books, seed: int
+) -> None:
+    for account in (*PLAYERS, CLEARING):
+        await books.fund(OPENING, account=account)
+    later = AT + timedelta(seconds=1)
+
+    async def asked() -> tuple[balances.AccountBalance, ...]:
+        async with books.database.unit_of_work() as uow:
+            report = await balances.trial_balance(uow, at=AT)
+        return report.accounts
+
+    first = await asked()
+    choice = random.Random(seed)
+
+    async def move() -> None:
+        for _ in range(20):
+            source, target = choice.sample(PLAYERS, 2)
+            try:
+                async with books.database.unit_of_work() as uow:
+                    await _transfer(books, uow, source, target, choice.randint(1, 9), at=later)
+                    await uow.execute("SELECT ledger.fold(3)")
+            except InsufficientFunds:
+                continue
+
+    async with asyncio.TaskGroup() as group:
+        movers = [group.create_task(move()) for _ in range(4)]
+        answers = [await asked() for _ in range(10)]
+    assert all(mover.done() for mover in movers)
+    assert answers == [first] * 10
+    assert await asked() == first
+    async with books.database.unit_of_work() as uow:
+        assert (await balances.trial_balance(uow)).accounts != first
