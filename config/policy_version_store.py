@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from config.database import Uow
 
-Table = Literal["chain.credit_policies", "gateway.limit_policies"]
+Table = Literal["chain.credit_policies", "gateway.limit_policies", "gateway.sweep_policies"]
 
 
 async def latest(uow: Uow, table: Table) -> Mapping[str, Any] | None:

@@ -55,6 +55,10 @@ class Transfer:
     is_coinbase: bool = False
 
 
+Hop = tuple[str, str, int]
+"""Sender, receiver and amount of one asset: a transfer that may be made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outpoint:
     """A UTXO's identity."""
@@ -388,6 +392,10 @@ class ChainReader(Protocol):
         self, keys: Sequence[str], *, block_hash: str
     ) -> Mapping[str, AccountState]:
         """Delegation and next number of each account at a block (account chains)."""
+
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        """Gas that each of a listed token would use now, None where it would fail: one node's word,
+        a hint before gas is spent (account chains)."""
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """The account that our batch contract obeys; None where its address holds no such code at

@@ -27,6 +27,7 @@ from watchers.deposits import (
     Step,
     from_row,
     step_many,
+    sweep_state_in,
     tell_new,
 )
 from watchers.lineage import SpendsByTx, needed_inputs, spends_by_tx
@@ -227,6 +228,7 @@ def _left(deposit: DepositRow, *, height: int, absent_at: int) -> dict[str, Any]
         return {**_LEFT_BLOCK, "substatus": None, "check_at_height": height}
     return {
         **_LEFT_BLOCK,
+        **sweep_state_in(deposit, is_final=False),
         "prior_state": deposit.state.value,
         "orphaned_at_height": height,
         "absent_at_height": absent_at,

@@ -28,6 +28,7 @@ from watchers.deposits import (
     Step,
     from_row,
     step_many,
+    sweep_state_in,
 )
 from watchers.network import Network
 from watchers.reversal_limit import Excess
@@ -316,17 +317,22 @@ def _booking(deposit: DepositRow, trigger: DepositTrigger) -> Booking | None:
             return None
 
 
+_FINAL = (DepositTrigger.FINALISE, DepositTrigger.RESTORE_FINAL)
+
+
 def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     booking = _booking(deposit, trigger)
+    swept = sweep_state_in(deposit, is_final=trigger in _FINAL)
     if booking in (Booking.PROVISIONAL, Booking.CLEARING):
         return {
+            **swept,
             "substatus": None,
             "credited_stage": booking.value,
             "custody_block_hash": deposit.block_hash,
             "custody_height": deposit.height,
         }
     if booking is Booking.FINAL:
-        return {"credited_stage": "clearing"}
+        return {**swept, "credited_stage": "clearing"}
     if booking is Booking.REVERSED:
         return {
             "prior_state": None,
@@ -338,6 +344,7 @@ def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     if trigger not in RESTORES.values():
         raise ValueError(f"{trigger} is not a step of the chain")
     changes: dict[str, Any] = {
+        **swept,
         "prior_state": None,
         "orphaned_at_height": None,
         "absent_at_height": None,

@@ -254,7 +254,9 @@ async def mark_booked(uow: Uow, *, deposit_ids: Sequence[UUID], stage: str) -> N
     """Their custody entries stand, each with the effect of its block."""
     await uow.execute(
         "UPDATE chain.deposits SET credited_stage = :stage, custody_block_hash = block_hash, "
-        "custody_height = height, final_at_height = NULL WHERE id = ANY(CAST(:ids AS uuid[]))",
+        "custody_height = height, final_at_height = NULL, sweep_state = CASE "
+        "WHEN position LIKE 'out:%' THEN 'swept' ELSE sweep_state END "
+        "WHERE id = ANY(CAST(:ids AS uuid[]))",
         {"ids": list(deposit_ids), "stage": stage},
     )
 

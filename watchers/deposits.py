@@ -264,6 +264,14 @@ def _event(
     )
 
 
+def sweep_state_in(deposit: DepositRow, *, is_final: bool) -> dict[str, Any]:
+    """What `sweep_state` becomes with a step: a coin of a UTXO network lies in the wallet that
+    pays, so it is swept while it is final; on account chains sweeps say so, and nothing changes."""
+    if not deposit.position.startswith("out:"):
+        return {}
+    return {"sweep_state": "swept" if is_final else "none"}
+
+
 def snapshot(deposit: DepositRow) -> dict[str, Any]:
     """The deposit as neutral fields: amounts as integer text, ids as UUID text."""
     return {

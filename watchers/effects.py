@@ -5,7 +5,7 @@ by key only, never by address text (D27); what no player has is an inflow (D24, 
 our own transactions to our own wallets are neither (D18).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,7 @@ from watchers import (
 )
 from watchers.address_filter import AddressFilter
 from watchers.addresses import AddressRole, AddressRow
-from watchers.chain import Block, MempoolTx, Transfer
+from watchers.chain import AccountSend, Block, MempoolTx, Transfer
 from watchers.columns import hashes_of, spends_of
 from watchers.deposit_due import Tip
 from watchers.errors import NodeUnavailable
@@ -85,7 +85,7 @@ async def record(
     run = [
         deposit_blocks.Paid(
             block=block,
-            found=_of_players(matches),
+            found=_of_players(matches, _gas_txids(block.sends, own)),
             unlisted=_unlisted(network, block.transfers, own),
         )
         for block, matches in found
@@ -229,12 +229,14 @@ async def observe_mempool(
     """
     await deposit_mempool.replace(uow, network, txs, at=at)
     transfers = [transfer for tx in txs for transfer in tx.transfers]
-    own = await _own(uow, network, known, {item.to_key for item in transfers})
+    keys = {item.to_key for item in transfers}
+    keys |= {tx.sender_key for tx in txs if tx.sender_key is not None}
+    own = await _own(uow, network, known, keys)
     txids = [tx.txid for tx in txs]
     ours = await outgoing_blocks.own_txids(uow, network, txids)
     if ours:
         await outgoing_blocks.see(uow, network, sorted(ours), at=at)
-    found = _of_players(_matches(network, transfers, own))
+    found = _of_players(_matches(network, transfers, own), _gas_txids(txs, own))
     return await deposit_blocks.detect(
         uow,
         network,
@@ -284,8 +286,22 @@ def _unlisted(
     ]
 
 
-def _of_players(matches: Sequence[Match]) -> list[Match]:
-    return [item for item in matches if item[1].player_id is not None]
+def _of_players(matches: Sequence[Match], gas_txids: AbstractSet[str]) -> list[Match]:
+    return [
+        item for item in matches if item[1].player_id is not None and item[0].txid not in gas_txids
+    ]
+
+
+def _gas_txids(
+    sent: Iterable[AccountSend | MempoolTx], own: Mapping[str, AddressRow]
+) -> frozenset[str]:
+    """What a gas account sends is gas for a sweep and never a deposit, whether or not the books
+    know the tx (D17): a gas account pays nobody."""
+    return frozenset(
+        item.txid
+        for item in sent
+        if (row := own.get(item.sender_key or "")) is not None and row.role is AddressRole.GAS
+    )
 
 
 def _foreign_inflows(

@@ -69,7 +69,7 @@ async def latest(uow: Uow, *, network: str) -> FeeSample | None:
 
 
 async def cheap_rate(uow: Uow, *, network: str) -> int:
-    """The rate (as in `FeeQuote.rates`) that a fifth of the last weeks' hours did not exceed, by
-    the lowest of each quote; 0 while too little is known."""
+    """The rate (as in `FeeQuote.rates`, with the base fee) that a fifth of the last weeks' hours
+    did not exceed, by the lowest of each quote; 0 while too little is known."""
     hours, rate = await store.cheap_fee_rate(uow, network=network, share=CHEAP_SHARE)
     return rate if hours >= CHEAP_HOURS_MIN else 0

@@ -178,8 +178,7 @@ class OutgoingRow:
 
     @property
     def is_own_move(self) -> bool:
-        """Whether it pays nobody ever: a child, a merge or split of own coins, a set-up, a move
-        between hot and cold."""
+        """Whether it pays nobody ever: a child, a move of own value, a set-up, a sweep."""
         return self.pays_for_id is not None or self.purpose in store.OWN_PURPOSES
 
     @property

@@ -189,9 +189,17 @@ async def change_of(uow: Uow, attempt_id: UUID) -> list[Change]:
     ]
 
 
-async def dearest(uow: Uow, *, network: str, states: Sequence[OutgoingState]) -> Mapping[UUID, int]:
-    """By family with an attempt in these states: the highest fee cap of such, in minor units."""
-    rows = await store.dearest(uow, network=network, states=[state.value for state in states])
+async def dearest(
+    uow: Uow, *, network: str, states: Sequence[OutgoingState], is_of_sweeps: bool = False
+) -> Mapping[UUID, int]:
+    """By family with an attempt in these states: the highest fee cap of such, in minor units.
+    `is_of_sweeps`: of sweeps and top-ups only."""
+    rows = await store.dearest(
+        uow,
+        network=network,
+        states=[state.value for state in states],
+        is_of_sweeps=is_of_sweeps,
+    )
     return {row["family_id"]: int(row["fee_cap_minor"]) for row in rows}
 
 

@@ -6,14 +6,20 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers.outgoing_store import OWN_PURPOSES, UPKEEP_PURPOSES
+from watchers.outgoing_store import OWN_PURPOSES, SWEEP_PURPOSES, UPKEEP_PURPOSES
 
 UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
 
 # Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits, and
-# set-ups of the batch contract, which are signed by a step of their own.
-_IS_OWN_MOVE = f"(pays_for_id IS NOT NULL OR purpose IN {OWN_PURPOSES})"
-_IS_BUMP = f"(replaces_id IS NOT NULL OR pays_for_id IS NOT NULL OR purpose IN {UPKEEP_PURPOSES})"
+# set-ups of the batch contract, which are signed by a step of their own. Sweeps and their top-ups
+# are sent, bumped and booked by steps of their own.
+_IS_OWN_MOVE = (
+    f"(pays_for_id IS NOT NULL OR purpose IN {OWN_PURPOSES}) AND purpose NOT IN {SWEEP_PURPOSES}"
+)
+_IS_BUMP = (
+    "(replaces_id IS NOT NULL OR pays_for_id IS NOT NULL "
+    f"OR purpose IN {UPKEEP_PURPOSES}) AND purpose NOT IN {SWEEP_PURPOSES}"
+)
 
 _OPEN = """
 SELECT o.id, o.family_id, o.purpose, o.state, o.txid, o.sender_key, o.nonce, o.fee_cap_minor,
@@ -89,11 +95,15 @@ async def bump_heights(uow: Uow, family_id: UUID) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def dearest(uow: Uow, *, network: str, states: Sequence[str]) -> Sequence[RowMapping]:
+async def dearest(
+    uow: Uow, *, network: str, states: Sequence[str], is_of_sweeps: bool
+) -> Sequence[RowMapping]:
     """The highest fee cap of each family with an attempt in these states."""
+    only = f"AND purpose IN {SWEEP_PURPOSES} " if is_of_sweeps else ""
     result = await uow.execute(
         "SELECT family_id, max(fee_cap_minor) AS fee_cap_minor FROM chain.outgoing "
-        "WHERE network = :network AND state = ANY(CAST(:states AS text[])) GROUP BY family_id",
+        f"WHERE network = :network AND state = ANY(CAST(:states AS text[])) {only}"
+        "GROUP BY family_id",
         {"network": network, "states": list(states)},
     )
     return result.mappings().all()

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
+from ledger.errors import StaleState
 from ledger.lifecycle import Move, advance_many
 from watchers import outgoing_store as store
 from watchers.errors import AttemptConflict, UnknownAttempt
@@ -85,6 +86,14 @@ async def mark_seen(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> None:
     """`outgoing.mark_seen` of each. Raises AttemptConflict without signed bytes."""
     rows = _moving(await _locked(uow, ids), OutgoingEvent.SEE)
     await _advance(uow, rows, OutgoingEvent.SEE, {row["id"]: {} for row in rows}, at=at)
+
+
+async def mark_settled(uow: Uow, settled: Sequence[tuple[UUID, str, str]], *, network: str) -> None:
+    """`outgoing.mark_settled` of (attempt, block hash, reference). Raises StaleState when one is
+    not at rest in that block (any more)."""
+    count = await store.set_settled_many(uow, settled)
+    if count != len(settled):
+        raise StaleState(f"{len(settled) - count} own txs of {network} left their blocks")
 
 
 def _moving(rows: Sequence[RowMapping], event: OutgoingEvent) -> list[RowMapping]:

@@ -22,8 +22,11 @@ _COLUMNS = (
 
 UPKEEP_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins
 OUTSIDE_PURPOSE = "cold_to_hot"  # signed by people with keys of their own, never by the signer
+SWEEP_PURPOSES = ("sweep", "gas_top_up")  # deposits to hot, and the gas for it
 # What pays nobody.
-OWN_PURPOSES = (*UPKEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE)
+OWN_PURPOSES = (
+    *UPKEEP_PURPOSES, *SWEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE,
+)  # fmt: skip
 
 
 async def insert(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -343,6 +346,22 @@ async def set_settled(uow: Uow, *, attempt_id: UUID, block_hash: str, reference:
         "UPDATE chain.outgoing SET settled_block_hash = :hash, settled_reference = :reference "
         "WHERE id = :id AND block_hash = :hash AND state IN ('final', 'reverted')",
         {"id": attempt_id, "hash": block_hash, "reference": reference},
+    )
+    return result.rowcount
+
+
+async def set_settled_many(uow: Uow, settled: Sequence[tuple[UUID, str, str]]) -> int:
+    """`set_settled` of (attempt, block hash, reference); how many were there."""
+    result = await uow.execute(
+        "UPDATE chain.outgoing o SET settled_block_hash = s.hash, settled_reference = s.reference "
+        "FROM unnest(CAST(:ids AS uuid[]), CAST(:hashes AS text[]), CAST(:references AS text[])) "
+        "AS s (id, hash, reference) WHERE o.id = s.id AND o.block_hash = s.hash "
+        "AND o.state IN ('final', 'reverted')",
+        {
+            "ids": [item[0] for item in settled],
+            "hashes": [item[1] for item in settled],
+            "references": [item[2] for item in settled],
+        },
     )
     return result.rowcount
 

@@ -19,6 +19,7 @@ from watchers.chain import (
     Block,
     BlockRef,
     ChainReader,
+    Hop,
     MempoolTx,
     Outpoint,
     TokenFacts,
@@ -237,6 +238,10 @@ class AgreeingReader:
         ask = partial(_account_states, keys=keys, block_hash=block_hash)
         return dict(await self._same(ask, "states of accounts"))
 
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        """As one healthy node tells it: no money rests on it."""
+        return await self._first(lambda reader: reader.transfer_gas(asset, hops))
+
     async def batch_owner(self, *, block_hash: str) -> str | None:
         """Whom the batch contract obeys, by k nodes."""
         return await self._same(
@@ -245,8 +250,12 @@ class AgreeingReader:
 
     async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
         """The contract that an account created, by k nodes."""
-        ask = partial(_created_batch, creator=creator, nonce=nonce, block_hash=block_hash)
-        return await self._same(ask, "a created batch contract")
+        return await self._same(
+            lambda reader: reader.created_batch(
+                creator=creator, nonce=nonce, block_hash=block_hash
+            ),
+            "a created batch contract",
+        )
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
@@ -453,12 +462,6 @@ async def _reduced(reader: ChainReader, *, block_hash: str) -> _Reduced:
     # A full block takes over 10 ms to digest (HOUSE 11).
     found = await asyncio.to_thread(digest, block)
     return _Reduced(block=block, digest=found, traced=traced(block))
-
-
-async def _created_batch(
-    reader: ChainReader, *, creator: str, nonce: int, block_hash: str
-) -> str | None:
-    return await reader.created_batch(creator=creator, nonce=nonce, block_hash=block_hash)
 
 
 async def _holdings(

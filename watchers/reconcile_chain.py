@@ -243,13 +243,16 @@ def _count_unsettled(
     sender = by_key.get(row.sender_key or "")
     role = AddressRole.COLD if row.purpose == outgoing.OUTSIDE_PURPOSE else AddressRole.HOT
     role = role if sender is None else sender.role
+    brand = None if sender is None else sender.brand
+    is_of_sweeps = row.purpose in own_store.SWEEP_PURPOSES
     for moved in row.moved:
-        total[_code(network, role, None, moved.asset)] += moved.amount_minor
+        total[_code(network, role, brand, moved.asset)] += moved.amount_minor
         receiver = by_key.get(moved.key)
-        if receiver is not None and receiver.player_id is None:
+        # What a payout brings to a player is a deposit, which is counted as such; gas is not.
+        if receiver is not None and (receiver.player_id is None or is_of_sweeps):
             code = _code(network, receiver.role, receiver.brand, moved.asset)
             total[code] -= moved.amount_minor
-    total[_code(network, role, None, network.spec.native_asset)] += row.fee_minor or 0
+    total[_code(network, role, brand, network.spec.native_asset)] += row.fee_minor or 0
 
 
 async def _read_chain(

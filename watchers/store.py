@@ -246,7 +246,7 @@ async def cheap_fee_rate(uow: Uow, *, network: str, share: float) -> tuple[int, 
             SELECT count(*) AS hours,
                 coalesce(percentile_disc(CAST(:share AS double precision))
                     WITHIN GROUP (ORDER BY h.rate), 0) AS rate
-            FROM (SELECT min(CAST(r.rate AS numeric)) AS rate
+            FROM (SELECT min(CAST(r.rate AS numeric) + f.base_fee) AS rate
                   FROM chain.fee_samples f, jsonb_each_text(f.rates) AS r (target, rate)
                   WHERE f.network = :network
                   GROUP BY date_trunc('hour', f.sampled_at, 'UTC')) AS h

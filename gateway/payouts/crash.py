@@ -55,6 +55,21 @@ POINTS_OF_REFILLS = (
     "payout.refill_moved",  # built, taken over or followed: each is one unit of work
 )
 """Points of moves from cold to hot; people sign them, the broadcaster sends them."""
+POINTS_OF_SWEEPS = (
+    "payout.sweeps_collected",  # final deposits belong to a sweep
+    "payout.sweeps_judged",
+    "payout.sweeps_planned",
+    "payout.sweeps_asked",
+    "payout.sweeps_answered",
+    "payout.sweeps_signed",
+    "payout.sweeps_refused",
+    "payout.sweeps_sending",
+    "payout.sweeps_sent",
+    "payout.sweeps_recorded",
+    "payout.sweeps_booked",
+    "payout.sweeps_followed",
+)
+"""Points of sweeps and of the gas for them."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -81,6 +96,7 @@ class ExitAt:
             *POINTS_OF_STAFF,
             *POINTS_OF_SETUPS,
             *POINTS_OF_REFILLS,
+            *POINTS_OF_SWEEPS,
         )
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")

@@ -21,7 +21,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.packages import Packages
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
-from watchers import coins, fees, outgoing, outgoing_families
+from watchers import coins, fees, outgoing, outgoing_families, sweepable
 from watchers.chain import Coin, FeeQuote
 from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.outgoing_families import OpenTx
@@ -158,9 +158,9 @@ def size_vb(lane: Lane, tx: OpenTx) -> int:
 async def load_account(lane: Lane, uow: Uow) -> AccountFunds:
     """Hot custody by the books, less what is on its way, by account; raises FeesUnknown."""
     quote = await current_quote(lane, uow)
-    caps, fee_left = await _committed_fees(lane, uow)
+    caps, left = await _committed_fees(lane, uow)
     lanes, contract, _ = await _payers(lane, uow, caps=caps)
-    return AccountFunds(lane, lanes=lanes, contract=contract, quote=quote, fee_left_minor=fee_left)
+    return AccountFunds(lane, lanes=lanes, contract=contract, quote=quote, fee_left_minor=left)
 
 
 async def load(lane: Lane, uow: Uow) -> Funds:
@@ -185,6 +185,11 @@ async def room_beside(lane: Lane, uow: Uow, *, family_id: UUID | None) -> int:
     return min(fee_left, *left) if left else 0
 
 
+async def fee_left(lane: Lane, uow: Uow) -> int:
+    """The fee capital that is left beside everything on its way."""
+    return (await _committed_fees(lane, uow))[1]
+
+
 async def _payers(
     lane: Lane, uow: Uow, *, caps: int, but: UUID | None = None
 ) -> tuple[list[Payer], Payer | None, list[OutgoingRow]]:
@@ -193,7 +198,8 @@ async def _payers(
     own = await outgoing.in_states(uow, network=lane.network, states=UNSETTLED, limit=ATTEMPTS_MAX)
     taken = await store.committed(uow, network=lane.network, states=ON_ITS_WAY)
     native = lane.spec.native_asset
-    taken[native] = taken.get(native, 0) + caps
+    refills = await sweepable.refills(uow, network=lane.network)
+    taken[native] = taken.get(native, 0) + caps + refills
     hot = {
         asset.id: await balances.balance(uow, accounts.custody(lane.network, "hot", asset.id))
         - taken.get(asset.id, 0)
@@ -204,8 +210,12 @@ async def _payers(
 
 
 async def _committed_fees(lane: Lane, uow: Uow, *, but: UUID | None = None) -> tuple[int, int]:
-    """(fee caps of the families on their way, fee capital that is left beside them): of a family
-    one attempt is mined, so its dearest counts."""
-    dearest = await outgoing_families.dearest(uow, network=lane.network, states=UNSETTLED)
+    """(fee caps of what the hot wallet has on its way, fee capital that is left beside all that is
+    on its way): of a family one attempt is mined, so its dearest counts. Of sweeps and top-ups the
+    hot wallet pays refills only, which are counted with their amounts."""
+    found = partial(outgoing_families.dearest, uow, network=lane.network, states=UNSETTLED)
+    dearest = await found()
+    elsewhere = await found(is_of_sweeps=True) if lane.is_account_based else {}
     caps = sum(cap for family_id, cap in dearest.items() if family_id != but)
-    return caps, await balances.fee_capital(uow, lane.spec.native_asset) - caps
+    of_hot = caps - sum(cap for family_id, cap in elsewhere.items() if family_id != but)
+    return of_hot, await balances.fee_capital(uow, lane.spec.native_asset) - caps

@@ -28,6 +28,7 @@ from gateway.payouts.refill_step import RefillStep
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.setup_step import SetupStep
 from gateway.payouts.signing import SigningStep, is_stopped
+from gateway.payouts.sweeping import Sweeping
 from gateway.payouts.time_limits import TimeLimitStep
 from gateway.payouts.upkeep import Upkeep
 from gateway.payouts.withdrawals import State
@@ -60,6 +61,7 @@ class PayoutLane:
         self._setups = SetupStep(lane)
         self._refills = RefillStep(lane)
         self._upkeep = Upkeep(lane)
+        self._sweeping = Sweeping(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -103,7 +105,9 @@ class PayoutLane:
                 await self._step("own_moves", self._own_moves.run)
                 await self._step("setups", self._setups.follow)
                 await self._step("refills", self._refills.run)
+                await self._step("sweeps", self._sweeping.follow)
             await self._step("broadcast", self._broadcaster.run)
+            await self._step("send_sweeps", self._sweeping.send)
             if standing is Standing.BLIND:
                 return
             await self._step("abort", self._aborts.run)
@@ -120,6 +124,8 @@ class PayoutLane:
                 await self._step("settle", self._settlement.run)
             if self._upkeep.is_due() and not await is_stopped(self._lane):
                 await self._step("upkeep", self._upkeep.run)
+            if not await is_stopped(self._lane):
+                await self._step("sweep", self._sweeping.run)
         except AWAY as error:
             log.warning("payout.database_lost", network=self._lane.network, error=repr(error)[:300])
         except LeaseLost as error:

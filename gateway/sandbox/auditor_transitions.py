@@ -80,6 +80,20 @@ _REBALANCE = {
     "cancelled": [],
 }
 
+_SWEEP = {
+    "": ["waiting"],
+    "waiting": ["waiting", "gas_planned", "planned", "unsweepable"],
+    "gas_planned": ["gas_sent", "waiting"],
+    "gas_sent": ["gas_ready", "waiting"],
+    "gas_ready": ["gas_sent", "planned", "waiting"],
+    "planned": ["signed", "waiting"],
+    "signed": ["sent"],
+    "sent": ["swept", "failed", "unsweepable"],
+    "swept": ["sent"],
+    "failed": ["waiting", "sent"],
+    "unsweepable": ["waiting", "sent"],
+}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
@@ -98,4 +112,5 @@ def allowed() -> list[str]:
     withdrawal += [f"withdrawal:{a}>{b}" for a in _BEFORE_SIGNING for b in _GIVEN_UP]
     setup = [f"contract_setup:{a}>{b}" for a, reached in _CONTRACT_SETUP.items() for b in reached]
     moves = [f"rebalance:{a}>{b}" for a, reached in _REBALANCE.items() for b in reached]
-    return deposit + withdrawal + setup + moves
+    sweep = [f"sweep:{a}>{b}" for a, reached in _SWEEP.items() for b in reached]
+    return deposit + withdrawal + setup + moves + sweep

@@ -69,6 +69,7 @@ WATCHERS_SURFACE = {
     "doctor",
     "doctor_questions",
     "findings",
+    "sweepable",
 }
 
 

@@ -25,6 +25,7 @@ from watchers.chain import (
     Delegation,
     DerivedAddress,
     FeeQuote,
+    Hop,
     MempoolTx,
     Outpoint,
     Pay,
@@ -328,6 +329,13 @@ class SimAccountReader(SimReaderBase[State]):
         return {
             key: AccountState(delegation=Delegation.NONE, nonce=nonces.get(key, 0)) for key in keys
         }
+
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        balances = self.world.tip.state.balances
+        return [
+            build.TOKEN_GAS if balances.get((asset, sender), 0) >= amount else None
+            for sender, _, amount in hops
+        ]
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         return None

@@ -17,6 +17,7 @@ from watchers.chain import (
     BlockEvidence,
     BlockRef,
     FeeQuote,
+    Hop,
     MempoolTx,
     Outpoint,
     Plan,
@@ -294,6 +295,9 @@ class SimUtxoReader(SimReaderBase[State]):
         self, keys: Sequence[str], *, block_hash: str
     ) -> Mapping[str, AccountState]:
         raise UnsupportedOperation("a UTXO chain has no code")
+
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        raise UnsupportedOperation("a UTXO chain has no gas")
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         raise UnsupportedOperation("a UTXO chain has no contracts")

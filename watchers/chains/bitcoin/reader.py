@@ -11,6 +11,7 @@ from watchers.chain import (
     AccountState,
     Block,
     BlockRef,
+    Hop,
     MempoolTx,
     Outpoint,
     TokenFacts,
@@ -172,6 +173,9 @@ class BitcoinReader:
         self, keys: Sequence[str], *, block_hash: str
     ) -> Mapping[str, AccountState]:
         raise UnsupportedOperation(f"{self._params.network} has no code at addresses")
+
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        raise UnsupportedOperation(f"{self._params.network} has no gas")
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         raise UnsupportedOperation(f"{self._params.network} has no contracts")

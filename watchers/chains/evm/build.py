@@ -146,6 +146,11 @@ def _contract_call(
     return bytes.fromhex(token[2:]), 0, _transfer_data(ours, pay.amount_minor)
 
 
+def transfer_data(to_key: str, amount: int) -> bytes:
+    """Calldata of an ERC-20 `transfer`."""
+    return _transfer_data(bytes.fromhex(to_key[2:]), amount)
+
+
 def _transfer_data(receiver: bytes, amount: int) -> bytes:
     return TRANSFER_SELECTOR + receiver.rjust(32, b"\x00") + amount.to_bytes(32, "big")
 

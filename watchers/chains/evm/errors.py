@@ -85,6 +85,14 @@ def is_pruned(error: RpcError) -> bool:
     return any(part in text for part in PRUNED)
 
 
+def would_fail(error: RpcError) -> bool:
+    """Whether the node says of an `eth_estimateGas` that no gas is enough (geth 3 and -32000)."""
+    text = error.message.lower()
+    return error.code in REVERT_CODES or any(
+        part in text for part in ("revert", "gas required exceeds", "out of gas", "invalid opcode")
+    )
+
+
 def outcome_of(error: NodeUnavailable) -> SendOutcome:
     """The meaning of a failed `eth_sendRawTransaction`; what is not known is UNCLEAR."""
     if not isinstance(error, RpcError):

@@ -11,7 +11,12 @@ from config.clock import Clock
 from watchers.chain import NodeInfo
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.decode import quantity
-from watchers.chains.evm.errors import METHOD_NOT_FOUND, REVERT_CODES, UNKNOWN_BLOCK_TAG
+from watchers.chains.evm.errors import (
+    METHOD_NOT_FOUND,
+    REVERT_CODES,
+    UNKNOWN_BLOCK_TAG,
+    would_fail,
+)
 from watchers.chains.jsonrpc import Call, Endpoint, JsonRpc, Post, Read, endpoint, parse
 from watchers.errors import WrongNetwork
 
@@ -131,6 +136,14 @@ class EvmNode:
         answers = await self.rpc.batch(calls)
         for answer in answers:
             if isinstance(answer, RpcError) and answer.code not in REVERT_CODES:
+                raise answer
+        return [None if isinstance(answer, RpcError) else answer for answer in answers]
+
+    async def gas_of(self, calls: Sequence[Mapping[str, str]]) -> list[object]:
+        """`eth_estimateGas` of each call now; None where it would fail."""
+        answers = await self.rpc.batch([("eth_estimateGas", (call,)) for call in calls])
+        for answer in answers:
+            if isinstance(answer, RpcError) and not would_fail(answer):
                 raise answer
         return [None if isinstance(answer, RpcError) else answer for answer in answers]
 

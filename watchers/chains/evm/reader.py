@@ -13,6 +13,7 @@ from watchers.chain import (
     Block,
     BlockRef,
     Delegation,
+    Hop,
     MempoolTx,
     Outpoint,
     TokenFacts,
@@ -22,6 +23,7 @@ from watchers.chain import (
 )
 from watchers.chains.errors import RpcError
 from watchers.chains.evm import batch, batch_data, collect, decode, mempool, proof
+from watchers.chains.evm.build import transfer_data
 from watchers.chains.evm.errors import INVALID_PARAMS, METHOD_NOT_FOUND, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
 from watchers.chains.evm.params import EvmParams
@@ -259,6 +261,19 @@ class EvmReader:
             )
             for key, code, number in zip(keys, codes, numbers, strict=True)
         }
+
+    async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
+        contract = self._contract_of(asset)
+        if contract is None:
+            raise UnsupportedOperation(f"{asset} is no token")
+        calls = [
+            {"from": sender, "to": contract, "data": "0x" + transfer_data(to_key, amount).hex()}
+            for sender, to_key, amount in hops
+        ]
+        return [
+            None if answer is None else decode.quantity(answer, "eth_estimateGas")
+            for answer in await self._node.gas_of(calls)
+        ]
 
     async def batch_owner(self, *, block_hash: str) -> str | None:
         contract = self._params.batch_contract

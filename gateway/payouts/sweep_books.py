@@ -1,0 +1,145 @@
+"""What sweeps and their top-ups do to the books, at finality, by the chain's evidence (T2, T3).
+
+Owns Dr custody (receiver) / Cr custody (sender) for what moved between own accounts, Dr
+expense:fee:network / Cr custody of who paid the gas, and the mirror of both when the block leaves
+the chain. No player's money moves. What moved to nobody of ours is not booked: it stays a break of
+the reconciliation under the alarm `sweep_moved_differently`, until people decide.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import BrokenAttempt
+from ledger import accounts, journal
+from ledger.accounts import Account
+from ledger.errors import StaleState
+from ledger.journal import ChainEffect, Entry, Posting, credit, debit
+from signer.protocol import Purpose
+from watchers import addresses, outgoing, outgoing_lots, sweepable
+from watchers.addresses import AddressRow
+from watchers.inflows import custody_account
+from watchers.outgoing import OutgoingRow, OutgoingState
+
+BOOKED_MAX: Final = 500  # own txs looked at in one pass
+LOT: Final = 100  # of them in one unit of work
+
+MOVED_DIFFERENTLY: Final = "sweep_moved_differently"
+"""Alarm: a final sweep or top-up moved something else than planned; by attempt."""
+
+log = get_logger(__name__)
+
+
+class SweepBooks:
+    """The settling step of one lane's sweeps."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> None:
+        """One pass over own txs whose block and posting disagree."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            ids = await sweepable.unbooked(uow, network=lane.network, limit=BOOKED_MAX)
+        for start in range(0, len(ids), LOT):
+            try:
+                await lane.run(partial(self._lot, ids=ids[start : start + LOT]))
+                lane.crash("payout.sweeps_booked")
+            except StaleState as error:  # a block came or went: the next pass looks again
+                log.info("payout.sweep_stale", network=lane.network, detail=str(error))
+
+    async def _lot(self, uow: Uow, *, ids: Sequence[UUID]) -> None:
+        lane = self._lane
+        found = await outgoing_lots.get(uow, ids, is_locked=True)
+        for tx in found.values():
+            if tx.settled_block_hash not in (None, tx.block_hash):
+                await self._reverse(uow, tx)
+        over = [
+            tx
+            for tx in found.values()
+            if tx.state in (OutgoingState.FINAL, OutgoingState.REVERTED)
+            and tx.settled_block_hash != tx.block_hash
+        ]
+        keys = {tx.sender_key or "" for tx in over}
+        keys |= {moved.key for tx in over for moved in tx.moved}
+        own = await addresses.by_keys(uow, network=lane.network, keys=sorted(keys))
+        postings: list[tuple[UUID, Posting]] = []
+        settled: list[tuple[UUID, str, str]] = []
+        for tx in over:
+            posting = self._posting(tx, own)
+            if posting is None:
+                moved = ", ".join(
+                    f"{item.amount_minor} {item.asset} to {item.key}" for item in tx.moved
+                )
+                detail = f"{tx.txid} is final but moved {moved}"
+                await attempts.alarm(lane, uow, MOVED_DIFFERENTLY, detail, object_id=tx.id)
+                continue
+            postings.append((lane.ids.new_id(), posting))
+            settled.append((tx.id, tx.block_hash or "", posting.reference))
+        await journal.post_many(uow, postings, at=lane.now())
+        if settled:
+            await outgoing_lots.mark_settled(uow, settled, network=lane.network)
+            log.info("payout.sweeps_booked", network=lane.network, count=len(settled))
+
+    def _posting(self, tx: OutgoingRow, own: Mapping[str, AddressRow]) -> Posting | None:
+        """What left and what it cost; None when something left to somebody else."""
+        sender = own.get(tx.sender_key or "")
+        if sender is None or tx.block_hash is None or tx.height is None or tx.fee_minor is None:
+            raise BrokenAttempt(f"attempt {tx.id} is final without a sender, a block or a fee")
+        entries: list[Entry] = []
+        for moved in tx.moved if tx.is_success else ():
+            receiver = own.get(moved.key)
+            if receiver is None:
+                return None
+            entries += [
+                debit(self._custody(receiver, moved.asset), moved.amount_minor),
+                credit(self._custody(sender, moved.asset), moved.amount_minor),
+            ]
+        if tx.fee_minor:
+            native = self._lane.spec.native_asset
+            brand = sender.brand or self._brand_of(tx, own)
+            entries += [
+                debit(accounts.network_fee(native), tx.fee_minor, brand_tag=brand),
+                credit(self._custody(sender, native), tx.fee_minor),
+            ]
+        is_sweep = tx.purpose == Purpose.SWEEP
+        return Posting(
+            reference=f"own:{tx.id}:{'sweep' if is_sweep else 'gas'}:{tx.version}",
+            kind="sweep" if is_sweep else "gas_top_up",
+            entries=tuple(entries),
+            effect=ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height),
+        )
+
+    def _brand_of(self, tx: OutgoingRow, own: Mapping[str, AddressRow]) -> str | None:
+        """Whose deposit a top-up is for; None for the filling of a gas account."""
+        receivers = [own[item.key] for item in tx.moved if item.key in own]
+        return receivers[0].brand if receivers else None
+
+    def _custody(self, address: AddressRow, asset: str) -> Account:
+        return custody_account(
+            family=self._lane.spec.family,
+            network=self._lane.network,
+            role=address.role,
+            brand=address.brand,
+            asset=asset,
+        )
+
+    async def _reverse(self, uow: Uow, tx: OutgoingRow) -> None:
+        """The settled block left the chain; it may be booked again, in another one."""
+        if tx.settled_reference is None:
+            raise BrokenAttempt(f"attempt {tx.id} is settled without a posting")
+        await journal.reverse(
+            uow,
+            tx.settled_reference,
+            new_reference=f"{tx.settled_reference}:reversed",
+            posting_id=self._lane.ids.new_id(),
+            at=self._lane.now(),
+            reason="block_orphaned",
+        )
+        await outgoing.mark_unsettled(uow, attempt_id=tx.id)
+        log.error("payout.sweep_reopened", network=self._lane.network, attempt_id=str(tx.id))

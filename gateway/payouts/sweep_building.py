@@ -1,0 +1,199 @@
+"""One lot of sweeps as attempts and transitions: what is planned, topped up first, or waits.
+
+Owns the arithmetic of a sweep's amount and gas against what lies at its address, and the commit of
+one lot. It judges nothing (`sweep_choice`) and asks nobody.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, drafts, gas_station, sweep_choice, sweeps
+from gateway.payouts import sweeps_store as store
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import FeeAboveCap
+from gateway.payouts.fee_policy import AccountFee
+from gateway.payouts.gas_station import Station
+from gateway.payouts.sweep_choice import Verdict
+from gateway.payouts.sweep_terms import TRANSFER_GAS, Terms, limit_of
+from gateway.payouts.sweeps import State, Step, Trigger
+from gateway.payouts.sweeps_store import SweepRow
+from signer.protocol import Purpose
+from watchers import nonces, outgoing_lots
+from watchers.addresses import AddressRow
+from watchers.outgoing import OutgoingDraft, PlannedPayment
+
+WAIT: Final = timedelta(minutes=10)  # what waits for a threshold or a rate; growth looks at once
+GAS_WAIT: Final = timedelta(minutes=1)
+
+GAS_SHORT: Final = "gas_short"
+FEE_CAPITAL: Final = "fee_capital"
+FEE_ABOVE_CAP: Final = "fee_above_cap"
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A sweep that is due, with the gas that a node expects of it and why."""
+
+    row: SweepRow
+    gas: int
+    verdict: Verdict
+
+
+UNBOUND: Final[Mapping[str, Any]] = {"gas_attempt_id": None, "attempt_id": None, "txid": None}
+
+
+class Builder:
+    """The attempts and transitions of one lot."""
+
+    def __init__(self, lane: Lane, terms: Terms, station: Station, hot: AddressRow) -> None:
+        self._lane = lane
+        self._terms = terms
+        self._station = station
+        self._hot = hot
+        self._steps: list[Step] = []
+        self._notes: list[tuple[UUID, str | None, datetime]] = []
+        self._sweeps: list[tuple[Step, AddressRow, PlannedPayment, AccountFee]] = []
+        self._gas: list[tuple[Step, AddressRow, int]] = []
+
+    def add(
+        self, row: SweepRow, wish: Wish, own: AddressRow, amount: int, count: int, free: int
+    ) -> None:
+        """Decide one row. `amount` of its deposits, `free` native coin at its address."""
+        if amount == 0:
+            self._later(row, "deposit_orphaned", WAIT)
+            return
+        if State(row.state) not in (State.WAITING, State.GAS_READY):
+            self._later(row, None, timedelta(0))  # its pause is over: planned in the next pass
+            return
+        native = self._lane.spec.native_asset
+        limit = TRANSFER_GAS if row.asset == native else limit_of(wish.gas)
+        try:
+            fee = self._terms.fee_from(free, limit) if row.asset != native else self._full(free)
+        except FeeAboveCap:
+            self._later(row, FEE_ABOVE_CAP, GAS_WAIT)
+            return
+        reason = None if wish.verdict.reason is None else wish.verdict.reason.value
+        changes = {"amount": amount, "deposits": count, "reason": reason, "code": None}
+        if fee is None and row.asset == native:
+            self._later(row, sweep_choice.UNECONOMIC, WAIT)
+        elif fee is None:
+            self._top_up(row, own, changes, limit=limit, free=free)
+        elif not self._station.afford(fee.cap_minor):
+            self._later(row, FEE_CAPITAL, GAS_WAIT)
+        else:
+            moved = amount if row.asset != native else free - fee.cap_minor
+            payment = PlannedPayment(
+                asset=row.asset, address=self._hot.address, key=self._hot.key, amount_minor=moved
+            )
+            step = Step(row=row, trigger=Trigger.PLAN, changes={**changes, "moved": moved})
+            self._sweeps.append((step, own, payment, fee))
+
+    def _full(self, free: int) -> AccountFee | None:
+        """What native coin pays of itself; None when nothing would be left."""
+        fee = self._terms.fee(TRANSFER_GAS)
+        return fee if free > fee.cap_minor else None
+
+    def _top_up(
+        self, row: SweepRow, own: AddressRow, changes: Mapping[str, Any], *, limit: int, free: int
+    ) -> None:
+        """Exactly what is missing, for as much gas and at as much as the sweep may cost."""
+        if State(row.state) is State.GAS_READY:  # gas rose while it came
+            self._later(row, None, timedelta(0))
+            return
+        missing = self._terms.fee(limit).cap_minor - max(free, 0)
+        if not self._station.take(missing, gas_station.top_up_fee(self._terms)):
+            self._later(row, GAS_SHORT, GAS_WAIT)
+            return
+        self._gas.append((Step(row=row, trigger=Trigger.PLAN_GAS, changes=changes), own, missing))
+
+    def _later(self, row: SweepRow, code: str | None, pause: timedelta) -> None:
+        look_at = self._lane.now() + pause
+        trigger = {
+            State.FAILED: Trigger.RETRY,
+            State.UNSWEEPABLE: Trigger.REVIVE,
+            State.GAS_READY: Trigger.RECONSIDER,
+        }.get(State(row.state))
+        if trigger is None:
+            self._notes.append((row.id, code, look_at))
+        else:
+            changes = {**UNBOUND, "code": code, "look_at": look_at}
+            self._steps.append(Step(row=row, trigger=trigger, changes=changes))
+
+    async def commit(self, uow: Uow) -> bool:
+        """Nonces, bytes and states; whether anything goes on."""
+        lane = self._lane
+        drafted = [await self._sweep(uow, *item) for item in self._sweeps]
+        drafted += await self._top_ups(uow)
+        await outgoing_lots.record(uow, [draft for draft, _ in drafted], at=lane.now())
+        steps = [step for _, step in drafted]
+        await sweeps.move_many(uow, [*self._steps, *steps], ids=lane.ids, at=lane.now())
+        await store.note(uow, self._notes)
+        short = [note for note in self._notes if note[1] in (GAS_SHORT, FEE_CAPITAL)]
+        if short:
+            detail = f"{len(short)} sweeps wait: {short[0][1]}"
+            await attempts.alarm(lane, uow, gas_station.GAS_SHORT, detail)
+        elif self._gas:
+            await attempts.clear(lane, uow, gas_station.GAS_SHORT)
+        log.info(
+            "payout.sweeps_planned",
+            network=lane.network,
+            sweeps=len(self._sweeps),
+            top_ups=len(self._gas),
+            waiting=len(self._notes),
+        )
+        return bool(drafted or self._steps)
+
+    async def _sweep(
+        self, uow: Uow, step: Step, own: AddressRow, payment: PlannedPayment, fee: AccountFee
+    ) -> tuple[OutgoingDraft, Step]:
+        lane, attempt_id = self._lane, self._lane.ids.new_id()
+        nonce = await nonces.allocate(
+            uow, network=lane.network, sender_key=own.key, attempt_id=attempt_id
+        )
+        unsigned = drafts.account(
+            lane, sender=own, nonce=nonce, payments=[payment], fee=fee, batch_of=None
+        )
+        draft = OutgoingDraft(
+            id=attempt_id,
+            network=lane.network,
+            purpose=Purpose.SWEEP.value,
+            family_id=attempt_id,
+            unsigned=unsigned.data,
+            payments=(payment,),
+            fee_cap_minor=unsigned.fee_minor,
+            sender_key=own.key,
+            nonce=nonce,
+        )
+        changes = {**step.changes, "attempt_id": attempt_id, "txid": None}
+        return draft, Step(row=step.row, trigger=step.trigger, changes=changes)
+
+    async def _top_ups(self, uow: Uow) -> list[tuple[OutgoingDraft, Step]]:
+        if not self._gas:
+            return []
+        lane, account = self._lane, self._station.account
+        ids = [lane.ids.new_id() for _ in self._gas]
+        numbers = await nonces.allocate_many(
+            uow, network=lane.network, sender_key=account.key, attempt_ids=ids
+        )
+        fee = gas_station.top_up_fee(self._terms)
+        found: list[tuple[OutgoingDraft, Step]] = []
+        for attempt_id, nonce, (step, own, amount) in zip(ids, numbers, self._gas, strict=True):
+            draft = gas_station.top_up_draft(
+                lane,
+                attempt_id=attempt_id,
+                sender=account,
+                nonce=nonce,
+                to=own,
+                amount_minor=amount,
+                fee=fee,
+            )
+            changes = {**step.changes, "gas_attempt_id": attempt_id}
+            found.append((draft, Step(row=step.row, trigger=step.trigger, changes=changes)))
+        return found

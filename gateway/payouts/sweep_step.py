@@ -1,0 +1,360 @@
+"""From final deposits to planned sweeps: collected, judged, and committed with their gas (T2-T5).
+
+Owns `waiting` to `planned`, through a top-up where an address lacks gas: nothing is planned before
+a block has it (T4). Whether a token moves at all is asked of a node before any gas is spent, so a
+paused token, or an address that its issuer bars, holds up nobody else (D57). Bytes, nonces and
+states are one unit of work per lot (write, then act); `sweep_sending` asks the signer and sends.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from config.database import Uow
+from config.logs import get_logger
+from gateway.payouts import attempts, gas_station, sweep_choice, sweep_terms, sweeps
+from gateway.payouts import sweeps_store as store
+from gateway.payouts.context import Lane
+from gateway.payouts.sweep_building import UNBOUND, WAIT, Builder, Wish
+from gateway.payouts.sweep_choice import Verdict
+from gateway.payouts.sweep_terms import TRANSFER_GAS, Terms
+from gateway.payouts.sweeps import State, Step, Trigger
+from gateway.payouts.sweeps_store import SweepRow
+from ledger.errors import StaleState
+from watchers import addresses, sweepable, switches
+from watchers.sweepable import Unswept
+from watchers.switches import Action
+
+LOT: Final = 100  # sweeps planned in one unit of work; one message to the signer
+LOOKED_MAX: Final = 500  # sweeps judged in one pass
+COLLECTED_MAX: Final = 1_000  # deposits taken in in one pass
+BUSY_MAX: Final = 5_000  # sweeps on their way at once
+HOT_LANE: Final = 0
+ESTIMATED_GAS: Final = 60_000  # of a token, to see whether it is worth asking a node
+
+LOOK_AGAIN: Final = timedelta(hours=6)  # at what cannot be swept, which costs no gas
+
+TRANSFER_FAILS: Final = "transfer_fails"
+HAS_CODE: Final = "has_code"
+
+SWEEP_BLOCKED: Final = "sweep_blocked"
+"""Alarm: a token does not leave deposit addresses; by network."""
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Plan:
+    """What becomes of the sweeps that are not planned."""
+
+    steps: list[Step]
+    notes: list[tuple[UUID, str | None, datetime]]
+
+
+class SweepStep:
+    """The planning of one lane's sweeps."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    async def run(self) -> bool:
+        """One pass; whether anything was planned. Raises FeesUnknown, FeeAboveCap, PoolEmpty,
+        NodeUnavailable."""
+        lane = self._lane
+        if await lane.run(self._collect):
+            lane.crash("payout.sweeps_collected")
+        async with lane.database.unit_of_work() as uow:
+            found = await self._open(uow)
+            if not found:
+                return await self._refill()
+            terms = await sweep_terms.load(lane, uow)
+            native = await self._native(uow, found)
+            coded = await sweepable.coded(
+                uow, network=lane.network, keys=sorted({row.key for row in found})
+            )
+        if terms.is_too_dear(lane.network):
+            return False
+        wishes, plan = await self._judge(found, terms, native, coded)
+        if plan.steps or plan.notes:
+            await self._commit_judged(plan)
+        planned = False
+        for start in range(0, len(wishes), LOT):
+            lot = wishes[start : start + LOT]
+            try:
+                planned |= await lane.run(partial(self._plan, lot=lot, terms=terms))
+            except StaleState as error:  # a person asked, or another pass moved one: look again
+                log.info("payout.sweep_stale", network=lane.network, detail=str(error))
+                continue
+            lane.crash("payout.sweeps_planned")
+        return await self._refill() or planned
+
+    async def _refill(self) -> bool:
+        lane = self._lane
+
+        async def work(uow: Uow) -> UUID | None:
+            terms = await sweep_terms.load(lane, uow)
+            if terms.is_too_dear(lane.network) or await self._is_stopped(uow):
+                return None
+            return await gas_station.refill(lane, uow, terms)
+
+        return await lane.run(work) is not None
+
+    async def _is_stopped(self, uow: Uow) -> bool:
+        native = self._lane.spec.native_asset
+        return any(
+            [
+                await switches.is_stopped(
+                    uow, network=self._lane.network, asset=native, action=action
+                )
+                for action in (Action.SWEEP, Action.SIGN, Action.BROADCAST)
+            ]
+        )
+
+    async def _open(self, uow: Uow) -> list[SweepRow]:
+        """What may be looked at now, without assets whose sweeps people stopped."""
+        lane = self._lane
+        if await store.busy_count(uow, network=lane.network) >= BUSY_MAX:
+            return []
+        stopped = [
+            await switches.stopped(uow, network=lane.network, action=action)
+            for action in (Action.SWEEP, Action.SIGN, Action.BROADCAST)
+        ]
+        native = lane.spec.native_asset
+        if any(item.covers(native) for item in stopped):  # every sweep pays its gas in it
+            return []
+        rows = await store.due(uow, network=lane.network, at=lane.now(), limit=LOOKED_MAX)
+        one_each: dict[UUID, SweepRow] = {}
+        for row in rows:
+            if not any(item.covers(row.asset) for item in stopped):
+                one_each.setdefault(row.address_id, row)  # one tx of an address at a time
+        return list(one_each.values())
+
+    async def _native(self, uow: Uow, rows: Sequence[SweepRow]) -> dict[str, int]:
+        return await sweepable.native(
+            uow,
+            network=self._lane.network,
+            asset=self._lane.spec.native_asset,
+            keys=sorted({row.key for row in rows}),
+        )
+
+    # -- collecting ----------------------------------------------------------------------------
+
+    async def _collect(self, uow: Uow) -> bool:
+        """Final deposits join the open sweep of their address and asset, or open one."""
+        lane = self._lane
+        assets = [asset.id for asset in lane.registry.assets_of(lane.network)]
+        found = await sweepable.unswept(
+            uow, network=lane.network, assets=assets, limit=COLLECTED_MAX
+        )
+        if not found:
+            return False
+        places = [(item.address_id, item.asset) for item in found]
+        states = [state.value for state in State if state is not State.SWEPT]
+        standing = {
+            (row.address_id, row.asset): row
+            for row in await store.open_at(uow, places, states=states)
+        }
+        fresh, steps, pairs = list[SweepRow](), list[Step](), list[tuple[UUID, UUID]]()
+        for item in found:
+            row = standing.get((item.address_id, item.asset))
+            if row is None:
+                row = self._new(item)
+                fresh.append(row)
+            elif State(row.state) in (State.WAITING, State.UNSWEEPABLE):
+                steps.append(Step(row=row, trigger=Trigger.GROW, changes=self._grown(row, item)))
+            else:
+                continue  # on its way: the next sweep of this address takes these
+            pairs += [(deposit_id, row.id) for deposit_id in item.deposit_ids]
+        await sweeps.open_many(uow, fresh, ids=lane.ids, at=lane.now())
+        await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
+        await sweepable.assign(uow, pairs)
+        return bool(pairs)
+
+    def _grown(self, row: SweepRow, item: Unswept) -> dict[str, Any]:
+        return {
+            "amount": row.amount_minor + item.amount_minor,
+            "deposits": row.deposits + len(item.deposit_ids),
+            "oldest_at": min(row.oldest_at, item.oldest_at),
+            "look_at": self._lane.now(),
+            "code": None,
+        }
+
+    def _new(self, item: Unswept) -> SweepRow:
+        now = self._lane.now()
+        return SweepRow(
+            id=self._lane.ids.new_id(),
+            network=self._lane.network,
+            brand=item.brand,
+            address_id=item.address_id,
+            address=item.address,
+            key=item.key,
+            asset=item.asset,
+            amount_minor=item.amount_minor,
+            moved_minor=None,
+            deposits=len(item.deposit_ids),
+            oldest_at=item.oldest_at,
+            state=State.WAITING.value,
+            code=None,
+            reason=None,
+            requested_by=None,
+            version=1,
+            tries=0,
+            gas_attempt_id=None,
+            attempt_id=None,
+            txid=None,
+            look_at=now,
+            created_at=now,
+            state_at=now,
+        )
+
+    # -- judging -------------------------------------------------------------------------------
+
+    async def _judge(
+        self,
+        rows: Sequence[SweepRow],
+        terms: Terms,
+        native: Mapping[str, int],
+        coded: frozenset[str],
+    ) -> tuple[list[Wish], _Plan]:
+        """What is due, and what happens to the rest. Asks a node about tokens that are due."""
+        plan = _Plan(steps=[], notes=[])
+        due: list[Wish] = []
+        for row in rows:
+            if row.key in coded:
+                self._give_up(plan, row, HAS_CODE)
+                continue
+            verdict = self._verdict(row, terms, native, gas=self._expected_gas(row))
+            if verdict.reason is not None:
+                due.append(Wish(row=row, gas=self._expected_gas(row), verdict=verdict))
+            else:
+                self._wait(plan, row, verdict)
+        wishes: list[Wish] = []
+        for wish, gas in await self._asked(due):
+            if gas is None:
+                self._give_up(plan, wish.row, TRANSFER_FAILS)
+                continue
+            verdict = self._verdict(wish.row, terms, native, gas=gas)
+            if verdict.reason is None:
+                self._wait(plan, wish.row, verdict)
+            else:
+                wishes.append(Wish(row=wish.row, gas=gas, verdict=verdict))
+        return wishes, plan
+
+    def _expected_gas(self, row: SweepRow) -> int:
+        return TRANSFER_GAS if row.asset == self._lane.spec.native_asset else ESTIMATED_GAS
+
+    def _verdict(
+        self, row: SweepRow, terms: Terms, native: Mapping[str, int], *, gas: int
+    ) -> Verdict:
+        is_native = row.asset == self._lane.spec.native_asset
+        lacks = not is_native and native[row.key] < gas * terms.rate
+        offer = sweep_terms.offer(self._lane, terms, row, gas=gas, needs_top_up=lacks)
+        if State(row.state) is State.GAS_READY:  # its top-up is paid for
+            reason = sweep_choice.Reason(row.reason or sweep_choice.Reason.REQUEST)
+            return Verdict(reason=reason)
+        return sweep_choice.judge(offer, terms.policy.rule(row.asset), now=self._lane.now())
+
+    async def _asked(self, due: Sequence[Wish]) -> list[tuple[Wish, int | None]]:
+        """Each with its gas, None where a node says that the token would not move."""
+        lane, found = self._lane, list[tuple[Wish, int | None]]()
+        async with lane.database.unit_of_work() as uow:
+            hot = await addresses.own_address(uow, network=lane.network, role="hot", lane=HOT_LANE)
+        by_asset: dict[str, list[Wish]] = {}
+        for wish in due:
+            by_asset.setdefault(wish.row.asset, []).append(wish)
+        for asset, wishes in sorted(by_asset.items()):
+            if asset == lane.spec.native_asset:
+                found += [(wish, wish.gas) for wish in wishes]
+                continue
+            told = await lane.chain.reader.transfer_gas(
+                asset, [(wish.row.key, hot.key, wish.row.amount_minor) for wish in wishes]
+            )
+            found += list(zip(wishes, told, strict=True))
+        return found
+
+    def _wait(self, plan: _Plan, row: SweepRow, verdict: Verdict) -> None:
+        """`failed` and `unsweepable` go back to waiting when nothing holds them any more."""
+        now, state = self._lane.now(), State(row.state)
+        if verdict.is_dust:
+            self._give_up(plan, row, verdict.code or sweep_choice.UNECONOMIC)
+        elif state is State.WAITING:
+            plan.notes.append((row.id, verdict.code, now + WAIT))
+        else:
+            self._back(plan, row, verdict.code, now + WAIT)
+
+    def _give_up(self, plan: _Plan, row: SweepRow, code: str) -> None:
+        again = self._lane.now() + LOOK_AGAIN
+        match State(row.state):
+            case State.UNSWEEPABLE:
+                plan.notes.append((row.id, code, again))
+            case State.WAITING:
+                changes = {"code": code, "look_at": again, "requested_by": None}
+                plan.steps.append(Step(row=row, trigger=Trigger.GIVE_UP, changes=changes))
+            case _:
+                self._back(plan, row, code, self._lane.now())
+
+    def _back(self, plan: _Plan, row: SweepRow, code: str | None, look_at: datetime) -> None:
+        trigger = {
+            State.FAILED: Trigger.RETRY,
+            State.UNSWEEPABLE: Trigger.REVIVE,
+            State.GAS_READY: Trigger.RECONSIDER,
+        }[State(row.state)]
+        plan.steps.append(
+            Step(row=row, trigger=trigger, changes={**UNBOUND, "code": code, "look_at": look_at})
+        )
+
+    async def _commit_judged(self, plan: _Plan) -> None:
+        lane = self._lane
+
+        async def work(uow: Uow) -> None:
+            await sweeps.move_many(uow, plan.steps, ids=lane.ids, at=lane.now())
+            await store.note(uow, plan.notes)
+            blocked = sorted(
+                {
+                    f"{step.row.asset} ({step.changes['code']})"
+                    for step in plan.steps
+                    if step.changes.get("code") in (TRANSFER_FAILS, HAS_CODE)
+                }
+            )
+            if blocked:
+                detail = f"does not leave deposit addresses: {', '.join(blocked)}"
+                await attempts.alarm(lane, uow, SWEEP_BLOCKED, detail)
+
+        try:
+            await lane.run(work)
+        except StaleState as error:
+            log.info("payout.sweep_stale", network=lane.network, detail=str(error))
+            return
+        lane.crash("payout.sweeps_judged")
+
+    # -- planning ------------------------------------------------------------------------------
+
+    async def _plan(self, uow: Uow, *, lot: Sequence[Wish], terms: Terms) -> bool:
+        """One lot: by row a sweep, a top-up first, or a wait; decided again under the locks."""
+        lane = self._lane
+        if await self._is_stopped(uow):
+            return False
+        rows = {row.id: row for row in await store.by_ids(uow, [wish.row.id for wish in lot])}
+        await sweepable.release(uow, sorted(rows))
+        held = await sweepable.held(uow, sorted(rows))
+        native = await self._native(uow, list(rows.values()))
+        unassigned = await sweepable.unassigned(
+            uow,
+            network=lane.network,
+            asset=lane.spec.native_asset,
+            address_ids=[row.address_id for row in rows.values()],
+        )
+        own = await addresses.by_ids(uow, [row.address_id for row in rows.values()])
+        hot = await addresses.own_address(uow, network=lane.network, role="hot", lane=HOT_LANE)
+        builder = Builder(lane, terms, await gas_station.open_station(lane, uow, terms), hot)
+        for wish in lot:
+            row = rows[wish.row.id]
+            if row.version != wish.row.version:
+                continue  # somebody moved it: the next pass looks
+            amount, count = held.get(row.id, (0, 0))
+            free = native[row.key] - unassigned.get(row.address_id, 0)
+            builder.add(row, wish, own[row.address_id], amount, count, free)
+        return await builder.commit(uow)
