@@ -22,6 +22,7 @@ from gateway.payouts.errors import PayoutError, SignerUnavailable
 from gateway.payouts.exits import ExitsStep
 from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
+from gateway.payouts.outflow import OutflowStep
 from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.recovery import Standing
 from gateway.payouts.refill_step import RefillStep
@@ -62,6 +63,7 @@ class PayoutLane:
         self._refills = RefillStep(lane)
         self._upkeep = Upkeep(lane)
         self._sweeping = Sweeping(lane)
+        self._outflow = OutflowStep(lane)
         self._has_reported = False
 
     async def run(self, waker: Waker) -> None:
@@ -119,6 +121,7 @@ class PayoutLane:
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
+                await self._step("outflow", self._outflow.run)
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)
                 await self._step("settle", self._settlement.run)

@@ -25,6 +25,7 @@ from gateway.payouts.pool_verifier import RESERVE_ROWS, PoolVerifier
 from gateway.payouts.proving import Proving
 from gateway.payouts.signer_client import SignerClient
 from gateway.payouts.voids import VoidDelivery
+from gateway.treasury.watch import LOOK_SECONDS, TreasuryWatch
 from gateway.webhooks.listen_store import Listener
 from watchers.chain import Chain
 from watchers.registry import build_agreed_chain
@@ -129,6 +130,15 @@ class PayoutRole:
                     partial(self._attestations, network, attest_waker),
                 ):
                     group.create_task(self._supervise(network, runner), name=f"payouts {network}")
+                watch = TreasuryWatch(
+                    network,
+                    self._registry,
+                    database=self._database,
+                    clock=self._clock,
+                    ids=self._ids,
+                )
+                look = partial(watch.run, Waker(poll_seconds=LOOK_SECONDS))
+                group.create_task(self._supervise(network, look), name=f"treasury {network}")
             void_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
             wakers.append(void_waker)
             group.create_task(self._supervise("*", partial(self._voids.run, void_waker)))

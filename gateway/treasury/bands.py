@@ -106,17 +106,20 @@ async def of_network(uow: Uow, network: str | None = None) -> dict[tuple[WalletR
 
 async def tell(
     uow: Uow,
+    network: str,
     found: list[BandPosition],
     *,
     hysteresis_permille: int,
     ids: Ids,
     at: datetime,
 ) -> list[BandPosition]:
-    """Compare wallets with their bands and tell every crossing; those that crossed.
-
-    Two that tell at once: one of them wins, the other reads anew at its next look.
-    """
-    known = await of_network(uow)
+    """Compare the wallets of a network with their bands and tell every crossing; those that
+    crossed. Two that tell at once: one of them wins, the other raises StaleState."""
+    known = await of_network(uow, network)
+    banded = {(item.role, item.asset) for item in found}
+    gone = [row.id for place, row in known.items() if place not in banded]
+    if gone:  # a band that nobody has any more calls nobody
+        await alarm_store.clear(uow, kinds=sorted(ALARMS), network=network, objects=gone, at=at)
     crossed = []
     for item in found:
         row = known.get((item.role, item.asset)) or await _open(uow, item, ids=ids, at=at)

@@ -48,36 +48,37 @@ class WalletPosition:
         return self.expected_minor - self.reserved_minor
 
 
-async def read(uow: Uow, registry: Registry) -> list[WalletPosition]:
-    """Every wallet of the enabled networks, by name and asset; the unit of work is a snapshot that
-    sees all brands."""
+async def read(uow: Uow, registry: Registry, *, network: str | None = None) -> list[WalletPosition]:
+    """Every wallet of one network or all enabled ones, by name and asset; the unit of work is a
+    snapshot that sees all brands."""
+    specs = {name: spec for name, spec in registry.chains.items() if network in (None, name)}
     rows = {row.code: row for row in await balances.balances(uow, kind=AccountKind.CUSTODY)}
     reserved = await holds.reserved(uow)
     chain: dict[str, OnChain] = {}
     transit: dict[str, Transit] = {}
-    for network, spec in registry.chains.items():
+    for name, spec in specs.items():
         chain |= await positions.on_chain(uow, spec)
-        transit[network] = await positions.in_transit(uow, spec)
+        transit[name] = await positions.in_transit(uow, spec)
     ways = [side for item in transit.values() for side in (item.outgoing, item.incoming)]
     codes = {*rows, *chain, *_expected_codes(registry)}.union(*ways)
     found = []
     for code in codes:
-        wallet, network, symbol = code.removeprefix("custody:").rsplit(":", 2)
-        asset = f"{network}:{symbol}"
-        if network not in registry.chains or asset not in registry.assets:
-            continue  # of a network that is switched off: nobody keeps it
+        wallet, place, symbol = code.removeprefix("custody:").rsplit(":", 2)
+        asset = f"{place}:{symbol}"
+        if place not in specs or asset not in registry.assets:
+            continue  # of a network that is switched off, or not asked for
         _, role, *brand = wallet.split("/")
         found.append(
             WalletPosition(
                 wallet=wallet,
                 role=WalletRole(role),
-                network=network,
+                network=place,
                 asset=asset,
                 brand=brand[0] if brand else None,
                 ledger_minor=rows[code].balance_minor if code in rows else 0,
                 reserved_minor=reserved.get(asset, 0) if role == WalletRole.HOT else 0,
-                outgoing_minor=transit[network].outgoing.get(code, 0),
-                incoming_minor=transit[network].incoming.get(code, 0),
+                outgoing_minor=transit[place].outgoing.get(code, 0),
+                incoming_minor=transit[place].incoming.get(code, 0),
                 chain=chain.get(code),
             )
         )
@@ -100,7 +101,9 @@ class BandPosition:
         return f"{self.network}/{self.role}"
 
 
-def by_band(found: Iterable[WalletPosition], registry: Registry) -> list[BandPosition]:
+def by_band(
+    found: Iterable[WalletPosition], registry: Registry, *, network: str | None = None
+) -> list[BandPosition]:
     """What the wallets of each band hold together, by role and asset. Pure."""
     held = list(found)
     return [
@@ -114,6 +117,7 @@ def by_band(found: Iterable[WalletPosition], registry: Registry) -> list[BandPos
             ),
         )
         for (role, asset), band in sorted(registry.policy.treasury.bands.items())
+        if network in (None, registry.assets[asset].network)
     ]
 
 
