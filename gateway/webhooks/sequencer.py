@@ -165,7 +165,10 @@ def in_object_order(events: Sequence[EventRow]) -> list[EventRow]:
 
 
 def wants(subscription: Subscription, event: EventRow) -> bool:
-    """Whether the endpoint gets this event: its brand's, and of a type that it asked for."""
+    """Whether the endpoint gets this event: its brand's, and of a type that it asked for. A test of
+    an endpoint is for that one, whatever it asked for."""
+    if event.object_kind == "webhook_endpoint":
+        return subscription.endpoint_id == event.object_id
     return subscription.brand == event.brand and matches_type(subscription.types, event.type)
 
 
