@@ -21,6 +21,7 @@ from watchers.chains.bitcoin.chain import BitcoinChain
 from watchers.chains.bitcoin.descriptor import ColdDescriptor
 from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm import build as evm_build
+from watchers.chains.evm import collect as evm_collect
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.chain import EvmChain
 from watchers.chains.evm.params import EvmParams
@@ -207,6 +208,13 @@ def payment_units(
             return evm_build.payment_gas(asset, params=evm_params(spec, listed))
         case _:
             assert_never(spec.family)
+
+
+def collector_key(spec: ChainSpec, *, hot_key: str, sender_key: str) -> str:
+    """Where the collector of hot lane 0 and gas account 0 stands on an account chain. Pure."""
+    if spec.family is not Family.EVM:
+        raise ValueError(f"{spec.network}: a collector is of account chains")
+    return evm_collect.created_key(hot_key=hot_key, sender_key=sender_key)
 
 
 def offered_rate(

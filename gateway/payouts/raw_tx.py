@@ -1,16 +1,18 @@
 """What an unsigned tx of ours spends and keeps, read from its own bytes.
 
 For books that are written again: nothing but the bytes is left. Pure; it reads only what this
-house builds (BIP 174 version 0 with a version 2 tx, EIP-1559 with a transfer) and raises
+house builds (BIP 174 version 0 with a version 2 tx, EIP-1559 with a transfer, a collect) and raises
 UnreadableTx for anything else. It decides nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.payouts.same_tx import list_body, unsigned_tx
 from watchers.chain import Outpoint
 
 _TYPE_1559 = b"\x02"
+_TYPE_7702 = b"\x04"  # of a collect alone
 _DATA = 7  # the place of a call's data in the EIP-1559 list; the value stands before it
 _WORD = 32  # bytes of one argument (Solidity ABI)
 _ADDRESS = 20
@@ -20,6 +22,9 @@ _TRANSFER_WORDS = 2
 _PAY = bytes.fromhex("fb10ba49")  # pay(bytes32,address,bytes32[]) of the batch contract
 _PAY_HEAD = 4  # batch id, token, where the legs begin, how many
 _LEGS_AT = 96
+_COLLECT = bytes.fromhex("35927669")  # collect(address,bytes32[]) of the collector
+_COLLECT_HEAD = 3  # token, where the legs begin, how many
+_COLLECT_LEGS_AT = 64
 
 
 class UnreadableTx(ValueError):
@@ -60,8 +65,8 @@ def utxo_parts(psbt: bytes) -> UtxoParts:
 
 
 def account_nonce(payload: bytes) -> int:
-    """The nonce of an unsigned EIP-1559 payload; raises UnreadableTx."""
-    if not payload.startswith(_TYPE_1559):
+    """The nonce of an unsigned EIP-1559 or EIP-7702 payload; raises UnreadableTx."""
+    if not payload.startswith((_TYPE_1559, _TYPE_7702)):
         raise UnreadableTx("not an EIP-1559 payload")
     try:
         reader = _Reader(list_body(payload[1:]))
@@ -95,6 +100,34 @@ def account_pays(payload: bytes, *, batch_contract: str | None) -> AccountPays:
     return AccountPays(token=target, legs=((_HEX + words[0][-_ADDRESS:].hex(), amount),))
 
 
+def collect_takes(payload: bytes, *, collector: str | None) -> AccountPays:
+    """What an unsigned collect takes: its token, and as legs (deposit key, minor units) in order.
+    Raises UnreadableTx for anything else."""
+    if not payload.startswith((_TYPE_1559, _TYPE_7702)):
+        raise UnreadableTx("not a payload of a collect")
+    try:
+        reader = _Reader(list_body(payload[1:]))
+        *_, to, coin, data = (_item(reader) for _ in range(_DATA + 1))
+    except (IndexError, ValueError) as error:
+        raise UnreadableTx("not a payload of a collect") from error
+    words = _words(data, _COLLECT)
+    if collector is None or _HEX + to.hex() != collector or any(coin):
+        raise UnreadableTx("not a call of the collector")
+    if len(words) <= _COLLECT_HEAD or any(words[0][:-_ADDRESS]):
+        raise UnreadableTx("a call of the collector that takes nothing")
+    at, count = (int.from_bytes(word, "big") for word in words[1:_COLLECT_HEAD])
+    if at != _COLLECT_LEGS_AT or count != len(words) - _COLLECT_HEAD:
+        raise UnreadableTx("a collect that is not laid out canonically")
+    return AccountPays(token=_HEX + words[0][-_ADDRESS:].hex(), legs=_legs(words[_COLLECT_HEAD:]))
+
+
+def _legs(words: Sequence[bytes]) -> tuple[tuple[str, int], ...]:
+    """(key, minor units) of each: 20 bytes of account, 12 of amount."""
+    return tuple(
+        (_HEX + word[:_ADDRESS].hex(), int.from_bytes(word[_ADDRESS:], "big")) for word in words
+    )
+
+
 def _batch(data: bytes, value: int) -> AccountPays:
     """`pay(bytes32 batchId, address token, bytes32[] legs)`, laid out as it is built here."""
     words = _words(data, _PAY)
@@ -107,10 +140,7 @@ def _batch(data: bytes, value: int) -> AccountPays:
     return AccountPays(
         batch_id=words[0],
         token=_HEX + token.hex() if any(token) else None,
-        legs=tuple(
-            (_HEX + word[:_ADDRESS].hex(), int.from_bytes(word[_ADDRESS:], "big"))
-            for word in words[_PAY_HEAD:]
-        ),
+        legs=_legs(words[_PAY_HEAD:]),
     )
 
 

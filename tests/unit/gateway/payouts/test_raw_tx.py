@@ -3,7 +3,14 @@
 import pytest
 import rlp  # type: ignore[import-untyped]
 
-from gateway.payouts.raw_tx import UnreadableTx, account_nonce, account_pays, utxo_parts
+from gateway.payouts.raw_tx import (
+    UnreadableTx,
+    account_nonce,
+    account_pays,
+    collect_takes,
+    utxo_parts,
+)
+from tests.support.collect_requests import given, payload
 from tests.support.sign_requests import (
     FOREIGN_SCRIPT,
     evm_payload,
@@ -11,8 +18,9 @@ from tests.support.sign_requests import (
     psbt_of,
     transfer_data,
 )
-from tests.support.vault import BATCH_CONTRACT, FOREIGN_EVM, TOKEN
+from tests.support.vault import BATCH_CONTRACT, COLLECTOR, FOREIGN_EVM, TOKEN
 from watchers.chains.evm.batch_data import pay_data
+from watchers.chains.evm.collect import collect_data
 
 
 def test_utxo_parts_are_those_of_the_library_that_made_the_psbt() -> None:
@@ -29,6 +37,38 @@ def test_utxo_parts_are_those_of_the_library_that_made_the_psbt() -> None:
 @pytest.mark.parametrize("chain_id", [1, 31337])
 def test_account_nonce_is_read_at_every_width(nonce: int, chain_id: int) -> None:
     assert account_nonce(evm_payload(nonce=nonce, chain_id=chain_id)) == nonce
+
+
+COLLECT_LEGS = [bytes([number]) * 20 + (number + 1).to_bytes(12, "big") for number in range(3)]
+
+
+@pytest.mark.parametrize("authorisations", [None, [given(7)]])
+def test_a_collect_takes_what_its_legs_say(authorisations: list[list[bytes]] | None) -> None:
+    unsigned = payload(COLLECT_LEGS, authorisations, nonce=300)
+    takes = collect_takes(unsigned, collector=COLLECTOR)
+    assert (takes.token, takes.batch_id) == (TOKEN.lower(), None)
+    assert takes.legs == tuple(("0x" + f"{n:02x}" * 20, n + 1) for n in range(3))
+    assert account_nonce(unsigned) == 300
+
+
+def test_another_call_is_no_collect() -> None:
+    whole = payload(COLLECT_LEGS)
+    data = collect_data(TOKEN, [(KEY, 1)])
+    cases = [
+        (whole, None),
+        (whole, KEY),
+        (payload(COLLECT_LEGS, value=1), COLLECTOR),
+        (payload([]), COLLECTOR),
+        (payload([], data=b""), COLLECTOR),
+        (payload([], data=data + bytes(32)), COLLECTOR),
+        (payload([], data=data[:4] + b"\x01" + data[5:]), COLLECTOR),
+        (b"\x01" + whole[1:], COLLECTOR),
+        (whole[:-40], COLLECTOR),
+    ]
+    for unsigned, collector in cases:
+        with pytest.raises(UnreadableTx):
+            collect_takes(unsigned, collector=collector)
+    assert collect_takes(payload([], data=data), collector=COLLECTOR).legs == ((KEY, 1),)
 
 
 KEY = FOREIGN_EVM.lower()
