@@ -43,6 +43,7 @@ HOUSE_IMPORTS = {
 WATCHERS_SURFACE = {
     "account_balances",
     "chain",
+    "collector",
     "registry",
     "addresses",
     "outgoing",
