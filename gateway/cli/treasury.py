@@ -18,6 +18,7 @@ from gateway.cli.console import (
 from gateway.cli.contract import contract_app
 from gateway.cli.rates import rates_app
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+from gateway.cli.treasury_refill import refill_app
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 treasury_app = typer.Typer(no_args_is_help=True, help="Wallets and the operator's coins.")
 treasury_app.add_typer(rates_app, name="rates")
 treasury_app.add_typer(contract_app, name="contract")
+treasury_app.add_typer(refill_app, name="refill")
 
 
 @treasury_app.command("plan")

@@ -1,0 +1,247 @@
+"""`cage treasury refill request | export | import | cancel | status`: from cold to hot.
+
+A refill is asked for and approved like any move (`treasury apply`). Its file goes to the owners of
+the cold wallet, who sign it with their own programs and devices; what they bring back is checked by
+the API against what was stored. Nothing here has or wants a key of the cold wallet.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line, show_table
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+
+if TYPE_CHECKING:
+    from gateway.cli.client import StaffClient
+
+PATH = "/v1/rebalances"
+PSBT_MAGIC = b"psbt\xff"  # BIP 174
+FILE_BYTES_MAX = 512 * 1024  # the API takes no larger body
+
+refill_app = typer.Typer(
+    no_args_is_help=True, help="From cold to hot: signed outside, brought back, sent."
+)
+
+RefillArgument = Annotated[str, typer.Argument(help="The refill's id: reb_...")]
+ConfirmOption = Annotated[
+    str | None, typer.Option("--confirm-amount", help="The amount again, instead of typing it.")
+]
+
+
+@refill_app.command("request")
+def request(
+    asset: Annotated[str, typer.Argument(help="Such as btc:BTC.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+    amount: Annotated[
+        str | None, typer.Argument(help="In asset units; without it, what the band asks for.")
+    ] = None,
+    confirm_amount: ConfirmOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be asked for; ask for nothing.")
+    ] = False,
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for it. People approve it with `treasury apply`."""
+    body: dict[str, Any] = {"asset": asset, "direction": "cold_to_hot", "reason": reason}
+    body |= {"amount": amount} if amount is not None else {}
+    if amount is not None and not dry_run:
+        _confirm(f"refill {amount} {asset}", amount, confirm_amount)
+
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
+        asked = {**body, "propose": not dry_run}
+        return await client.post(f"{PATH}/plan", asked, idempotency_key=client.new_key("refill"))
+
+    answer = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json({**answer, "dry_run": dry_run})
+        return
+    for item in answer["items"]:
+        what = f"{item['amount']} {item['asset']} from cold to hot"
+        if dry_run:
+            show_line(f"would ask for {what}; nothing was stored")
+        else:
+            show_line(f"{item['id']}: {what} is {item['state']}")
+            show_line(f"people approve it with: cage treasury apply {item['id']}")
+
+
+@refill_app.command("export")
+def export(
+    refill: RefillArgument,
+    psbt: Annotated[
+        Path | None, typer.Option("--psbt", help="Write the file here; else its own name.")
+    ] = None,
+    as_base64: Annotated[
+        bool, typer.Option("--base64", help="The text on stdout instead of a file.")
+    ] = False,
+    qr: Annotated[
+        Path | None, typer.Option("--qr", help="Write a QR code (SVG) here instead.")
+    ] = None,
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The file that the owners of the cold wallet sign, and what to compare on each device."""
+
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
+        return await client.get(f"{PATH}/{refill}/unsigned")
+
+    answer = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json(answer)
+        return
+    if as_base64:
+        show_line(answer["psbt"])
+        return
+    if qr is not None:
+        if answer["qr_svg"] is None:
+            raise CliError(
+                "the file is too large for one QR code", hint=f"refill export {refill} --psbt FILE"
+            )
+        _write(qr, answer["qr_svg"].encode("utf-8"))
+    else:
+        _write(psbt or Path(answer["file_name"]), base64.b64decode(answer["psbt"]))
+    _show_file(answer)
+
+
+@refill_app.command("import")
+def import_(
+    refill: RefillArgument,
+    file: Annotated[
+        Path, typer.Argument(help="A signed PSBT (binary or base64), or a finished tx (hex).")
+    ],
+    confirm_amount: ConfirmOption = None,
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a signed file back; once every signature is there, payouts send it."""
+    body = _signed(file)
+
+    async def look(client: "StaffClient") -> Mapping[str, Any]:
+        return await client.get(f"{PATH}/{refill}")
+
+    row = call(look, api=api, key_id=key_id, key=key)
+    what = f"{row['amount']} {row['asset']} from cold to {row['address']}"
+    _confirm(what, row["amount"], confirm_amount)
+
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
+        key = client.new_key("signed")
+        return await client.post(f"{PATH}/{refill}/signed", body, idempotency_key=key)
+
+    answer = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json(answer)
+        return
+    signatures = answer["signatures"]
+    if answer["new_signatures"] == 0:
+        show_line("nothing new: these signatures were here already")
+    if signatures["is_complete"]:
+        show_line(f"{refill}: every signature is there; payouts send it")
+    else:
+        had = ", ".join(signatures["signed_by"]) or "nobody"
+        show_line(f"{refill}: signed by {had}; {signatures['needed']} keys must")
+        show_line(f"waits for {', '.join(signatures['waits_for'])}")
+
+
+@refill_app.command("cancel")
+def cancel(
+    refill: RefillArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take it back while its file waits for signatures; its coins are free again."""
+
+    async def work(client: "StaffClient") -> Mapping[str, Any]:
+        key = client.new_key("cancel")
+        return await client.post(f"{PATH}/{refill}/cancel", {"reason": reason}, idempotency_key=key)
+
+    answer = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json(answer)
+    else:
+        show_line(f"{refill} is {answer['state']}; make sure that nobody signs its file any more")
+
+
+@refill_app.command("status")
+def status(
+    api: ApiOption = None,
+    key_id: KeyIdOption = None,
+    key: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refills, newest first."""
+
+    async def work(client: "StaffClient") -> list[Mapping[str, Any]]:
+        return await all_pages(client, PATH, {"direction": "cold_to_hot"})
+
+    found = call(work, api=api, key_id=key_id, key=key)
+    if as_json:
+        show_json({"items": found})
+        return
+    names = ("id", "asset", "amount", "state", "code", "reason", "txid")
+    head = ("refill", "asset", "amount>", "state", "code", "reason", "txid")
+    show_table(head, [tuple(row[name] for name in names) for row in found])
+
+
+def _show_file(answer: Mapping[str, Any]) -> None:
+    signatures = answer["signatures"]
+    show_line(f"pays {answer['amount']} {answer['asset']} to {answer['address']}")
+    show_line(f"fee {answer['fee']}, {answer['coins']} coins, txid {answer['txid']}")
+    show_line(f"{signatures['needed']} of these keys sign: {', '.join(signatures['waits_for'])}")
+    show_line("compare amount and address on each device before it signs")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file, or the same bytes again; never over another one."""
+    try:
+        if path.exists() and path.read_bytes() != data:
+            raise CliError(f"{path} exists and is another file", hint="give another name")
+        path.write_bytes(data)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror}") from error
+    show_line(f"wrote {path}")
+
+
+def _signed(path: Path) -> dict[str, str]:
+    """The body of an upload, by what the file is."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror}", code=USAGE) from error
+    if len(data) > FILE_BYTES_MAX:
+        raise CliError(f"{path} is larger than any signed file", code=USAGE)
+    if data.startswith(PSBT_MAGIC):
+        return {"psbt": base64.b64encode(data).decode("ascii")}
+    text = "".join(data.decode("ascii", errors="replace").split())
+    try:
+        if base64.b64decode(text, validate=True).startswith(PSBT_MAGIC):
+            return {"psbt": text}
+        bytes.fromhex(text)
+    except (binascii.Error, ValueError) as error:
+        raise CliError(
+            f"{path} is neither a PSBT nor a finished transaction in hex",
+            hint="export the signed file again from the wallet program",
+            code=USAGE,
+        ) from error
+    return {"tx": text}
+
+
+def _confirm(what: str, amount: str, given: str | None) -> None:
+    """The amount a second time: typed, or as an option where nobody types."""
+    asked = f"{what}; type the amount again"
+    again = given if given is not None else typer.prompt(asked, err=True)
+    if again != amount:
+        raise CliError("the amounts differ; nothing was done", code=USAGE)
