@@ -81,6 +81,8 @@ class ChainSpec:
     """No block for this long is a halt (N25); 0: blocks come only when somebody makes them."""
     min_node_version: str | None = None
     """Nodes below it are not asked (N24)."""
+    reconcile_blocks: int = 1
+    """Books are compared with the chain every so many blocks."""
     hot_lanes: int = 1
     """Hot accounts that pay beside each other, each with its own nonces (account chains)."""
     batch_contract: str | None = None
@@ -108,6 +110,7 @@ _GENERIC_EVM: dict[str, Any] = {
     "absence_blocks": 7200,
     "min_depth": 12,
     "full_depth": 64,
+    "reconcile_blocks": 25,
     "finality": "finalized_tag",
     "can_replace": True,
     "derivation": "44h",
@@ -150,7 +153,7 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
             'a new EVM network needs family = "evm" and evm_chain_id',
         )
     fields = ("poll_seconds", "reorg_limit_blocks", "absence_blocks", "min_depth", "full_depth")
-    for field in (*fields, "evm_chain_id", "native_asset", "traces"):
+    for field in (*fields, "evm_chain_id", "native_asset", "traces", "reconcile_blocks"):
         value = getattr(network, field)
         if value is not None:
             facts = facts | {field: value}
@@ -220,4 +223,5 @@ def _spec(name: str, chain: str, facts: Mapping[str, Any]) -> ChainSpec:
         lag_blocks=facts["lag_blocks"],
         stall_seconds=facts["stall_seconds"],
         min_node_version=facts.get("min_node_version"),
+        reconcile_blocks=facts["reconcile_blocks"],
     )

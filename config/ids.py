@@ -59,6 +59,7 @@ PREFIXES = {
     "attempt": "att_",
     "approval": "apr_",
     "reconciliation": "rec_",
+    "reconciliation_break": "brk_",
     "switch": "sw_",
     "rescan": "rsc_",
     "recovery": "rcv_",

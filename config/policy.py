@@ -5,7 +5,7 @@ nothing here can raise (HOUSE 9).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from tomllib import TOMLDecodeError, loads
@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from config.assets import AssetRegistry, minor_units
+from config.breaker_policy import BreakerPolicy, BreakersRow, breaker_policy
 from config.chains import ChainRegistry, ChainSpec, Family
 from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.errors import ConfigError
@@ -108,6 +109,7 @@ class _PolicyFile(_Strict):
     deposits_reversed_value_max: dict[str, _ReversedRow] = Field(default_factory=dict)
     treasury: TreasuryRow = TreasuryRow()
     outflow_breaker: dict[str, OutflowRow] = Field(default_factory=dict)
+    breakers: BreakersRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,7 @@ class Policy:
     reference: ReferenceSpec
     rate_source: RateSource
     treasury: TreasuryPolicy
+    breakers: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
 def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry) -> Policy:
@@ -216,6 +219,7 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         reference=reference,
         rate_source=_rate_source(rows.rate_source, assets),
         treasury=treasury,
+        breakers=breaker_policy(rows.breakers),
     )
 
 

@@ -127,6 +127,7 @@ class NetworkSettings(Section):
     absence_blocks: int | None = Field(default=None, ge=1)
     min_depth: int | None = Field(default=None, ge=1)
     full_depth: int | None = Field(default=None, ge=1)
+    reconcile_blocks: int | None = Field(default=None, ge=1)
     traces: Literal["auto", "off"] | None = None
     hot_lanes: int | None = Field(default=None, ge=1, le=64)
     batch_contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")

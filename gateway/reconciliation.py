@@ -1,4 +1,4 @@
-"""Books against themselves and against the chains, on request (HOUSE 7, L12).
+"""Books against themselves and against the chains, on request or of a cycle (HOUSE 7, L12).
 
 The API has no node: each network's watcher answers a probe row, so that a reconciliation is started
 in one unit of work and read in later ones. Owns that pairing; what a break is belongs to `ledger`
@@ -6,7 +6,7 @@ and `watchers`. It books nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,9 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import reconciliation_store as store
 from ledger import reconcile
-from watchers import probes
+from watchers import probes, reconciliations
 from watchers.probes import Probe, ProbeKind, ProbeState
+from watchers.reconciliations import NOT_COMPARED, Run, Trigger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Difference:
     subject: str
     asset: str
     difference_minor: int
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +45,15 @@ class NetworkResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """One run. Complete once every network has answered or failed."""
+    """One run, asked for or of the cycle. Complete once every network has answered or failed."""
 
     id: UUID
+    trigger: Trigger
     created_at: datetime
     networks: tuple[NetworkResult, ...]
     breaks: tuple[Difference, ...]
+    runs: tuple[UUID, ...] = ()
+    """The stored comparisons behind it, one per network that could compare."""
 
     @property
     def is_complete(self) -> bool:
@@ -96,17 +101,47 @@ async def start(
 
 
 async def get(uow: Uow, reconciliation_id: UUID) -> Reconciliation | None:
-    """The run as far as it has come."""
+    """A run as far as it has come: one that was asked for, or one of a network's cycle."""
     row = await store.get(uow, reconciliation_id)
     if row is None:
-        return None
-    networks, breaks = [], [_book_break(item) for item in row.book_breaks]
+        run = await reconciliations.get(uow, reconciliation_id)
+        return None if run is None else of_run(run)
+    networks, breaks, runs = [], [_book_break(item) for item in row.book_breaks], []
     for network, probe_id in sorted(row.probes.items()):
         probe = await probes.get(uow, UUID(probe_id))
         networks.append(_network(network, probe))
-        breaks += _chain_breaks(network, probe)
+        run = await _run_of(uow, probe)
+        if run is None:
+            breaks += _not_compared(networks[-1])
+        else:
+            breaks += _chain_breaks(run)
+            runs.append(run.id)
     return Reconciliation(
-        id=row.id, created_at=row.created_at, networks=tuple(networks), breaks=tuple(breaks)
+        id=row.id,
+        trigger=Trigger.REQUEST,
+        created_at=row.created_at,
+        networks=tuple(networks),
+        breaks=tuple(breaks),
+        runs=tuple(runs),
+    )
+
+
+def of_run(run: Run) -> Reconciliation:
+    """A stored comparison of one network by itself."""
+    result = NetworkResult(
+        network=run.network,
+        is_answered=True,
+        height=run.height,
+        block_hash=run.block_hash,
+        error=run.error,
+    )
+    return Reconciliation(
+        id=run.id,
+        trigger=run.trigger,
+        created_at=run.started_at,
+        networks=(result,),
+        breaks=tuple(_chain_breaks(run) + _not_compared(result)),
+        runs=(run.id,),
     )
 
 
@@ -132,26 +167,36 @@ def _network(network: str, probe: Probe | None) -> NetworkResult:
     )
 
 
-def _chain_breaks(network: str, probe: Probe | None) -> list[Difference]:
-    """One per account that differs; a network that could not be compared is a break itself."""
+async def _run_of(uow: Uow, probe: Probe | None) -> Run | None:
     answer = (probe.answer if probe is not None else None) or {}
-    if probe is None or probe.state is ProbeState.FAILED:
-        return [
-            Difference(
-                kind="not_compared",
-                network=network,
-                subject=str(answer.get("error", "")),
-                asset="",
-                difference_minor=0,
-            )
-        ]
+    run_id = answer.get("run_id")
+    return None if run_id is None else await reconciliations.get(uow, UUID(str(run_id)))
+
+
+def _not_compared(result: NetworkResult) -> list[Difference]:
+    """A network that could not be compared is a break itself."""
+    if result.error is None:
+        return []
     return [
         Difference(
-            kind="chain_differs",
-            network=network,
-            subject=account,
-            asset=":".join(account.split(":")[-2:]),
-            difference_minor=int(amount),
+            kind=NOT_COMPARED,
+            network=result.network,
+            subject=result.error,
+            asset="",
+            difference_minor=0,
         )
-        for account, amount in answer.get("breaks", {}).items()
+    ]
+
+
+def _chain_breaks(run: Run) -> list[Difference]:
+    return [
+        Difference(
+            kind=item.kind.value,
+            network=run.network,
+            subject=item.subject,
+            asset=item.asset,
+            difference_minor=item.difference_minor,
+            details=item.details,
+        )
+        for item in run.breaks
     ]

@@ -5,6 +5,7 @@ custody by wallet and asset, counting a posting with a chain effect only when it
 ancestor of the block asked for. It must not read a node: the chain side belongs to watchers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -70,6 +71,14 @@ async def book_at(uow: Uow, *, network: str, height: int) -> list[WalletBook]:
         WalletBook(wallet=row["wallet"], asset=row["asset"], balance_minor=int(row["balance"]))
         for row in rows
     ]
+
+
+async def fees_of_blocks(
+    uow: Uow, *, network: str, asset: str, hashes: Sequence[str]
+) -> dict[str, int]:
+    """What the books hold as network fees of each of some blocks, minor units of `asset`."""
+    rows = await store.fees_of_blocks(uow, network=network, asset=asset, hashes=hashes)
+    return {row["block_hash"]: int(row["amount"]) for row in rows}
 
 
 def _break(row: Row) -> Break:

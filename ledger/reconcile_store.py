@@ -97,3 +97,18 @@ async def custody_at(uow: Uow, *, network: str, height: int) -> Sequence[Row]:
     """Custody by wallet and asset at the canonical block of a height."""
     result = await uow.execute(_CUSTODY_AT, {"network": network, "height": height})
     return result.mappings().all()
+
+
+async def fees_of_blocks(
+    uow: Uow, *, network: str, asset: str, hashes: Sequence[str]
+) -> Sequence[Row]:
+    """Network fees by the block that took them: debits less what was taken back."""
+    result = await uow.execute(
+        "SELECT p.block_hash, sum(CASE e.side WHEN 'debit' THEN e.amount ELSE -e.amount END) "
+        "AS amount FROM ledger.accounts a JOIN ledger.entries e ON e.account_id = a.id "
+        "JOIN ledger.postings p ON p.id = e.posting_id AND p.booked_at = e.booked_at "
+        "WHERE a.kind = 'network_fee' AND a.asset = :asset AND p.network = :network "
+        "AND p.block_hash = ANY(CAST(:hashes AS text[])) GROUP BY p.block_hash",
+        {"network": network, "asset": asset, "hashes": list(hashes)},
+    )
+    return result.mappings().all()

@@ -30,6 +30,7 @@ from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, s
 from watchers.metrics import Metrics
 from watchers.network import Network
 from watchers.progress import ProgressWatch
+from watchers.reconcile_loop import ReconcileLoop
 from watchers.registry import build_agreed_chain
 from watchers.searches import SearchLoop
 from watchers.second_pass import SecondPass
@@ -79,6 +80,7 @@ async def run(registry: Registry, name: str) -> int:
         reversed_per_step_max=registry.policy.limits.deposits_reversed_per_step_max,
         reference=registry.policy.reference,
         reversed_value_max=registry.policy.reversed_value_max[name],
+        breakers=registry.policy.breakers,
     )
     database = Database(
         async_url(settings.role_url("watchers")),
@@ -143,6 +145,9 @@ async def _loops(
     probe = ProbeLoop(chain=chain, network=network, database=database, clock=clock)
     doctor = DoctorLoop(chain=chain, network=network, database=database, clock=clock)
     search = SearchLoop(chain=chain, network=network, database=database, clock=clock)
+    compare = ReconcileLoop(
+        chain=chain, network=network, database=database, clock=clock, metrics=metrics
+    )
     again = SecondPass(pool=chain.pool, network=network, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
     progress = ProgressWatch(
@@ -161,6 +166,7 @@ async def _loops(
             ("probes", probe),
             ("doctor", doctor),
             ("searches", search),
+            ("reconcile", compare),
             ("second_pass", again),
         ):
             tasks.create_task(

@@ -77,7 +77,7 @@ def moved_by(block: Block, keys: set[str], network: Network) -> Counter[Place]:
         (item.txid, item.to_key) for item in block.transfers if item.position.startswith("trace:")
     }
     for send in block.sends:
-        for payer, asset, to_key, amount in _outs(send):
+        for payer, asset, to_key, amount in outs(send):
             if payer in keys:
                 total[payer, asset] -= amount
             is_called = send.batch is not None and payer == send.batch.payer_key
@@ -90,7 +90,7 @@ def moved_by(block: Block, keys: set[str], network: Network) -> Counter[Place]:
     return total
 
 
-def _outs(send: AccountSend) -> Iterator[tuple[str, str, str, int]]:
+def outs(send: AccountSend) -> Iterator[tuple[str, str, str, int]]:
     """(payer, asset, to, amount) of all that left by a tx."""
     yield from ((send.sender_key, *item) for item in send.transfers_out)
     if send.batch is not None:

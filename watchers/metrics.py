@@ -25,6 +25,21 @@ class Metrics:
         disconnected = Counter(
             "cage_watch_blocks_disconnected", "Blocks orphaned", labels, registry=self.registry
         )
+        self._compared = Gauge(
+            "cage_reconciled_height", "Block of the last comparison", labels, registry=self.registry
+        ).labels(network)
+        self._breaks = Gauge(
+            "cage_reconciliation_breaks",
+            "Breaks that the last comparison found",
+            labels,
+            registry=self.registry,
+        ).labels(network)
+        self._compare_seconds = Gauge(
+            "cage_reconciliation_seconds",
+            "How long the last comparison took",
+            labels,
+            registry=self.registry,
+        ).labels(network)
         self._network = network
         self._node_state = Gauge(
             "cage_watch_node_state",
@@ -55,6 +70,12 @@ class Metrics:
     def healthy(self, *, is_healthy: bool) -> None:
         """What the last look at the nodes gave."""
         self._is_healthy.set(1 if is_healthy else 0)
+
+    def compared(self, height: int, *, breaks: int, seconds: float) -> None:
+        """Books and chain were compared."""
+        self._compared.set(height)
+        self._breaks.set(breaks)
+        self._compare_seconds.set(seconds)
 
     def nodes(self, records: Sequence[NodeRecord], *, agreeing: int) -> None:
         """What each node is; labels are host and port (N20)."""

@@ -6,6 +6,7 @@ A value, built once by the composition root; it owns nothing and decides one thi
 from dataclasses import dataclass, field
 
 from config.assets import AssetRegistry, AssetSpec, Tier
+from config.breaker_policy import BreakerPolicy
 from config.chains import ChainSpec, Family, Finality
 from config.credit_policy import ReferenceSpec, ReversedValueMax
 from config.ids import Ids
@@ -32,6 +33,7 @@ class Network:
     reversed_per_step_max: int
     reference: ReferenceSpec = field(default_factory=ReferenceSpec)
     reversed_value_max: ReversedValueMax = field(default_factory=ReversedValueMax)
+    breakers: BreakerPolicy = field(default_factory=BreakerPolicy)
 
     @property
     def name(self) -> str:

@@ -13,12 +13,14 @@ from uuid import UUID
 from config.clock import Clock
 from config.database import Database, Uow
 from config.logs import get_logger, redact_text
-from watchers import reconcile_chain, searches, store
+from watchers import reconciliations, searches, store
 from watchers.addresses import AddressRole
+from watchers.balance_scan import SCAN_KEYS
 from watchers.chain import Chain, Outpoint
 from watchers.errors import NodeError
 from watchers.network import Network
 from watchers.reconcile_chain import Holdings
+from watchers.reconciliations import Trigger
 
 log = get_logger("watchers.probes")
 
@@ -78,11 +80,17 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
     for row in rows:
         try:
             is_proof = row["kind"] == ProbeKind.RESERVES.value
-            held = await reconcile_chain.holdings_at(
-                database, chain, network, clock=clock, is_proof=is_proof
+            run, held = await reconciliations.compare(
+                database,
+                chain,
+                network,
+                clock=clock,
+                trigger=Trigger.REQUEST,
+                scan_keys=SCAN_KEYS,
+                is_proof=is_proof,
             )
             await searches.book(database, network, held, at=clock.now())
-            state, answer = ProbeState.ANSWERED, _answer(held, is_proof=is_proof)
+            state, answer = ProbeState.ANSWERED, _answer(run.id, held, is_proof=is_proof)
         except NodeError as error:
             state, answer = ProbeState.FAILED, {"error": redact_text(str(error))}
             log.warning("probe.failed", probe_id=str(row["id"]), network=network.name)
@@ -93,11 +101,12 @@ async def answer_all(database: Database, chain: Chain, network: Network, *, cloc
     return len(rows)
 
 
-def _answer(held: Holdings, *, is_proof: bool) -> dict[str, Any]:
+def _answer(run_id: UUID, held: Holdings, *, is_proof: bool) -> dict[str, Any]:
     def texts(amounts: Mapping[str, int]) -> dict[str, str]:
         return {code: str(amount) for code, amount in amounts.items()}
 
     return {
+        "run_id": str(run_id),
         "network": held.network,
         "height": held.height,
         "block_hash": held.block_hash,

@@ -7,7 +7,7 @@ books nothing: a difference is news for people, never a deposit.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from config.chains import Family
@@ -86,6 +86,11 @@ class Holdings:
     """Where it stands, address by address; asked for by a proof of reserves only."""
     owed: tuple[Liability, ...] = ()
     """What the books owed to others at the moment of `books`; likewise."""
+    missing: tuple[MinedCoin, ...] = ()
+    """UTXO chains: coins that no block spent for us and that the node does not have."""
+    own: tuple[AddressRow, ...] = ()
+    """Account chains: the addresses that were asked for, with what each holds in `balances`."""
+    balances: Mapping[account_balances.Place, int] = field(default_factory=dict)
 
     @property
     def breaks(self) -> dict[str, int]:
@@ -99,6 +104,18 @@ class Holdings:
             for code in codes
         }
         return {code: amount for code, amount in sorted(rest.items()) if amount != 0}
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """What the nodes said."""
+
+    total: Counter[str] = field(default_factory=Counter)
+    finds: set[UUID] = field(default_factory=set)
+    drifts: list[Drift] = field(default_factory=list)
+    missing: tuple[MinedCoin, ...] = ()
+    held: list[Held] = field(default_factory=list)
+    balances: dict[account_balances.Place, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,22 +169,24 @@ async def _compare(
 ) -> Holdings:
     async with database.snapshot() as uow:
         found = await _read_books(uow, network, scan_keys=scan_keys, is_proof=is_proof)
-    held: list[Held] | None = [] if is_proof else None
-    total, finds, drifts = await _read_chain(chain.reader, network, found, held)
+    seen = await _read_chain(chain.reader, network, found, is_proof=is_proof)
     return Holdings(
         network=network.name,
         height=found.height,
         block_hash=found.block_hash,
-        chain=total,
+        chain=seen.total,
         books=found.books,
         unposted=found.unposted,
         unsettled=found.unsettled,
         awaited=found.awaited,
         scanned=None if found.scan is None else (found.scan.before, found.scan.after),
-        finds=finds,
-        drifts=drifts,
-        held=tuple(held or ()),
+        finds=tuple(sorted(seen.finds)),
+        drifts=tuple(seen.drifts),
+        held=tuple(seen.held),
         owed=found.owed,
+        missing=seen.missing,
+        own=() if found.scan is None else found.scan.asked,
+        balances=seen.balances,
     )
 
 
@@ -256,11 +275,11 @@ def _count_unsettled(
 
 
 async def _read_chain(
-    reader: ChainReader, network: Network, found: _Books, held: list[Held] | None
-) -> tuple[Counter[str], tuple[UUID, ...], tuple[Drift, ...]]:
-    """What the chain holds by account, what the scan found, and where the evidence drifted; in
-    `held`, where one is given, what stands where."""
-    total: Counter[str] = Counter()
+    reader: ChainReader, network: Network, found: _Books, *, is_proof: bool
+) -> _Found:
+    """What the chain holds by account, what the scan found, and where the evidence drifted; for a
+    proof also what stands where."""
+    seen = _Found()
     if found.scan is None:
         open_coins = await reader.open_coins(
             [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
@@ -268,11 +287,12 @@ async def _read_chain(
         cold = {coin.outpoint for coin in found.open_coins if coin.is_cold}
         for outpoint, amount in open_coins.items():
             role = AddressRole.COLD if outpoint in cold else AddressRole.HOT
-            total[_code(network, role, None, network.spec.native_asset)] += amount
-        if held is not None:
-            held += _coins_held(found, open_coins)
-        return total, (), ()
-    own, finds, drifts = found.scan.asked, set[UUID](), list[Drift]()
+            seen.total[_code(network, role, None, network.spec.native_asset)] += amount
+        seen.missing = tuple(coin for coin in found.open_coins if coin.outpoint not in open_coins)
+        if is_proof:
+            seen.held += _coins_held(found, open_coins)
+        return seen
+    own = found.scan.asked
     for asset in (item for item in network.assets.values() if item.network == network.name):
         for start in range(0, len(own), KEYS_PER_CALL):
             part = own[start : start + KEYS_PER_CALL]
@@ -280,15 +300,15 @@ async def _read_chain(
                 [address.key for address in part], asset.id, block_hash=found.block_hash
             )
             for address in part:
-                code = _code(network, address.role, address.brand, asset.id)
-                total[code] += balances[address.key]
-                if held is not None and balances[address.key]:
-                    amount = balances[address.key]
-                    held.append(Held(address=address, asset=asset.id, amount_minor=amount))
+                held_minor, place = balances[address.key], (address.key, asset.id)
+                seen.total[_code(network, address.role, address.brand, asset.id)] += held_minor
+                seen.balances[place] = held_minor
+                if is_proof and held_minor:
+                    seen.held.append(Held(address=address, asset=asset.id, amount_minor=held_minor))
                 if address.role in account_balances.ROLES:
-                    drifts += _drift((address.key, asset.id), balances[address.key], found.held)
-            finds.update(found.scan.finds(balances))
-    return total, tuple(sorted(finds)), tuple(drifts)
+                    seen.drifts += _drift(place, held_minor, found.held)
+            seen.finds.update(found.scan.finds(balances))
+    return seen
 
 
 def _coins_held(found: _Books, open_coins: Mapping[Outpoint, int]) -> list[Held]:

@@ -11,6 +11,7 @@ from gateway.api import (
     limit_policies,
     policies,
     rates,
+    reconciliation_breaks,
     recoveries,
     switches,
     two_people,
@@ -38,6 +39,10 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     policies.POLICY.kind: (policies.POLICY.check_principal, policies.POLICY.approve),
     rates.KIND: (rates.check_principal, rates.approve),
     adjustments.KIND: (adjustments.check_principal, adjustments.approve),
+    reconciliation_breaks.KIND: (
+        reconciliation_breaks.check_principal,
+        reconciliation_breaks.approve,
+    ),
     recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }
 """By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""

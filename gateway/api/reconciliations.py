@@ -1,18 +1,31 @@
-"""`POST /v1/reconciliations`, one, and its breaks: for the operator."""
+"""`/v1/reconciliations`: comparisons of the books with the chains, for the operator.
+
+Those of the cycle and those that somebody asked for, with their wallets and breaks.
+"""
 
 from gateway import reconciliation
 from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
 from gateway.api.wire_base import rfc3339
-from gateway.api.wire_query import Page, PageQuery
-from gateway.api.wire_resources import (
+from gateway.api.wire_query import (
+    Page,
+    PageQuery,
+    decode_cursor,
+    limit_of,
+    next_cursor,
+)
+from gateway.api.wire_reconciliations import (
     BreakOut,
     NetworkCompared,
     ReconciliationIn,
     ReconciliationOut,
+    ReconciliationQuery,
+    WalletCompared,
 )
 from gateway.auth import PrincipalKind
 from gateway.errors import InProgress, NotFound, invalid_field
 from gateway.reconciliation import Difference, Reconciliation
+from watchers import reconciliations
+from watchers.reconciliations import RunState, WalletLine
 
 NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 SCOPES = frozenset({"ledger:read"})
@@ -50,6 +63,34 @@ async def create_reconciliation(call: Call) -> Answer:
 
 @endpoint(
     "GET",
+    "/v1/reconciliations",
+    "Every comparison of a network, newest first; each kept for ever.",
+    answers=Page[ReconciliationOut],
+    query=ReconciliationQuery,
+    scopes=SCOPES,
+    kinds=NOT_CLIENTS,
+)
+async def list_reconciliations(call: Call) -> Page[ReconciliationOut]:
+    """A page; one that was asked for appears once per network that it compared."""
+    if call.one_brand is not None:
+        raise NotFound
+    query: ReconciliationQuery = call.query
+    limit = limit_of(query.limit)
+    runs = await reconciliations.find(
+        call.uow,
+        network=query.network,
+        state=None if query.state is None else RunState(query.state),
+        before=decode_cursor(query.cursor),
+        limit=limit,
+    )
+    return Page[ReconciliationOut](
+        items=[_wire(call, reconciliation.of_run(run)) for run in runs],
+        next_cursor=next_cursor([run.id for run in runs], limit=limit),
+    )
+
+
+@endpoint(
+    "GET",
     "/v1/reconciliations/{id}",
     "One run as far as it has come.",
     answers=ReconciliationOut,
@@ -78,6 +119,26 @@ async def list_breaks(call: Call) -> Page[BreakOut]:
     return Page[BreakOut](items=[_break(call, item) for item in found.breaks], next_cursor=None)
 
 
+@endpoint(
+    "GET",
+    "/v1/reconciliations/{id}/wallets",
+    "What each wallet held of each asset, by the chain and by the books.",
+    answers=Page[WalletCompared],
+    query=PageQuery,
+    scopes=SCOPES,
+    kinds=NOT_CLIENTS,
+)
+async def list_wallets(call: Call) -> Page[WalletCompared]:
+    """All of them on one page."""
+    found = await _visible(call)
+    if not found.is_complete:
+        raise InProgress("running", "Not every network has answered yet; ask again.")
+    lines = [
+        line for run_id in found.runs for line in await reconciliations.wallets(call.uow, run_id)
+    ]
+    return Page[WalletCompared](items=[_wallet(call, line) for line in lines], next_cursor=None)
+
+
 async def _visible(call: Call) -> Reconciliation:
     found = await reconciliation.get(call.uow, call.object_id("reconciliation"))
     if found is None or call.one_brand is not None:
@@ -89,6 +150,7 @@ def _wire(call: Call, found: Reconciliation) -> ReconciliationOut:
     return ReconciliationOut(
         id=call.services.wire.id("reconciliation", found.id),
         state="done" if found.is_complete else "running",
+        trigger=found.trigger.value,
         created_at=rfc3339(found.created_at),
         networks=[
             NetworkCompared(
@@ -112,4 +174,21 @@ def _break(call: Call, item: Difference) -> BreakOut:
         asset=item.asset,
         difference=call.services.wire.amount(item.difference_minor, item.asset),
         difference_minor=str(item.difference_minor),
+        details=dict(item.details),
+    )
+
+
+def _wallet(call: Call, line: WalletLine) -> WalletCompared:
+    asset = line.account.split(":", 2)[2]
+    amounts = {
+        "chain": line.chain_minor,
+        "books": line.books_minor,
+        "unposted": line.unposted_minor,
+        "unsettled": line.unsettled_minor,
+        "difference": line.difference_minor,
+    }
+    texts = {name: call.services.wire.amount(minor, asset) for name, minor in amounts.items()}
+    minors = {f"{name}_minor": str(minor) for name, minor in amounts.items()}
+    return WalletCompared(
+        network=asset.partition(":")[0], account=line.account, asset=asset, **texts, **minors
     )

@@ -17,7 +17,7 @@ from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, Forbidden, invalid_field
 from ledger.errors import AmountError
 from ledger.money import format_amount, parse_amount
-from watchers import switches
+from watchers import reconciliations, switches
 from watchers.switches import Action, GrantKind, Switch, Value
 
 KIND = "switch"
@@ -156,6 +156,7 @@ async def _start(call: Call, found: Switch | None, decision: ApprovalRow) -> Swi
     proposed_by, approved_by = decision.proposed_person, person_of(call)
     scope, action = str(decision.content["scope"]), Action(str(decision.content["action"]))
     if found is not None and found.is_stopped:
+        await _check_breaks(call, scope, action)
         found = await switches.close_breaker(
             call.uow,
             scope=scope,
@@ -190,6 +191,27 @@ async def _start(call: Call, found: Switch | None, decision: ApprovalRow) -> Swi
         except ValueError as error:
             raise Conflict("not_followed", "Nobody follows this network yet.") from error
     return found
+
+
+async def _check_breaks(call: Call, scope: str, action: Action) -> None:
+    """What an open break stops starts once a comparison is clean, or two people explained it."""
+    asset, registry = switches.asset_of(scope), call.services.registry
+    chain = registry.chains.get(switches.network_of(scope))
+    if asset is None or chain is None:
+        return
+    open_now = await reconciliations.blocking(
+        call.uow,
+        asset=asset,
+        action=action,
+        policy=registry.policy.breakers,
+        family=chain.family,
+    )
+    if open_now:
+        raise Conflict(
+            "break_open",
+            f"{open_now[0].kind.value} of {open_now[0].subject} stands. Book what it is and wait "
+            "for the next comparison, or explain it: POST /v1/reconciliation_breaks/{id}/explain.",
+        )
 
 
 def _content(call: Call, body: SwitchIn) -> dict[str, str | int | None]:

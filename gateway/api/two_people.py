@@ -8,6 +8,7 @@ What is decided, and what then happens, is the caller's: it locks the subject be
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from gateway.api import approvals_store as store
 from gateway.api.approvals_store import ApprovalRow
@@ -92,12 +93,12 @@ def is_expired(call: Call, row: ApprovalRow) -> bool:
 def wire(call: Call, row: ApprovalRow) -> Approval:
     """The decision as integrators see it."""
     context = call.services.wire
-    is_inflow = row.kind == "inflow"
+    named = {"inflow": "inflow", "break": "reconciliation_break"}.get(row.kind)
     return Approval.model_validate(
         {
             "id": context.id("approval", row.id),
             "kind": row.kind,
-            "subject": context.id("inflow", row.subject) if is_inflow else row.subject,
+            "subject": row.subject if named is None else context.id(named, UUID(str(row.subject))),
             "content": dict(row.content),
             "reason": row.reason,
             "state": row.state,

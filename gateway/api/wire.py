@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gateway.api import wire_objects, wire_rebalances, wire_wallets
+from gateway.api import wire_objects, wire_rebalances, wire_reconciliations, wire_wallets
 from gateway.api.wire_base import WireContext, rfc3339
 
 __all__ = ["WireContext", "render_event", "render_object", "rfc3339"]
@@ -37,6 +37,8 @@ def render_object(
             return {**snapshot, **times, **named}
         case "wallet_band":
             return wire_wallets.band_event(snapshot, context=context)
+        case "reconciliation_break":
+            return wire_reconciliations.open_break(snapshot, context=context).model_dump()
         case _:
             return {**snapshot, "livemode": context.livemode}
 

@@ -291,43 +291,6 @@ class TrialBalanceOut(Wire):
     accounts: list[AccountBalance]
 
 
-class BreakOut(Wire):
-    """One place where books and reality differ; found minus expected."""
-
-    kind: str
-    network: str | None
-    subject: str
-    asset: str
-    difference: str
-    difference_minor: MinorOut
-
-
-class ReconciliationIn(Body):
-    """Which network to compare; all without it."""
-
-    network: NetworkName | None = None
-
-
-class NetworkCompared(Wire):
-    """How far the comparison with one chain has come."""
-
-    network: str
-    is_answered: bool
-    height: int | None
-    block_hash: str | None
-    error: str | None
-
-
-class ReconciliationOut(Wire):
-    """A run; `done` once every network has answered or failed."""
-
-    id: str
-    state: Literal["running", "done"]
-    created_at: Time
-    networks: list[NetworkCompared]
-    breaks: list[BreakOut]
-
-
 class NetworkHealth(Wire):
     """Whether a network is served."""
 

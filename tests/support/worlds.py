@@ -135,6 +135,12 @@ class UtxoNodeWorld:
     async def lose(self, depth: int) -> None:
         await self._node.reorg(depth)
 
+    async def include(self, raw: bytes) -> str:
+        """Mine a block with a tx that no node would relay; its txid."""
+        await self._node.mine_exactly([raw.hex()])
+        decoded = await self._node.rpc("decoderawtransaction", raw.hex())
+        return str(decoded["txid"])
+
 
 class AnvilWorld:
     """anvil, which forgets the txs of lost blocks: the world sends them again."""
