@@ -159,7 +159,7 @@ async def compare(
         started_at=started_at,
         finished_at=clock.now(),
     )
-    await database.run(partial(_keep, network=network, run=run, held=held))
+    await database.run(partial(keep, network=network, run=run, held=held))
     return run, held
 
 
@@ -199,7 +199,7 @@ async def _keep_failure(
     )
 
 
-async def _keep(uow: Uow, *, network: Network, run: Run, held: Holdings) -> None:
+async def keep(uow: Uow, *, network: Network, run: Run, held: Holdings) -> None:
     """The run, and what changed by it. A second watcher's cycle of the same block adds nothing."""
     await store.lock(uow, network.name)
     if not await store.insert_run(uow, _columns(run)):

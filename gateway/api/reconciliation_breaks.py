@@ -35,7 +35,7 @@ KIND = "break"
     scopes=switches.READ | {"ledger:read"},
     kinds=switches.NOT_CLIENTS,
 )
-async def list_breaks(call: Call) -> Page[OpenBreak]:
+async def list_open_breaks(call: Call) -> Page[OpenBreak]:
     """They are few: one page."""
     switches.check_operator(call)
     query: BreakQuery = call.query

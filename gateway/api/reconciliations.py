@@ -128,7 +128,7 @@ async def list_breaks(call: Call) -> Page[BreakOut]:
     scopes=SCOPES,
     kinds=NOT_CLIENTS,
 )
-async def list_wallets(call: Call) -> Page[WalletCompared]:
+async def list_compared_wallets(call: Call) -> Page[WalletCompared]:
     """All of them on one page."""
     found = await _visible(call)
     if not found.is_complete:

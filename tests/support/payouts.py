@@ -61,7 +61,7 @@ from tests.support.vault import (
     trust_client,
 )
 from tests.support.worlds import SimAccountWorld, SimUtxoWorld, World
-from watchers import addresses, fees, inflows, rates
+from watchers import addresses, fees, inflows, rates, reconcile_chain
 from watchers.chain import Chain, Pay
 from watchers.follower import Follower
 from watchers.network import Network
@@ -95,6 +95,8 @@ class Payouts:
     chain: Chain
     signer: VaultSigner
     follower: Follower
+    is_compared: bool = True
+    """False where a test plants what the books cannot know."""
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -238,9 +240,21 @@ class Payouts:
                 return
 
     async def mine(self, count: int = 1) -> None:
-        """Mine what waits and follow."""
+        """Mine what waits and follow; the cycle compares books and chain (L12)."""
         await self.world.mine(count)
         await self.follow()
+        if self.is_compared:
+            await self.compare()
+
+    async def compare(self) -> None:
+        """One cycle of the reconciliation: nothing that payouts do may look like a break."""
+        spec = self.registry.chains[self.network]
+        network = Network(
+            spec=spec, assets=self.registry.assets, ids=self.ids, reversed_per_step_max=20
+        )
+        held = await reconcile_chain.holdings_at(self.database, self.chain, network, scan_keys=0)
+        if held.breaks:
+            raise AssertionError(f"a break at {held.height}: {held.breaks}")
 
     async def fund(
         self, asset: str, amount: str, *, into: str = "capital", lane: int = 0, at: str = ""
