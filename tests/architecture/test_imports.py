@@ -60,6 +60,7 @@ WATCHERS_SURFACE = {
     "inflows",
     "probes",
     "positions",
+    "reconciliations",
     "errors",
     "switches",
     "rates",

@@ -7,10 +7,11 @@ from uuid import UUID
 from gateway.leases import hold
 from gateway.payouts.context import Lane
 from gateway.withdrawals_store import WithdrawalRow
+from tests.support.comparing import network_of as network_of
+from tests.support.comparing import no_breaks as no_breaks
 from tests.support.payouts import Payouts
-from watchers import fees, reconcile_chain
+from watchers import fees
 from watchers.chain import FeeQuote
-from watchers.network import Network
 
 KVB = 1_000  # policy counts per vB, quotes per kvB
 
@@ -116,19 +117,3 @@ async def txids_told(house: Payouts, row: WithdrawalRow) -> list[str]:
             {"id": row.id},
         )
         return list(dict.fromkeys(txid for txid in result.scalars() if txid is not None))
-
-
-async def no_breaks(house: Payouts) -> None:
-    """The chain holds what the books say, fees of children included."""
-    found = await reconcile_chain.holdings_at(house.database, house.chain, network_of(house))
-    assert found.breaks == {}
-
-
-def network_of(house: Payouts) -> Network:
-    """What the watcher knows of the house's network."""
-    return Network(
-        spec=house.registry.chains[house.network],
-        assets=house.registry.assets,
-        ids=house.ids,
-        reversed_per_step_max=20,
-    )

@@ -37,6 +37,7 @@ from signer.schemes.bitcoin import decode as decode_utxo
 from signer.schemes.bitcoin import sign as sign_utxo
 from tests.support.auditor import audit
 from tests.support.clock import ManualClock, SequentialIds
+from tests.support.comparing import no_breaks
 from tests.support.payout_parts import (
     DEPTH,
     SimulatedCrash,
@@ -46,10 +47,7 @@ from tests.support.payout_parts import (
     simulated,
 )
 from tests.support.sign_requests import authorise, order_body
-from tests.support.simchain import (
-    SimAccount,
-    SimUtxo,
-)
+from tests.support.simchain import SimAccount, SimUtxo
 from tests.support.vault import (
     FOREIGN_BTC,
     FOREIGN_EVM,
@@ -61,7 +59,7 @@ from tests.support.vault import (
     trust_client,
 )
 from tests.support.worlds import SimAccountWorld, SimUtxoWorld, World
-from watchers import addresses, fees, inflows, rates, reconcile_chain
+from watchers import addresses, fees, inflows, rates
 from watchers.chain import Chain, Pay
 from watchers.follower import Follower
 from watchers.network import Network
@@ -95,8 +93,7 @@ class Payouts:
     chain: Chain
     signer: VaultSigner
     follower: Follower
-    is_compared: bool = True
-    """False where a test plants what the books cannot know."""
+    is_compared: bool = True  # False where a test plants what the books cannot know
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
@@ -244,17 +241,7 @@ class Payouts:
         await self.world.mine(count)
         await self.follow()
         if self.is_compared:
-            await self.compare()
-
-    async def compare(self) -> None:
-        """One cycle of the reconciliation: nothing that payouts do may look like a break."""
-        spec = self.registry.chains[self.network]
-        network = Network(
-            spec=spec, assets=self.registry.assets, ids=self.ids, reversed_per_step_max=20
-        )
-        held = await reconcile_chain.holdings_at(self.database, self.chain, network, scan_keys=0)
-        if held.breaks:
-            raise AssertionError(f"a break at {held.height}: {held.breaks}")
+            await no_breaks(self)
 
     async def fund(
         self, asset: str, amount: str, *, into: str = "capital", lane: int = 0, at: str = ""
