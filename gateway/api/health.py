@@ -8,6 +8,7 @@ from gateway.api import health_store
 from gateway.api.dispatch import json_response
 from gateway.api.endpoint import Services
 from gateway.api.wire_resources import Health, NetworkHealth
+from gateway.treasury import bands
 from watchers import health
 
 STALE_AFTER_SECONDS = 30.0
@@ -74,7 +75,13 @@ async def _measure(services: Services) -> None:
             metrics.network_lag_blocks.labels(status.network).set(status.lag_blocks or 0)
         counts = await health_store.open_withdrawals(uow)
         alarms = await health_store.open_alarms(uow)
+        banded = await bands.of_network(uow)
     metrics.withdrawals_open.clear()
     for state, count in counts.items():
         metrics.withdrawals_open.labels(state).set(count)
+    metrics.wallet_band.clear()
+    for row in banded.values():
+        for state in bands.BandState:
+            place = (row.asset.partition(":")[0], row.role.value, row.asset, state.value)
+            metrics.wallet_band.labels(*place).set(int(state is row.state))
     metrics.alarms_open.set(alarms)

@@ -41,6 +41,12 @@ class ApiMetrics:
             ("state",),
             registry=self.registry,
         )
+        self.wallet_band = Gauge(
+            "cage_wallet_band",
+            "1 for where a wallet stands in its band, as it was told last.",
+            ("network", "role", "asset", "state"),
+            registry=self.registry,
+        )
         self.alarms_open = Gauge(
             "cage_alarms_open", "Alarms that a person must look at.", registry=self.registry
         )

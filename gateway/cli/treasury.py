@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import switches, treasury_prove, treasury_top_up, treasury_wallets
+from gateway.cli import (
+    switches,
+    treasury_forecast,
+    treasury_prove,
+    treasury_top_up,
+    treasury_wallets,
+)
 from gateway.cli.console import (
     JsonOption,
     show_json,
@@ -98,5 +104,6 @@ def mount(app: typer.Typer) -> None:
     treasury_top_up.mount(treasury_app)
     switches.mount(treasury_app)
     treasury_wallets.mount(treasury_app)
+    treasury_forecast.mount(treasury_app)
     treasury_app.command("prove")(treasury_prove.prove)
     app.add_typer(treasury_app, name="treasury")
