@@ -22,31 +22,36 @@ digest AS (
 )
 """
 
+# Set operations, not anti-joins: they cost the same whatever the planner thinks of the numbers.
 _UNSEALED = f"""
-WITH recent AS MATERIALIZED (
-    SELECT unnest(s.postings) AS id FROM ledger.seals s
+WITH late AS (
+    SELECT p.booked_at, p.id FROM ledger.postings p
+    WHERE p.booked_at >= CAST(:since AS timestamptz)
+        AND p.booked_at <= CAST(:sealed_until AS timestamptz)
+    EXCEPT
+    SELECT u.at, u.id FROM ledger.seals s, unnest(s.moments, s.postings) AS u (at, id)
     WHERE s.last_at >= CAST(:since AS timestamptz)
-), head AS MATERIALIZED (
-    SELECT p.* FROM ledger.postings p
-    WHERE p.booked_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+), young AS (
+    SELECT p.booked_at, p.id FROM ledger.postings p
+    WHERE p.booked_at > coalesce(CAST(:sealed_until AS timestamptz), '-infinity')
         AND p.booked_at < :until
-        AND (p.booked_at > coalesce(CAST(:sealed_until AS timestamptz), '-infinity')
-            OR p.id NOT IN (SELECT r.id FROM recent r))
     ORDER BY p.booked_at, p.id LIMIT :limit
+), chosen AS MATERIALIZED (
+    SELECT booked_at, id FROM late UNION ALL SELECT booked_at, id FROM young
+    ORDER BY booked_at, id LIMIT :limit
+), head AS (
+    SELECT p.* FROM chosen c JOIN ledger.postings p ON (p.booked_at, p.id) = (c.booked_at, c.id)
 ), {_DIGESTS}
 SELECT d.id, d.booked_at, d.digest FROM digest d ORDER BY d.booked_at, d.id
 """
 
 _CHANGED = f"""
-WITH seal AS MATERIALIZED (
-    SELECT * FROM ledger.seals WHERE sequence = :sequence
-), item AS MATERIALIZED (
-    SELECT u.id, substring(s.digests FROM ((u.n - 1) * 32 + 1)::integer FOR 32) AS digest
-    FROM seal s, unnest(s.postings) WITH ORDINALITY AS u (id, n)
-), head AS MATERIALIZED (
-    SELECT p.* FROM seal s
-    JOIN ledger.postings p ON p.booked_at BETWEEN s.first_at AND s.last_at
-    WHERE p.id IN (SELECT i.id FROM item i)
+WITH item AS MATERIALIZED (
+    SELECT u.id, u.at, substring(s.digests FROM ((u.n - 1) * 32 + 1)::integer FOR 32) AS digest
+    FROM ledger.seals s, unnest(s.postings, s.moments) WITH ORDINALITY AS u (id, at, n)
+    WHERE s.sequence = :sequence
+), head AS (
+    SELECT p.* FROM item i JOIN ledger.postings p ON (p.booked_at, p.id) = (i.at, i.id)
 ), {_DIGESTS}
 SELECT CASE WHEN d.id IS NULL THEN 'sealed_posting_missing' ELSE 'sealed_posting_changed' END
     AS kind, i.id
@@ -108,9 +113,8 @@ async def insert(
     *,
     sequence: int,
     postings: Sequence[UUID],
+    moments: Sequence[datetime],
     digests: bytes,
-    first_at: datetime,
-    last_at: datetime,
     until: datetime,
     previous_hash: str,
     hash: str,
@@ -119,17 +123,18 @@ async def insert(
     """Write a seal. A sequence that stands is an error of the caller's lease."""
     await uow.execute(
         """
-        INSERT INTO ledger.seals (sequence, postings, digests, first_at, last_at, until,
-                                  previous_hash, hash, sealed_at)
-        VALUES (:sequence, CAST(:postings AS uuid[]), :digests, :first_at, :last_at, :until,
-                :previous_hash, :hash, :at)
+        INSERT INTO ledger.seals (sequence, postings, moments, digests, first_at, last_at,
+                                  until, previous_hash, hash, sealed_at)
+        VALUES (:sequence, CAST(:postings AS uuid[]), CAST(:moments AS timestamptz[]), :digests,
+                :first_at, :last_at, :until, :previous_hash, :hash, :at)
         """,
         {
             "sequence": sequence,
             "postings": list(postings),
             "digests": digests,
-            "first_at": first_at,
-            "last_at": last_at,
+            "moments": list(moments),
+            "first_at": min(moments),
+            "last_at": max(moments),
             "until": until,
             "previous_hash": previous_hash,
             "hash": hash,

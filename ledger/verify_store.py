@@ -115,8 +115,10 @@ WITH head AS MATERIALIZED (
     WHERE (booked_at, id)
         > (CAST(CAST(:first AS text) AS timestamptz), CAST(CAST(:second AS text) AS uuid))
     ORDER BY booked_at, id LIMIT :limit
-), sealed AS MATERIALIZED (
-    SELECT unnest(s.postings) AS id FROM ledger.seals s
+), unsealed AS (
+    SELECT h.booked_at, h.id FROM head h
+    EXCEPT
+    SELECT u.at, u.id FROM ledger.seals s, unnest(s.moments, s.postings) AS u (at, id)
     WHERE s.first_at <= (SELECT max(booked_at) FROM head)
         AND s.last_at >= (SELECT min(booked_at) FROM head)
 )
@@ -124,9 +126,8 @@ SELECT 'page' AS kind, (SELECT booked_at || '|' || id FROM head ORDER BY booked_
         LIMIT 1) AS subject, '' AS asset, count(*) AS difference
 FROM head HAVING count(*) > 0
 UNION ALL
-SELECT 'unsealed_posting', h.id::text, '', 0 FROM head h
-WHERE h.booked_at < (SELECT max(until) - interval '10 minutes' FROM ledger.seals)
-    AND h.id NOT IN (SELECT s.id FROM sealed s)
+SELECT 'unsealed_posting', n.id::text, '', 0 FROM unsealed n
+WHERE n.booked_at < (SELECT max(until) - interval '10 minutes' FROM ledger.seals)
 """
 
 STATEMENTS = {

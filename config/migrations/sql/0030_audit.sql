@@ -216,6 +216,8 @@ GRANT EXECUTE ON FUNCTION gateway.ensure_audit_partitions TO scheduler;
 CREATE TABLE ledger.seals (
     sequence bigint PRIMARY KEY CHECK (sequence >= 1),
     postings uuid[] NOT NULL CHECK (cardinality(postings) BETWEEN 1 AND 10000),
+    -- When each was booked: with its id the key of the index that finds it again.
+    moments timestamptz[] NOT NULL CHECK (cardinality(moments) = cardinality(postings)),
     digests bytea NOT NULL CHECK (length(digests) = 32 * cardinality(postings)),
     first_at timestamptz NOT NULL,    -- of its postings
     last_at timestamptz NOT NULL,
