@@ -8,6 +8,7 @@ printed.
 import base64
 import binascii
 import os
+import pwd
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -111,6 +112,7 @@ async def migrate_database(settings: "Settings") -> str:
     from config.migrate import migrate as migrate_schema
     from config.settings import DATABASE_ROLES, read_secret
     from gateway.cli import register_store as store
+    from ledger.lifecycle import acting
 
     url = settings.owner_url()
     version = await migrate_schema(url)
@@ -125,7 +127,7 @@ async def migrate_database(settings: "Settings") -> str:
             passwords[role] = read_secret(path)
     database = Database(async_url(url), pool_size=1, application_name="cage db migrate")
     try:
-        async with database.unit_of_work() as uow:
+        async with database.unit_of_work(session=acting(_who())) as uow:
             for role, password in passwords.items():
                 await store.set_role_password(uow, role, password)
             changed = await store.sync_brands(uow, settings.brands, at=clock.now())
@@ -316,6 +318,15 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+def _who() -> str:
+    """Who sits at this host, for the audit log: the owner's password is no person's key."""
+    uid = os.getuid()
+    try:
+        return f"host:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # a container's user may have no name
+        return f"host:{uid}"
+
+
 def _system_ids() -> "Ids":
     from config.clock import SystemClock
     from config.ids import SystemIds
@@ -356,10 +367,11 @@ async def _register(settings: "Settings", principal: "NewPrincipal") -> None:
     from config.clock import SystemClock
     from config.database import Database, async_url
     from gateway.cli import register_store as store
+    from ledger.lifecycle import acting
 
     database = Database(async_url(settings.owner_url()), pool_size=1, application_name="cage cli")
     try:
-        async with database.unit_of_work() as uow:
+        async with database.unit_of_work(session=acting(_who())) as uow:
             brand = principal.brand
             if brand is not None and not await store.brand_exists(uow, brand):
                 raise CliError(

@@ -15,6 +15,7 @@ TOLD_ELSEWHERE = {
     "chain.switch_history": "written by a trigger of chain.switches, which is audited",
     "chain.player_flags_history": "written by a trigger of chain.player_flags, which is audited",
     "chain.reference_rates": "a source writes it each minute; a person's rate is an approval",
+    "gateway.proofs": "evidence of a moment, which changes nothing",
     "gateway.reconciliations": "a question, which changes nothing",
 }
 

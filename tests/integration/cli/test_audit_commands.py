@@ -98,6 +98,7 @@ def test_the_log_is_listed_by_what_one_looks_for(
     rows = json.loads(out)["items"]
     assert (code, {row["action"] for row in rows}) == (0, {"key.created"}), err
     assert {row["subject"].split("-")[0] for row in rows} >= {"alice", "rita", "aida"}
+    assert {row["actor"].partition(":")[0] for row in rows} == {"host"}
     code, out, _ = desk.runs("audit", "list", "--limit", "1", *auditor)
     assert (code, len(out.splitlines())) == (0, 2)
     code, _, err = desk.runs("audit", "list", *desk.supporter)
