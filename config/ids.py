@@ -65,6 +65,7 @@ PREFIXES = {
     "recovery": "rcv_",
     "contract_setup": "cst_",
     "rebalance": "reb_",
+    "sweep": "swp_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

@@ -13,6 +13,7 @@ from gateway.api import (
     rates,
     reconciliation_breaks,
     recoveries,
+    sweep_policies,
     switches,
     two_people,
 )
@@ -37,6 +38,10 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
         limit_policies.POLICY.approve,
     ),
     policies.POLICY.kind: (policies.POLICY.check_principal, policies.POLICY.approve),
+    sweep_policies.POLICY.kind: (
+        sweep_policies.POLICY.check_principal,
+        sweep_policies.POLICY.approve,
+    ),
     rates.KIND: (rates.check_principal, rates.approve),
     adjustments.KIND: (adjustments.check_principal, adjustments.approve),
     reconciliation_breaks.KIND: (

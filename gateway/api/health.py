@@ -8,6 +8,7 @@ from gateway.api import health_store
 from gateway.api.dispatch import json_response
 from gateway.api.endpoint import Services
 from gateway.api.wire_resources import Health, NetworkHealth
+from gateway.payouts import sweeps_store
 from gateway.treasury import bands
 from watchers import health
 
@@ -76,6 +77,7 @@ async def _measure(services: Services) -> None:
         counts = await health_store.open_withdrawals(uow)
         alarms = await health_store.open_alarms(uow)
         banded = await bands.of_network(uow)
+        waiting = await sweeps_store.totals(uow)
     metrics.withdrawals_open.clear()
     for state, count in counts.items():
         metrics.withdrawals_open.labels(state).set(count)
@@ -85,3 +87,6 @@ async def _measure(services: Services) -> None:
             place = (row.asset.partition(":")[0], row.role.value, row.asset, state.value)
             metrics.wallet_band.labels(*place).set(int(state is row.state))
     metrics.alarms_open.set(alarms)
+    metrics.sweeps_open.clear()
+    for total in waiting:
+        metrics.sweeps_open.labels(total["asset"], total["state"]).set(total["count"])

@@ -47,6 +47,12 @@ class ApiMetrics:
             ("network", "role", "asset", "state"),
             registry=self.registry,
         )
+        self.sweeps_open = Gauge(
+            "cage_sweeps_open",
+            "Sweeps of deposit addresses that are not over, by asset and state.",
+            ("asset", "state"),
+            registry=self.registry,
+        )
         self.alarms_open = Gauge(
             "cage_alarms_open", "Alarms that a person must look at.", registry=self.registry
         )

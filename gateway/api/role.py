@@ -45,6 +45,8 @@ from gateway.api import (
     rescans,
     searches,
     statements,
+    sweep_policies,
+    sweeps,
     switches,
     verifications,
     wallets,
@@ -101,12 +103,14 @@ MODULES = (
     contract_setups,
     rebalances,
     rebalance_files,
+    sweeps,
     switches,
     approvals,
     alarms,
     searches,
     policies,
     limit_policies,
+    sweep_policies,
     rates,
 )
 

@@ -10,7 +10,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from gateway.api import wire_objects, wire_rebalances, wire_reconciliations, wire_wallets
+from gateway.api import (
+    wire_objects,
+    wire_rebalances,
+    wire_reconciliations,
+    wire_sweeps,
+    wire_wallets,
+)
 from gateway.api.wire_base import WireContext, rfc3339
 
 __all__ = ["WireContext", "render_event", "render_object", "rfc3339"]
@@ -31,6 +37,8 @@ def render_object(
             return wire_objects.inflow(snapshot, context=context).model_dump()
         case "rebalance":
             return wire_rebalances.rebalance(snapshot, context=context).model_dump()
+        case "sweep":
+            return wire_sweeps.sweep(snapshot, context=context).model_dump()
         case "switch":
             named = {"id": context.id("switch", snapshot["id"]), "livemode": context.livemode}
             times = {name: rfc3339(snapshot[name]) for name in ("stopped_at", "changed_at")}

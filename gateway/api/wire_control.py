@@ -80,7 +80,17 @@ class Approval(Wire):
     """A decision of two people about one subject."""
 
     id: str
-    kind: Literal["switch", "inflow", "policy", "rate", "limits", "recovery", "adjustment", "break"]
+    kind: Literal[
+        "switch",
+        "inflow",
+        "policy",
+        "rate",
+        "limits",
+        "sweep",
+        "recovery",
+        "adjustment",
+        "break",
+    ]
     subject: str = Field(description="`network:btc/all`, an inflow's id, an asset.")
     content: dict[str, str | int | None] = Field(description="What is done once it is approved.")
     reason: str | None

@@ -12,6 +12,7 @@ from gateway.cli import (
     switches,
     treasury_forecast,
     treasury_prove,
+    treasury_sweep,
     treasury_top_up,
     treasury_wallets,
 )
@@ -105,5 +106,6 @@ def mount(app: typer.Typer) -> None:
     switches.mount(treasury_app)
     treasury_wallets.mount(treasury_app)
     treasury_forecast.mount(treasury_app)
+    treasury_sweep.mount(treasury_app)
     treasury_app.command("prove")(treasury_prove.prove)
     app.add_typer(treasury_app, name="treasury")

@@ -159,6 +159,21 @@ async def find(
     return [from_row(row) for row in result.mappings()]
 
 
+async def waiting(
+    uow: Uow, *, network: str | None, asset: str | None
+) -> Sequence[Mapping[str, Any]]:
+    """(asset, state, count, amount) of what a person may ask for."""
+    wanted = {"network": network, "asset": asset}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    where = "".join(f" AND {name} = :{name}" for name in given)
+    return await uow.rows(
+        "SELECT asset, state, count(*) AS count, sum(amount) AS amount FROM gateway.sweeps "
+        f"WHERE state IN ('waiting', 'failed', 'unsweepable'){where} "
+        "GROUP BY asset, state ORDER BY asset, state",
+        given,
+    )
+
+
 async def ask(
     uow: Uow, *, network: str | None, asset: str | None, person: str, at: datetime
 ) -> int:
@@ -231,11 +246,10 @@ async def follow(uow: Uow, *, older: Sequence[UUID], attempt_id: UUID, txid: str
 
 
 async def totals(uow: Uow) -> Sequence[Mapping[str, Any]]:
-    """(network, asset, state, count, amount) of what is not swept."""
+    """(asset, state, count) of what is not swept."""
     return await uow.rows(
-        "SELECT network, asset, state, count(*) AS count, sum(amount) AS amount "
-        "FROM gateway.sweeps WHERE state <> 'swept' GROUP BY network, asset, state "
-        "ORDER BY network, asset, state"
+        "SELECT asset, state, count(*) AS count FROM gateway.sweeps WHERE state <> 'swept' "
+        "GROUP BY asset, state"
     )
 
 
