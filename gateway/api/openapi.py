@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gateway.api import reference_page
 from gateway.api.dispatch import json_response
 from gateway.api.endpoint import Endpoint, Idempotency
 from gateway.api.wire_base import Problem
@@ -32,8 +33,9 @@ EVENT_TYPES = (
 
 
 def add_routes(app: web.Application, endpoints: Sequence[Endpoint], *, version: str) -> None:
-    """Serve the document; it needs no signature."""
+    """Serve the document and the page made of it; they need no signature."""
     document = openapi(endpoints, version=version)
+    reference_page.add_routes(app, document)
 
     async def show(_request: web.Request) -> web.Response:
         return json_response(document)
@@ -174,6 +176,7 @@ def _operations_paths() -> dict[str, Any]:
         "/health/ready": get("Every network is served.", "application/json"),
         "/metrics": get("Prometheus metrics.", "text/plain"),
         "/openapi.json": get("This document.", "application/json"),
+        "/docs": get("This document as a page.", "text/html"),
     }
 
 

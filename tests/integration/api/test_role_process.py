@@ -1,4 +1,4 @@
-"""The signing sample for integrators works as printed."""
+"""The API role as its own process."""
 
 import asyncio
 import json
@@ -6,14 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-from config.clock import SystemClock
-from tests.support.api import api_house, vector_key
-from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 
-SAMPLE = Path(__file__).resolve().parents[3] / "docs" / "integration" / "sign_request.py"
 TIMEOUT_SECONDS = 30.0
 
 
@@ -58,27 +52,3 @@ async def test_the_api_role_starts_serves_and_stops_on_sigterm(
     assert first["event"] == "api.listening"
     assert b" 200 " in status
     assert process.returncode == 0
-
-
-async def test_the_python_sample_signs_a_request_that_is_accepted(
-    test_database: TestDatabase, tmp_path: Path, ids: SequentialIds
-) -> None:
-    """The sample knows only the real time: the API of this test starts at that moment."""
-    key_file = tmp_path / "key.pem"
-    key_file.write_bytes(
-        vector_key("acme-key").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    clock = ManualClock(SystemClock().now())
-    async with api_house(test_database, tmp_path, clock=clock, ids=ids, port=free_port()) as house:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(SAMPLE),
-            *("--url", house.url, "--key-id", "acme-key", "--key-file", str(key_file)),
-            *("POST", "/v1/players/player-1/addresses", "--body", '{"network": "btc"}'),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            out, error = await process.communicate()
-    assert process.returncode == 0, error
-    assert json.loads(out)["player_id"] == "player-1"
