@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping
 from config.database import Uow
 from watchers.outgoing_store import OWN_PURPOSES, SWEEP_PURPOSES, UPKEEP_PURPOSES
 
+BUMPED_BY_STEPS = (*SWEEP_PURPOSES, "hot_to_cold")  # and signed by them
 UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
 
 # Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits, and
@@ -18,7 +19,7 @@ _IS_OWN_MOVE = (
 )
 _IS_BUMP = (
     "(replaces_id IS NOT NULL OR pays_for_id IS NOT NULL "
-    f"OR purpose IN {UPKEEP_PURPOSES}) AND purpose NOT IN {SWEEP_PURPOSES}"
+    f"OR purpose IN {UPKEEP_PURPOSES}) AND purpose NOT IN {BUMPED_BY_STEPS}"
 )
 
 _OPEN = """

@@ -110,7 +110,9 @@ class Rebalance(Stated):
     reason: str
     forecast: str | None = Field(description="Why now, as it was known then.")
     state: Standing
-    code: str | None = Field(description="Why it failed, was declined or cancelled.")
+    code: str | None = Field(
+        description="Why it failed, was declined or cancelled; or waits (`signer_cap`)."
+    )
     people_needed: int = Field(description="How many people sign it.")
     requested_by: str | None = Field(description="Null: the system.")
     txid: str | None

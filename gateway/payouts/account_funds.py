@@ -156,6 +156,31 @@ class AccountFunds:
             return HOT_WALLET
         return Single(sender=owner.address, fee=fee)
 
+    def of_move(self, *, asset: str, amount_minor: int, blocks: int) -> Single | str:
+        """A lane that moves this much out of the hot wallet alone, or by code why none can now.
+        Raises FeeAboveCap."""
+        fee = fee_policy.account_fee(
+            self._quote,
+            target_blocks=blocks,
+            policy=self._lane.registry.policy.fees[self._lane.network],
+            gas_limit=self._lane.chain.writer.gas_limit(asset),
+        )
+        if fee.cap_minor > self._fee_left_minor:
+            return FEE_CAPITAL
+        wanted = Counter({asset: amount_minor})
+        wanted[self._lane.spec.native_asset] += fee.cap_minor
+        able = [
+            item
+            for item in self._lanes
+            if all(item.left[name] >= amount for name, amount in wanted.items())
+        ]
+        if not able:
+            return HOT_WALLET
+        lane = min(able, key=lambda item: (item.is_stuck, item.waiting, item.address.address_index))
+        lane.take(asset, amount_minor)
+        self._take_fee(lane, fee)
+        return Single(sender=lane.address, fee=fee)
+
     def batch_is_cheaper(self, rows: Sequence[WithdrawalRow]) -> bool:
         """Whether one tx for these uses less gas than one for each."""
         writer, asset, count = self._lane.chain.writer, rows[0].asset, min(len(rows), LEGS_MAX)

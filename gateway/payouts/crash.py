@@ -70,6 +70,17 @@ POINTS_OF_SWEEPS = (
     "payout.sweeps_followed",
 )
 """Points of sweeps and of the gas for them."""
+POINTS_OF_REBALANCES = (
+    "payout.rebalance_proposed",  # by the system
+    "payout.rebalance_planned",
+    "payout.rebalance_asked",  # `sign_requested_at` is committed
+    "payout.rebalance_answered",
+    "payout.rebalance_signed",
+    "payout.rebalance_refused",
+    "payout.rebalance_bumped",  # a further attempt at a higher fee is planned
+    "payout.rebalance_moved",  # it went on by what the chain shows
+)
+"""Points of moves between hot and cold; they are sent and settled as other own moves are."""
 KILLED_EXIT_CODE = 137  # what a shell reports for `kill -9`
 
 
@@ -97,6 +108,7 @@ class ExitAt:
             *POINTS_OF_SETUPS,
             *POINTS_OF_REFILLS,
             *POINTS_OF_SWEEPS,
+            *POINTS_OF_REBALANCES,
         )
         if point not in known:
             raise ValueError(f"crash_at: unknown point, one of {', '.join(known)}")

@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from config.database import Uow
-from gateway.payouts import account_funds, fee_policy, store
+from gateway.payouts import account_funds, fee_policy, rebalances_store, store
 from gateway.payouts.account_funds import FEE_CAPITAL as FEE_CAPITAL
 from gateway.payouts.account_funds import HOT_WALLET as HOT_WALLET
 from gateway.payouts.account_funds import AccountFunds, Payer, target_blocks
@@ -200,6 +200,9 @@ async def _payers(
     native = lane.spec.native_asset
     refills = await sweepable.refills(uow, network=lane.network)
     taken[native] = taken.get(native, 0) + caps + refills
+    # The books hold what is on its way to cold until it is settled, as they do with payouts.
+    for asset, amount in (await rebalances_store.leaving(uow, network=lane.network)).items():
+        taken[asset] = taken.get(asset, 0) + amount
     hot = {
         asset.id: await balances.balance(uow, accounts.custody(lane.network, "hot", asset.id))
         - taken.get(asset.id, 0)

@@ -24,6 +24,8 @@ async def lineage(uow: Uow, signature: Signature, *, inputs: Sequence[Outpoint])
     """Family, number in it, what it replaces and what it pays for, as a draft says them."""
     if signature.question.purpose is Purpose.CONTRACT_SETUP:
         raise NotImported("a set-up of the batch contract: follow its txid, book its fee by hand")
+    if signature.question.purpose is Purpose.HOT_TO_COLD:
+        raise NotImported("a move to cold: follow its txid, book it and its fee by hand")
     if signature.question.purpose is Purpose.CPFP:
         return await _of_child(uow, signature, inputs)
     if signature.question.replaces is None:

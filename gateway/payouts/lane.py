@@ -24,6 +24,7 @@ from gateway.payouts.families import FamilyStep
 from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.outflow import OutflowStep
 from gateway.payouts.own_moves import OwnMoves
+from gateway.payouts.rebalance_step import RebalanceStep
 from gateway.payouts.recovery import Standing
 from gateway.payouts.refill_step import RefillStep
 from gateway.payouts.settlement import Settlement
@@ -61,6 +62,7 @@ class PayoutLane:
         self._time_limits = TimeLimitStep(lane)
         self._setups = SetupStep(lane)
         self._refills = RefillStep(lane)
+        self._rebalances = RebalanceStep(lane)
         self._upkeep = Upkeep(lane)
         self._sweeping = Sweeping(lane)
         self._outflow = OutflowStep(lane)
@@ -108,6 +110,7 @@ class PayoutLane:
                 await self._step("setups", self._setups.follow)
                 await self._step("refills", self._refills.run)
                 await self._step("sweeps", self._sweeping.follow)
+                await self._step("rebalances", self._rebalances.follow)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("send_sweeps", self._sweeping.send)
             if standing is Standing.BLIND:
@@ -118,6 +121,7 @@ class PayoutLane:
             await self._step("time_limits", self._time_limits.run)
             await self._step("liquidity", self._liquidity.run)
             await self._step("set_up", self._set_up)
+            await self._step("rebalance", self._rebalance)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
@@ -140,6 +144,11 @@ class PayoutLane:
 
     async def _set_up(self) -> None:
         if not await is_stopped(self._lane) and await self._setups.run():
+            await self._broadcaster.run()
+
+    async def _rebalance(self) -> None:
+        await self._rebalances.propose()
+        if not await is_stopped(self._lane) and await self._rebalances.run():
             await self._broadcaster.run()
 
     async def _has_unsigned(self) -> bool:

@@ -83,6 +83,8 @@ class Trigger(StrEnum):
     """Signed bytes are stored."""
     SEND = "send"
     """It was handed to a node."""
+    REPLACE = "replace"
+    """Another attempt of its family is the live one: it pays more for the same."""
     CONFIRM = "confirm"
     """Final, as planned."""
     FAIL = "fail"
@@ -111,6 +113,8 @@ REBALANCES: Final = Lifecycle(
         (_S.UNSIGNED_READY, _T.CANCEL): _S.CANCELLED,
         (_S.UNSIGNED_READY, _T.SIGN): _S.SIGNED,
         (_S.SIGNED, _T.SEND): _S.SENT,
+        (_S.SIGNED, _T.REPLACE): _S.SIGNED,
+        (_S.SENT, _T.REPLACE): _S.SENT,
         (_S.SENT, _T.CONFIRM): _S.DONE,
         (_S.SENT, _T.FAIL): _S.FAILED,
         (_S.DONE, _T.REOPEN): _S.SENT,

@@ -147,6 +147,16 @@ async def disagreeing(uow: Uow, *, network: str, direction: str, limit: int) -> 
     return result.scalars().all()
 
 
+async def leaving(uow: Uow, *, network: str) -> dict[str, int]:
+    """By asset: what is on its way from hot to cold and not settled, in minor units."""
+    result = await uow.execute(
+        "SELECT asset, sum(amount) AS amount FROM gateway.rebalances WHERE network = :network "
+        "AND direction = 'hot_to_cold' AND state IN ('planned', 'signed', 'sent') GROUP BY asset",
+        {"network": network},
+    )
+    return {row.asset: int(row.amount) for row in result}
+
+
 async def ask(uow: Uow, rebalance_id: UUID, *, at: datetime) -> None:
     """From now on the signer may have signed it."""
     await uow.execute(

@@ -6,30 +6,24 @@ reservations; `bump_signing` asks the signer, `broadcaster` sends, `own_moves` b
 at a time, and none soon after another, whatever became of it.
 """
 
-from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from config.database import Uow
 from config.logs import get_logger
 from config.policy import CoinPolicy
-from gateway.payouts import coin_shapes, drafts, fee_policy, funds, store
-from gateway.payouts.coin_selection import Terms, select
+from gateway.payouts import coin_cover, coin_shapes, drafts, fee_policy, funds
 from gateway.payouts.coin_shapes import Shape
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.funds import P2WPKH_KEY
-from gateway.payouts.withdrawals import State
-from gateway.withdrawals_store import WithdrawalRow
 from watchers import addresses, coins, fees, outgoing, outgoing_families, switches
 from watchers.addresses import AddressRow
-from watchers.chain import Coin, FeeQuote
+from watchers.chain import FeeQuote
 from watchers.errors import CoinTaken
 from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
 from watchers.switches import Action
 
-QUEUE_MAX: Final = 500  # withdrawals looked at; with more, nothing is moved
 FEE_SHARE: Final = 10  # a move costs at most this part of the fee capital that is left
 TARGET_BLOCKS: Final = 36  # nobody waits for it
 LOOK_SECONDS: Final = 60.0  # the watcher samples fees once a minute
@@ -93,11 +87,7 @@ class Upkeep:
         lane = self._lane
         rows = await coins.spendable(uow, network=lane.network, limit=funds.COINS_MAX)
         mined = [row.coin() for row in rows if row.height is not None]
-        signed = await outgoing_families.spenders(
-            uow, network=lane.network, outpoints=[coin.outpoint for coin in mined]
-        )
-        spent = {outpoint for tx in signed for outpoint in tx.inputs}
-        free = [coin for coin in mined if coin.outpoint not in spent]
+        free = await coin_cover.unsigned_by_any(lane, uow, rows)
         found = coin_shapes.split(
             free,
             policy=policy,
@@ -117,7 +107,7 @@ class Upkeep:
             return False
         taken = {coin.outpoint for coin in found.coins}
         left = [coin for coin in mined if coin.outpoint not in taken]
-        if not await self._is_enough(uow, left, quote):
+        if not await coin_cover.is_enough(lane, uow, left, quote):
             return False
         await self._commit(uow, found)
         return True
@@ -127,32 +117,6 @@ class Upkeep:
         left = await funds.room_beside(lane, uow, family_id=None)
         is_within = fee_policy.fits(shape.fee_minor, policy=lane.registry.policy.fees[lane.network])
         return is_within and shape.fee_minor * FEE_SHARE <= left
-
-    async def _is_enough(self, uow: Uow, left: Sequence[Coin], quote: FeeQuote) -> bool:
-        """Whether what stays pays all that waits for coins, as one urgent batch would."""
-        lane = self._lane
-        waiting: list[WithdrawalRow] = []
-        for state in (State.QUEUED, State.WAITING_LIQUIDITY):
-            waiting += await store.in_state(
-                uow, network=lane.network, state=state, limit=QUEUE_MAX + 1
-            )
-        if not waiting:
-            return True
-        if len(waiting) > QUEUE_MAX:
-            return False
-        fee = lane.registry.policy.fees[lane.network]
-        keys = [row.address_key for row in waiting]
-        terms = Terms(
-            payments_minor=sum(row.output_minor for row in waiting),
-            rate_sat_per_kvb=fee_policy.utxo_rate(quote, target_blocks=1, policy=fee),
-            change_min_minor=max(fee.cpfp_reserve_minor, 1),
-            must_keep_change=True,
-        )
-        return select(left, terms, size_of=partial(self._batch_size, keys)) is not None
-
-    def _batch_size(self, keys: Sequence[str], *, inputs: int, has_change: bool) -> int:
-        outputs = [*keys, P2WPKH_KEY] if has_change else list(keys)
-        return self._lane.chain.writer.estimate_size_vb(inputs=inputs, outputs=outputs)
 
     def _size(self, inputs: int, outputs: int) -> int:
         return self._lane.chain.writer.estimate_size_vb(

@@ -208,10 +208,10 @@ _TOLD_ONCE = {
             coalesce(h.object_kind, e.object_kind), coalesce(h.object_id, e.object_id),
             coalesce(h.version, e.version), coalesce(h.n, 0), coalesce(e.n, 0))
         FROM (SELECT object_kind, object_id, version, count(*) AS n
-              FROM ledger.state_history WHERE object_kind IN ('deposit', 'withdrawal')
+              FROM ledger.state_history WHERE object_kind IN ('deposit', 'withdrawal', 'rebalance')
               GROUP BY 1, 2, 3) h
         FULL JOIN (SELECT object_kind, object_id, object_version AS version, count(*) AS n
-                   FROM ledger.events WHERE object_kind IN ('deposit', 'withdrawal')
+                   FROM ledger.events WHERE object_kind IN ('deposit', 'withdrawal', 'rebalance')
                    GROUP BY 1, 2, 3) e USING (object_kind, object_id, version)
         WHERE coalesce(h.n, 0) <> 1 OR coalesce(e.n, 0) <> 1
     """,

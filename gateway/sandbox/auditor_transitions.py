@@ -72,26 +72,12 @@ _REBALANCE = {
     "approved": ["planned", "unsigned_ready", "failed", "cancelled"],
     "planned": ["approved", "signed", "failed"],
     "unsigned_ready": ["approved", "signed", "cancelled"],
-    "signed": ["sent"],
-    "sent": ["done", "failed"],
+    "signed": ["signed", "sent"],  # to itself: another attempt of its family counts
+    "sent": ["sent", "done", "failed"],
     "done": ["sent"],
     "failed": ["sent"],
     "declined": [],
     "cancelled": [],
-}
-
-_SWEEP = {
-    "": ["waiting"],
-    "waiting": ["waiting", "gas_planned", "planned", "unsweepable"],
-    "gas_planned": ["gas_sent", "waiting"],
-    "gas_sent": ["gas_ready", "waiting"],
-    "gas_ready": ["gas_sent", "planned", "waiting"],
-    "planned": ["signed", "waiting"],
-    "signed": ["sent"],
-    "sent": ["swept", "failed", "unsweepable"],
-    "swept": ["sent"],
-    "failed": ["waiting", "sent"],
-    "unsweepable": ["waiting", "sent"],
 }
 
 _GIVEN_UP = ("declined", "expired", "cancelled")

@@ -13,7 +13,7 @@ CREATE TABLE gateway.rebalances (
     state text NOT NULL CHECK (state IN
         ('proposed', 'approved', 'planned', 'unsigned_ready', 'signed', 'sent', 'done', 'failed',
          'declined', 'cancelled')),
-    code text,                         -- why it failed, was declined or cancelled
+    code text,                         -- why it failed, was declined or cancelled, or waits
     people_needed integer NOT NULL CHECK (people_needed BETWEEN 0 AND 2),
     version integer NOT NULL DEFAULT 1,
     attempt_id uuid,                   -- of chain.outgoing: the newest one

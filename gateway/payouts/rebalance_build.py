@@ -1,0 +1,184 @@
+"""The tx of an approved move to cold: its coins or its lane, beside all that payouts wait for.
+
+Owns the choice and the draft of a first attempt, in the unit of work of the caller, and of a
+further one that pays more for the same. It asks nobody and moves no state.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from config.database import Uow
+from gateway.payouts import bump_build, bump_policy, coin_cover, drafts, fee_policy, funds
+from gateway.payouts.account_funds import FEE_CAPITAL, HOT_WALLET
+from gateway.payouts.bump_build import Need
+from gateway.payouts.coin_selection import Terms, select
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import FeeAboveCap
+from gateway.payouts.rebalances_store import RebalanceRow
+from gateway.payouts.same_tx import gas_fields
+from signer.protocol import Purpose
+from watchers import addresses, coins, fees, nonces, outgoing_families, registry
+from watchers.chain import FeeQuote
+from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
+
+TARGET_BLOCKS: Final = 6  # nobody waits for it, and a nonce must not be held up for long
+BUMPS_MAX: Final = 10  # of one move; each pays at least an eighth more than the last
+
+
+async def first(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
+    """A draft whose coins or nonce are reserved, or by code why it must wait.
+
+    Raises FeesUnknown, FeeAboveCap, PoolEmpty, CoinTaken.
+    """
+    if lane.is_account_based:
+        return await _of_account(lane, uow, row)
+    return await _of_coins(lane, uow, row)
+
+
+async def dearer(
+    lane: Lane, uow: Uow, family: Sequence[OutgoingRow], row: RebalanceRow
+) -> OutgoingDraft | None:
+    """A further attempt at a higher fee where the newest one is late; its family is locked.
+
+    None while it need not be. Raises FeesUnknown, BumpCapped, CoinTaken (somebody builds on it).
+    """
+    current = next(tx for tx in reversed(family) if tx.raw is not None)
+    height = await outgoing_families.followed_height(uow, network=lane.network)
+    first_height = min(
+        (tx.broadcast_height for tx in family if tx.broadcast_height is not None), default=None
+    )
+    if height is None or current.broadcast_height is None or first_height is None:
+        return None
+    tried = [tx.planned_height or 0 for tx in family if tx.replaces_id is not None]
+    if not lane.spec.can_replace or len(tried) >= BUMPS_MAX or height in tried:
+        return None
+    quote = await funds.current_quote(lane, uow)
+    rate = bump_policy.wanted_rate(
+        bump_policy.Waiting(
+            rate=_rate(lane, current, quote),
+            quote=quote,
+            target_blocks=TARGET_BLOCKS,
+            waited=height - current.broadcast_height,
+            family_waited=height - first_height,
+            is_fee_refused=current.state is OutgoingState.DROPPED,
+        )
+    )
+    if rate is None:
+        return None
+    need = Need(
+        rate=rate,
+        quote=quote,
+        below_size_vb=0,
+        below_fee_minor=0,
+        room_minor=await funds.room_beside(lane, uow, family_id=current.family_id),
+        share_minor=None,
+        for_id=row.id,
+        height=height,
+    )
+    if lane.is_account_based:
+        built = await bump_build.same_nonce(
+            lane, uow, current, family, need, target_blocks=TARGET_BLOCKS
+        )
+    else:
+        built = await bump_build.replacement(lane, uow, current, family, need)
+    await coins.reserve(uow, attempt_id=built.draft.id, outpoints=built.takes)
+    return built.draft
+
+
+async def _of_coins(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
+    quote = await funds.current_quote(lane, uow)
+    policy = lane.registry.policy.fees[lane.network]
+    rows = await coins.spendable(uow, network=lane.network, limit=funds.COINS_MAX)
+    free = await coin_cover.unsigned_by_any(lane, uow, rows)
+    terms = Terms(
+        payments_minor=row.amount_minor,
+        rate_sat_per_kvb=fee_policy.utxo_rate(quote, target_blocks=TARGET_BLOCKS, policy=policy),
+        change_min_minor=max(policy.cpfp_reserve_minor, 1),
+        must_keep_change=not lane.spec.can_replace,
+        cheap_rate_sat_per_kvb=await fees.cheap_rate(uow, network=lane.network),
+    )
+    size = partial(coin_cover.size_of, lane, [row.address_key])
+    found = select(free, terms, size_of=size)
+    if found is None:
+        return HOT_WALLET
+    if not fee_policy.fits(found.fee_minor, policy=policy):
+        raise FeeAboveCap(f"a move to cold for {found.fee_minor}")
+    if found.fee_minor > await funds.room_beside(lane, uow, family_id=None):
+        return FEE_CAPITAL
+    taken = {coin.outpoint for coin in found.coins}
+    left = [item.coin() for item in rows if item.height is not None]
+    left = [coin for coin in left if coin.outpoint not in taken]
+    if not await coin_cover.is_enough(lane, uow, left, quote):
+        return HOT_WALLET
+    change = None
+    if found.change_minor:
+        change = await addresses.own_address(uow, network=lane.network, role="change")
+    chosen = sorted(found.coins, key=lambda coin: (coin.outpoint.txid, coin.outpoint.vout))
+    payments = (_payment(row),)
+    unsigned = drafts.utxo(
+        lane, coins=chosen, payments=payments, change=change, change_minor=found.change_minor
+    )
+    attempt_id = lane.ids.new_id()
+    draft = OutgoingDraft(
+        id=attempt_id,
+        network=lane.network,
+        purpose=Purpose.HOT_TO_COLD.value,
+        family_id=attempt_id,
+        unsigned=unsigned.data,
+        payments=payments,
+        fee_cap_minor=unsigned.fee_minor,
+        inputs=tuple(coin.outpoint for coin in chosen),
+        change=drafts.change_of(unsigned, change, found.change_minor),
+    )
+    await coins.reserve(uow, attempt_id=attempt_id, outpoints=draft.inputs)
+    return draft
+
+
+async def _of_account(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
+    waiting = await coin_cover.waiting(lane, uow)
+    if len(waiting) > coin_cover.QUEUE_MAX:
+        return HOT_WALLET
+    account = await funds.load_account(lane, uow)
+    for payout in waiting:
+        if account.admit(payout) is not None:
+            return HOT_WALLET  # what is short already is not made shorter
+    place = account.of_move(asset=row.asset, amount_minor=row.amount_minor, blocks=TARGET_BLOCKS)
+    if isinstance(place, str):
+        return place
+    attempt_id = lane.ids.new_id()
+    nonce = await nonces.allocate(
+        uow, network=lane.network, sender_key=place.sender.key, attempt_id=attempt_id
+    )
+    payments = (_payment(row),)
+    unsigned = drafts.account(
+        lane, sender=place.sender, nonce=nonce, payments=payments, fee=place.fee, batch_of=None
+    )
+    return OutgoingDraft(
+        id=attempt_id,
+        network=lane.network,
+        purpose=Purpose.HOT_TO_COLD.value,
+        family_id=attempt_id,
+        unsigned=unsigned.data,
+        payments=payments,
+        fee_cap_minor=place.fee.cap_minor,
+        sender_key=place.sender.key,
+        nonce=nonce,
+    )
+
+
+def _payment(row: RebalanceRow) -> PlannedPayment:
+    return PlannedPayment(
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
+    )
+
+
+def _rate(lane: Lane, tx: OutgoingRow, quote: FeeQuote) -> int:
+    """What an attempt offers for inclusion: sat per kvB, or wei per gas."""
+    if lane.is_account_based:
+        max_fee, tip, _ = gas_fields(tx.unsigned)
+        return min(max_fee, max(quote.base_fee, 0) + tip)
+    offered = registry.offered_rate(
+        lane.spec, unsigned=tx.unsigned, raw=tx.raw, fee_minor=tx.fee_cap_minor
+    )
+    return offered or 0
