@@ -80,6 +80,20 @@ _REBALANCE = {
     "cancelled": [],
 }
 
+_SWEEP = {
+    "": ["waiting"],
+    "waiting": ["waiting", "gas_planned", "planned", "unsweepable"],
+    "gas_planned": ["gas_sent", "waiting"],
+    "gas_sent": ["gas_ready", "waiting"],
+    "gas_ready": ["gas_sent", "planned", "waiting"],
+    "planned": ["signed", "waiting"],
+    "signed": ["sent"],
+    "sent": ["swept", "failed", "unsweepable"],
+    "swept": ["sent"],
+    "failed": ["waiting", "sent"],
+    "unsweepable": ["waiting", "sent"],
+}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from config.ids import public_id
-from config.policy import Band
 from config.rebalance_policy import RebalancePolicy
 from config.settings import ColdSettings
+from config.treasury_policy import Band
 from gateway.payouts import rebalances, rebalances_store
 from gateway.payouts.approvals import Staff
 from gateway.payouts.rebalances import Direction, Wish
