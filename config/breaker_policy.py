@@ -33,7 +33,7 @@ class BreakersRow(_Strict):
         default_factory=dict
     )
     books: tuple[BreakerAction, ...] = ("accept", "credit", "build", "sign")
-    signer_refusals_max: int = Field(default=5, ge=1)
+    signer_refusals_max: int = Field(default=20, ge=1)
     signer_refusals_seconds: int = Field(default=600, ge=1)
     signer_refusals: tuple[BreakerAction, ...] = ("build", "sign")
 
@@ -48,7 +48,7 @@ class BreakerPolicy:
         default_factory=lambda: {"unknown_outgoing": _PAYOUTS}
     )
     books: tuple[str, ...] = ("accept", "credit", "build", "sign")
-    signer_refusals_max: int = 5
+    signer_refusals_max: int = 20
     signer_refusals_seconds: int = 600
     signer_refusals: tuple[str, ...] = ("build", "sign")
 

@@ -16,14 +16,16 @@ from functools import partial
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy.exc import DBAPIError
 
+from config.breaker_policy import BreakerPolicy
 from config.clock import Clock, SystemClock, Waker
 from config.database import Database, Uow, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
 from config.process import run_until_stopped
+from config.registry import load_registry
 from config.settings import Settings
+from gateway import books_watch, day_closes, sealing
 from gateway import scheduler_store as store
-from gateway import sealing
 from gateway.leases import Lease, LeaseLost, hold
 from gateway.payouts import limits
 from gateway.sealing import Sealer
@@ -53,7 +55,9 @@ TICKS = (
     Tick(channel="cage_nonces", every_seconds=60),
     Tick(channel="cage_limits", every_seconds=3_600),
     Tick(channel="cage_partitions", every_seconds=3_600),
-    Tick(channel="cage_reconcile", every_seconds=3_600),
+    Tick(channel="cage_books", every_seconds=60),  # totals
+    Tick(channel="cage_reconcile", every_seconds=3_600),  # every entry
+    Tick(channel="cage_close", every_seconds=600),
     Tick(channel="cage_compare", every_seconds=3_600),  # the signer's log against the books
 )
 
@@ -61,9 +65,20 @@ TICKS = (
 class Scheduler:
     """One process; of several, the holder of the lease ticks and works."""
 
-    def __init__(self, *, database: Database, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        ids: Ids,
+        breakers: BreakerPolicy | None = None,
+        networks: Sequence[str] = (),
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._ids = ids
+        self._breakers = breakers or BreakerPolicy()
+        self._networks = networks
         self._lease = Lease(name="scheduler", holder=f"scheduler-{ids.new_id()}")
         self.upkeep: dict[str, Callable[[Uow], Awaitable[int]]] = {
             "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
@@ -71,6 +86,9 @@ class Scheduler:
             "cage_limits": self._prune_limit_usage,
             "cage_partitions": self._ensure_partitions,
             "cage_compare": self._ask_comparison,
+            "cage_books": partial(self._check_books, is_whole=False),
+            "cage_reconcile": partial(self._check_books, is_whole=True),
+            "cage_close": self._close_day,
         }
 
     async def run(
@@ -153,6 +171,22 @@ class Scheduler:
         before = limits.first_hour_kept(self._clock.now())
         return await store.prune_limit_usage(uow, before_hour=before, limit=LIMIT_USAGE_MAX)
 
+    async def _check_books(self, uow: Uow, *, is_whole: bool) -> int:
+        return await books_watch.look(
+            uow, policy=self._breakers, is_whole=is_whole, ids=self._ids, at=self._clock.now()
+        )
+
+    async def _close_day(self, uow: Uow) -> int:
+        """One day per pass, so that a long absence is caught up with day by day."""
+        at = self._clock.now()
+        day = await day_closes.next_day(uow, at=at)
+        if day is None:
+            return 0
+        await day_closes.close(
+            uow, day=day, networks=self._networks, closed_by="scheduler", ids=self._ids, at=at
+        )
+        return 1
+
     async def _ask_comparison(self, uow: Uow) -> int:
         """Payouts compares: it alone may talk to the signer."""
         return await store.ask_comparison(uow, at=self._clock.now())
@@ -167,7 +201,14 @@ async def run_scheduler(settings: Settings) -> None:
     url = settings.role_url("scheduler")
     database = Database(async_url(url), pool_size=3, application_name="cage scheduler")
     ids = SystemIds(clock)
-    scheduler = Scheduler(database=database, clock=clock, ids=ids)
+    registry = load_registry(settings)
+    scheduler = Scheduler(
+        database=database,
+        clock=clock,
+        ids=ids,
+        breakers=registry.policy.breakers,
+        networks=sorted(registry.chains),
+    )
     sealer = Sealer(
         database=database,
         clock=clock,

@@ -209,6 +209,16 @@ async def newest(uow: Uow, network: str) -> RowMapping | None:
     return result.mappings().one_or_none()
 
 
+async def newest_before(uow: Uow, network: str, until: datetime) -> RowMapping | None:
+    """The newest run that was over before a moment."""
+    result = await uow.execute(
+        f"SELECT {_RUN} FROM chain.reconciliation_runs WHERE network = :network "
+        "AND finished_at < :until ORDER BY number DESC LIMIT 1",
+        {"network": network, "until": until},
+    )
+    return result.mappings().one_or_none()
+
+
 async def wallets(uow: Uow, run_id: UUID) -> Sequence[RowMapping]:
     """The accounts of a run."""
     result = await uow.execute(

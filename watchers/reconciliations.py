@@ -427,6 +427,12 @@ async def newest(uow: Uow, network: str) -> Run | None:
     return None if row is None else _run(row)
 
 
+async def newest_before(uow: Uow, network: str, until: datetime) -> Run | None:
+    """The newest run of a network, whatever came of it, that was over before a moment."""
+    row = await store.newest_before(uow, network, until)
+    return None if row is None else _run(row)
+
+
 def _codes(held: Holdings) -> Sequence[str]:
     return sorted({*held.chain, *held.books, *held.unposted, *held.unsettled})
 

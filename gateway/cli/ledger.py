@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli import adjustments, ledger_books, ledger_reconcile
+from gateway.cli import adjustments, ledger_books, ledger_days, ledger_reconcile
 from gateway.cli.console import FAILED, JsonOption, show_json, show_line, show_table
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
 
@@ -46,5 +46,6 @@ def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
     ledger_books.mount(ledger_app)
     ledger_reconcile.mount(ledger_app)
+    ledger_days.mount(ledger_app)
     adjustments.mount(ledger_app)
     app.add_typer(ledger_app, name="ledger")

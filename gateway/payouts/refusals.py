@@ -12,7 +12,7 @@ from uuid import UUID
 from config.database import Uow
 from config.logs import get_logger
 from gateway.leases import LeaseLost
-from gateway.payouts import attempts, companions, question, store
+from gateway.payouts import attempts, companions, question, refusal_watch, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.companions import SIGN_ALONE
 from gateway.payouts.context import Lane
@@ -58,6 +58,7 @@ async def apply(lane: Lane, uow: Uow, attempt: Attempt, refusal: Refusal, *, kno
         reason=refusal.reason,
         members=len(attempt.members),
     )
+    await refusal_watch.count(lane, uow, attempt.id, refusal)
     if refusal.code in KNOWS_MORE:
         await _keep(lane, uow, attempt, refusal, known)
     elif refusal.code == CAP_OF_WINDOW:
