@@ -368,8 +368,7 @@ async def open_breaks(
     uow: Uow, *, network: str | None = None, asset: str | None = None
 ) -> list[Break]:
     """Breaks that the newest comparison of their network still found."""
-    rows = await store.open_breaks(uow, network=network, asset=asset)
-    return [_break(row) for row in rows]
+    return [_break(row) for row in await store.open_breaks(uow, network=network, asset=asset)]
 
 
 async def get_break(uow: Uow, break_id: UUID) -> Break | None:
@@ -438,13 +437,8 @@ def _codes(held: Holdings) -> Sequence[str]:
 
 
 def _line(held: Holdings, code: str) -> dict[str, Any]:
-    return {
-        "account": code,
-        "chain": held.chain.get(code, 0),
-        "books": held.books.get(code, 0),
-        "unposted": held.unposted.get(code, 0),
-        "unsettled": held.unsettled.get(code, 0),
-    }
+    names = ("chain", "books", "unposted", "unsettled")
+    return {"account": code, **{name: getattr(held, name).get(code, 0) for name in names}}
 
 
 def _columns(run: Run) -> dict[str, Any]:

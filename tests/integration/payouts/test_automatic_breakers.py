@@ -1,4 +1,4 @@
-"""What stops by itself: books that contradict themselves, a signer that refuses and refuses (T9)."""
+"""What stops by itself: books that contradict themselves, a signer that refuses again (T9)."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
