@@ -119,19 +119,15 @@ def _payer(row: RowMapping, own: Mapping[str, AddressRow]) -> tuple[AddressRole,
 
 
 async def _compared(uow: Uow, network: str) -> dict[str, OnChain]:
-    row = await own_store.newest_comparison(uow, network=network)
-    if row is None:
-        return {}
-    answer = row["answer"]
     return {
-        code: OnChain(
-            amount_minor=int(amount),
+        row["account"]: OnChain(
+            amount_minor=int(row["chain"]),
             source=ChainSource.COMPARISON,
-            height=answer["height"],
-            block_hash=answer["block_hash"],
-            at=row["answered_at"],
+            height=row["height"],
+            block_hash=row["block_hash"],
+            at=row["finished_at"],
         )
-        for code, amount in answer.get("chain", {}).items()
+        for row in await own_store.newest_comparison(uow, network=network)
     }
 
 

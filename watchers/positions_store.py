@@ -30,14 +30,17 @@ async def balances_by_role(uow: Uow, *, network: str) -> Sequence[RowMapping]:
     return result.mappings().all()
 
 
-async def newest_comparison(uow: Uow, *, network: str) -> RowMapping | None:
-    """The newest answered question about holdings."""
+async def newest_comparison(uow: Uow, *, network: str) -> Sequence[RowMapping]:
+    """What the chain held by custody account at the newest comparison with the nodes."""
     result = await uow.execute(
-        "SELECT answer, answered_at FROM chain.probes WHERE network = :network "
-        "AND state = 'answered' AND kind = 'holdings' ORDER BY answered_at DESC LIMIT 1",
+        "SELECT w.account, w.chain, r.height, r.block_hash, r.finished_at "
+        "FROM chain.reconciliation_runs r "
+        "JOIN chain.reconciliation_wallets w ON w.run_id = r.id "
+        "WHERE r.id = (SELECT id FROM chain.reconciliation_runs WHERE network = :network "
+        "AND block_hash IS NOT NULL ORDER BY number DESC LIMIT 1)",
         {"network": network},
     )
-    return result.mappings().one_or_none()
+    return result.mappings().all()
 
 
 # One attempt of each family: the one in a block, else the newest with bytes; the others cannot be

@@ -13,11 +13,12 @@ from uuid import UUID
 from config.database import Uow
 from config.ids import uuid7
 from gateway.treasury import store
-from gateway.treasury.forecast import WEEK, WEEKS_MAX, Series
+from gateway.treasury.forecast import BACKTEST_WEEKS, HOURS_MAX, WEEK, WEEKS_MAX, Series
 
 SECONDS_PER_HOUR = 3_600
 AGAIN_HOURS = 48  # summed anew each hour
 HOURS_PER_PASS = 168  # of an old history; the next pass goes on
+HISTORY_HOURS = (WEEKS_MAX + BACKTEST_WEEKS) * WEEK + HOURS_MAX
 PURPOSES: Final = ("withdrawal", "reissue", "refund")  # what pays others from the hot wallet
 ID_MARGIN = timedelta(hours=1)  # an id is older than what its row tells, and clocks differ
 
@@ -76,11 +77,17 @@ async def sum_up(uow: Uow, *, network: str, assets: Sequence[str], at: datetime)
 
 
 async def series(uow: Uow, *, network: str, asset: str, flow: Flow) -> Series | None:
-    """The history of an asset, as far as forecasts look back; None before any hour was summed."""
+    """The history of an asset, as far as a back-test looks back; None before any hour was summed.
+
+    It begins with the first hour that brought anything at all: before that the asset was not in
+    use, which is no history of it.
+    """
     mark = await store.mark(uow, network=network)
     if mark is None:
         return None
-    first = max(mark["first_hour"], mark["next_hour"] - 2 * WEEKS_MAX * WEEK)
+    begun = await store.first_flow(uow, asset=asset)
+    begun = mark["next_hour"] if begun is None else min(begun, mark["next_hour"])
+    first = max(mark["first_hour"], begun, mark["next_hour"] - HISTORY_HOURS)
     amounts = [0] * (mark["next_hour"] - first)
     for row in await store.flows(uow, asset=asset, first_hour=first):
         if row["hour"] < mark["next_hour"]:

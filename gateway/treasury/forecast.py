@@ -90,9 +90,15 @@ class Backtest:
 def predict(series: Series, *, hour: int, hours: int) -> Forecast:
     """The sum of the `hours` from `hour` on. Raises ValueError for an hour inside the series, or
     for more hours than a week."""
-    if hour < series.next_hour or not 1 <= hours <= HOURS_MAX:
-        raise ValueError(f"from {hour} for {hours} hours: 1 to {HOURS_MAX} after the history")
-    return _predict(series.sums(), series.first_hour, series.next_hour, hour=hour, hours=hours)
+    return predict_each(series, hour=hour, spans=[hours])[0]
+
+
+def predict_each(series: Series, *, hour: int, spans: Sequence[int]) -> list[Forecast]:
+    """`predict` for several spans of hours from the same hour on."""
+    if hour < series.next_hour or not all(1 <= hours <= HOURS_MAX for hours in spans):
+        raise ValueError(f"from {hour} for {spans} hours: 1 to {HOURS_MAX} after the history")
+    sums, first, end = series.sums(), series.first_hour, series.next_hour
+    return [_predict(sums, first, end, hour=hour, hours=hours) for hours in spans]
 
 
 def backtest(series: Series, *, hours: int, weeks: int = BACKTEST_WEEKS) -> Backtest:

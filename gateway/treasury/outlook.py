@@ -44,7 +44,8 @@ async def need_of(uow: Uow, registry: Registry, asset: str, *, at: datetime) -> 
     series = await flows.series(uow, network=network, asset=asset, flow=Flow.DEMAND)
     if series is None:
         return Need(by_hour=(), whole=None)
-    found = [ahead(series, hours=hours + 1, at=at) for hours in range(policy.horizon_hours)]
+    spans = range(1, policy.horizon_hours + 1)
+    found = forecast.predict_each(series, hour=start_of(series, at), spans=spans)
     permille = PERMILLE[policy.refill_quantile]
     sums = tuple(item.quantiles[permille] for item in found if item.quantiles)
     is_known = len(sums) == len(found)

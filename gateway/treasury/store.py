@@ -126,6 +126,15 @@ async def sum_hours(
     )
 
 
+async def first_flow(uow: Uow, *, asset: str) -> int | None:
+    """The first hour that an asset had anything in."""
+    result = await uow.execute(
+        "SELECT min(hour) FROM gateway.flow_hours WHERE asset = :asset", {"asset": asset}
+    )
+    found: int | None = result.scalar_one()
+    return found
+
+
 async def flows(uow: Uow, *, asset: str, first_hour: int) -> list[dict[str, Any]]:
     """The hours of an asset that had anything, oldest first."""
     return await uow.rows(

@@ -15,6 +15,7 @@ from config.registry import Registry
 from gateway.leases import Lease, LeaseLost, hold
 from gateway.treasury import bands, flows, outlook, positions, refill
 from gateway.treasury.bands import BandState
+from gateway.treasury.outlook import Need
 from gateway.treasury.positions import BandPosition
 from ledger import lifecycle
 from ledger.errors import StaleState
@@ -38,6 +39,7 @@ class TreasuryWatch:
         self._database = database
         self._clock = clock
         self._ids = ids
+        self._needs: dict[str, tuple[int, Need]] = {}  # asset -> (hour, what it will take)
         self._lease = Lease(
             name=f"treasury:{network}",
             holder=f"treasury-{ids.new_id()}",
@@ -62,6 +64,7 @@ class TreasuryWatch:
         for _ in range(PASSES_MAX):
             if not await self._database.run(self._sum_up):
                 break
+            self._needs.clear()  # an old history is still being caught up
         async with self._database.snapshot() as uow:
             found = await positions.read(uow, self._registry, network=self._network)
         banded = positions.by_band(found, self._registry, network=self._network)
@@ -101,7 +104,7 @@ class TreasuryWatch:
     async def _attend(
         self, uow: Uow, item: BandPosition, *, is_told_low: bool, at: datetime
     ) -> None:
-        need = await outlook.need_of(uow, self._registry, item.asset, at=at)
+        need = await self._need(uow, item.asset, at=at)
         changed = await refill.attend(
             uow,
             self._registry,
@@ -114,3 +117,11 @@ class TreasuryWatch:
         )
         if changed is not None:
             log.info("refill.changed", asset=item.asset, state=changed.state, code=changed.code)
+
+    async def _need(self, uow: Uow, asset: str, *, at: datetime) -> Need:
+        """Read once an hour: no more than that is summed up."""
+        hour = flows.hour_of(at)
+        if asset not in self._needs or self._needs[asset][0] != hour:
+            need = await outlook.need_of(uow, self._registry, asset, at=at)
+            self._needs[asset] = (hour, need)
+        return self._needs[asset][1]

@@ -36,9 +36,6 @@ CREATE TABLE gateway.flow_marks (
     next_hour bigint NOT NULL CHECK (next_hour >= first_hour)
 );
 
-CREATE INDEX probes_answered ON chain.probes (network, answered_at DESC)
-    WHERE state = 'answered' AND kind = 'holdings';
-
 GRANT SELECT, INSERT, UPDATE ON gateway.wallet_bands, gateway.flow_marks TO gateway_payouts;
 GRANT SELECT, INSERT, DELETE ON gateway.flow_hours TO gateway_payouts;
 GRANT SELECT ON gateway.wallet_bands, gateway.flow_hours, gateway.flow_marks TO gateway_api;

@@ -71,13 +71,15 @@ async def test_the_newest_comparison_stands_for_deposit_wallets_of_account_chain
     ward: Ward,
 ) -> None:
     code = "custody:eth/deposit/acme:eth:USDT"
-    for height, amount in ((7, "5000000"), (9, "6000000")):
+    for height, amount in ((7, 5_000_000), (9, 6_000_000)):
         await ward.house.rows(
-            "INSERT INTO chain.probes (id, network, kind, state, answer, asked_at, answered_at) "
-            "VALUES (gen_random_uuid(), 'eth', 'holdings', 'answered', jsonb_build_object("
-            "'height', CAST(:height AS integer), 'block_hash', 'ab', 'chain', "
-            "jsonb_build_object(CAST(:code AS text), CAST(:amount AS text))), :at, :at)",
+            "WITH run AS (INSERT INTO chain.reconciliation_runs (id, network, trigger, state, "
+            "height, block_hash, breaks, started_at, finished_at) VALUES (gen_random_uuid(), "
+            "'eth', 'cycle', 'clean', :height, :hash, '[]', :at, :at) RETURNING id) "
+            "INSERT INTO chain.reconciliation_wallets (run_id, account, chain, books, unposted, "
+            "unsettled, difference) SELECT id, :code, :amount, :amount, 0, 0, 0 FROM run",
             height=height,
+            hash=f"ab{height}",
             code=code,
             amount=amount,
             at=ward.clock.now(),

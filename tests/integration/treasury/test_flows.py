@@ -9,7 +9,7 @@ from gateway.payouts.withdrawals import Trigger
 from gateway.treasury import flows
 from gateway.treasury.flows import Flow
 from tests.support.payouts import Payouts
-from tests.support.treasury import furnish, look
+from tests.support.treasury import furnish, history_of, look
 
 pytestmark = pytest.mark.postgres
 
@@ -91,3 +91,17 @@ async def test_an_old_past_is_caught_up_in_bounded_passes(btc: Payouts) -> None:
         await look(btc, watch)
     found = await _amounts(btc, Flow.DEMAND)
     assert (len(found), found[0], sum(found)) == (weeks * 168, COIN // 2, COIN // 2)
+
+
+async def test_an_asset_has_no_history_from_before_it_was_used(btc: Payouts) -> None:
+    """The network was followed for 100 hours, the asset brought something in the last ten."""
+    await history_of(btc, "btc:BTC", hourly=5, hours=100, flow="demand")
+    now = flows.hour_of(btc.clock.now())
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute("DELETE FROM gateway.flow_hours WHERE hour < :first", {"first": now - 10})
+        found = await flows.series(uow, network="btc", asset="btc:BTC", flow=Flow.DEMAND)
+        other = await flows.series(uow, network="btc", asset="btc:XYZ", flow=Flow.DEMAND)
+    assert found is not None
+    assert other is not None
+    assert (found.first_hour, found.amounts) == (now - 10, (5,) * 10)
+    assert (other.first_hour, other.amounts) == (now, ())
