@@ -43,7 +43,7 @@ def render_object(
             named = {"id": context.id("switch", snapshot["id"]), "livemode": context.livemode}
             times = {name: rfc3339(snapshot[name]) for name in ("stopped_at", "changed_at")}
             return {**snapshot, **times, **named}
-        case "wallet_band":
+        case "wallet":
             return wire_wallets.band_event(snapshot, context=context)
         case "reconciliation_break":
             return wire_reconciliations.open_break(snapshot, context=context).model_dump()

@@ -130,15 +130,8 @@ class PayoutRole:
                     partial(self._attestations, network, attest_waker),
                 ):
                     group.create_task(self._supervise(network, runner), name=f"payouts {network}")
-                watch = TreasuryWatch(
-                    network,
-                    self._registry,
-                    database=self._database,
-                    clock=self._clock,
-                    ids=self._ids,
-                )
-                look = partial(watch.run, Waker(poll_seconds=LOOK_SECONDS))
-                group.create_task(self._supervise(network, look), name=f"treasury {network}")
+                watch = partial(self._treasury, network)
+                group.create_task(self._supervise(network, watch), name=f"treasury {network}")
             void_waker = Waker(poll_seconds=settings.payouts.poll_seconds)
             wakers.append(void_waker)
             group.create_task(self._supervise("*", partial(self._voids.run, void_waker)))
@@ -210,14 +203,23 @@ class PayoutRole:
             await chain.reader.check_identity()  # another chain behind the URL is refused (N02)
             await PayoutLane(lane).run(waker)
         finally:
-            await _give_back(lane)
+            await _give_back(self._database, lane.lease)
             await chain.close()
 
+    async def _treasury(self, network: str) -> None:
+        watch = TreasuryWatch(
+            network, self._registry, database=self._database, clock=self._clock, ids=self._ids
+        )
+        try:
+            await watch.run(Waker(poll_seconds=LOOK_SECONDS))
+        finally:
+            await _give_back(self._database, watch.lease)
 
-async def _give_back(lane: Lane) -> None:
+
+async def _give_back(database: Database, lease: Lease) -> None:
     """Let another instance in at once; without a database the lease runs out by itself."""
     try:
-        async with asyncio.timeout(STOP_TIMEOUT_SECONDS), lane.database.unit_of_work() as uow:
-            await lane.lease.release(uow)
+        async with asyncio.timeout(STOP_TIMEOUT_SECONDS), database.unit_of_work() as uow:
+            await lease.release(uow)
     except AWAY as error:
-        log.warning("payouts.lease_not_released", network=lane.network, error=repr(error))
+        log.warning("payouts.lease_not_released", lease=lease.name, error=repr(error))

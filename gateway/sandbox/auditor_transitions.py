@@ -94,6 +94,14 @@ _SWEEP = {
     "unsweepable": ["waiting", "sent"],
 }
 
+_WALLET = {
+    "": ["inside"],
+    "inside": ["low", "gas_low", "high"],
+    "low": ["inside", "high"],
+    "gas_low": ["inside", "high"],
+    "high": ["inside", "low", "gas_low"],
+}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
@@ -113,4 +121,5 @@ def allowed() -> list[str]:
     setup = [f"contract_setup:{a}>{b}" for a, reached in _CONTRACT_SETUP.items() for b in reached]
     moves = [f"rebalance:{a}>{b}" for a, reached in _REBALANCE.items() for b in reached]
     sweep = [f"sweep:{a}>{b}" for a, reached in _SWEEP.items() for b in reached]
-    return deposit + withdrawal + setup + moves + sweep
+    wallet = [f"wallet:{a}>{b}" for a, reached in _WALLET.items() for b in reached]
+    return deposit + withdrawal + setup + moves + sweep + wallet

@@ -21,7 +21,7 @@ from gateway.treasury.positions import BandPosition
 from ledger import lifecycle, outbox
 from ledger.lifecycle import Lifecycle
 
-KIND: Final = "wallet_band"
+KIND: Final = "wallet"  # its events are `wallet.<state>`
 
 
 class BandState(StrEnum):
@@ -31,6 +31,8 @@ class BandState(StrEnum):
     """Between minimum and maximum, or nobody told otherwise yet."""
     LOW = "low"
     """Below its minimum, and not far enough back."""
+    GAS_LOW = "gas_low"
+    """The same, of a gas wallet."""
     HIGH = "high"
     """Above its maximum, and not far enough back."""
 
@@ -40,6 +42,8 @@ class Crossing(StrEnum):
 
     FALL = "fall"
     """It fell below the minimum."""
+    RUN_DRY = "run_dry"
+    """A gas wallet fell below the minimum."""
     RISE = "rise"
     """It rose above the maximum."""
     RETURN = "return"
@@ -53,14 +57,18 @@ WALLET_BANDS: Final = Lifecycle(
     table="gateway.wallet_bands",
     transitions={
         (_S.INSIDE, _C.FALL): _S.LOW,
+        (_S.INSIDE, _C.RUN_DRY): _S.GAS_LOW,
         (_S.INSIDE, _C.RISE): _S.HIGH,
         (_S.LOW, _C.RETURN): _S.INSIDE,
         (_S.LOW, _C.RISE): _S.HIGH,
+        (_S.GAS_LOW, _C.RETURN): _S.INSIDE,
+        (_S.GAS_LOW, _C.RISE): _S.HIGH,
         (_S.HIGH, _C.RETURN): _S.INSIDE,
         (_S.HIGH, _C.FALL): _S.LOW,
+        (_S.HIGH, _C.RUN_DRY): _S.GAS_LOW,
     },
 )
-ALARMS: Final = {"wallet_low", "wallet_high", "wallet_gas_low"}
+ALARMS: Final = tuple(f"{KIND}_{state}" for state in BandState if state is not BandState.INSIDE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +91,18 @@ def side_of(band: Band, amount_minor: int) -> BandState:
 
 
 def crossing(
-    band: Band, state: BandState, amount_minor: int, *, hysteresis_permille: int
+    band: Band, role: WalletRole, state: BandState, amount_minor: int, *, hysteresis_permille: int
 ) -> Crossing | None:
     """What happened to a wallet in this state that now has this amount. Pure."""
     side = side_of(band, amount_minor)
-    if side is not BandState.INSIDE:
-        moves = {BandState.LOW: Crossing.FALL, BandState.HIGH: Crossing.RISE}
-        return None if side is state else moves[side]
+    if side is BandState.HIGH:
+        return None if state is BandState.HIGH else Crossing.RISE
+    if side is BandState.LOW:
+        fell = Crossing.RUN_DRY if role is WalletRole.GAS else Crossing.FALL
+        return fell if WALLET_BANDS.allows(state, fell) else None
     if state is BandState.INSIDE:
         return None
-    bound = band.min_minor if state is BandState.LOW else band.max_minor
+    bound = band.max_minor if state is BandState.HIGH else band.min_minor
     come = abs(amount_minor - bound)
     is_back = come * 1_000 >= abs(band.target_minor - bound) * hysteresis_permille
     return Crossing.RETURN if is_back else None
@@ -119,12 +129,16 @@ async def tell(
     banded = {(item.role, item.asset) for item in found}
     gone = [row.id for place, row in known.items() if place not in banded]
     if gone:  # a band that nobody has any more calls nobody
-        await alarm_store.clear(uow, kinds=sorted(ALARMS), network=network, objects=gone, at=at)
+        await alarm_store.clear(uow, kinds=ALARMS, network=network, objects=gone, at=at)
     crossed = []
     for item in found:
         row = known.get((item.role, item.asset)) or await _open(uow, item, ids=ids, at=at)
         move = crossing(
-            item.band, row.state, item.free_minor, hysteresis_permille=hysteresis_permille
+            item.band,
+            item.role,
+            row.state,
+            item.free_minor,
+            hysteresis_permille=hysteresis_permille,
         )
         if move is not None:
             await _cross(uow, item, row, move, ids=ids, at=at)
@@ -165,7 +179,7 @@ async def _cross(
         uow,
         event_id=ids.new_id(),
         brand=None,
-        type=event_type(item.role, state),
+        type=f"{KIND}.{state}",
         object_kind=KIND,
         object_id=row.id,
         object_version=moved["version"],
@@ -174,24 +188,18 @@ async def _cross(
         at=at,
     )
     objects = [row.id]
-    await alarm_store.clear(uow, kinds=sorted(ALARMS), network=item.network, objects=objects, at=at)
+    await alarm_store.clear(uow, kinds=ALARMS, network=item.network, objects=objects, at=at)
     if state is not BandState.INSIDE:
         await alarm_store.raise_alarm(
             uow,
             alarm_id=ids.new_id(),
-            kind=event_type(item.role, state).replace(".", "_"),
+            kind=f"{KIND}_{state}",
             network=item.network,
             object_id=row.id,
             detail=f"{item.name} {item.asset} is {state}: {item.free_minor} minor units,"
             f" band {item.band.min_minor} to {item.band.max_minor}",
             at=at,
         )
-
-
-def event_type(role: WalletRole, state: BandState) -> str:
-    """The event's type (CONTRACT 6); `wallet.inside` is the way back."""
-    is_gas_low = role is WalletRole.GAS and state is BandState.LOW
-    return "wallet.gas_low" if is_gas_low else f"wallet.{state}"
 
 
 def _snapshot(

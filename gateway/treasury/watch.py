@@ -40,7 +40,7 @@ class TreasuryWatch:
         self._clock = clock
         self._ids = ids
         self._needs: dict[str, tuple[int, Need]] = {}  # asset -> (hour, what it will take)
-        self._lease = Lease(
+        self.lease = Lease(
             name=f"treasury:{network}",
             holder=f"treasury-{ids.new_id()}",
             seconds=WATCH_LEASE_SECONDS,
@@ -59,7 +59,7 @@ class TreasuryWatch:
 
     async def look(self) -> bool:
         """One look; False while another instance has the lease. Raises LeaseLost, StaleState."""
-        if not await hold(self._database, self._lease):
+        if not await hold(self._database, self.lease):
             return False
         for _ in range(PASSES_MAX):
             if not await self._database.run(self._sum_up):
@@ -76,13 +76,13 @@ class TreasuryWatch:
         return True
 
     async def _sum_up(self, uow: Uow) -> bool:
-        await self._lease.check(uow)
+        await self.lease.check(uow)
         assets = [asset.id for asset in self._registry.assets_of(self._network)]
         return await flows.sum_up(uow, network=self._network, assets=assets, at=self._clock.now())
 
     async def _tell(self, uow: Uow, banded: list[BandPosition]) -> None:
         """Crossings and requests in one unit of work: who hears of one finds the other."""
-        await self._lease.check(uow)
+        await self.lease.check(uow)
         await lifecycle.set_actor(uow, ACTOR)
         at = self._clock.now()
         crossed = await bands.tell(

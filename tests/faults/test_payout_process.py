@@ -47,6 +47,10 @@ account_index = 2
 socket = "{socket}"
 [payouts]
 poll_seconds = 0.2
+[wallets."eth:ETH"]
+min = "5"
+target = "6"
+max = "7"
 """
 
 
@@ -129,7 +133,9 @@ async def test_p02_killed_role_is_restarted_and_pays_once_then_stops_cleanly(
         signed = await uow.execute("SELECT count(*) FROM chain.outgoing WHERE raw IS NOT NULL")
         assert signed.scalar_one() == 1
         lease = await uow.execute("SELECT expires_at <= clock_timestamp() FROM gateway.leases")
-        assert lease.scalars().all() == [True]  # given back: a standby may start at once
+        assert lease.scalars().all() == [True, True]  # given back: a standby may start at once
+        told = await uow.execute("SELECT type FROM ledger.events WHERE object_kind = 'wallet'")
+        assert told.scalars().all() == ["wallet.low"]  # once, by two processes
     await house.assert_at_rest()
 
 

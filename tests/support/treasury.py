@@ -66,7 +66,7 @@ async def wallet_events(house: Payouts) -> list[tuple[str, str | None, str]]:
     async with house.database.unit_of_work() as uow:
         rows = await uow.execute(
             "SELECT type, previous_state, snapshot ->> 'amount' AS amount FROM ledger.events "
-            "WHERE object_kind = 'wallet_band' ORDER BY position"
+            "WHERE object_kind = 'wallet' ORDER BY position"
         )
         return [(row.type, row.previous_state, row.amount) for row in rows]
 

@@ -6,7 +6,7 @@ CREATE TABLE gateway.wallet_bands (
     network text NOT NULL,
     role text NOT NULL CHECK (role IN ('deposit', 'hot', 'warm', 'cold', 'gas')),
     asset text NOT NULL,
-    state text NOT NULL CHECK (state IN ('inside', 'low', 'high')),
+    state text NOT NULL CHECK (state IN ('inside', 'low', 'gas_low', 'high')),
     amount numeric(78, 0) NOT NULL CHECK (amount <> 'NaN'),    -- at the last crossing
     version integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE gateway.wallet_bands (
     UNIQUE (asset, role)
 );
 CREATE TRIGGER wallet_bands_history AFTER INSERT OR UPDATE OF state ON gateway.wallet_bands
-    FOR EACH ROW EXECUTE FUNCTION ledger.record_state('wallet_band');
+    FOR EACH ROW EXECUTE FUNCTION ledger.record_state('wallet');
 
 -- Sums of one hour (hours since 1970), minor units: deposits first seen in it, withdrawals accepted in
 -- it, payouts signed in it. The last days are written again each hour: what ended otherwise leaves them.

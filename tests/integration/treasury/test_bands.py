@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from config.settings import WalletSettings
+from tests.support.auditor import audit
 from tests.support.payouts import Payouts
 from tests.support.treasury import furnish, look, wallet_events, watch_of
 
@@ -35,6 +36,7 @@ async def test_each_crossing_is_told_once_with_hysteresis(btc: Payouts) -> None:
     await look(btc)
     assert (await wallet_events(btc))[2:] == [("wallet.high", "inside", str(310 * COIN // 100))]
     assert await btc.alarms() == ["wallet_high"]
+    assert await audit(btc.database.engine, at_rest=False) == []
 
 
 async def test_what_withdrawals_wait_for_is_not_in_the_wallet_any_more(btc: Payouts) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from config.settings import WalletSettings
 from gateway.payouts import rebalances
+from tests.support.auditor import audit
 from tests.support.colds import COLD_BTC_ADDRESS
 from tests.support.payouts import Payouts
 from tests.support.treasury import furnish, history_of, look, requests, watch_of
@@ -55,6 +56,7 @@ async def test_p26_a_short_hot_wallet_asks_for_a_refill_once_and_funds_stay_rese
     await look(btc)
     [request] = await requests(btc)
     assert (request.state, request.code) == ("cancelled", "not_needed")
+    assert await audit(btc.database.engine, at_rest=False) == []
 
 
 async def test_a_wallet_that_will_be_short_is_refilled_in_time(btc: Payouts) -> None:
