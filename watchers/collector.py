@@ -5,37 +5,37 @@ account 0, so that code at that address is this code (docs/adr/0035). A setting 
 and a contract that nobody deployed or that a reorganisation undid, are told and used for nothing.
 """
 
+from config.chains import ChainSpec
 from config.database import Database
 from config.logs import get_logger
 from watchers import addresses
 from watchers.chain import Chain
 from watchers.errors import PoolEmpty
-from watchers.network import Network
 from watchers.registry import collector_key
 
 log = get_logger("watchers.collector")
 
 
-async def is_in_force(database: Database, chain: Chain, network: Network) -> bool:
+async def is_in_force(database: Database, chain: Chain, spec: ChainSpec) -> bool:
     """Whether deposit addresses may delegate to it now. Raises NodeUnavailable."""
-    collector = network.spec.collector
+    collector = spec.collector
     if collector is None:
         return False
     try:
         async with database.unit_of_work() as uow:
-            hot = await addresses.own_address(uow, network=network.name, role="hot")
-            gas = await addresses.own_address(uow, network=network.name, role="gas")
+            hot = await addresses.own_address(uow, network=spec.network, role="hot")
+            gas = await addresses.own_address(uow, network=spec.network, role="gas")
     except PoolEmpty:
         return False
-    expected = collector_key(network.spec, hot_key=hot.key, sender_key=gas.key)
+    expected = collector_key(spec, hot_key=hot.key, sender_key=gas.key)
     if collector != expected:
-        log.error("collector.not_ours", network=network.name, key=collector, ours=expected)
+        log.error("collector.not_ours", network=spec.network, key=collector, ours=expected)
         return False
     height = await chain.reader.finalised_height()
     if height is None:
-        height = (await chain.reader.tip()).height - network.spec.full_depth
+        height = (await chain.reader.tip()).height - spec.full_depth
     ref = await chain.reader.ref_at(max(height, 0))
     if ref is None or not await chain.reader.with_code([collector], block_hash=ref.hash):
-        log.warning("collector.not_there", network=network.name, key=collector)
+        log.warning("collector.not_there", network=spec.network, key=collector)
         return False
     return True

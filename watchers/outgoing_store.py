@@ -22,7 +22,7 @@ _COLUMNS = (
 
 UPKEEP_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins
 OUTSIDE_PURPOSE = "cold_to_hot"  # signed by people with keys of their own, never by the signer
-SWEEP_PURPOSES = ("sweep", "gas_top_up")  # deposits to hot, and the gas for it
+SWEEP_PURPOSES = ("sweep", "collect", "gas_top_up")  # deposits to hot, and the gas for it
 # What pays nobody.
 OWN_PURPOSES = (
     *UPKEEP_PURPOSES, *SWEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE,

@@ -265,7 +265,9 @@ def _count_unsettled(
     brand = None if sender is None else sender.brand
     is_of_sweeps = row.purpose in own_store.SWEEP_PURPOSES
     for moved in row.moved:
-        total[_code(network, role, brand, moved.asset)] += moved.amount_minor
+        source = by_key.get(moved.from_key or "")  # a collect takes from deposit addresses
+        of = (role, brand) if source is None else (source.role, source.brand)
+        total[_code(network, *of, moved.asset)] += moved.amount_minor
         receiver = by_key.get(moved.key)
         # What a payout brings to a player is a deposit, which is counted as such; gas is not.
         if receiver is not None and (receiver.player_id is None or is_of_sweeps):

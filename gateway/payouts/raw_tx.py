@@ -8,7 +8,7 @@ UnreadableTx for anything else. It decides nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.payouts.same_tx import list_body, unsigned_tx
+from gateway.payouts.same_tx import items, list_body, unsigned_tx
 from watchers.chain import Outpoint
 
 _TYPE_1559 = b"\x02"
@@ -119,6 +119,16 @@ def collect_takes(payload: bytes, *, collector: str | None) -> AccountPays:
     if at != _COLLECT_LEGS_AT or count != len(words) - _COLLECT_HEAD:
         raise UnreadableTx("a collect that is not laid out canonically")
     return AccountPays(token=_HEX + words[0][-_ADDRESS:].hex(), legs=_legs(words[_COLLECT_HEAD:]))
+
+
+def authorisations(payload: bytes) -> int:
+    """How many accounts delegate by an unsigned payload (EIP-7702); raises UnreadableTx."""
+    if not payload.startswith(_TYPE_7702):
+        return 0
+    try:
+        return len(items(list_body(items(list_body(payload[1:]))[-1])))
+    except (IndexError, ValueError) as error:
+        raise UnreadableTx("not an EIP-7702 payload") from error
 
 
 def _legs(words: Sequence[bytes]) -> tuple[tuple[str, int], ...]:

@@ -13,13 +13,14 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts
+from gateway.payouts import attempts, collecting
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from ledger import accounts, journal
 from ledger.accounts import Account
 from ledger.errors import StaleState
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
+from ledger.money import split_by_largest_remainder
 from signer.protocol import Purpose
 from watchers import addresses, outgoing, outgoing_lots, sweepable
 from watchers.addresses import AddressRow
@@ -67,6 +68,8 @@ class SweepBooks:
         ]
         keys = {tx.sender_key or "" for tx in over}
         keys |= {moved.key for tx in over for moved in tx.moved}
+        keys |= {moved.from_key or "" for tx in over for moved in tx.moved}
+        keys |= {payment.from_key or "" for tx in over for payment in tx.payments}
         own = await addresses.by_keys(uow, network=lane.network, keys=sorted(keys))
         postings: list[tuple[UUID, Posting]] = []
         settled: list[tuple[UUID, str, str]] = []
@@ -91,29 +94,41 @@ class SweepBooks:
         sender = own.get(tx.sender_key or "")
         if sender is None or tx.block_hash is None or tx.height is None or tx.fee_minor is None:
             raise BrokenAttempt(f"attempt {tx.id} is final without a sender, a block or a fee")
+        if tx.has_legs and tx.is_success and tx.is_paid_as_planned is None:
+            return None  # nobody has shown what it took
         entries: list[Entry] = []
         for moved in tx.moved if tx.is_success else ():
             receiver = own.get(moved.key)
-            if receiver is None:
+            source = sender if moved.from_key is None else own.get(moved.from_key)
+            if receiver is None or source is None:
                 return None
             entries += [
                 debit(self._custody(receiver, moved.asset), moved.amount_minor),
-                credit(self._custody(sender, moved.asset), moved.amount_minor),
+                credit(self._custody(source, moved.asset), moved.amount_minor),
             ]
         if tx.fee_minor:
             native = self._lane.spec.native_asset
-            brand = sender.brand or self._brand_of(tx, own)
-            entries += [
-                debit(accounts.network_fee(native), tx.fee_minor, brand_tag=brand),
-                credit(self._custody(sender, native), tx.fee_minor),
-            ]
-        is_sweep = tx.purpose == Purpose.SWEEP
+            for brand, share in self._fees(tx, sender, own):
+                entries.append(debit(accounts.network_fee(native), share, brand_tag=brand))
+            entries.append(credit(self._custody(sender, native), tx.fee_minor))
+        is_gas = tx.purpose == Purpose.GAS_TOP_UP
         return Posting(
-            reference=f"own:{tx.id}:{'sweep' if is_sweep else 'gas'}:{tx.version}",
-            kind="sweep" if is_sweep else "gas_top_up",
+            reference=f"own:{tx.id}:{'gas' if is_gas else 'sweep'}:{tx.version}",
+            kind="gas_top_up" if is_gas else "sweep",
             entries=tuple(entries),
             effect=ChainEffect(network=tx.network, block_hash=tx.block_hash, height=tx.height),
         )
+
+    def _fees(
+        self, tx: OutgoingRow, sender: AddressRow, own: Mapping[str, AddressRow]
+    ) -> list[tuple[str | None, int]]:
+        """Who the fee is for, in shares; of a collect by how many legs are whose."""
+        fee = tx.fee_minor or 0
+        if not tx.has_legs:
+            return [(sender.brand or self._brand_of(tx, own), fee)]
+        legs = collecting.brands_of(tx, own)
+        shares = split_by_largest_remainder(fee, list(legs.values()))
+        return [(brand, share) for brand, share in zip(legs, shares, strict=True) if share]
 
     def _brand_of(self, tx: OutgoingRow, own: Mapping[str, AddressRow]) -> str | None:
         """Whose deposit a top-up is for; None for the filling of a gas account."""

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, drafts, gas_station, sweep_choice, sweeps
+from gateway.payouts import attempts, collecting, drafts, gas_station, sweep_choice, sweeps
 from gateway.payouts import sweeps_store as store
+from gateway.payouts.collecting import Taking
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap
 from gateway.payouts.fee_policy import AccountFee
@@ -25,6 +26,7 @@ from gateway.payouts.sweeps_store import SweepRow
 from signer.protocol import Purpose
 from watchers import nonces, outgoing_lots
 from watchers.addresses import AddressRow
+from watchers.chain import AccountState, Delegation
 from watchers.outgoing import OutgoingDraft, PlannedPayment
 
 WAIT: Final = timedelta(minutes=10)  # what waits for a threshold or a rate; growth looks at once
@@ -44,6 +46,8 @@ class Wish:
     row: SweepRow
     gas: int
     verdict: Verdict
+    account: AccountState | None = None
+    """Of its address, once a node was asked."""
 
 
 UNBOUND: Final[Mapping[str, Any]] = {"gas_attempt_id": None, "attempt_id": None, "txid": None}
@@ -52,15 +56,20 @@ UNBOUND: Final[Mapping[str, Any]] = {"gas_attempt_id": None, "attempt_id": None,
 class Builder:
     """The attempts and transitions of one lot."""
 
-    def __init__(self, lane: Lane, terms: Terms, station: Station, hot: AddressRow) -> None:
+    def __init__(
+        self, lane: Lane, terms: Terms, station: Station, hot: AddressRow, *, is_collecting: bool
+    ) -> None:
+        self._is_collecting = is_collecting
         self._lane = lane
         self._terms = terms
         self._station = station
         self._hot = hot
         self._steps: list[Step] = []
         self._notes: list[tuple[UUID, str | None, datetime]] = []
-        self._sweeps: list[tuple[Step, AddressRow, PlannedPayment, AccountFee]] = []
+        self._sweeps: list[tuple[Step, AddressRow, PlannedPayment, AccountFee, int]] = []
         self._gas: list[tuple[Step, AddressRow, int]] = []
+        self._takings: list[Taking] = []
+        self._alone: dict[UUID, tuple[int, int]] = {}  # sweep -> (gas limit, free coin) without it
 
     def add(
         self, row: SweepRow, wish: Wish, own: AddressRow, amount: int, count: int, free: int
@@ -83,6 +92,14 @@ class Builder:
         changes = {"amount": amount, "deposits": count, "reason": reason, "code": None}
         if fee is None and row.asset == native:
             self._later(row, sweep_choice.UNECONOMIC, WAIT)
+        elif (
+            self._is_collecting
+            and row.asset != native
+            and State(row.state) is State.WAITING
+            and collecting.rides(wish.account, lacks_gas=fee is None)
+        ):
+            self._take(row, wish, own, {**changes, "moved": amount}, amount)
+            self._alone[row.id] = (limit, free)
         elif fee is None:
             self._top_up(row, own, changes, limit=limit, free=free)
         elif not self._station.afford(fee.cap_minor):
@@ -93,7 +110,27 @@ class Builder:
                 asset=row.asset, address=self._hot.address, key=self._hot.key, amount_minor=moved
             )
             step = Step(row=row, trigger=Trigger.PLAN, changes={**changes, "moved": moved})
-            self._sweeps.append((step, own, payment, fee))
+            mined = 0 if wish.account is None else wish.account.nonce
+            self._sweeps.append((step, own, payment, fee, mined))
+
+    def _take(
+        self,
+        row: SweepRow,
+        wish: Wish,
+        own: AddressRow,
+        changes: Mapping[str, Any],
+        amount: int,
+    ) -> None:
+        account = wish.account
+        is_new = account is not None and account.delegation is Delegation.NONE
+        self._takings.append(
+            Taking(
+                step=Step(row=row, trigger=Trigger.PLAN, changes=changes),
+                own=own,
+                amount_minor=amount,
+                nonce=account.nonce if account is not None and is_new else None,
+            )
+        )
 
     def _full(self, free: int) -> AccountFee | None:
         """What native coin pays of itself; None when nothing would be left."""
@@ -129,10 +166,12 @@ class Builder:
     async def commit(self, uow: Uow) -> bool:
         """Nonces, bytes and states; whether anything goes on."""
         lane = self._lane
+        collects, taken = await self._collects(uow)
         drafted = [await self._sweep(uow, *item) for item in self._sweeps]
         drafted += await self._top_ups(uow)
-        await outgoing_lots.record(uow, [draft for draft, _ in drafted], at=lane.now())
-        steps = [step for _, step in drafted]
+        planned = [*collects, *(draft for draft, _ in drafted)]
+        await outgoing_lots.record(uow, planned, at=lane.now())
+        steps = [*taken, *(step for _, step in drafted)]
         await sweeps.move_many(uow, [*self._steps, *steps], ids=lane.ids, at=lane.now())
         await store.note(uow, self._notes)
         short = [note for note in self._notes if note[1] in (GAS_SHORT, FEE_CAPITAL)]
@@ -145,15 +184,51 @@ class Builder:
             "payout.sweeps_planned",
             network=lane.network,
             sweeps=len(self._sweeps),
+            collects=len(collects),
+            legs=len(taken),
             top_ups=len(self._gas),
             waiting=len(self._notes),
         )
-        return bool(drafted or self._steps)
+        return bool(planned or self._steps)
+
+    async def _collects(self, uow: Uow) -> tuple[list[OutgoingDraft], list[Step]]:
+        """One tx for each group; one that would be alone, and has yet to delegate, costs no less
+        than its own tx and is given gas instead."""
+        drafts, steps = list[OutgoingDraft](), list[Step]()
+        for group in collecting.groups(self._takings):
+            if len(group) == 1 and group[0].nonce is not None:
+                self._by_itself(group[0])
+                continue
+            legs, fee = collecting.afforded(self._lane, self._terms, self._station, group)
+            for item in group[len(legs) :]:
+                self._later(item.step.row, GAS_SHORT, GAS_WAIT)
+            if fee is None:
+                continue
+            draft = await collecting.draft(self._lane, uow, self._station, self._hot, legs, fee)
+            drafts.append(draft)
+            for item in legs:
+                changes = {**item.step.changes, "attempt_id": draft.id, "txid": None}
+                steps.append(Step(row=item.step.row, trigger=Trigger.PLAN, changes=changes))
+        return drafts, steps
+
+    def _by_itself(self, item: Taking) -> None:
+        limit, free = self._alone[item.step.row.id]
+        changes = {name: value for name, value in item.step.changes.items() if name != "moved"}
+        self._top_up(item.step.row, item.own, changes, limit=limit, free=free)
 
     async def _sweep(
-        self, uow: Uow, step: Step, own: AddressRow, payment: PlannedPayment, fee: AccountFee
+        self,
+        uow: Uow,
+        step: Step,
+        own: AddressRow,
+        payment: PlannedPayment,
+        fee: AccountFee,
+        mined_count: int,
     ) -> tuple[OutgoingDraft, Step]:
         lane, attempt_id = self._lane, self._lane.ids.new_id()
+        await nonces.at_least(
+            uow, network=lane.network, sender_key=own.key, mined_count=mined_count
+        )
         nonce = await nonces.allocate(
             uow, network=lane.network, sender_key=own.key, attempt_id=attempt_id
         )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, sweep_choice, sweeps
+from gateway.payouts import attempts, collecting, sweep_choice, sweeps
 from gateway.payouts import sweeps_store as store
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -31,6 +31,8 @@ PAUSE_MOST: Final = timedelta(days=1)
 LOOK_AGAIN: Final = timedelta(days=7)
 
 REVERTED: Final = "reverted"
+LEG_FAILED: Final = "leg_failed"
+"""Its tx took what others of it had, and nothing of this one."""
 NONCE_TAKEN: Final = "nonce_taken"
 SWEEP_FAILED: Final = "sweep_failed"
 """Alarm: a sweep moved nothing, or something else used its nonce; by sweep."""
@@ -118,9 +120,11 @@ class SweepFollow:
         if won.settled_block_hash != won.block_hash:
             return None  # booked first, or held for people
         names = {"attempt_id": won.id, "txid": won.txid}
-        if won.state is OutgoingState.FINAL and won.is_paid_as_planned:
+        leg = collecting.leg_of(won, row.key) if won.has_legs else 0
+        if won.state is OutgoingState.FINAL and won.has_paid(leg):
             return Trigger.CONFIRM, {**names, "code": None}
-        trigger, changes = self._failed(row, REVERTED, is_last=row.tries + 1 >= TRIES_MAX)
+        code = LEG_FAILED if won.state is OutgoingState.FINAL else REVERTED
+        trigger, changes = self._failed(row, code, is_last=row.tries + 1 >= TRIES_MAX)
         return trigger, {**names, **changes}
 
     def _failed(self, row: SweepRow, code: str, *, is_last: bool) -> tuple[Trigger, dict[str, Any]]:

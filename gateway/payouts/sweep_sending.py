@@ -1,8 +1,9 @@
 """Own txs of sweeps from bytes to a node: asked of the signer in lots, sent in lots, looked for.
 
-Owns `built` to `seen` of the purposes `sweep` and `gas_top_up`, and the states of sweeps that say
-the same. What the signer may have signed is never dropped unasked; a node's words are a hint, and
-what nobody shows is sent again with the same bytes. No unit of work is open while anybody is asked.
+Owns `built` to `seen` of the purposes `sweep`, `collect` and `gas_top_up`, and the states of sweeps
+that say the same. What the signer may have signed is never dropped unasked; a node's words are a
+hint, and what nobody shows is sent again with the same bytes. No unit of work is open while anybody
+is asked.
 """
 
 from asyncio import timeout
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, refusals, sweeps
+from gateway.payouts import attempts, collecting, refusals, sweeps
 from gateway.payouts import sweeps_store as store
 from gateway.payouts.broadcaster import LOOK_SECONDS, SEND_TIMEOUT_SECONDS, TOGETHER
 from gateway.payouts.context import Lane
@@ -186,6 +187,7 @@ class SweepSending:
     async def _questions(self, uow: Uow, asked: Sequence[OutgoingRow]) -> list[SignRequest]:
         """From committed rows only: the same after every crash."""
         keys = {tx.sender_key or "" for tx in asked} | {tx.payments[0].key for tx in asked}
+        keys |= {item.from_key for tx in asked for item in tx.payments if item.from_key}
         own = await addresses.by_keys(uow, network=self._lane.network, keys=sorted(keys))
         questions = []
         for tx in asked:
@@ -200,9 +202,9 @@ class SweepSending:
                     worker_epoch=self._lane.lease.fence,
                     unsigned=tx.unsigned,
                     input_paths=(sender.path,),
-                    change_paths={},
+                    change_paths=collecting.paths(tx, own) if tx.has_legs else {},
                     payments=(),
-                    own_path=to.path,
+                    own_path=None if tx.has_legs else to.path,
                     replaces=None if tx.replaces_id is None else str(tx.replaces_id),
                 )
             )
@@ -229,7 +231,8 @@ class SweepSending:
         rows = await store.attempts_of(uow, list(signed))
         steps = [
             Step(row=row, trigger=Trigger.SIGN, changes={"txid": signed[key].txid})
-            for key, row in rows.items()
+            for key, found in rows.items()
+            for row in found
             if key == row.attempt_id and State(row.state) is State.PLANNED
         ]
         await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
@@ -249,8 +252,12 @@ class SweepSending:
             await attempts.alarm(lane, uow, SWEEP_REFUSED, detail)
         rows = await store.attempts_of(uow, [attempt_id])
         await outgoing.drop_unsigned(uow, attempt_id=attempt_id, at=lane.now())
-        row = rows.get(attempt_id)
-        if row is None or State(row.state) not in (State.PLANNED, State.GAS_PLANNED):
+        waiting = [
+            row
+            for row in rows.get(attempt_id, ())
+            if State(row.state) in (State.PLANNED, State.GAS_PLANNED)
+        ]
+        if not waiting:
             return  # a refill, or a replacement: what it was to replace goes on
         pause = timedelta(0)
         if refusal is not None:
@@ -262,8 +269,8 @@ class SweepSending:
             "code": None if refusal is None else f"signer_{refusal.code}",
             "look_at": lane.now() + pause,
         }
-        step = Step(row=row, trigger=Trigger.RECONSIDER, changes=changes)
-        await sweeps.move_many(uow, [step], ids=lane.ids, at=lane.now())
+        steps = [Step(row=row, trigger=Trigger.RECONSIDER, changes=changes) for row in waiting]
+        await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
 
     # -- sending -------------------------------------------------------------------------------
 
@@ -293,7 +300,7 @@ class SweepSending:
         await outgoing_lots.mark_broadcast(uow, going, at=lane.now())
         rows = await store.attempts_of(uow, going)
         steps = []
-        for key, row in rows.items():
+        for key, row in ((key, row) for key, found_of in rows.items() for row in found_of):
             if key == row.attempt_id and State(row.state) is State.SIGNED:
                 steps.append(Step(row=row, trigger=Trigger.SEND, changes={}))
             elif key == row.gas_attempt_id and State(row.state) is State.GAS_PLANNED:

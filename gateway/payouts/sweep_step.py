@@ -15,8 +15,16 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, gas_station, sweep_choice, sweep_terms, sweeps
+from gateway.payouts import (
+    attempts,
+    collecting,
+    gas_station,
+    sweep_choice,
+    sweep_terms,
+    sweeps,
+)
 from gateway.payouts import sweeps_store as store
+from gateway.payouts.collector_look import CollectorLook
 from gateway.payouts.context import Lane
 from gateway.payouts.sweep_building import UNBOUND, WAIT, Builder, Wish
 from gateway.payouts.sweep_choice import Verdict
@@ -25,6 +33,7 @@ from gateway.payouts.sweeps import State, Step, Trigger
 from gateway.payouts.sweeps_store import SweepRow
 from ledger.errors import StaleState
 from watchers import addresses, sweepable, switches
+from watchers.chain import AccountState
 from watchers.sweepable import Unswept
 from watchers.switches import Action
 
@@ -59,6 +68,7 @@ class SweepStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._collector = CollectorLook(lane)
 
     async def run(self) -> bool:
         """One pass; whether anything was planned. Raises FeesUnknown, FeeAboveCap, PoolEmpty,
@@ -77,6 +87,7 @@ class SweepStep:
             )
         if terms.is_too_dear(lane.network):
             return False
+        await self._collector.look()
         wishes, plan = await self._judge(found, terms, native, coded)
         if plan.steps or plan.notes:
             await self._commit_judged(plan)
@@ -232,25 +243,35 @@ class SweepStep:
             else:
                 self._wait(plan, row, verdict)
         wishes: list[Wish] = []
+        accounts = await self._collector.accounts([wish.row.key for wish in due])
         for wish, gas in await self._asked(due):
             if gas is None:
                 self._give_up(plan, wish.row, TRANSFER_FAILS)
                 continue
-            verdict = self._verdict(wish.row, terms, native, gas=gas)
+            account = accounts[wish.row.key]
+            verdict = self._verdict(wish.row, terms, native, gas=gas, account=account)
             if verdict.reason is None:
                 self._wait(plan, wish.row, verdict)
             else:
-                wishes.append(Wish(row=wish.row, gas=gas, verdict=verdict))
+                wishes.append(Wish(row=wish.row, gas=gas, verdict=verdict, account=account))
         return wishes, plan
 
     def _expected_gas(self, row: SweepRow) -> int:
         return TRANSFER_GAS if row.asset == self._lane.spec.native_asset else ESTIMATED_GAS
 
     def _verdict(
-        self, row: SweepRow, terms: Terms, native: Mapping[str, int], *, gas: int
+        self,
+        row: SweepRow,
+        terms: Terms,
+        native: Mapping[str, int],
+        *,
+        gas: int,
+        account: AccountState | None = None,
     ) -> Verdict:
         is_native = row.asset == self._lane.spec.native_asset
         lacks = not is_native and native[row.key] < gas * terms.rate
+        if lacks and self._collector.is_in_force:
+            gas, lacks = collecting.gas_of_one(self._lane, account), False
         offer = sweep_terms.offer(self._lane, terms, row, gas=gas, needs_top_up=lacks)
         if State(row.state) is State.GAS_READY:  # its top-up is paid for
             reason = sweep_choice.Reason(row.reason or sweep_choice.Reason.REQUEST)
@@ -349,7 +370,9 @@ class SweepStep:
         )
         own = await addresses.by_ids(uow, [row.address_id for row in rows.values()])
         hot = await addresses.own_address(uow, network=lane.network, role="hot", lane=HOT_LANE)
-        builder = Builder(lane, terms, await gas_station.open_station(lane, uow, terms), hot)
+        station = await gas_station.open_station(lane, uow, terms)
+        is_collecting = self._collector.is_in_force
+        builder = Builder(lane, terms, station, hot, is_collecting=is_collecting)
         for wish in lot:
             row = rows[wish.row.id]
             if row.version != wish.row.version:

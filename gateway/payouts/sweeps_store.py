@@ -214,19 +214,20 @@ async def busy_count(uow: Uow, *, network: str) -> int:
     return int(result.scalar_one())
 
 
-async def attempts_of(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, SweepRow]:
-    """The sweeps of some own txs (their own, or their top-ups), by attempt; locked."""
+async def attempts_of(uow: Uow, ids: Sequence[UUID]) -> dict[UUID, list[SweepRow]]:
+    """The sweeps of some own txs (their own, a collect's all, or their top-ups), by attempt;
+    locked."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM gateway.sweeps WHERE attempt_id = ANY(CAST(:ids AS uuid[])) "
         "OR gas_attempt_id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE",
         {"ids": list(ids)},
     )
-    wanted, found = set(ids), dict[UUID, SweepRow]()
+    wanted, found = set(ids), dict[UUID, list[SweepRow]]()
     for item in result.mappings():
         row = from_row(item)
         for key in (row.attempt_id, row.gas_attempt_id):
             if key is not None and key in wanted:
-                found[key] = row
+                found.setdefault(key, []).append(row)
     return found
 
 

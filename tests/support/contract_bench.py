@@ -19,10 +19,11 @@ from tests.support.batch import fresh
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.payout_parts import settings_of
 from tests.support.payouts import Payouts
-from tests.support.sign_requests import LANE
-from tests.support.vault import BATCH_CONTRACT, TOKEN
+from tests.support.sign_requests import GAS, LANE
+from tests.support.vault import BATCH_CONTRACT, COLLECTOR, TOKEN
 from tests.support.worlds import AnvilWorld
 from watchers import batch_contract, outgoing, reconcile_chain
+from watchers.chains.evm import collect
 from watchers.network import Network
 from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.registry import build_chain
@@ -88,16 +89,20 @@ async def build_bench(
     ids: SequentialIds,
     tmp_path: Path,
 ) -> AsyncIterator[BuildBench]:
-    """Builds the house: `has_contract`, `lanes`."""
+    """Builds the house: `has_contract`, `lanes`, `has_collector`."""
     stack = AsyncExitStack()
 
-    async def build(*, has_contract: bool = True, lanes: int = 1) -> Bench:
+    async def build(
+        *, has_contract: bool = True, lanes: int = 1, has_collector: bool = False
+    ) -> Bench:
         await batch.place(anvil, "OddToken", TOKEN)
         world = (await anvil.accounts())[0]
         await anvil.transact(to=TOKEN, data=evm.call_data("mint(address,uint256)", world, 10**12))
         overrides: dict[str, Any] = {"hot_lanes": lanes}
         if has_contract:
             overrides["batch_contract"] = BATCH_CONTRACT
+        if has_collector:
+            overrides["collector"] = COLLECTOR
         settings = settings_of("eth", **overrides)
         chains = load_chains(settings)
         chain = build_chain(
@@ -116,6 +121,12 @@ async def build_bench(
             world=opened,
             overrides=overrides,
         )
+        if has_collector:
+            kit = house.signer.kit
+            hot, gas = (kit.address("eth", path).lower() for path in (LANE, GAS))
+            data = collect.deploy_data(hot_key=hot, sender_key=gas)
+            await anvil.transact(to=collect.FACTORY, data="0x" + data.hex())
+            await house.mine(3)
         if has_contract:
             owner = house.signer.kit.address("eth", LANE)
             await batch.place(anvil, "BatchPayer", BATCH_CONTRACT, owner=owner)

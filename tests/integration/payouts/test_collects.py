@@ -1,0 +1,215 @@
+"""Tokens of many deposit addresses in one tx of the gas account, on anvil (docs/adr/0035)."""
+
+import pytest
+
+from gateway.payouts.crash import POINTS_OF_SWEEPS
+from tests.support.batch import balance
+from tests.support.contract_bench import Bench, BuildBench
+from tests.support.payouts import SimulatedCrash, crash_at
+from tests.support.sweeping import ETH, USDT, Sweeps
+from tests.support.vault import COLLECTOR, TOKEN
+from watchers.outgoing import OutgoingState
+
+pytestmark = [pytest.mark.postgres, pytest.mark.node]
+
+ONE = 10**6
+PLAYERS = ("anna", "bert", "cleo")
+NOT_REACHED = {"payout.sweeps_judged", "payout.sweeps_refused"}
+
+
+async def opened(build_bench: BuildBench) -> tuple[Bench, Sweeps]:
+    """A house whose collector stands and is final."""
+    bench = await build_bench(has_contract=False, has_collector=True)
+    sweeps = await Sweeps.open(bench.house)
+    return bench, sweeps
+
+
+async def paid(sweeps: Sweeps, amount: str = "50") -> list[str]:
+    """A deposit of each player, final; where it lies."""
+    return [(await sweeps.deposit(player, USDT, amount)).address for player in PLAYERS]
+
+
+async def test_t3_t4_tokens_of_many_addresses_are_swept_by_one_tx_without_gas_there(
+    build_bench: BuildBench,
+) -> None:
+    """Once with delegations, once without; the chain agrees with the books at every block."""
+    bench, sweeps = await opened(build_bench)
+    places = await paid(sweeps)
+    lane = await bench.house.cycle()
+    assert await sweeps.states() == ["sent"] * 3
+    await bench.assert_reconciled()
+    for _ in range(4):
+        await bench.house.mine()
+        await bench.assert_reconciled()
+        await bench.house.cycle(lane)
+        await bench.assert_reconciled()
+
+    rows = await sweeps.rows()
+    assert [(row.state, row.moved_minor, row.code) for row in rows] == [
+        ("swept", 50 * ONE, None)
+    ] * 3
+    assert await sweeps.deposits() == [("final", "swept")] * 3
+    [tx] = await sweeps.txs("collect")
+    assert (tx.state, tx.is_paid_as_planned) == (OutgoingState.FINAL, True)
+    assert {row.attempt_id for row in rows} == {tx.id}
+    assert (await sweeps.txs("sweep"), await sweeps.txs("gas_top_up")) == ([], [])
+    hot = await sweeps.own("hot")
+    assert await balance(bench.node, hot.address, token=TOKEN) == 150 * ONE
+    for place in places:
+        assert await balance(bench.node, place, token=TOKEN) == 0
+        assert await balance(bench.node, place) == 0
+    assert await sweeps.custody("hot", USDT) == 150 * ONE
+    assert await sweeps.custody("deposit/acme", USDT) == 0
+    assert await sweeps.custody("gas", ETH) == 10**18 - (tx.fee_minor or 0)
+    assert await bench.house.alarms() == []
+
+    await paid(sweeps, "60")
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 6
+    first, second = sorted(await sweeps.txs("collect"), key=lambda item: item.nonce or 0)
+    assert (first.unsigned[:1], second.unsigned[:1]) == (b"\x04", b"\x02")
+    assert (second.fee_minor or 0) < (first.fee_minor or 0)
+    assert await sweeps.custody("hot", USDT) == 330 * ONE
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_t3_one_alone_is_given_gas_and_one_that_delegates_rides_alone(
+    build_bench: BuildBench,
+) -> None:
+    """To delegate for one leg costs what a top-up costs, and changes an account for ever."""
+    bench, sweeps = await opened(build_bench)
+    await sweeps.deposit("anna", USDT, "50")
+    lane = await sweeps.finish()
+    assert await sweeps.states() == ["swept"]
+    assert await sweeps.txs("collect") == []
+    assert len(await sweeps.txs("gas_top_up")) == 1
+
+    await paid(sweeps, "5000")
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 4
+    before = len(await sweeps.txs("collect"))
+    await sweeps.deposit("cleo", USDT, "70")
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 5
+    assert len(await sweeps.txs("collect")) == before + 1
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_t2_coin_of_an_address_that_delegates_is_swept_by_its_own_tx(
+    build_bench: BuildBench,
+) -> None:
+    """Its number is the chain's: the authorisation used one that no tx of it tells of."""
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    lane = await sweeps.finish()
+    assert len(await sweeps.txs("collect")) == 1
+    await sweeps.deposit("anna", ETH, "0.5")
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 4
+    [tx] = await sweeps.txs("sweep")
+    assert tx.nonce == 1
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_d57_a_leg_that_fails_is_tried_again_and_the_others_are_swept(
+    build_bench: BuildBench,
+) -> None:
+    """The account of one delegates no more when the block comes: it waits alone, and goes later."""
+    bench, sweeps = await opened(build_bench)
+    places = await paid(sweeps)
+    lane = await sweeps.finish()
+    await paid(sweeps, "60")
+    await bench.house.cycle(lane)
+    await bench.node.rpc("anvil_setCode", places[1], "0x")
+    for _ in range(5):
+        await bench.house.mine()
+        await bench.assert_reconciled()
+        await bench.house.cycle(lane)
+
+    found = {row.address: row for row in await sweeps.rows() if row.amount_minor == 60 * ONE}
+    assert [found[place].state for place in places] == ["swept", "failed", "swept"]
+    failed = found[places[1]]
+    assert (failed.code, failed.tries) == ("leg_failed", 1)
+    assert await bench.house.alarms() == ["sweep_failed"]
+    assert await sweeps.custody("deposit/acme", USDT) == 60 * ONE
+    [tx] = [tx for tx in await sweeps.txs("collect") if tx.unsigned.startswith(b"\x02")]
+    assert (tx.is_success, tx.is_paid_as_planned, len(tx.moved)) == (True, False, 2)
+
+    bench.house.clock.advance(3_600)
+    await bench.house.sample_fees()
+    await sweeps.rates()
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 6
+    assert await bench.house.alarms() == []
+    assert await sweeps.custody("hot", USDT) == 330 * ONE
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_d18_a_collect_whose_block_leaves_the_chain_is_mined_and_booked_again(
+    build_bench: BuildBench,
+) -> None:
+    """Delegations and movements are undone together, and come again by the same bytes."""
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    lane = await bench.house.cycle()
+    for _ in range(3):
+        await bench.house.mine()
+        await bench.house.cycle(lane)
+    assert await sweeps.states() == ["swept"] * 3
+    await bench.house.world.lose(3)
+    await bench.house.follow()
+    await bench.assert_reconciled()
+    await bench.house.cycle(lane)
+    assert await sweeps.states() == ["sent"] * 3
+    assert await sweeps.custody("hot", USDT) == 0
+    assert await sweeps.custody("deposit/acme", USDT) == 150 * ONE
+    await bench.assert_reconciled()
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 3
+    assert len(await sweeps.txs("collect")) == 1
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+@pytest.mark.parametrize("point", POINTS_OF_SWEEPS)
+async def test_p02_killed_at_any_step_a_collect_takes_each_deposit_once(
+    build_bench: BuildBench, point: str
+) -> None:
+    """A process dies at the point as often as it is reached."""
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    deaths = 0
+    for _ in range(12):
+        try:
+            await bench.house.cycle(bench.house.lane(crash=crash_at(point)))
+        except SimulatedCrash:
+            deaths += 1
+        await bench.house.mine()
+        await bench.assert_reconciled()
+    await sweeps.finish()
+    assert (deaths > 0) is (point not in NOT_REACHED)
+    assert await sweeps.states() == ["swept"] * 3
+    signed = [tx for tx in await sweeps.txs("collect") if tx.txid is not None]
+    assert [tx.state for tx in signed] == [OutgoingState.FINAL]
+    assert await sweeps.custody("hot", USDT) == 150 * ONE
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_without_the_contract_at_its_address_tokens_go_one_by_one(
+    build_bench: BuildBench,
+) -> None:
+    """The setting alone delegates nobody to an address without code."""
+    bench = await build_bench(has_contract=False, has_collector=True)
+    await bench.node.rpc("anvil_setCode", COLLECTOR, "0x")
+    await bench.house.mine(4)
+    sweeps = await Sweeps.open(bench.house)
+    await paid(sweeps)
+    await sweeps.finish()
+    assert await sweeps.states() == ["swept"] * 3
+    assert await sweeps.txs("collect") == []
+    assert len(await sweeps.txs("gas_top_up")) == 3
