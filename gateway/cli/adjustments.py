@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli import care
+from gateway.cli.care import ConfirmOption
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
 
@@ -18,9 +20,6 @@ PATH = "/v1/ledger/adjustments"
 CATEGORIES = ("allocate", "write_off_receivable", "write_off_coins")
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept for ever.")]
-ConfirmOption = Annotated[
-    str | None, typer.Option("--confirm-amount", help="The amount again, instead of typing it.")
-]
 
 
 def adjust(
@@ -71,10 +70,8 @@ def book(
 ) -> None:
     """Send an adjustment once its amount was said twice. Raises CliError."""
     about = body.get("brand") or body.get("wallet") or ""
-    what = f"{body['category']} {body['amount']} {body['asset']} {about}; type the amount again"
-    again = confirmed if confirmed is not None else typer.prompt(what, err=True)
-    if again != body["amount"]:
-        raise CliError("the amounts differ; nothing was signed", code=USAGE)
+    what = f"{body['category']} {body['amount']} {body['asset']} {about}"
+    care.say_twice(what, body["amount"], confirmed)
     _send(body, as_json=as_json, options=options)
 
 

@@ -5,13 +5,14 @@ with no API at all. Heads written down outside the database are held against bot
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.care import whole_file
 from gateway.cli.console import (
     FAILED,
     USAGE,
@@ -112,7 +113,7 @@ def verify(
     if file is not None:
         answer = _verify_file(file, known)
     else:
-        with _target(out) as stream:
+        with nullcontext() if out is None else whole_file(out) as stream:
             answer = call(
                 lambda client: _verify_api(client, known, stream),
                 api=api,
@@ -263,18 +264,6 @@ def _remember(path: Path, answer: Mapping[str, Any]) -> None:
     except OSError as error:
         raise CliError(f"{path} cannot be written ({error.strerror})") from error
     note(f"remembered in {path}")
-
-
-@contextmanager
-def _target(out: Path | None) -> Iterator[IO[str] | None]:
-    if out is None:
-        yield None
-        return
-    try:
-        with out.open("w", encoding="utf-8") as stream:
-            yield stream
-    except OSError as error:
-        raise CliError(f"{out} cannot be written ({error.strerror})") from error
 
 
 def mount(app: typer.Typer) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line, show_table
+from gateway.cli.care import ConfirmOption, say_twice
+from gateway.cli.console import JsonOption, show_json, show_line, show_table
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ AssetArgument = Annotated[str, typer.Argument(help="An asset of it, such as eth:
 AmountArgument = Annotated[str, typer.Argument(help="In asset units, such as 250.5.")]
 ReferenceOption = Annotated[
     str, typer.Option("--reference", help="Your name for it, the same from both; used once.")
-]
-ConfirmOption = Annotated[
-    str | None, typer.Option("--confirm-amount", help="The amount again, instead of typing it.")
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be signed; sign nothing.")
@@ -149,10 +147,8 @@ def _sign_amount(
 ) -> None:
     """Sign once the amount was said a second time: typed, or as an option where nobody types."""
     if not dry_run:
-        what = f"{body['action']} {body['amount']} {body['asset']}; type the amount again"
-        again = given if given is not None else typer.prompt(what, err=True)
-        if again != body["amount"]:
-            raise CliError("the amounts differ; nothing was signed", code=USAGE)
+        what = f"{body['action']} {body['amount']} {body['asset']}"
+        say_twice(what, body["amount"], given)
     _sign(body, dry_run=dry_run, as_json=as_json, **options)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import typer
 
 from gateway.cli import journal_file
+from gateway.cli.care import whole_file
 from gateway.cli.console import (
     FAILED,
     USAGE,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
 
 SETTLED_SECONDS = 60  # a posting carries the moment its work began: older ones are all there
-OUT_SUFFIX = ".part"
 
 FromOption = Annotated[str | None, typer.Option("--from", help="RFC 3339, in it; else the start.")]
 ToOption = Annotated[
@@ -221,13 +221,8 @@ def _target(out: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    part = out.with_name(out.name + OUT_SUFFIX)
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        part.replace(out)
-    except OSError as error:
-        raise CliError(f"{out} cannot be written ({error.strerror})") from error
+    with whole_file(out) as stream:
+        yield stream
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.care import ConfirmOption, say_twice
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line, show_table
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
 
@@ -28,9 +29,6 @@ refill_app = typer.Typer(
 )
 
 RefillArgument = Annotated[str, typer.Argument(help="The refill's id: reb_...")]
-ConfirmOption = Annotated[
-    str | None, typer.Option("--confirm-amount", help="The amount again, instead of typing it.")
-]
 
 
 @refill_app.command("request")
@@ -53,7 +51,7 @@ def request(
     body: dict[str, Any] = {"asset": asset, "direction": "cold_to_hot", "reason": reason}
     body |= {"amount": amount} if amount is not None else {}
     if amount is not None and not dry_run:
-        _confirm(f"refill {amount} {asset}", amount, confirm_amount)
+        say_twice(f"refill {amount} {asset}", amount, confirm_amount)
 
     async def work(client: "StaffClient") -> Mapping[str, Any]:
         asked = {**body, "propose": not dry_run}
@@ -132,7 +130,7 @@ def import_(
 
     row = call(look, api=api, key_id=key_id, key=key)
     what = f"{row['amount']} {row['asset']} from cold to {row['address']}"
-    _confirm(what, row["amount"], confirm_amount)
+    say_twice(what, row["amount"], confirm_amount)
 
     async def work(client: "StaffClient") -> Mapping[str, Any]:
         key = client.new_key("signed")
@@ -237,11 +235,3 @@ def _signed(path: Path) -> dict[str, str]:
             code=USAGE,
         ) from error
     return {"tx": text}
-
-
-def _confirm(what: str, amount: str, given: str | None) -> None:
-    """The amount a second time: typed, or as an option where nobody types."""
-    asked = f"{what}; type the amount again"
-    again = given if given is not None else typer.prompt(asked, err=True)
-    if again != amount:
-        raise CliError("the amounts differ; nothing was done", code=USAGE)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import adjustments
-from gateway.cli.adjustments import ConfirmOption
+from gateway.cli.care import ConfirmOption
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
 
