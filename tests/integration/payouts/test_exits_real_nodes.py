@@ -144,6 +144,7 @@ async def test_p06_anvil_mines_a_rival_nonce_and_the_reissue_is_paid_once(
         async with house.database.unit_of_work() as uow:
             result = await uow.execute("SELECT sender_key FROM chain.outgoing")
             hot = result.scalar_one()
+        house.is_compared = False  # its gas is a break
         await node.rpc("anvil_dropTransaction", row.txid)
         await node.rpc("anvil_impersonateAccount", hot)
         await node.rpc(
