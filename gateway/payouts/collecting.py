@@ -14,13 +14,13 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, FeeAboveCap
 from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.gas_station import Station
-from gateway.payouts.raw_tx import authorisations
+from gateway.payouts.raw_tx import authorised_nonces
 from gateway.payouts.sweep_terms import Terms
 from gateway.payouts.sweeps import Step
 from signer.protocol import Purpose
 from watchers import nonces
 from watchers.addresses import AddressRow
-from watchers.chain import AccountState, CollectLeg, CollectPlan, Delegation
+from watchers.chain import AccountState, CollectLeg, CollectPlan, Delegation, Unsigned
 from watchers.outgoing import OutgoingDraft, OutgoingRow, PlannedPayment
 
 LEGS_MAX: Final = 100  # of one tx (contracts/Collector.sol)
@@ -95,23 +95,13 @@ async def draft(
         uow, network=lane.network, sender_key=station.account.key, attempt_id=attempt_id
     )
     asset = legs[0].step.row.asset
-    unsigned = lane.chain.writer.build(
-        CollectPlan(
-            sender=station.account.derived(),
-            nonce=nonce,
-            asset=asset,
-            legs=tuple(
-                CollectLeg(
-                    deposit=item.own.derived(),
-                    amount_minor=item.amount_minor,
-                    authorise_nonce=item.nonce,
-                )
-                for item in legs
-            ),
-            gas_limit=fee.gas_limit,
-            max_fee_per_gas=fee.max_fee_per_gas,
-            max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
-        )
+    unsigned = _build(
+        lane,
+        asset,
+        station.account,
+        nonce,
+        [(item.own, item.amount_minor, item.nonce) for item in legs],
+        fee,
     )
     payments = tuple(
         PlannedPayment(
@@ -136,6 +126,50 @@ async def draft(
     )
 
 
+def rebuilt(
+    lane: Lane, tx: OutgoingRow, own: Mapping[str, AddressRow], fee: AccountFee
+) -> Unsigned:
+    """The same collect at another fee, with the same legs, authorisations and number; `own`: sender
+    and deposit addresses by key. Raises BrokenAttempt."""
+    sender = own.get(tx.sender_key or "")
+    if sender is None or tx.nonce is None:
+        raise BrokenAttempt(f"attempt {tx.id} has no account of ours")
+    given = authorised_nonces(tx.unsigned)
+    legs: list[tuple[AddressRow, int, int | None]] = []
+    for index, payment in enumerate(tx.payments):
+        address = own.get(payment.from_key or "")
+        if address is None:
+            raise BrokenAttempt(f"attempt {tx.id} takes from no address of ours")
+        nonce = given[index] if index < len(given) else None
+        legs.append((address, payment.amount_minor, nonce))
+    return _build(lane, tx.payments[0].asset, sender, tx.nonce, legs, fee)
+
+
+def _build(
+    lane: Lane,
+    asset: str,
+    sender: AddressRow,
+    nonce: int,
+    legs: Sequence[tuple[AddressRow, int, int | None]],
+    fee: AccountFee,
+) -> Unsigned:
+    """Legs as (deposit address, minor units, the number at which it delegates)."""
+    return lane.chain.writer.build(
+        CollectPlan(
+            sender=sender.derived(),
+            nonce=nonce,
+            asset=asset,
+            legs=tuple(
+                CollectLeg(deposit=own.derived(), amount_minor=amount, authorise_nonce=given)
+                for own, amount, given in legs
+            ),
+            gas_limit=fee.gas_limit,
+            max_fee_per_gas=fee.max_fee_per_gas,
+            max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
+        )
+    )
+
+
 def paths(tx: OutgoingRow, own: Mapping[str, AddressRow]) -> dict[int, str]:
     """Whose its legs are, and behind them its authorisations, for the signer. Raises
     BrokenAttempt."""
@@ -145,7 +179,7 @@ def paths(tx: OutgoingRow, own: Mapping[str, AddressRow]) -> dict[int, str]:
         if address is None:
             raise BrokenAttempt(f"attempt {tx.id} takes from no address of ours")
         found.append(address.path)
-    return dict(enumerate([*found, *found[: authorisations(tx.unsigned)]]))
+    return dict(enumerate([*found, *found[: len(authorised_nonces(tx.unsigned))]]))
 
 
 def leg_of(tx: OutgoingRow, key: str) -> int:

@@ -121,14 +121,22 @@ def collect_takes(payload: bytes, *, collector: str | None) -> AccountPays:
     return AccountPays(token=_HEX + words[0][-_ADDRESS:].hex(), legs=_legs(words[_COLLECT_HEAD:]))
 
 
-def authorisations(payload: bytes) -> int:
-    """How many accounts delegate by an unsigned payload (EIP-7702); raises UnreadableTx."""
+def authorised_nonces(payload: bytes) -> tuple[int, ...]:
+    """At which number of its own each account delegates by an unsigned payload, in order
+    (EIP-7702); raises UnreadableTx."""
     if not payload.startswith(_TYPE_7702):
-        return 0
+        return ()
     try:
-        return len(items(list_body(items(list_body(payload[1:]))[-1])))
+        given = items(list_body(items(list_body(payload[1:]))[-1]))
+        return tuple(_third_integer(list_body(item)) for item in given)
     except (IndexError, ValueError) as error:
         raise UnreadableTx("not an EIP-7702 payload") from error
+
+
+def _third_integer(body: bytes) -> int:
+    reader = _Reader(body)
+    *_, last = (_item(reader) for _ in range(3))  # chain id, contract, number
+    return int.from_bytes(last, "big")
 
 
 def _legs(words: Sequence[bytes]) -> tuple[tuple[str, int], ...]:

@@ -2,12 +2,16 @@
 
 import pytest
 
+from gateway.payouts import collecting
 from gateway.payouts.crash import POINTS_OF_SWEEPS
+from gateway.payouts.fee_policy import AccountFee
+from gateway.payouts.same_tx import gas_fields
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.sweeping import ETH, USDT, Sweeps
 from tests.support.vault import COLLECTOR, TOKEN
+from watchers import addresses
 from watchers.outgoing import OutgoingState
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
@@ -72,6 +76,31 @@ async def test_t3_t4_tokens_of_many_addresses_are_swept_by_one_tx_without_gas_th
     assert await sweeps.custody("hot", USDT) == 330 * ONE
     await bench.assert_reconciled()
     await bench.house.assert_at_rest()
+
+
+async def test_p16_a_collect_is_built_again_as_it_was_for_another_fee(
+    build_bench: BuildBench,
+) -> None:
+    """Legs, authorisations and number from the stored row alone."""
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    lane = await sweeps.finish()
+    await paid(sweeps, "60")
+    await sweeps.finish(lane)
+    found = await sweeps.txs("collect")
+    assert {tx.unsigned[0] for tx in found} == {2, 4}
+    for tx in found:
+        max_fee, tip, limit = gas_fields(tx.unsigned)
+        fields = {"max_priority_fee_per_gas": tip, "gas_limit": limit}
+        keys = [tx.sender_key or "", *(item.from_key or "" for item in tx.payments)]
+        async with bench.house.database.unit_of_work() as uow:
+            own = await addresses.by_keys(uow, network="eth", keys=keys)
+        same = collecting.rebuilt(lane, tx, own, AccountFee(max_fee_per_gas=max_fee, **fields))
+        assert same.data == tx.unsigned
+        dearer = collecting.rebuilt(
+            lane, tx, own, AccountFee(max_fee_per_gas=2 * max_fee, **fields)
+        )
+        assert gas_fields(dearer.data) == (2 * max_fee, tip, limit)
 
 
 async def test_t3_one_alone_is_given_gas_and_one_that_delegates_rides_alone(

@@ -7,6 +7,7 @@ from gateway.payouts.raw_tx import (
     UnreadableTx,
     account_nonce,
     account_pays,
+    authorised_nonces,
     collect_takes,
     utxo_parts,
 )
@@ -49,6 +50,16 @@ def test_a_collect_takes_what_its_legs_say(authorisations: list[list[bytes]] | N
     assert (takes.token, takes.batch_id) == (TOKEN.lower(), None)
     assert takes.legs == tuple(("0x" + f"{n:02x}" * 20, n + 1) for n in range(3))
     assert account_nonce(unsigned) == 300
+
+
+def test_the_numbers_at_which_accounts_delegate_are_read_in_order() -> None:
+    numbers = (0, 1, 127, 128, 2**40)
+    unsigned = payload(COLLECT_LEGS, [given(number) for number in numbers])
+    assert authorised_nonces(unsigned) == numbers
+    assert authorised_nonces(payload(COLLECT_LEGS)) == ()
+    for cut in range(1, len(unsigned), 5):
+        with pytest.raises(UnreadableTx):
+            authorised_nonces(unsigned[:cut])
 
 
 def test_another_call_is_no_collect() -> None:
