@@ -42,7 +42,8 @@ class ColdPlan:
 class ColdSignature:
     """One signature that verified: over the whole plan, by a key of the spent coin.
 
-    `signature`: DER with its sighash byte (UTXO).
+    `signature`: DER with its sighash byte (UTXO), or r, s and parity by the account `public_key`,
+    its 20 bytes (account chains).
     """
 
     input_index: int
@@ -54,12 +55,12 @@ class ColdSignature:
 class ColdProgress:
     """How far a plan is signed. `raw` and `txid`: the network's bytes, once complete.
 
-    `signed_by`: fingerprints (hex) of the wallets whose keys signed every input; `needed` of them
-    complete it.
+    `txid`: on UTXO chains known before. `signed_by`: fingerprints (hex) of the wallets whose keys
+    signed every input, or the account; `needed` of them complete it.
     """
 
     raw: bytes | None
-    txid: str
+    txid: str | None
     needed: int
     signed_by: tuple[str, ...]
     waits_for: tuple[str, ...]

@@ -21,6 +21,7 @@ from watchers.chains.bitcoin.chain import BitcoinChain
 from watchers.chains.bitcoin.descriptor import ColdDescriptor
 from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm import build as evm_build
+from watchers.chains.evm import cold_signed as evm_cold
 from watchers.chains.evm import collect as evm_collect
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.chain import EvmChain
@@ -253,20 +254,34 @@ def cold_unsigned(spec: ChainSpec, plan: ColdPlan) -> Unsigned:
 
 
 def cold_signatures(
-    spec: ChainSpec, *, unsigned: bytes, upload: bytes
+    spec: ChainSpec, *, unsigned: bytes, upload: bytes, sender_key: str | None = None
 ) -> tuple[ColdSignature, ...]:
-    """The signatures of an uploaded file, each verified over the stored plan. Pure.
+    """The signatures of an uploaded file, each verified over the stored plan. `sender_key`: the
+    cold account, on account chains. Pure.
 
     Raises SignedFileRefused.
     """
+    if sender_key is not None:
+        return evm_cold.read_signatures(unsigned, upload, sender_key=sender_key)
     _utxo_params(spec)
     return cold_signed.read_signatures(unsigned, upload)
 
 
+def cold_transaction(spec: ChainSpec, unsigned: bytes) -> Mapping[str, str | int] | None:
+    """The plan as programs that sign for an account take it; None on UTXO chains. Pure."""
+    return evm_cold.transaction_of(unsigned) if spec.family is Family.EVM else None
+
+
 def cold_progress(
-    spec: ChainSpec, *, unsigned: bytes, signatures: Sequence[ColdSignature]
+    spec: ChainSpec,
+    *,
+    unsigned: bytes,
+    signatures: Sequence[ColdSignature],
+    sender_key: str | None = None,
 ) -> ColdProgress:
     """How far a plan is signed, and the network's bytes once it is. Pure."""
+    if sender_key is not None:
+        return evm_cold.assemble(unsigned, signatures, sender_key=sender_key)
     _utxo_params(spec)
     return cold_signed.assemble(unsigned, signatures)
 

@@ -53,15 +53,19 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
         raise NotFound
     tx = await _plan_of(call, row)
     progress = await _progress(call, tx)
-    context, text = call.services.wire, base64.b64encode(tx.unsigned).decode("ascii")
-    native = call.services.registry.chains[tx.network].native_asset
+    context, spec = call.services.wire, call.services.registry.chains[tx.network]
+    is_account, native = tx.sender_key is not None, spec.native_asset
+    text = base64.b64encode(tx.unsigned).decode("ascii")
+    payload, suffix = tx.unsigned.hex(), "json" if is_account else "psbt"
     return UnsignedRebalance.model_validate(
         {
             "rebalance_id": context.id(KIND, row.id),
             "network": row.network,
-            "format": "psbt",
-            "psbt": text,
-            "file_name": f"{context.id(KIND, row.id)}.psbt",
+            "format": "eip1559" if is_account else "psbt",
+            "psbt": None if is_account else text,
+            "tx": f"0x{payload}" if is_account else None,
+            "transaction": registry.cold_transaction(spec, tx.unsigned),
+            "file_name": f"{context.id(KIND, row.id)}.{suffix}",
             "txid": progress.txid,
             "asset": row.asset,
             "address": row.address,
@@ -71,7 +75,7 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
             "fee_minor": str(tx.fee_cap_minor),
             "coins": len(tx.inputs),
             "signatures": _signatures(progress),
-            "qr_svg": _qr_svg(text),
+            "qr_svg": _qr_svg(payload if is_account else text),
         }
     )
 
@@ -167,7 +171,11 @@ async def _verified(call: Call, tx: OutgoingRow) -> tuple[ColdSignature, ...]:
     spec = call.services.registry.chains[tx.network]
     try:
         return await asyncio.to_thread(
-            registry.cold_signatures, spec, unsigned=tx.unsigned, upload=upload
+            registry.cold_signatures,
+            spec,
+            unsigned=tx.unsigned,
+            upload=upload,
+            sender_key=tx.sender_key,
         )
     except SignedFileRefused as error:
         detail = f"{_sentence(error.reason)} {_sentence(error.remedy)}"
@@ -181,7 +189,7 @@ def _upload(body: SignedRebalanceIn) -> tuple[str, bytes]:
     try:
         if body.psbt is not None:
             return "psbt", base64.b64decode(body.psbt, validate=True)
-        return "tx", bytes.fromhex(body.tx or "")
+        return "tx", bytes.fromhex((body.tx or "").removeprefix("0x"))
     except (binascii.Error, ValueError) as error:
         name = "psbt" if body.psbt is not None else "tx"
         text = "It is not base64." if name == "psbt" else "It is not hex."
@@ -189,11 +197,16 @@ def _upload(body: SignedRebalanceIn) -> tuple[str, bytes]:
 
 
 async def _progress(call: Call, tx: OutgoingRow) -> ColdProgress:
-    spec = call.services.registry.chains[tx.network]
+    spec, sender = call.services.registry.chains[tx.network], tx.sender_key
     signatures = await refills_store.of_attempt(call.uow, tx.id)
     if tx.raw is not None:  # they sent it themselves: its block shows who signed
-        signatures = list(registry.cold_signatures(spec, unsigned=tx.unsigned, upload=tx.raw))
-    return registry.cold_progress(spec, unsigned=tx.unsigned, signatures=signatures)
+        shown = registry.cold_signatures(
+            spec, unsigned=tx.unsigned, upload=tx.raw, sender_key=sender
+        )
+        signatures = list(shown)
+    return registry.cold_progress(
+        spec, unsigned=tx.unsigned, signatures=signatures, sender_key=sender
+    )
 
 
 def _signatures(progress: ColdProgress) -> Signatures:

@@ -22,17 +22,23 @@ class UnsignedRebalance(Wire):
 
     rebalance_id: str
     network: NetworkName
-    format: Literal["psbt"]
-    psbt: str = Field(description="PSBT version 0 (BIP 174), base64.")
+    format: Literal["psbt", "eip1559"]
+    psbt: str | None = Field(description="PSBT version 0 (BIP 174), base64; UTXO networks.")
+    tx: str | None = Field(description="Payload that is signed (EIP-1559), hex; account networks.")
+    transaction: dict[str, str | int] | None = Field(
+        description="The same by name, quantities in hex; account networks."
+    )
     file_name: str
-    txid: str = Field(description="What it will be called, whoever sends it.")
+    txid: str | None = Field(
+        description="What it will be called, whoever sends it; account networks: null until then."
+    )
     asset: str
     address: str = Field(description="An address of the hot wallet: compare it on each device.")
     amount: AmountOut
     amount_minor: MinorOut
-    fee: AmountOut
+    fee: AmountOut = Field(description="Exact on UTXO networks, else the most it can cost.")
     fee_minor: MinorOut
-    coins: int = Field(description="How many it spends.")
+    coins: int = Field(description="How many it spends; 0 on account networks.")
     signatures: Signatures
     qr_svg: str | None = Field(description="The base64 text as one QR code; null: it is too large.")
 

@@ -7,6 +7,7 @@ the API against what was stored. Nothing here has or wants a key of the cold wal
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,10 +75,12 @@ def request(
 def export(
     refill: RefillArgument,
     psbt: Annotated[
-        Path | None, typer.Option("--psbt", help="Write the file here; else its own name.")
+        Path | None,
+        typer.Option("--psbt", "--file", help="Write the file here; else under its own name."),
     ] = None,
     as_base64: Annotated[
-        bool, typer.Option("--base64", help="The text on stdout instead of a file.")
+        bool,
+        typer.Option("--base64", help="The text on stdout instead of a file (accounts: hex)."),
     ] = False,
     qr: Annotated[
         Path | None, typer.Option("--qr", help="Write a QR code (SVG) here instead.")
@@ -96,8 +99,9 @@ def export(
     if as_json:
         show_json(answer)
         return
+    is_psbt = answer["format"] == "psbt"
     if as_base64:
-        show_line(answer["psbt"])
+        show_line(answer["psbt"] if is_psbt else answer["tx"])
         return
     if qr is not None:
         if answer["qr_svg"] is None:
@@ -106,7 +110,9 @@ def export(
             )
         _write(qr, answer["qr_svg"].encode("utf-8"))
     else:
-        _write(psbt or Path(answer["file_name"]), base64.b64decode(answer["psbt"]))
+        text = json.dumps(answer["transaction"], indent=2) + "\n"
+        data = base64.b64decode(answer["psbt"]) if is_psbt else text.encode("ascii")
+        _write(psbt or Path(answer["file_name"]), data)
     _show_file(answer)
 
 
@@ -197,7 +203,8 @@ def status(
 def _show_file(answer: Mapping[str, Any]) -> None:
     signatures = answer["signatures"]
     show_line(f"pays {answer['amount']} {answer['asset']} to {answer['address']}")
-    show_line(f"fee {answer['fee']}, {answer['coins']} coins, txid {answer['txid']}")
+    coins = f", {answer['coins']} coins, txid {answer['txid']}" if answer["coins"] else " at most"
+    show_line(f"fee {answer['fee']}{coins}")
     show_line(f"{signatures['needed']} of these keys sign: {', '.join(signatures['waits_for'])}")
     show_line("compare amount and address on each device before it signs")
 
@@ -227,7 +234,7 @@ def _signed(path: Path) -> dict[str, str]:
     try:
         if base64.b64decode(text, validate=True).startswith(PSBT_MAGIC):
             return {"psbt": text}
-        bytes.fromhex(text)
+        bytes.fromhex(text.removeprefix("0x"))
     except (binascii.Error, ValueError) as error:
         raise CliError(
             f"{path} is neither a PSBT nor a finished transaction in hex",

@@ -9,6 +9,7 @@ PayoutError
 ├── RequestTooLarge (expected)    the question does not fit a frame; nothing was sent, split it
 ├── MaybeSigned (expected)        a command on a withdrawal that may be paid already; refused
 ├── DecisionRefused (expected)    what a person decided does not fit the withdrawal; nothing changed
+├── RefillNotPossible (expected)  a move from cold to hot cannot be built; it fails by this code
 ├── NothingToRecover (expected)   no recovery of the network waits for an import
 └── BrokenAttempt (invariant)     books and attempt contradict each other; the lane stops
 """
@@ -57,6 +58,10 @@ class DecisionRefused(PayoutError):
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+
+
+class RefillNotPossible(PayoutError):
+    """What people approved cannot be built. The text is the code of the rebalance."""
 
 
 class NothingToRecover(PayoutError):

@@ -12,46 +12,38 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, fee_policy, funds, rebalance_plan, rebalances, refills_store
+from gateway.payouts import (
+    attempts,
+    rebalance_plan,
+    rebalances,
+    refill_accounts,
+    refill_coins,
+    refills_store,
+)
 from gateway.payouts import rebalances_store as store
-from gateway.payouts.coin_selection import Selection, Terms, select
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.errors import BrokenAttempt, FeeAboveCap, FeesUnknown, RefillNotPossible
 from gateway.payouts.rebalances import Direction, State, Trigger
 from gateway.payouts.rebalances_store import RebalanceRow
+from gateway.payouts.refill_accounts import ColdAccount
 from ledger.errors import StaleState
-from watchers import addresses, coins, outgoing, registry, switches
-from watchers.addresses import AddressRole, AddressRow
-from watchers.chain import Coin, Pay, Unsigned
-from watchers.coins import CoinRow
-from watchers.cold_spends import ColdCoin, ColdPlace, ColdPlan
-from watchers.errors import PoolEmpty, SignedFileRefused
-from watchers.outgoing import (
-    ChangeOutput,
-    OutgoingDraft,
-    OutgoingRow,
-    OutgoingState,
-    PlannedPayment,
-)
+from watchers import addresses, coins, nonces, outgoing, registry, switches
+from watchers.addresses import AddressRole
+from watchers.errors import CoinTaken, SignedFileRefused
+from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
 from watchers.switches import Action
 
 LOOKED_AT_MAX: Final = 100  # refills in one pass; a network has one or two open
-FILE_BYTES_MAX: Final = 256 * 1024  # of the unsigned file: comes back in a body of 512 KiB
-TARGET_BLOCKS: Final = 2  # people sign it once: hours later it must still be worth mining
 
 FAILED: Final = "refill_failed"
 """Alarm: what people wanted to move from cold to hot did not come about; by rebalance."""
 
 CONFLICT: Final = "cold_spent_elsewhere"
-"""Alarm: a block spends cold coins by a tx that is not ours; by rebalance."""
+"""Alarm: cold coins, or the cold account's number, went to a tx that is not ours; by rebalance."""
 
 _UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
 
 log = get_logger(__name__)
-
-
-class _NotPossible(Exception):
-    """It cannot be built; the code says why."""
 
 
 class RefillStep:
@@ -61,20 +53,19 @@ class RefillStep:
         self._lane = lane
 
     async def run(self) -> bool:
-        """One pass; whether something moved. Raises FeesUnknown, FeeAboveCap."""
+        """One pass; whether something moved. Raises NodeUnavailable."""
         lane = self._lane
-        if lane.is_account_based:
-            return False
         async with lane.database.unit_of_work() as uow:
             found = await refills_store.to_look_at(uow, network=lane.network, limit=LOOKED_AT_MAX)
         has_moved = False
+        seen = await self._look() if found and lane.is_account_based else None
         for rebalance_id in found:
             try:
-                if await lane.run(partial(self._one, rebalance_id=rebalance_id)):
+                if await lane.run(partial(self._one, rebalance_id=rebalance_id, seen=seen)):
                     lane.crash("payout.refill_moved")
                     has_moved = True
-            except StaleState as error:
-                log.info("payout.stale", rebalance_id=str(rebalance_id), detail=str(error))
+            except (StaleState, CoinTaken, FeesUnknown, FeeAboveCap) as error:  # the next pass
+                log.info("payout.refill_waits", rebalance_id=str(rebalance_id), detail=str(error))
             except (BrokenAttempt, SignedFileRefused) as error:  # it stops no other one
                 await lane.run(
                     partial(self._tell_broken, rebalance_id=rebalance_id, detail=str(error))
@@ -85,24 +76,31 @@ class RefillStep:
         log.error("payout.refill_broken", rebalance_id=str(rebalance_id), detail=detail)
         await attempts.alarm(self._lane, uow, FAILED, detail, object_id=rebalance_id)
 
-    async def _one(self, uow: Uow, *, rebalance_id: UUID) -> bool:
+    async def _look(self) -> ColdAccount | None:
+        """The cold account as a node sees it; None where there is none."""
+        lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
+        return None if receive is None else await refill_accounts.look(lane, receive)
+
+    async def _one(self, uow: Uow, *, rebalance_id: UUID, seen: ColdAccount | None) -> bool:
         """The next step of one refill, its row locked before its tx."""
         row = await store.get(uow, rebalance_id, lock=True)
         if row is None or row.direction != Direction.COLD_TO_HOT:
             return False
         if row.state == State.APPROVED:
-            return await self._build(uow, row)
+            return await self._build(uow, row, seen)
         tx = await self._tx(uow, row)
         match State(row.state):
             case State.UNSIGNED_READY:
-                return await self._watch_unsigned(uow, row, tx)
+                return await self._watch_unsigned(uow, row, tx, seen)
             case State.CANCELLED if tx.state is OutgoingState.BUILT:
                 await outgoing.drop_unsigned(uow, attempt_id=tx.id, at=self._lane.now())
                 return True
             case State.SIGNED if tx.state is OutgoingState.BUILT:
                 return await self._take_over(uow, row, tx)
             case State.SIGNED if tx.state not in _UNSENT:
-                await self._move(uow, row, Trigger.SEND)
+                await self._move(uow, row, Trigger.SEND, txid=tx.txid)
                 return True
             case State.SENT:
                 return await self._end(uow, row, tx)
@@ -114,7 +112,7 @@ class RefillStep:
 
     # -- building
 
-    async def _build(self, uow: Uow, row: RebalanceRow) -> bool:
+    async def _build(self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None) -> bool:
         lane = self._lane
         if row.valid_until <= lane.now():
             await rebalances.cancel(uow, row, code=rebalances.EXPIRED, ids=lane.ids, at=lane.now())
@@ -125,11 +123,14 @@ class RefillStep:
         if await self._is_stopped(uow, row):
             return False
         try:
-            draft = await self._draft(uow, row)
-        except _NotPossible as error:
+            draft = await self._draft(uow, row, seen)
+        except RefillNotPossible as error:
             await self._refuse(uow, row, str(error))
             return True
-        await coins.reserve(uow, attempt_id=draft.id, outpoints=draft.inputs, is_cold=True)
+        if draft is None:
+            return False
+        if draft.inputs:
+            await coins.reserve(uow, attempt_id=draft.id, outpoints=draft.inputs, is_cold=True)
         await outgoing.record(uow, draft, at=lane.now())
         await self._move(uow, row, Trigger.BUILD, attempt_id=draft.id, txid=draft.expected_txid)
         log.info(
@@ -143,109 +144,26 @@ class RefillStep:
         )
         return True
 
-    async def _draft(self, uow: Uow, row: RebalanceRow) -> OutgoingDraft:
-        lane, spec = self._lane, self._lane.spec
-        settings = lane.registry.settings.cold.get(lane.network)
-        receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
-        if receive is None or settings is None or settings.descriptor is None:
-            raise _NotPossible("no_cold_wallet")
-        if not await self._is_hot(uow, row.address, row.address_key):
-            raise _NotPossible("not_a_hot_address")
-        known = await coins.cold(uow, network=lane.network, limit=funds.COINS_MAX)
-        of_wallet = await self._places(uow, receive)
-        free = {item.outpoint: item for item in known if item.address_id in of_wallet}
-        found = await self._select(uow, row, settings.descriptor, list(free.values()))
-        change = None
-        if found.change_minor:
-            try:
-                change = await addresses.cold_change(uow, receive)
-            except PoolEmpty as error:
-                raise _NotPossible("no_change_address") from error
-        chosen = sorted(found.coins, key=lambda c: (c.outpoint.txid, c.outpoint.vout))
-        plan = ColdPlan(
-            descriptor=settings.descriptor,
-            coins=tuple(
-                _cold_coin(coin, of_wallet[free[coin.outpoint].address_id]) for coin in chosen
-            ),
-            payment=Pay(asset=row.asset, address=row.address, amount_minor=row.amount_minor),
-            change=None if change is None else _place(change),
-            change_minor=found.change_minor,
-        )
-        unsigned = registry.cold_unsigned(spec, plan)
-        if len(unsigned.data) > FILE_BYTES_MAX:
-            raise _NotPossible("too_many_coins")
-        return self._recorded(row, unsigned, plan, change)
-
-    def _recorded(
-        self, row: RebalanceRow, unsigned: Unsigned, plan: ColdPlan, change: AddressRow | None
-    ) -> OutgoingDraft:
-        lane, attempt_id = self._lane, self._lane.ids.new_id()
-        progress = registry.cold_progress(lane.spec, unsigned=unsigned.data, signatures=())
-        return OutgoingDraft(
-            id=attempt_id,
-            network=lane.network,
-            purpose=outgoing.OUTSIDE_PURPOSE,
-            family_id=attempt_id,
-            unsigned=unsigned.data,
-            payments=(
-                PlannedPayment(
-                    asset=row.asset,
-                    address=row.address,
-                    key=row.address_key,
-                    amount_minor=row.amount_minor,
-                ),
-            ),
-            fee_cap_minor=unsigned.fee_minor,
-            inputs=tuple(item.coin.outpoint for item in plan.coins),
-            change=()
-            if change is None
-            else tuple(
-                ChangeOutput(vout=vout, address_id=change.id, amount_minor=plan.change_minor)
-                for vout in unsigned.change_outputs
-            ),
-            expected_txid=progress.txid,
-        )
-
-    async def _places(self, uow: Uow, receive: AddressRow) -> dict[UUID, AddressRow]:
-        """The addresses of the wallet that is configured now; those of an older one have another
-        descriptor, and are emptied by its owners."""
-        rows = await addresses.by_role(uow, network=self._lane.network, roles=(AddressRole.COLD,))
-        return {row.id: row for row in rows if row.account == receive.account}
-
-    async def _select(
-        self, uow: Uow, row: RebalanceRow, descriptor: str, free: list[CoinRow]
-    ) -> Selection:
+    async def _draft(
+        self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None
+    ) -> OutgoingDraft | None:
+        """What people sign; None: not now. Raises RefillNotPossible."""
         lane = self._lane
-        policy = lane.registry.policy.fees[lane.network]
-        quote = await funds.current_quote(lane, uow)
-        size = registry.cold_size(lane.spec, descriptor)
-        change_key = free[0].key if free else row.address_key
-
-        def size_of(*, inputs: int, has_change: bool) -> int:
-            outputs = [row.address_key, change_key] if has_change else [row.address_key]
-            return size(inputs, outputs)
-
-        terms = Terms(
-            payments_minor=row.amount_minor,
-            rate_sat_per_kvb=fee_policy.utxo_rate(
-                quote, target_blocks=TARGET_BLOCKS, policy=policy
-            ),
-            change_min_minor=lane.registry.assets[row.asset].dust_minor + 1,
-            must_keep_change=False,
-        )
-        found = select([item.coin() for item in free], terms, size_of=size_of)
-        if found is None:
-            raise _NotPossible("cold_wallet_short")
-        if not fee_policy.fits(found.fee_minor, policy=policy):
-            raise _NotPossible(funds.FEE_ABOVE_MAXIMUM)
-        if found.fee_minor > await funds.room_beside(lane, uow, family_id=None):
-            raise _NotPossible(funds.FEE_CAPITAL)
-        return found
+        receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
+        if receive is None or (lane.is_account_based and seen is None):
+            raise RefillNotPossible("no_cold_wallet")
+        if not await self._is_hot(uow, row.address, row.address_key):
+            raise RefillNotPossible("not_a_hot_address")
+        if seen is not None:
+            return await refill_accounts.draft(lane, uow, row, receive, seen=seen)
+        return await refill_coins.draft(lane, uow, row, receive)
 
     # -- what comes back
 
-    async def _watch_unsigned(self, uow: Uow, row: RebalanceRow, tx: OutgoingRow) -> bool:
-        """While people sign: was it sent by them, or are its coins gone?"""
+    async def _watch_unsigned(
+        self, uow: Uow, row: RebalanceRow, tx: OutgoingRow, seen: ColdAccount | None
+    ) -> bool:
+        """While people sign: was it sent by them, or are its coins or its number gone?"""
         if tx.raw is not None:
             log.warning("payout.refill_sent_outside", rebalance_id=str(row.id), txid=tx.txid)
             await self._move(uow, row, Trigger.SIGN)
@@ -253,12 +171,25 @@ class RefillStep:
         if tx.state is OutgoingState.REFUSED:
             await self._move(uow, row, Trigger.UNBUILD, attempt_id=None, txid=None)
             return True
-        rivals = await refills_store.spent_coins(uow, tx.id)
-        if not rivals:
-            return False
         lane = self._lane
+        if tx.nonce is None:
+            rivals = await refills_store.spent_coins(uow, tx.id)
+            lost = f"spent by {', '.join(rivals)}" if rivals else ""
+        else:
+            is_used = seen is not None and seen.mined_count > tx.nonce
+            lost = f"number {tx.nonce} of {tx.sender_key} was used" if is_used else ""
+        if not lost:
+            return False
         await outgoing.drop_unsigned(uow, attempt_id=tx.id, at=lane.now())
-        await self._alarm(uow, row, CONFLICT, f"spent by {', '.join(rivals)}")
+        if tx.nonce is not None and tx.sender_key is not None:  # used: nobody gets it again
+            await nonces.claim(
+                uow,
+                network=lane.network,
+                sender_key=tx.sender_key,
+                nonce=tx.nonce,
+                attempt_id=tx.id,
+            )
+        await self._alarm(uow, row, CONFLICT, lost)
         await rebalances.cancel(uow, row, code=CONFLICT, ids=lane.ids, at=lane.now())
         return True
 
@@ -270,10 +201,14 @@ class RefillStep:
         if not await self._is_hot(uow, paid.address, paid.key):
             raise BrokenAttempt(f"attempt {tx.id} does not pay a hot address of ours")
         signatures = await refills_store.of_attempt(uow, tx.id)
-        progress = registry.cold_progress(lane.spec, unsigned=tx.unsigned, signatures=signatures)
-        if progress.raw is None:
+        progress = registry.cold_progress(
+            lane.spec, unsigned=tx.unsigned, signatures=signatures, sender_key=tx.sender_key
+        )
+        if progress.raw is None or progress.txid is None:
             raise BrokenAttempt(f"rebalance {row.id} is signed, and its signatures are not whole")
-        registry.cold_signatures(lane.spec, unsigned=tx.unsigned, upload=progress.raw)
+        registry.cold_signatures(
+            lane.spec, unsigned=tx.unsigned, upload=progress.raw, sender_key=tx.sender_key
+        )
         await outgoing.mark_signed(
             uow, attempt_id=tx.id, raw=progress.raw, txid=progress.txid, at=lane.now()
         )
@@ -287,13 +222,19 @@ class RefillStep:
         return True
 
     async def _end(self, uow: Uow, row: RebalanceRow, tx: OutgoingRow) -> bool:
-        if tx.state is OutgoingState.FINAL:
+        if tx.state is OutgoingState.FINAL and tx.is_paid_as_planned:
             await self._move(uow, row, Trigger.CONFIRM)
             await attempts.clear(self._lane, uow, FAILED, objects=[row.id])
             return True
         if tx.state is OutgoingState.REPLACED:
             await self._alarm(uow, row, FAILED, f"{tx.txid} lost to {tx.conflict_txid}")
             await self._move(uow, row, Trigger.FAIL, code="coins_spent")
+            return True
+        if tx.state in (OutgoingState.REVERTED, OutgoingState.FINAL):  # by evidence (P29)
+            is_reverted = tx.state is OutgoingState.REVERTED
+            code = "reverted" if is_reverted else "moved_differently"
+            await self._alarm(uow, row, FAILED, f"{tx.txid}: {code}")
+            await self._move(uow, row, Trigger.FAIL, code=code)
             return True
         return False
 
@@ -337,15 +278,4 @@ class RefillStep:
 
 
 def _is_over(tx: OutgoingRow) -> bool:
-    return tx.state in (OutgoingState.FINAL, OutgoingState.REPLACED)
-
-
-def _cold_coin(coin: Coin, address: AddressRow) -> ColdCoin:
-    place = _place(address)
-    return ColdCoin(coin=coin, branch=place.branch, index=place.index)
-
-
-def _place(address: AddressRow) -> ColdPlace:
-    """Where in the wallet an address is: its path ends so."""
-    _, branch, index = address.path.split("/")
-    return ColdPlace(branch=int(branch), index=int(index))
+    return tx.state in (OutgoingState.FINAL, OutgoingState.REPLACED, OutgoingState.REVERTED)

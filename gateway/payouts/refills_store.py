@@ -66,12 +66,22 @@ async def to_look_at(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
                 OR (r.state = 'cancelled' AND o.state = 'built')
                 OR (r.state = 'done' AND o.state <> 'final')
                 OR (r.state = 'failed' AND o.raw IS NOT NULL
-                    AND o.state NOT IN ('replaced', 'reverted')))
+                    AND o.state NOT IN ('final', 'replaced', 'reverted')))
         ORDER BY r.created_at, r.id LIMIT :limit
         """,
         {"network": network, "limit": limit},
     )
     return result.scalars().all()
+
+
+async def has_open(uow: Uow, *, network: str) -> bool:
+    """Whether a refill of a network is built, and not over."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM gateway.rebalances WHERE network = :network "
+        "AND direction = 'cold_to_hot' AND state IN ('unsigned_ready', 'signed', 'sent'))",
+        {"network": network},
+    )
+    return bool(result.scalar_one())
 
 
 async def spent_coins(uow: Uow, attempt_id: UUID) -> Sequence[str]:

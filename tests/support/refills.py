@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
+
+from eth_account import Account
 
 from config.rebalance_policy import RebalancePolicy
 from config.settings import ColdSettings
@@ -29,41 +31,23 @@ POLICY = RebalancePolicy(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColdHouse:
-    """A house whose cold wallet is watched; `people` have its keys, elsewhere."""
+class RefillHouse:
+    """A house whose cold wallet is watched, and what is asked of it."""
 
     house: Payouts
-    people: ColdPeople
 
-    @classmethod
-    async def of(cls, house: Payouts, people: ColdPeople, *, coins: int = 2) -> "ColdHouse":
-        """Capital, a hot wallet of 2, and so many cold coins of 1."""
-        spec = house.registry.chains[house.network]
-        wallet = people.wallet(bitcoin_params(spec))
-        first = wallet.derive(branch=0, index=0).address
-        settings = ColdSettings(address=first, descriptor=people.text(), addresses=10)
-        house.registry = replace(
-            house.registry,
-            settings=house.registry.settings.model_copy(update={"cold": {house.network: settings}}),
-            policy=replace(house.registry.policy, rebalances={house.native: POLICY}),
-        )
-        await employ(house)
-        await cold.register(house.database, network_of(house), settings, clock=house.clock)
-        await house.fund(house.native, "2")
-        for index in range(coins):
-            await house.fund(house.native, "1", at=wallet.derive(branch=0, index=index).address)
-        return cls(house=house, people=people)
-
-    async def asked(self, amount: str, *, people: tuple[str, ...] = PEOPLE) -> RebalanceRow:
+    async def asked(
+        self, amount: str, *, asset: str | None = None, people: tuple[str, ...] = PEOPLE
+    ) -> RebalanceRow:
         """A refill that these people signed, as the API takes it."""
-        house = self.house
+        house, asset = self.house, asset or self.house.native
         async with house.database.unit_of_work() as uow:
             hot = await addresses.own_address(uow, network=house.network, role="hot")
             wish = Wish(
                 network=house.network,
-                asset=house.native,
+                asset=asset,
                 direction=Direction.COLD_TO_HOT,
-                amount_minor=house.minor(house.native, amount),
+                amount_minor=house.minor(asset, amount),
                 address=hot.address,
                 address_key=hot.key,
                 reason="payouts wait",
@@ -114,7 +98,9 @@ class ColdHouse:
         """What the API does with a signed file."""
         house, spec = self.house, self.house.registry.chains[self.house.network]
         tx = await self.tx(row)
-        found = registry.cold_signatures(spec, unsigned=tx.unsigned, upload=file)
+        found = registry.cold_signatures(
+            spec, unsigned=tx.unsigned, upload=file, sender_key=tx.sender_key
+        )
         async with house.database.unit_of_work() as uow:
             locked = await rebalances_store.get(uow, row.id, lock=True)
             assert locked is not None
@@ -123,28 +109,21 @@ class ColdHouse:
                 person=PEOPLE[0], at=house.clock.now(),
             )  # fmt: skip
             every = await refills_store.of_attempt(uow, tx.id)
-            progress = registry.cold_progress(spec, unsigned=tx.unsigned, signatures=every)
+            progress = registry.cold_progress(
+                spec, unsigned=tx.unsigned, signatures=every, sender_key=tx.sender_key
+            )
             if progress.raw is not None:
                 await rebalances.move(
                     uow, locked, Trigger.SIGN, {}, ids=house.ids, at=house.clock.now()
                 )
         return progress
 
-    async def sign(self, row: RebalanceRow) -> ColdProgress:
-        """As many people as it takes sign on their devices; the last file comes back."""
-        file = (await self.tx(row)).unsigned
-        for person in range(self.people.threshold):
-            file = self.people.sign(file, person)
-        return await self.upload(row, file)
-
-    async def custody(self) -> dict[str, int]:
+    async def custody(self, asset: str | None = None) -> dict[str, int]:
         """What the books say, by wallet."""
-        house = self.house
+        house, asset = self.house, asset or self.house.native
         async with house.database.unit_of_work() as uow:
             return {
-                name: await balances.balance(
-                    uow, accounts.custody(house.network, name, house.native)
-                )
+                name: await balances.balance(uow, accounts.custody(house.network, name, asset))
                 for name in ("hot", "cold")
             }
 
@@ -162,3 +141,71 @@ class ColdHouse:
                 "SELECT type FROM ledger.events WHERE object_kind = 'rebalance' ORDER BY position"
             )
             return list(found.scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdHouse(RefillHouse):
+    """With a wallet of coins; `people` have its keys, elsewhere."""
+
+    people: ColdPeople
+
+    @classmethod
+    async def of(cls, house: Payouts, people: ColdPeople, *, coins: int = 2) -> "ColdHouse":
+        """Capital, a hot wallet of 2, and so many cold coins of 1."""
+        spec = house.registry.chains[house.network]
+        wallet = people.wallet(bitcoin_params(spec))
+        first = wallet.derive(branch=0, index=0).address
+        settings = ColdSettings(address=first, descriptor=people.text(), addresses=10)
+        await _watched(house, settings)
+        await house.fund(house.native, "2")
+        for index in range(coins):
+            await house.fund(house.native, "1", at=wallet.derive(branch=0, index=index).address)
+        return cls(house=house, people=people)
+
+    async def sign(self, row: RebalanceRow) -> ColdProgress:
+        """As many people as it takes sign on their devices; the last file comes back."""
+        file = (await self.tx(row)).unsigned
+        for person in range(self.people.threshold):
+            file = self.people.sign(file, person)
+        return await self.upload(row, file)
+
+
+COLD_ACCOUNT: Final = Account.from_key(  # of the documentation of web3.js; never of any value
+    "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountHouse(RefillHouse):
+    """With a cold account, whose owner signs with a tool of their own (eth-account)."""
+
+    @classmethod
+    async def of(cls, house: Payouts) -> "AccountHouse":
+        """Capital; hot and cold have 2 coins each, cold 100 tokens beside."""
+        await _watched(house, ColdSettings(address=COLD_ACCOUNT.address))
+        await house.fund(house.native, "2")
+        await house.fund(house.native, "2", at=COLD_ACCOUNT.address)
+        await house.fund("eth:USDT", "100", at=COLD_ACCOUNT.address)
+        return cls(house=house)
+
+    async def signed(self, row: RebalanceRow) -> bytes:
+        """The raw transaction, from what the API gives to people."""
+        spec = self.house.registry.chains[self.house.network]
+        named = registry.cold_transaction(spec, (await self.tx(row)).unsigned)
+        return bytes(COLD_ACCOUNT.sign_transaction(dict(named or {})).raw_transaction)
+
+    async def sign(self, row: RebalanceRow) -> ColdProgress:
+        """The owner signs and brings it back."""
+        return await self.upload(row, await self.signed(row))
+
+
+async def _watched(house: Payouts, settings: ColdSettings) -> None:
+    """The cold wallet is configured and watched; two people work here."""
+    policies = {asset.id: POLICY for asset in house.registry.assets_of(house.network)}
+    house.registry = replace(
+        house.registry,
+        settings=house.registry.settings.model_copy(update={"cold": {house.network: settings}}),
+        policy=replace(house.registry.policy, rebalances=policies),
+    )
+    await employ(house)
+    await cold.register(house.database, network_of(house), settings, clock=house.clock)

@@ -1,0 +1,109 @@
+"""A refill from a cold account: one EIP-1559 transfer that its owner signs.
+
+What a lane has to ask a node about the account, and the draft from it. A network has one such
+refill at a time, since they stand in the order of their numbers. A contract account (a Safe) cannot
+sign one: its owners move value with its own program, and it arrives as an inflow.
+"""
+
+from asyncio import timeout
+from dataclasses import dataclass
+from typing import Final
+
+from config.database import Uow
+from gateway.payouts import fee_policy, funds, refills_store
+from gateway.payouts.context import Lane
+from gateway.payouts.errors import RefillNotPossible
+from gateway.payouts.rebalances_store import RebalanceRow
+from ledger import accounts, balances
+from watchers import nonces, outgoing
+from watchers.addresses import AddressRow
+from watchers.chain import AccountPlan, Pay
+from watchers.outgoing import OutgoingDraft, PlannedPayment
+
+LOOK_SECONDS: Final = 30.0  # one question to a node
+TARGET_BLOCKS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdAccount:
+    """The account as a node sees it now."""
+
+    mined_count: int
+    has_code: bool
+
+
+async def look(lane: Lane, receive: AddressRow) -> ColdAccount:
+    """Ask a node, with no unit of work open. Raises NodeUnavailable, TimeoutError."""
+    reader = lane.chain.reader
+    async with timeout(LOOK_SECONDS):
+        count = await reader.account_nonce(receive.key)
+        tip = await reader.tip()
+        coded = await reader.with_code([receive.key], block_hash=tip.hash)
+    return ColdAccount(mined_count=count, has_code=receive.key in coded)
+
+
+async def draft(
+    lane: Lane, uow: Uow, row: RebalanceRow, receive: AddressRow, *, seen: ColdAccount
+) -> OutgoingDraft | None:
+    """What its owner signs; None while another refill of the account is on its way.
+
+    Raises RefillNotPossible, FeesUnknown, FeeAboveCap.
+    """
+    if seen.has_code:
+        raise RefillNotPossible("cold_is_a_contract")
+    if await refills_store.has_open(uow, network=lane.network):
+        return None
+    native = lane.spec.native_asset
+    policy = lane.registry.policy.fees[lane.network]
+    fee = fee_policy.account_fee(
+        await funds.current_quote(lane, uow),
+        target_blocks=TARGET_BLOCKS,
+        policy=policy,
+        gas_limit=lane.chain.writer.gas_limit(row.asset),
+    )
+    held = {
+        asset: await balances.balance(uow, accounts.custody(lane.network, "cold", asset))
+        for asset in {row.asset, native}
+    }
+    held[row.asset] -= row.amount_minor
+    held[native] -= fee.cap_minor
+    if min(held.values()) < 0:
+        raise RefillNotPossible("cold_wallet_short")
+    if await balances.fee_capital(uow, native) < fee.cap_minor:
+        raise RefillNotPossible(funds.FEE_CAPITAL)
+    attempt_id = lane.ids.new_id()
+    await nonces.at_least(
+        uow, network=lane.network, sender_key=receive.key, mined_count=seen.mined_count
+    )
+    nonce = await nonces.allocate(
+        uow, network=lane.network, sender_key=receive.key, attempt_id=attempt_id
+    )
+    pay = Pay(asset=row.asset, address=row.address, amount_minor=row.amount_minor)
+    unsigned = lane.chain.writer.build(
+        AccountPlan(
+            sender=receive.derived(),
+            nonce=nonce,
+            payment=pay,
+            gas_limit=fee.gas_limit,
+            max_fee_per_gas=fee.max_fee_per_gas,
+            max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
+        )
+    )
+    return OutgoingDraft(
+        id=attempt_id,
+        network=lane.network,
+        purpose=outgoing.OUTSIDE_PURPOSE,
+        family_id=attempt_id,
+        unsigned=unsigned.data,
+        payments=(
+            PlannedPayment(
+                asset=row.asset,
+                address=row.address,
+                key=row.address_key,
+                amount_minor=row.amount_minor,
+            ),
+        ),
+        fee_cap_minor=fee.cap_minor,
+        sender_key=receive.key,
+        nonce=nonce,
+    )

@@ -1,0 +1,170 @@
+"""Cold to hot from an account: one transaction that its owner signs elsewhere."""
+
+import pytest
+
+from gateway.payouts.rebalances import State
+from gateway.payouts.refill_step import CONFLICT, FAILED
+from tests.support.bumps import no_breaks, work
+from tests.support.contract_bench import BuildBench
+from tests.support.payout_parts import SimulatedCrash, crash_at
+from tests.support.payouts import Payouts
+from tests.support.refills import COLD_ACCOUNT, AccountHouse
+from watchers.errors import SignedFileRefused
+
+pytestmark = pytest.mark.postgres
+
+COIN = 10**18
+TOKEN = 10**6
+FINAL_BLOCKS = 4
+
+
+@pytest.mark.parametrize(("asset", "one"), [("eth:ETH", COIN), ("eth:USDT", TOKEN)])
+async def test_a_transaction_signed_outside_moves_the_value_and_the_books_follow(
+    eth: Payouts, asset: str, one: int
+) -> None:
+    cold = await AccountHouse.of(eth)
+    before, gas_before = await cold.custody(asset), await cold.custody()
+    row = await cold.asked("1", asset=asset)
+    lane = await work(eth)
+    await no_breaks(eth)
+    progress = await cold.sign(row)
+    await work(eth, lane, times=2)
+    assert ((await cold.now(row)).state, (await cold.now(row)).txid) == (
+        State.SENT, progress.txid,
+    )  # fmt: skip
+    for _ in range(FINAL_BLOCKS):
+        await eth.mine()
+        await no_breaks(eth)
+        await work(eth, lane)
+        await no_breaks(eth)
+    tx = await cold.tx(row)
+    assert (await cold.now(row)).state == State.DONE
+    assert tx.fee_minor is not None
+    after, gas_after = await cold.custody(asset), await cold.custody()
+    fee = tx.fee_minor if asset == "eth:ETH" else 0
+    assert after == {"hot": before["hot"] + one, "cold": before["cold"] - one - fee}
+    if asset != "eth:ETH":
+        assert gas_after["cold"] == gas_before["cold"] - tx.fee_minor
+    assert eth.signer.asked == []
+    assert await eth.alarms() == []
+    await eth.assert_at_rest()
+
+
+@pytest.mark.parametrize(
+    "point", ["payout.refill_moved", "payout.broadcasting", "payout.sent_to_node"]
+)
+async def test_a_crash_anywhere_moves_it_once(eth: Payouts, point: str) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("0.7")
+
+    async def dies() -> None:
+        for _ in range(3):
+            try:
+                await eth.cycle(eth.lane(crash=crash_at(point)))
+            except SimulatedCrash:
+                continue
+
+    await dies()
+    await cold.sign(row)
+    await dies()
+    for _ in range(FINAL_BLOCKS):
+        await eth.mine()
+        await dies()
+    await work(eth, times=2)
+    assert (await cold.now(row)).state == State.DONE
+    assert (await cold.custody())["hot"] == 2 * COIN + 7 * COIN // 10
+    await no_breaks(eth)
+    await eth.assert_at_rest()
+
+
+async def test_one_refill_of_an_account_at_a_time(eth: Payouts) -> None:
+    cold = await AccountHouse.of(eth)
+    first, second = await cold.asked("0.3"), await cold.asked("0.4")
+    lane = await work(eth, times=2)
+    assert (await cold.now(second)).state == State.APPROVED
+    for row in (first, second):
+        await work(eth, lane)
+        await cold.sign(row)
+        await work(eth, lane, times=2)
+        for _ in range(FINAL_BLOCKS):
+            await eth.mine()
+            await work(eth, lane)
+        assert (await cold.now(row)).state == State.DONE
+    assert [(await cold.tx(row)).nonce for row in (first, second)] == [0, 1]
+    await no_breaks(eth)
+
+
+async def test_a_number_that_the_owner_used_elsewhere_ends_the_unsigned_refill_loudly(
+    eth: Payouts,
+) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("0.7")
+    await work(eth)
+    raw = await cold.signed(row)
+    eth.is_compared = False  # what left cold by no tx of ours is a break, and stays one
+    await eth.world.chain.writer.send(raw)  # by themselves: nothing was uploaded
+    await eth.mine()
+    with pytest.raises(AssertionError, match="a break"):
+        await no_breaks(eth)
+    await work(eth)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.CANCELLED, CONFLICT)
+    assert CONFLICT in await eth.alarms()
+    other = await cold.asked("0.1")
+    await work(eth)
+    assert (await cold.tx(other)).nonce == 1
+
+
+async def test_more_than_the_account_holds_is_refused(eth: Payouts) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("2")  # nothing left for gas
+    await work(eth)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.FAILED, "cold_wallet_short")
+    assert FAILED in await eth.alarms()
+
+
+async def test_a_changed_transaction_is_refused(eth: Payouts) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("0.7")
+    await work(eth)
+    raw = await cold.signed(row)
+    with pytest.raises(SignedFileRefused):
+        await cold.upload(row, raw[:-1] + bytes([raw[-1] ^ 1]))
+    await work(eth)
+    assert (await cold.now(row)).state == State.UNSIGNED_READY
+
+
+@pytest.mark.node
+@pytest.mark.parametrize(("asset", "amount"), [("eth:ETH", "0.7"), ("eth:USDT", "40")])
+async def test_anvil_takes_what_the_owner_signed(
+    build_bench: BuildBench, asset: str, amount: str
+) -> None:
+    bench = await build_bench(has_contract=False)
+    house = bench.house
+    cold = await AccountHouse.of(house)
+    before = (await cold.custody(asset))["hot"]
+    row = await cold.asked(amount, asset=asset)
+    lane = await work(house)
+    await cold.sign(row)
+    await work(house, lane, times=2)
+    for _ in range(FINAL_BLOCKS):
+        await house.mine()
+        await work(house, lane)
+    assert (await cold.now(row)).state == State.DONE
+    assert (await cold.custody(asset))["hot"] == before + house.minor(asset, amount)
+    await bench.assert_reconciled()
+
+
+@pytest.mark.node
+async def test_a_contract_as_cold_account_is_told_and_nothing_is_built(
+    build_bench: BuildBench,
+) -> None:
+    bench = await build_bench(has_contract=False)
+    cold = await AccountHouse.of(bench.house)
+    await bench.node.rpc("anvil_setCode", COLD_ACCOUNT.address, "0x00")
+    await bench.house.mine()
+    row = await cold.asked("0.7")
+    await work(bench.house)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.FAILED, "cold_is_a_contract")
