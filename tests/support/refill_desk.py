@@ -19,7 +19,7 @@ from gateway.sandbox.nodes import free_port
 from tests.support.databases import TestDatabase
 from tests.support.desk import Desk
 from tests.support.people import PEOPLE
-from tests.support.refills import ColdHouse
+from tests.support.refills import RefillHouse
 from tests.support.vault import staff_key
 
 WORDS = ("direction", "network", "asset", "address", "amount", "valid_until")
@@ -29,7 +29,7 @@ WORDS = ("direction", "network", "asset", "address", "amount", "valid_until")
 class TreasuryDesk:
     """Two people of the treasury, by command and by call."""
 
-    cold: ColdHouse
+    cold: RefillHouse
     url: str
     folder: Path
 
@@ -74,7 +74,7 @@ class TreasuryDesk:
 
 @asynccontextmanager
 async def open_desk(
-    cold: ColdHouse, test_database: TestDatabase, folder: Path, *, role: str = "treasury"
+    cold: RefillHouse, test_database: TestDatabase, folder: Path, *, role: str = "treasury"
 ) -> AsyncIterator[TreasuryDesk]:
     """The API under its own database role; the people's keys have this role."""
     house = cold.house

@@ -1,13 +1,18 @@
 """Cold to hot from an account: one transaction that its owner signs elsewhere."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from gateway.payouts.rebalances import State
 from gateway.payouts.refill_step import CONFLICT, FAILED
 from tests.support.bumps import no_breaks, work
 from tests.support.contract_bench import BuildBench
+from tests.support.databases import TestDatabase
 from tests.support.payout_parts import SimulatedCrash, crash_at
 from tests.support.payouts import Payouts
+from tests.support.refill_desk import open_desk
 from tests.support.refills import COLD_ACCOUNT, AccountHouse
 from watchers.errors import SignedFileRefused
 
@@ -168,3 +173,34 @@ async def test_a_contract_as_cold_account_is_told_and_nothing_is_built(
     await work(bench.house)
     found = await cold.now(row)
     assert (found.state, found.code) == (State.FAILED, "cold_is_a_contract")
+
+
+async def test_the_commands_carry_it_out_and_back_in(
+    eth: Payouts, test_database: TestDatabase, tmp_path: Path
+) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("0.7")
+    await work(eth)
+    refill = f"reb_test_{row.id.hex}"
+    out_file, in_file = tmp_path / "out.json", tmp_path / "in.txt"
+    async with open_desk(cold, test_database, tmp_path) as desk:
+        path = f"/v1/rebalances/{refill}/unsigned"
+        found = (await desk.call("alice", "GET", path)).json()
+        assert (found["format"], found["psbt"], found["txid"]) == ("eip1559", None, None)
+        assert bytes.fromhex(found["tx"][2:]) == (await cold.tx(row)).unsigned
+        code, out, _ = await desk.runs(
+            "alice", "treasury", "refill", "export", refill, "--file", str(out_file)
+        )
+        assert (code, "compare amount and address" in out) == (0, True)
+        named = json.loads(out_file.read_text())
+        assert named == found["transaction"]
+        in_file.write_text("0x" + COLD_ACCOUNT.sign_transaction(named).raw_transaction.hex())
+        bring = ("treasury", "refill", "import", refill, str(in_file), "--confirm-amount", "0.7")
+        code, out, _ = await desk.runs("bob", *bring)
+        assert (code, "payouts send it" in out) == (0, True)
+        reply = await desk.call(
+            "bob", "POST", f"/v1/rebalances/{refill}/signed", {"psbt": "cHNidP8="}
+        )
+        assert (reply.status, reply.json()["code"]) == (422, "not_a_signed_file")
+    await work(eth, times=2)
+    assert (await cold.now(row)).state == State.SENT

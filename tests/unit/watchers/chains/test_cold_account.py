@@ -1,7 +1,7 @@
 """A cold account's transaction: what goes out, and what of that which comes back is believed."""
 
 import pytest
-import rlp
+import rlp  # type: ignore[import-untyped]
 from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
