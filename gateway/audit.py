@@ -6,6 +6,7 @@ of control (`0030_audit.sql`), whoever changes it. `seal_next` binds them into a
 decide anything.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from gateway.audit_store import AuditRow, SealedRow
 from ledger.chain_of_seals import GENESIS_HASH
 
 SEAL_ROWS = 500  # of one unit of work
+REQUEST_BYTES_MAX = 16 * 1024  # a longer body is told by its digest: signed files, uploads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Operation:
     object_ids: tuple[UUID, ...]
     """Objects of its path: the states that they went through are told."""
     request: Mapping[str, Any]
+    body: bytes
+    """The request as it was sent."""
     status: int
     at: datetime
 
@@ -44,7 +48,11 @@ async def record(uow: Uow, operation: Operation) -> None:
         known = list(await store.last_moves(uow, operation.object_ids, at=operation.at))
     moves = [row for row in known if row["is_now"]]
     before = {"state": moves[0]["from_state"]} if moves else None
-    after: dict[str, Any] = {"request": operation.request, "status": operation.status}
+    request: Mapping[str, Any] = operation.request
+    if len(operation.body) > REQUEST_BYTES_MAX:
+        digest = hashlib.sha256(operation.body).hexdigest()
+        request = {"bytes": len(operation.body), "sha256": digest}
+    after: dict[str, Any] = {"request": request, "status": operation.status}
     if moves:
         after |= {"state": moves[-1]["to_state"], "version": moves[-1]["version"]}
     reason = operation.request.get("reason") or operation.request.get("outcome")

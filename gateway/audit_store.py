@@ -88,11 +88,18 @@ async def append(
             "subject_kind": subject_kind,
             "subject": subject,
             "brand": brand,
-            "before": None if before is None else json.dumps(before),
-            "after": None if after is None else json.dumps(after),
+            "before": _json(before),
+            "after": _json(after),
             "reason": reason,
         },
     )
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    """Text for a jsonb. PostgreSQL knows no NUL: one is told as what no text has, U+FFFD."""
+    if value is None:
+        return None
+    return json.dumps(value, default=str).replace("\\u0000", "\\ufffd")
 
 
 async def last_moves(uow: Uow, object_ids: Sequence[UUID], *, at: datetime) -> Sequence[RowMapping]:

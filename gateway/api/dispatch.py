@@ -221,6 +221,7 @@ async def _audit(endpoint: Endpoint, call: Call, answer: Answer) -> None:
             brand=call.one_brand or (of_object if is_brand else None),
             object_ids=tuple(item for item in ids if item is not None),
             request=call.raw_body,
+            body=call.caller.signed.body,
             status=answer.status or endpoint.status,
             at=call.at,
         ),

@@ -32,6 +32,7 @@ NOTHING = "0"
     kinds=frozenset({PrincipalKind.CLIENT}),
     idempotency=Idempotency.OPTIONAL,
     body_bytes_max=BODY_BYTES_MAX,
+    is_routine=True,
 )
 async def report_player_balances(call: Call) -> Answer:
     """All of it or nothing. An older report never replaces a newer one, in whatever order."""

@@ -1,5 +1,7 @@
 """The audit log over the API: who changed what, who may read it, and its chain."""
 
+import hashlib
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -115,6 +117,27 @@ async def test_an_answer_that_is_repeated_changed_nothing(house: ApiHouse) -> No
     for _ in range(2):
         await house.call("POST", "/v1/switches", body=STOP, key="ada-key", idempotency_key="k")
     assert len(await _audit(house, "&action=POST%20/v1/switches")) == 1
+
+
+async def test_a_long_body_is_told_by_its_digest_and_a_nul_by_its_mark(house: ApiHouse) -> None:
+    long = b"x" * (audit.REQUEST_BYTES_MAX + 1)
+    for request, body in (({"file": "x"}, long), ({"text": "a\x00b", "n": Decimal("1.50")}, b"")):
+        async with house.owner.unit_of_work() as uow:
+            await audit.record(
+                uow,
+                audit.Operation(
+                    action="POST /v1/test", subject="/v1/test", brand=None, object_ids=(),
+                    request=request, body=body, status=200, at=house.clock.now(),
+                ),
+            )  # fmt: skip
+    await _seal(house)
+    second, first = await _audit(house, "&action=POST%20/v1/test")
+    assert first["after"]["request"] == {
+        "bytes": len(long),
+        "sha256": hashlib.sha256(long).hexdigest(),
+    }
+    assert second["after"]["request"] == {"text": "a\ufffdb", "n": "1.50"}
+    ChainCheck().add_all(await _chain(house))
 
 
 async def test_secrets_of_webhooks_are_left_out(house: ApiHouse) -> None:
