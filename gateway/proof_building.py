@@ -40,6 +40,7 @@ class Assembled:
     statement: str
     liabilities: Mapping[str, str]
     holdings: Mapping[str, str]
+    transactions: Mapping[str, str]
     leaves: Sequence[LeafRow]
     addresses: Sequence[AddressOfProof]
 
@@ -160,6 +161,10 @@ def assemble(
         ),
         liabilities=liabilities,
         holdings=holdings,
+        transactions={
+            network: "".join(f"{txid} {raw}\n" for txid, raw in answer["transactions"].items())
+            for network, answer in answers.items()
+        },
         leaves=leaves,
         addresses=_addresses(answers),
     )

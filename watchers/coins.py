@@ -4,7 +4,7 @@ Owns `chain.coins` and the txs that made them. A coin belongs to at most one att
 not choose coins: that is the planner's business; here is only what may be chosen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -131,6 +131,11 @@ async def keep(uow: Uow, *, network: str, attempt_id: UUID, outpoints: Sequence[
 async def mark_own_change(uow: Uow, *, network: str, txid: str) -> None:
     """The change of a tx that turned out to be ours; blocks had brought it as somebody's."""
     await store.mark_own_change(uow, network=network, txid=txid)
+
+
+async def transactions(uow: Uow, *, network: str, txids: Collection[str]) -> dict[str, bytes]:
+    """The whole txs that made coins of ours, by txid."""
+    return await store.previous_txs(uow, network=network, txids=txids)
 
 
 async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:

@@ -132,6 +132,7 @@ def _reserves(held: Holdings) -> dict[str, Any]:
             }
             for item in held.held
         ],
+        "transactions": {txid: raw.hex() for txid, raw in sorted(held.transactions.items())},
         "owed": [
             {
                 "kind": item.kind,

@@ -86,6 +86,8 @@ class Holdings:
     """Where it stands, address by address; asked for by a proof of reserves only."""
     owed: tuple[Liability, ...] = ()
     """What the books owed to others at the moment of `books`; likewise."""
+    transactions: Mapping[str, bytes] = field(default_factory=dict)
+    """UTXO chains: the txs that made the coins of `held`, by txid; likewise."""
     missing: tuple[MinedCoin, ...] = ()
     """UTXO chains: coins that no block spent for us and that the node does not have."""
     own: tuple[AddressRow, ...] = ()
@@ -130,6 +132,7 @@ class _Books:
     open_coins: tuple[MinedCoin, ...]
     held: dict[account_balances.Place, int]
     owners: Mapping[UUID, AddressRow]
+    transactions: Mapping[str, bytes]
     owed: tuple[Liability, ...]
 
 
@@ -184,6 +187,7 @@ async def _compare(
         drifts=tuple(seen.drifts),
         held=tuple(seen.held),
         owed=found.owed,
+        transactions=found.transactions,
         missing=seen.missing,
         own=() if found.scan is None else found.scan.asked,
         balances=seen.balances,
@@ -201,6 +205,7 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int, is_proof: b
     scan = None if is_utxo else await balance_scan.read(uow, network.name, keys_max=scan_keys)
     open_coins = await coins.open_mined(uow, network=network.name) if is_utxo else []
     owner_ids = sorted({coin.address_id for coin in open_coins}) if is_proof else []
+    txids = {coin.outpoint.txid for coin in open_coins} if is_proof else set[str]()
     return _Books(
         height=height,
         block_hash=cursor["hash"],
@@ -214,6 +219,7 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int, is_proof: b
         open_coins=tuple(open_coins),
         held={} if is_utxo else await account_balances.held(uow, network=network.name),
         owners=await addresses.by_ids(uow, owner_ids),
+        transactions=await coins.transactions(uow, network=network.name, txids=txids),
         owed=tuple(await liabilities.owed(uow, network=network.name) if is_proof else ()),
     )
 

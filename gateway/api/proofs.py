@@ -111,12 +111,14 @@ async def get_bundle(call: Call) -> BundleOut:
     row = _signed(await _existing(call, call.object_id(KIND)))
     liabilities = await proofs_store.parts(call.uow, row.id, kind="liabilities")
     holdings = await proofs_store.parts(call.uow, row.id, kind="holdings")
+    raws = await proofs_store.parts(call.uow, row.id, kind="transactions")
     addresses = await proofs_store.addresses_of(call.uow, row.id)
     return BundleOut(
         format="cage-reserves-bundle/1",
         **_signature(row),
         liabilities={asset: _nodes(content) for asset, content in liabilities.items()},
         holdings={network: _held(content) for network, content in holdings.items()},
+        transactions={network: _by_txid(content) for network, content in raws.items()},
         ownership=[
             OwnershipOut(
                 network=item.network,
@@ -259,6 +261,10 @@ def _held(content: str) -> list[HoldingOut]:
         )
         for asset, amount, address, outpoint in lines
     ]
+
+
+def _by_txid(content: str) -> dict[str, str]:
+    return dict(line.split(" ", 1) for line in content.splitlines())
 
 
 def _b64(value: bytes | None) -> str | None:

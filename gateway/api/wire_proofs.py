@@ -112,6 +112,9 @@ class BundleOut(Wire):
     signature: str
     liabilities: dict[str, list[NodeOut]]
     holdings: dict[str, list[HoldingOut]]
+    transactions: dict[str, dict[str, str]] = Field(
+        description="By network and txid, hex: the txs of the listed outpoints."
+    )
     ownership: list[OwnershipOut]
 
 

@@ -23,6 +23,7 @@ MAGICS = {
     "rltc": b"Litecoin Signed Message:\n",
 }
 SIGNATURE_CHARACTERS_MAX = 200
+KEY_HASH_BYTES = 20
 
 
 def message_of(statement: str) -> str:
@@ -41,6 +42,27 @@ def is_signed(*, address: str, signature: str, message: str) -> bool:
         return _segwit(address, signature, message)
     except (ValueError, binascii.Error):
         return False
+
+
+def is_paid(script: bytes, *, address: str) -> bool:
+    """Whether an output's script is the address', or another form of the one key of a P2WPKH one:
+    P2PKH of it, or P2PK (docs/adr/0022)."""
+    hrp = address.rpartition("1")[0]
+    version, program = bech32.decode(hrp, address) if hrp in MAGICS else (None, None)
+    if version is None or program is None:
+        return False
+    witness = bytes(program)
+    if script == bytes([0x50 + version if version else 0, len(witness)]) + witness:
+        return True
+    if version != 0 or len(witness) != KEY_HASH_BYTES:
+        return False
+    if script == b"\x76\xa9\x14" + witness + b"\x88\xac":
+        return True
+    key = script[1:-1]
+    if script[-1:] != b"\xac" or script[:1] != bytes([len(key)]) or len(key) not in (33, 65):
+        return False
+    compressed = key if len(key) == 33 else bytes([2 + (key[64] & 1)]) + key[1:33]
+    return bytes(hashes.hash160(compressed)) == witness
 
 
 def _segwit(address: str, signature: str, message: str) -> bool:

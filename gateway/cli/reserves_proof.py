@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from config.json_depth import nests_deeper
-from gateway.cli import reserves_keys
+from gateway.cli import deposit_proof_utxo, reserves_keys
 from gateway.cli.deposit_proof import Check, Status, Told
 from gateway.cli.deposit_proof_errors import CheckFailed
 
@@ -33,9 +33,11 @@ LEVELS_MAX = 16
 SUM_MAX = (1 << 128) - 1  # no sum can wrap, here or in another's 256 bits
 AMOUNT = re.compile(r"[1-9][0-9]{0,38}", re.ASCII)  # above zero, without a sign
 TOTAL = re.compile(r"0|-?[1-9][0-9]{0,77}", re.ASCII)
+VOUT = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OUTER = {
-    BUNDLE: "format statement key_id public_key signature liabilities holdings ownership",
+    BUNDLE: "format statement key_id public_key signature liabilities holdings transactions"
+    " ownership",
     INCLUSION: "format proof statement key_id public_key signature leaves",
 }
 _LEAF = "asset kind brand player_id amount_minor salt place path"
@@ -91,6 +93,7 @@ def verify(content: bytes, *, pinned: Sequence[bytes] = ()) -> Verdict:
         steps += [
             ("liabilities", _check_liabilities),
             ("holdings", _check_holdings),
+            ("coins", _check_coins),
             ("sums", _check_sums),
             ("ownership", _check_ownership),
             ("blocks", _check_blocks),
@@ -101,6 +104,12 @@ def verify(content: bytes, *, pinned: Sequence[bytes] = ()) -> Verdict:
     named = Check(name="format", status=Status.PROVEN, detail=document.outer["format"])
     checks = (named, *(_run(name, step, document) for name, step in steps))
     return Verdict(checks=checks, is_covered=_is_covered(document, checks) if is_bundle else None)
+
+
+def read(content: bytes) -> dict[str, Any]:
+    """The members of a bundle that `verify` accepted, with the statement's as `said`."""
+    document = _read(content)
+    return {**document.outer, "said": document.said}
 
 
 def shortfalls(content: bytes) -> dict[str, int]:
@@ -287,6 +296,33 @@ def _check_holdings(document: Document) -> str:
     if found:
         raise CheckFailed(f"{min(found)}: held, and not in the statement")
     return f"{len(seen)} holdings add up to what is on chain"
+
+
+def _check_coins(document: Document) -> str:
+    """Each outpoint is an output of the tx of that id, and pays the address it is listed under."""
+    txs = {
+        (network, txid): deposit_proof_utxo.parse_tx(bytes.fromhex(raw))
+        for network, found in document.outer["transactions"].items()
+        for txid, raw in found.items()
+    }
+    for (_, txid), tx in txs.items():
+        if deposit_proof_utxo.twice(tx.stripped)[::-1].hex() != txid:
+            raise CheckFailed(f"{txid}: another tx")
+    count = 0
+    for network, rows in document.outer["holdings"].items():
+        for row in rows:
+            if row["outpoint"] is None:
+                continue
+            txid, _, vout = row["outpoint"].partition(":")
+            if not VOUT.fullmatch(vout):
+                raise CheckFailed(f"{row['outpoint']}: no outpoint")
+            amount, script = txs[network, txid].outputs[int(vout)]
+            if amount != int(row["amount_minor"]):
+                raise CheckFailed(f"{row['outpoint']}: holds another amount")
+            if not reserves_keys.is_paid(script, address=row["address"]):
+                raise CheckFailed(f"{row['outpoint']}: does not pay {row['address']}")
+            count += 1
+    return f"{count} coins are outputs to their addresses"
 
 
 def _check_sums(document: Document) -> str:

@@ -5,6 +5,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
+    from gateway.cli.deposit_proof import Check
 
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 1_200.0  # a network that does not answer fails the proof after 15 minutes
@@ -41,6 +43,10 @@ def prove(
         list[str] | None,
         typer.Option("--public-key", help="The operator's attestation key, base64: --verify."),
     ] = None,
+    node: Annotated[
+        list[str] | None,
+        typer.Option("--node", help="NETWORK=URL of your own node: --verify asks it, too."),
+    ] = None,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
     key: KeyFileOption = None,
@@ -50,7 +56,7 @@ def prove(
     if (out is None) == (verify is None):
         raise CliError("give either --out FILE or --verify FILE", code=USAGE)
     if verify is not None:
-        _verify(verify, public_key or [], as_json=as_json)
+        _verify(verify, public_key or [], node or [], as_json=as_json)
     elif out is not None:
         _make(out, api=api, key_id=key_id, key=key, as_json=as_json)
 
@@ -85,10 +91,10 @@ def _make(
     part = out.with_name(out.name + ".part")
     part.write_bytes(content)  # the file gets its name only once it is whole
     part.rename(out)
-    _judge(content, [], as_json=as_json, name=str(out))
+    _judge(content, [], [], as_json=as_json, name=str(out))
 
 
-def _verify(file: Path, public_keys: list[str], *, as_json: bool) -> None:
+def _verify(file: Path, public_keys: list[str], nodes: list[str], *, as_json: bool) -> None:
     from gateway.cli import reserves_proof
 
     try:
@@ -100,14 +106,41 @@ def _verify(file: Path, public_keys: list[str], *, as_json: bool) -> None:
             content = stream.read(reserves_proof.DOCUMENT_BYTES_MAX + 1)
     except OSError as error:
         raise CliError(f"{file} cannot be read ({error.strerror})") from error
-    _judge(content, pinned, as_json=as_json, name=str(file))
+    asked = [tuple(text.split("=", 1)) for text in nodes]
+    if any(len(pair) != 2 for pair in asked):
+        raise CliError("--node: NETWORK=URL is required", code=USAGE)
+    _judge(content, pinned, asked, as_json=as_json, name=str(file))
 
 
-def _judge(content: bytes, pinned: list[bytes], *, as_json: bool, name: str) -> None:
+def _asked(content: bytes, nodes: list[tuple[str, ...]]) -> "list[Check]":
+    """What the reader's own nodes say of a bundle whose arithmetic holds."""
+    from config.clock import SystemClock
+    from gateway.cli import reserves_nodes, reserves_proof
+
+    async def work() -> "list[Check]":
+        document = reserves_proof.read(content)
+        return [
+            await reserves_nodes.ask(document, network, url, clock=SystemClock())
+            for network, url in nodes
+        ]
+
+    return asyncio.run(work())
+
+
+def _judge(
+    content: bytes,
+    pinned: list[bytes],
+    nodes: list[tuple[str, ...]],
+    *,
+    as_json: bool,
+    name: str,
+) -> None:
     from gateway.cli import reserves_proof
     from gateway.cli.deposit_proof import Status
 
     verdict = reserves_proof.verify(content, pinned=pinned)
+    if nodes and verdict.is_covered is not None and verdict.is_verified:
+        verdict = replace(verdict, checks=(*verdict.checks, *_asked(content, nodes)))
     short = reserves_proof.shortfalls(content) if verdict.is_verified else {}
     if as_json:
         rows = [

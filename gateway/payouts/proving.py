@@ -151,7 +151,11 @@ class Proving:
         )
         if not is_mine:
             return
-        for kind, parts in (("liabilities", made.liabilities), ("holdings", made.holdings)):
+        for kind, parts in (
+            ("liabilities", made.liabilities),
+            ("holdings", made.holdings),
+            ("transactions", made.transactions),
+        ):
             for subject, content in parts.items():
                 await proofs_store.add_part(
                     uow, row.id, kind=kind, subject=subject, content=content

@@ -54,6 +54,7 @@ async def test_l18_a_stranger_verifies_that_what_is_owed_is_held(bench: Bench) -
         "signature": "proven",
         "liabilities": "proven",
         "holdings": "proven",
+        "coins": "proven",
         "sums": "proven",
         "ownership": "proven",
         "blocks": "told",
@@ -152,6 +153,9 @@ async def test_any_altered_part_is_seen(bench: Bench) -> None:
         change(bad)
         return failed(encoded(bad))
 
+    [txid] = good["transactions"]["btc"]
+    other_output = f"{txid}:1"
+
     def leaves(bundle: dict[str, Any]) -> list[dict[str, str]]:
         found: list[dict[str, str]] = bundle["liabilities"]["btc:BTC"]
         return found
@@ -166,8 +170,10 @@ async def test_any_altered_part_is_seen(bench: Bench) -> None:
     assert altered(lambda b: leaves(b)[0].update(sum="-5")) == {"liabilities"}
     assert altered(lambda b: leaves(b)[0].update(sum="0")) == {"liabilities"}
     assert altered(lambda b: b["liabilities"].pop("eth:ETH")) == {"liabilities"}
-    assert altered(lambda b: held(b)[0].update(amount_minor="1")) == {"holdings"}
+    assert altered(lambda b: held(b)[0].update(amount_minor="1")) == {"holdings", "coins"}
     assert altered(lambda b: held(b).append(held(b)[0])) == {"holdings"}
+    assert altered(lambda b: b["transactions"]["btc"].clear()) == {"coins"}
+    assert altered(lambda b: held(b)[0].update(outpoint=other_output)) == {"holdings", "coins"}
     assert altered(lambda b: held(b).clear()) == {"holdings", "ownership"}
     assert altered(lambda b: b["ownership"][0].update(signature="AAAA")) == {"ownership"}
     assert altered(lambda b: b["ownership"][0].update(address="bcrt1q")) == {"ownership"}

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ class AtOnce:
 
 async def answer(database: Database, kit: VaultKit, *, owed: str) -> None:
     """What the watcher of btc writes: one coin of 5 BTC, and what the books owe."""
+    script = kit.script(PATH)
+    raw = (  # one input of nobody, one output of 5 BTC to our script
+        bytes.fromhex("0200000001" + "11" * 32 + "0000000000ffffffff01")
+        + (500_000_000).to_bytes(8, "little")
+        + bytes([len(script)])
+        + script
+        + bytes(4)
+    )
+    txid = sha256(sha256(raw).digest()).digest()[::-1].hex()
     found = {
         "network": "btc",
         "height": 7,
@@ -53,10 +63,11 @@ async def answer(database: Database, kit: VaultKit, *, owed: str) -> None:
                 "asset": "btc:BTC",
                 "address": kit.address("btc", PATH),
                 "path": PATH,
-                "outpoint": f"{'cd' * 32}:0",
+                "outpoint": f"{txid}:0",
                 "amount_minor": "500000000",
             }
         ],
+        "transactions": {txid: raw.hex()},
         "owed": [
             {
                 "kind": "clearing",
