@@ -1,7 +1,4 @@
-"""`cage treasury`: the group of treasury staff, over the API, and its shorter commands.
-
-`plan` shows what a rebalance would do and moves nothing.
-"""
+"""`cage treasury`: the group of treasury staff, over the API, and its shorter commands."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +8,7 @@ import typer
 from gateway.cli import (
     switches,
     treasury_forecast,
+    treasury_plan,
     treasury_prove,
     treasury_sweep,
     treasury_top_up,
@@ -19,7 +17,6 @@ from gateway.cli import (
 from gateway.cli.console import (
     JsonOption,
     show_json,
-    show_line,
     show_table,
 )
 from gateway.cli.contract import contract_app
@@ -34,38 +31,6 @@ treasury_app = typer.Typer(no_args_is_help=True, help="Wallets and the operator'
 treasury_app.add_typer(rates_app, name="rates")
 treasury_app.add_typer(contract_app, name="contract")
 treasury_app.add_typer(refill_app, name="refill")
-
-
-@treasury_app.command("plan")
-def plan(
-    api: ApiOption = None,
-    key_id: KeyIdOption = None,
-    key: KeyFileOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Hot wallets against their bands. Moves nothing."""
-
-    async def work(client: "StaffClient") -> list[Mapping[str, Any]]:
-        return await all_pages(client, "/v1/wallets")
-
-    hot = [row for row in call(work, api=api, key_id=key_id, key=key) if row.get("band")]
-    if as_json:
-        show_json({"items": hot})
-        return
-    rows = [
-        (
-            row["asset"],
-            row["ledger"],
-            row["band"]["min"],
-            row["band"]["target"],
-            row["band"]["max"],
-            row["band"]["status"],
-        )
-        for row in hot
-    ]
-    show_table(("asset", "hot>", "min>", "target>", "max>", "status"), rows)
-    outside = [row["asset"] for row in hot if row["band"]["status"] != "ok"]
-    show_line(f"outside their band: {', '.join(outside)}" if outside else "all inside their bands")
 
 
 @treasury_app.command("inflows")
@@ -102,6 +67,7 @@ def inflows(
 
 def mount(app: typer.Typer) -> None:
     """Add the group to the program."""
+    treasury_plan.mount(treasury_app)
     treasury_top_up.mount(treasury_app)
     switches.mount(treasury_app)
     treasury_wallets.mount(treasury_app)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.support.desk import FAILED, REFUSED, Desk
+from tests.support.desk import FAILED, REFUSED, USAGE, Desk
 
 pytestmark = pytest.mark.postgres
 
@@ -19,8 +19,24 @@ def test_trial_balance_of_new_books_is_balanced(desk: Desk) -> None:
 def test_plan_shows_the_hot_wallet_against_its_band(desk: Desk) -> None:
     code, out, _ = desk.runs("treasury", "plan", *desk.treasurer)
     assert code == 0
-    assert out.splitlines()[1].split() == ["btc:BTC", "0", "1", "5", "10", "low"]
-    assert out.splitlines()[-1] == "outside their band: btc:BTC"
+    lines = out.splitlines()
+    assert lines[1].split() == ["btc/hot", "btc:BTC", "0", "1", "5", "10", "low"]
+    assert lines[2] == "outside their band: btc:BTC"
+    assert lines[3].startswith("would move 5 btc:BTC cold_to_hot (below_min)")
+
+
+def test_a_proposal_says_why_and_an_amount_has_an_asset_and_a_direction(desk: Desk) -> None:
+    plan = ("treasury", "plan", "btc:BTC")
+    for options, told in (
+        (("--propose",), "--reason"),
+        (("--amount", "1"), "--direction"),
+    ):
+        code, _, error = desk.runs(*plan, *options, *desk.treasurer)
+        assert (code, told in error) == (USAGE, True)
+    ask = (*plan, "--propose", "--reason", "low")
+    code, _, error = desk.runs(*ask, *desk.treasurer)
+    assert (code, "no_cold_wallet" in error) == (REFUSED, True)
+    assert desk.runs(*ask, *desk.supporter)[0] == REFUSED
 
 
 def test_balances_and_inflows_answer_json(desk: Desk) -> None:
