@@ -47,19 +47,49 @@ async def aborted(uow: Uow, signature: Signature) -> WithdrawalRow:
     return members[0].withdrawal
 
 
-async def top_up(lane: Lane, uow: Uow, signature: Signature) -> PlannedPayment:
-    """What a gas top-up pays to an address of our own."""
-    path = signature.question.own_path or ""
+async def own_payments(lane: Lane, uow: Uow, signature: Signature) -> tuple[PlannedPayment, ...]:
+    """What a gas top-up, a sweep or a collect moves between addresses of our own; raises
+    NotImported, UnreadableTx."""
+    question = signature.question
+    if question.purpose is Purpose.COLLECT:
+        return await _collected(lane, uow, signature)
+    path = question.own_path or ""
     own = await addresses.by_paths(uow, network=lane.network, paths=[path])
     if path not in own:
         raise NotImported(f"no address of ours at {path} yet")
-    found = raw_tx.account_pays(signature.question.unsigned, batch_contract=None)
+    found = raw_tx.account_pays(question.unsigned, batch_contract=None)
     [(to, amount)] = found.legs
     if to != own[path].key:
         raise NotImported(f"it does not pay {path}")
-    return PlannedPayment(
-        asset=lane.spec.native_asset, address=own[path].address, key=to, amount_minor=amount
-    )
+    asset = _asset(lane, found.token)
+    return (PlannedPayment(asset=asset, address=own[path].address, key=to, amount_minor=amount),)
+
+
+async def _collected(lane: Lane, uow: Uow, signature: Signature) -> tuple[PlannedPayment, ...]:
+    """Leg by leg, to hot lane 0, which stands in the collector's code."""
+    question = signature.question
+    found = raw_tx.collect_takes(question.unsigned, collector=lane.spec.collector)
+    wanted = [question.change_paths[index] for index in range(len(found.legs))]
+    own = await addresses.by_paths(uow, network=lane.network, paths=wanted)
+    hot = await addresses.own_address(uow, network=lane.network, role="hot")
+    asset = _asset(lane, found.token)
+    payments = []
+    for path, (key, amount) in zip(wanted, found.legs, strict=True):
+        if path not in own or own[path].key != key:
+            raise NotImported(f"it does not take from an address of ours at {path}")
+        payments.append(
+            PlannedPayment(
+                asset=asset, address=hot.address, key=hot.key, amount_minor=amount, from_key=key
+            )
+        )
+    return tuple(payments)
+
+
+def _asset(lane: Lane, token: str | None) -> str:
+    for asset in lane.registry.assets_of(lane.network):
+        if (asset.contract or "").lower() == (token or ""):
+            return asset.id
+    raise NotImported(f"{token} is not listed")
 
 
 async def _replaced(uow: Uow, signature: Signature) -> OutgoingRow:

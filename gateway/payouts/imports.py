@@ -246,8 +246,8 @@ class Importer:
     async def _payments(
         self, uow: Uow, signature: Signature, members: Mapping[int, WithdrawalRow]
     ) -> tuple[PlannedPayment, ...]:
-        if signature.question.purpose is Purpose.GAS_TOP_UP:
-            return (await import_moves.top_up(self._lane, uow, signature),)
+        if signature.question.purpose in (Purpose.GAS_TOP_UP, Purpose.SWEEP, Purpose.COLLECT):
+            return await import_moves.own_payments(self._lane, uow, signature)
         if signature.question.purpose is Purpose.ABORT:
             return ()
         return tuple(drafts.planned(row) for _, row in sorted(members.items()))

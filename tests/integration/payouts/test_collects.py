@@ -1,11 +1,15 @@
 """Tokens of many deposit addresses in one tx of the gas account, on anvil (docs/adr/0035)."""
 
+from uuid import UUID
+
 import pytest
 
-from gateway.payouts import collecting
+from gateway.payouts import collecting, import_moves
 from gateway.payouts.crash import POINTS_OF_SWEEPS
 from gateway.payouts.fee_policy import AccountFee
+from gateway.payouts.import_orders import Signature
 from gateway.payouts.same_tx import gas_fields
+from signer.protocol import LogEntry, Purpose, SignedTx
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import SimulatedCrash, crash_at
@@ -101,6 +105,45 @@ async def test_p16_a_collect_is_built_again_as_it_was_for_another_fee(
             lane, tx, own, AccountFee(max_fee_per_gas=2 * max_fee, **fields)
         )
         assert gas_fields(dearer.data) == (2 * max_fee, tip, limit)
+
+
+async def test_p09_what_a_recovery_writes_of_sweeps_is_what_was_planned(
+    build_bench: BuildBench,
+) -> None:
+    """A sweep, a top-up and a collect, each read from the signer's own question."""
+    bench, sweeps = await opened(build_bench)
+    await sweeps.deposit("anna", USDT, "50")
+    lane = await sweeps.finish()
+    await sweeps.deposit("anna", ETH, "0.5")
+    await sweeps.finish(lane)
+    await paid(sweeps)
+    await sweeps.finish(lane)
+    planned = {
+        str(tx.id): tx.payments
+        for purpose in ("sweep", "gas_top_up", "collect")
+        for tx in await sweeps.txs(purpose)
+    }
+    seen = set()
+    for question in bench.house.signer.asked:
+        answer = await bench.house.signer.lookup(question.attempt_id)
+        assert isinstance(answer, SignedTx)
+        entry = LogEntry(
+            sequence=answer.log_sequence,
+            attempt_id=question.attempt_id,
+            purpose=question.purpose.value,
+            txid=answer.txid,
+            family=question.attempt_id,
+            fee_minor=0,
+            requests=(),
+        )
+        signature = Signature(
+            id=UUID(question.attempt_id), entry=entry, question=question, answer=answer
+        )
+        async with bench.house.database.unit_of_work() as uow:
+            found = await import_moves.own_payments(lane, uow, signature)
+        assert found == planned[question.attempt_id]
+        seen.add(question.purpose)
+    assert seen == {Purpose.SWEEP, Purpose.GAS_TOP_UP, Purpose.COLLECT}
 
 
 async def test_t3_one_alone_is_given_gas_and_one_that_delegates_rides_alone(
