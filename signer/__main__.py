@@ -6,6 +6,7 @@ Exit codes (CONTRACT 2): 0 done, 1 failed, 2 usage or configuration, 3 refused b
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +23,7 @@ from signer.unlocking import unlocked_and_guarded
 from signer.vault import Vault
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+YOUNG_MAX = 20_000  # objects
 _WITH_RANDOMNESS = {
     "keys-init": commands.keys_init,
     "keys-export-xpubs": commands.keys_export_xpubs,
@@ -101,9 +103,18 @@ def _run(arguments: argparse.Namespace) -> None:
             clock=clock,
             log=log,
         )
+        _settle()
         asyncio.run(_serve(server.run, log))
     finally:
         store.close()
+
+
+def _settle() -> None:
+    """What lives now lives as long as the signer: no look for cycles walks through it again, and
+    none comes before a question has made as many objects as one does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])
 
 
 async def _serve(run: Callable[[Callable[[], None]], Coroutine[Any, Any, None]], log: Log) -> None:
