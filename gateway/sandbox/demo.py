@@ -19,7 +19,7 @@ from rich.console import Console
 from config.clock import Clock, SystemClock
 from config.database import Database, async_url
 from config.ids import SystemIds
-from gateway.sandbox import doubts, spikes, story
+from gateway.sandbox import doubts, rebalancing, spikes, story
 from gateway.sandbox.demo_store import forge_address
 from gateway.sandbox.deployment import Deployment, DeploymentFailed
 from gateway.sandbox.narration import Narration, print_summary
@@ -119,7 +119,8 @@ async def _tell(stack: AsyncExitStack, stage: Stage) -> dict[str, Any]:
     await story.refused_requests(tale)
     await story.killed_payouts(tale, _crash_armer(deployment))
     await story.forged_row(tale, _forger(deployment))
-    return await _summary(tale, stage)
+    moves = await rebalancing.round_trip(tale)
+    return {**await _summary(tale, stage), "rebalances": moves}
 
 
 def _crash_armer(deployment: Deployment) -> Callable[[], None]:
@@ -149,6 +150,7 @@ async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
     stage.told.check("trial balance: debits equal credits in every asset", trial["balanced"])
     breaks = await reconcile(tale, alice, key="demo-reconcile")
     stage.told.check("reconciliation against the nodes: no break", not breaks)
+    reserves = await rebalancing.reserves_proven(tale, stage.folder / "stranger")
     stage.told.check("every webhook signature verified", hooks["bad_signatures"] == 0)
     stage.told.check("every event was delivered", hooks["delivered"] > 0 and hooks["pending"] == 0)
     deposits = [await _deposit_row(tale, key, b) for key, b in tale.deposit_ids.items()]
@@ -176,6 +178,7 @@ async def _summary(tale: Story, stage: Stage) -> dict[str, Any]:
         "webhooks": hooks,
         "trial_balance": {"balanced": trial["balanced"]},
         "reconciliation": {"breaks": breaks},
+        "reserves": reserves,
         "api": {
             "url": stage.deployment.api_url,
             "key_id": stage.deployment.clients["acme"].key_id,

@@ -5,18 +5,16 @@ Acts from outside only, as `story` does.
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.sandbox import stranger
 from gateway.sandbox.story import Story
 from gateway.sandbox.world import DOUBTED
 
-ROOT = Path(__file__).resolve().parents[2]
 CAUGHT = frozenset({"lying", "quarantined"})
 PAID, PAID_MINOR = "0.7", 70_000_000
 CLAIMED_MINOR = 100 * PAID_MINOR
-VERIFY_TIMEOUT_SECONDS = 30.0
 
 
 async def lying_node_caught(story: Story) -> str | None:
@@ -71,18 +69,10 @@ async def _network(story: Story) -> dict[str, Any]:
 
 
 async def _verifies(proof: dict[str, Any], folder: Path) -> bool:
-    """Run `cage deposits verify` in an empty folder: it has no configuration and no node."""
+    """`cage deposits verify`, as a stranger runs it."""
     file = await asyncio.to_thread(_written, proof, folder)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.cli.main", "deposits", "verify", file.name, "--json"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-    )
-    async with asyncio.timeout(VERIFY_TIMEOUT_SECONDS):
-        out, _ = await process.communicate()
-    return process.returncode == 0 and bool(json.loads(out)["verified"])
+    code, answer = await stranger.asks(folder, "deposits", "verify", file.name)
+    return code == 0 and bool(answer["verified"])
 
 
 def _written(proof: dict[str, Any], folder: Path) -> Path:

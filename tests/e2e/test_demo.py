@@ -37,7 +37,7 @@ ROLES = {
 }  # fmt: skip
 KEYS = {
     "ok", "seconds", "roles", "networks", "deposits", "withdrawals", "webhooks", "trial_balance",
-    "reconciliation", "api",
+    "reconciliation", "api", "rebalances", "reserves",
 }  # fmt: skip
 DEPOSIT_KEYS = {"id", "asset", "amount", "txid", "states"}
 WITHDRAWAL_KEYS = {"id", "request_id", "asset", "amount", "txids", "batch_size", "states"}
@@ -185,3 +185,13 @@ async def test_summary_names_the_demo_client(demo: Demo) -> None:
     assert set(api) == {"url", "key_id", "key_file"}
     assert api["url"].startswith("http://127.0.0.1:")
     assert api["key_file"].endswith(".pem")
+
+
+async def test_value_went_to_cold_and_back_and_the_reserves_are_proven(demo: Demo) -> None:
+    """Out by two people and a pinned address, back by a file that its owner signed."""
+    away, back = demo.told["rebalances"]
+    assert (away["direction"], back["direction"]) == ("hot_to_cold", "cold_to_hot")
+    assert {row["asset"] for row in (away, back)} == {"btc:BTC"}
+    assert {row["state"] for row in (away, back)} == {"done"}
+    assert len({row["txid"] for row in (away, back)} - {None}) == 2
+    assert demo.told["reserves"] == {"verified": True, "covered": True}
