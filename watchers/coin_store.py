@@ -105,6 +105,17 @@ LIMIT :limit
 """
 
 
+async def has_young_cold(uow: Uow, *, network: str) -> bool:
+    """Whether a cold coin is not final yet."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM chain.coins WHERE network = :network AND is_cold "
+        "AND spent_by IS NULL AND coalesce(spendable_at_height > (SELECT height "
+        "FROM chain.cursors WHERE network = :network), true))",
+        {"network": network},
+    )
+    return bool(result.scalar_one())
+
+
 async def cold(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
     """Final cold coins that nothing has reserved, largest first."""
     result = await uow.execute(_COLD, {"network": network, "limit": limit})

@@ -76,6 +76,11 @@ async def cold(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
+async def has_young_cold(uow: Uow, *, network: str) -> bool:
+    """Whether the cold wallet has a coin that is not final yet: there will be more in `cold`."""
+    return await store.has_young_cold(uow, network=network)
+
+
 async def by_outpoints(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> list[CoinRow]:
     """Own coins by identity, in the order of (txid, vout), whoever holds them."""
     rows = await store.by_outpoints(uow, network=network, outpoints=outpoints)

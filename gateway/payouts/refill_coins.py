@@ -25,8 +25,11 @@ FILE_BYTES_MAX: Final = 256 * 1024  # of the unsigned file: comes back in a body
 TARGET_BLOCKS: Final = 2  # people sign it once: hours later it must still be worth mining
 
 
-async def draft(lane: Lane, uow: Uow, row: RebalanceRow, receive: AddressRow) -> OutgoingDraft:
-    """What is signed for a refill; its change address is taken. `receive`: the wallet's own.
+async def draft(
+    lane: Lane, uow: Uow, row: RebalanceRow, receive: AddressRow
+) -> OutgoingDraft | None:
+    """What is signed for a refill; its change address is taken. `receive`: the wallet's own. None
+    while coins that would do are not final.
 
     Raises RefillNotPossible, FeesUnknown, FeeAboveCap.
     """
@@ -37,6 +40,8 @@ async def draft(lane: Lane, uow: Uow, row: RebalanceRow, receive: AddressRow) ->
     of_wallet = await _places(lane, uow, receive)
     free = {item.outpoint: item for item in known if item.address_id in of_wallet}
     found = await _select(lane, uow, row, settings.descriptor, list(free.values()))
+    if found is None:
+        return None
     change = None
     if found.change_minor:
         try:
@@ -101,7 +106,8 @@ async def _places(lane: Lane, uow: Uow, receive: AddressRow) -> dict[UUID, Addre
 
 async def _select(
     lane: Lane, uow: Uow, row: RebalanceRow, descriptor: str, free: list[CoinRow]
-) -> Selection:
+) -> Selection | None:
+    """None where coins that are not final yet may do."""
     policy = lane.registry.policy.fees[lane.network]
     quote = await funds.current_quote(lane, uow)
     size = registry.cold_size(lane.spec, descriptor)
@@ -118,6 +124,8 @@ async def _select(
         must_keep_change=False,
     )
     found = select([item.coin() for item in free], terms, size_of=size_of)
+    if found is None and await coins.has_young_cold(uow, network=lane.network):
+        return None
     if found is None:
         raise RefillNotPossible("cold_wallet_short")
     if not fee_policy.fits(found.fee_minor, policy=policy):

@@ -18,6 +18,7 @@ from tests.support.payout_parts import SimulatedCrash, crash_at
 from tests.support.payouts import Payouts
 from tests.support.refills import ColdHouse
 from watchers import coins, registry, switches
+from watchers.chain import Pay
 from watchers.errors import CoinTaken
 from watchers.switches import Action
 
@@ -310,6 +311,22 @@ async def test_two_refills_never_share_a_coin(btc: Payouts) -> None:
     found = await cold.now(third)
     assert (found.state, found.code) == (State.FAILED, "cold_wallet_short")
     assert FAILED in await btc.alarms()
+
+
+async def test_coins_that_are_not_final_yet_are_waited_for(btc: Payouts) -> None:
+    """What has just gone to cold may be wanted back at once: nobody has to ask again."""
+    cold = await ColdHouse.of(btc, ALONE, coins=1)
+    place = (await cold.cold_addresses())[1].address
+    pay = Pay(asset=btc.native, address=place, amount_minor=COIN)
+    await btc.world.pay([pay])
+    await btc.mine(1)
+    row = await cold.asked("1.5")
+    lane = await work(btc)
+    assert (await cold.now(row)).state == State.APPROVED
+    assert await btc.alarms() == []
+    await btc.mine(FINAL_BLOCKS)
+    await work(btc, lane)
+    assert (await cold.now(row)).state == State.UNSIGNED_READY
 
 
 async def test_what_was_only_asked_for_is_not_built(btc: Payouts) -> None:
