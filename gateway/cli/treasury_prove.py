@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.care import whole_file
 from gateway.cli.console import (
     FAILED,
     USAGE,
@@ -87,11 +88,10 @@ def _make(
         raise CliError(
             "the proof is not done yet", hint="is payouts running, and the signer?"
         ) from error
-    content = json.dumps(bundle, indent=1).encode("utf-8")
-    part = out.with_name(out.name + ".part")
-    part.write_bytes(content)  # the file gets its name only once it is whole
-    part.rename(out)
-    _judge(content, [], [], as_json=as_json, name=str(out))
+    content = json.dumps(bundle, indent=1)
+    with whole_file(out) as stream:
+        stream.write(content)
+    _judge(content.encode("utf-8"), [], [], as_json=as_json, name=str(out))
 
 
 def _verify(file: Path, public_keys: list[str], nodes: list[str], *, as_json: bool) -> None:

@@ -33,6 +33,8 @@ from watchers.probes import ProbeState
 PAGE = reserves.MAX_PROVE_PATHS
 LOOK_SECONDS = 1  # how soon a network that has not answered yet is looked at again
 ANSWER_MINUTES_MAX = 15  # a network that is down this long fails the proof
+SIGN_HOURS_MAX = 24  # later its figures are old news, and it stands in the way of the next one
+UNKNOWN_NETWORK = "unknown_network"
 EVERY = "*"  # a proof is of all networks
 MISMATCH = "proof_address_mismatch"
 """Alarm: the signer derives another address from the path of one that holds something."""
@@ -52,7 +54,7 @@ class ProofState(StrEnum):
     DONE = "done"
     """Signed; it never changes again."""
     FAILED = "failed"
-    """A network gave no answer; `reason` names it."""
+    """A network gave no answer, or no key signed; `reason` says which."""
 
 
 class ProvingSigner(Protocol):
@@ -97,6 +99,8 @@ class Proving:
             return False
         if row.state == ProofState.ASKED.value:
             await self._gather(row)
+        elif self._clock.now() - row.created_at > timedelta(hours=SIGN_HOURS_MAX):
+            await self._fail(row, f"no signature in {SIGN_HOURS_MAX} hours")
         else:
             await self._sign(row)
         return True
@@ -179,10 +183,11 @@ class Proving:
             await proofs_store.move(
                 uow,
                 row.id,
-                current=ProofState.ASKED.value,
+                current=row.state,
                 target=ProofState.FAILED.value,
                 at=self._clock.now(),
                 reason=reason,
+                statement=None,
             )
         log.warning("proofs.failed", proof_id=str(row.id), reason=reason)
 
@@ -196,10 +201,9 @@ class Proving:
             paths=tuple(item.path or "" for item in page),
         )
         answer = heard(await self._signer.prove(request))
-        if isinstance(answer, Refusal) and not page:
+        if isinstance(answer, Refusal) and not (page and answer.code == UNKNOWN_NETWORK):
             await self._refused(row, answer)
-            return
-        if page:
+        elif page:
             await self._database.run(lambda uow: self._keep_page(uow, row, page, answer))
         elif isinstance(answer, reserves.Proven):
             proven = answer
@@ -212,8 +216,8 @@ class Proving:
         page: Sequence[AddressOfProof],
         answer: reserves.Proven | Refusal,
     ) -> None:
-        """A refusal of the whole question, say of a network that the signer does not know, is the
-        answer of each: the proof goes on and says which keys did not sign."""
+        """A network that the signer does not know is the answer of each of its addresses: the proof
+        goes on and says which keys did not sign."""
         items = answer.items if isinstance(answer, reserves.Proven) else (answer,) * len(page)
         kept = [_kept(asked, item) for asked, item in zip(page, items, strict=True)]
         await proofs_store.keep_signatures(uow, row.id, kept)

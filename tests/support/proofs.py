@@ -40,10 +40,13 @@ class KeysOfTheWard:
         )
         self.asked: list[ProveRequest] = []
         self.is_away = False
+        self.refuses: str | None = None
 
     async def prove(self, request: ProveRequest) -> Proven | Refusal:
         if self.is_away:
             raise SignerUnavailable("it does not answer")
+        if self.refuses is not None:
+            return Refusal(code=self.refuses, reason="for this test")
         self.asked.append(request)
         return self._prover.prove(request)
 

@@ -13,7 +13,7 @@ import pytest
 from gateway import proofs_store
 from gateway.cli import reserves_proof
 from gateway.payouts.errors import SignerUnavailable
-from gateway.payouts.proving import ANSWER_MINUTES_MAX, MISMATCH
+from gateway.payouts.proving import ANSWER_MINUTES_MAX, MISMATCH, REFUSED, SIGN_HOURS_MAX
 from ledger import journal
 from ledger.accounts import capital, clearing, custody
 from ledger.journal import Posting, credit, debit
@@ -270,6 +270,27 @@ async def test_a_signer_that_is_away_only_delays(bench: Bench) -> None:
         pass
     assert (await bench.get(proof_id))["state"] == "done"
     assert [len(request.paths) for request in bench.signer.asked] == [1, 0]
+
+
+async def test_a_signer_that_says_no_is_asked_again_and_in_the_end_given_up(bench: Bench) -> None:
+    """A refusal costs no key its word; after a day the next proof may be asked for."""
+    await pay(bench.ward, "anna", 1)
+    proof_id = await bench.ask()
+    assert await bench.proving.step()
+    bench.signer.refuses = "bad_request"
+    assert await bench.proving.step()
+    assert not await bench.proving.step()
+    unsigned = "SELECT signature, code FROM gateway.proof_addresses"
+    assert await bench.ward.house.rows(unsigned) == [{"signature": None, "code": None}]
+    alarms = "SELECT kind FROM gateway.alarms WHERE cleared_at IS NULL"
+    assert await bench.ward.house.rows(alarms) == [{"kind": REFUSED}]
+    bench.ward.house.tick(3600 * SIGN_HOURS_MAX + 1)
+    assert await bench.proving.step()
+    shown = await bench.get(proof_id)
+    assert (shown["state"], shown["reason"]) == ("failed", "no signature in 24 hours")
+    bench.signer.refuses = None
+    await bench.done()
+    assert await bench.ward.house.rows(alarms) == []
 
 
 async def test_two_processes_make_one_proof(bench: Bench) -> None:
