@@ -21,11 +21,9 @@ from config.errors import ConfigError
 from config.rebalance_policy import RebalancePolicy, load_rebalance_policies
 from config.settings import DecimalText, FeeClass, Settings
 from config.treasury_policy import (
-    Band,
     OutflowRow,
     TreasuryPolicy,
     TreasuryRow,
-    WalletRole,
     load_treasury,
 )
 
@@ -152,14 +150,13 @@ class ClassPolicy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """All policy of a deployment: `fees`, `coins` (of UTXO networks that have one) and
-    `reversed_value_max` by network, `bands` of the hot wallets and `rebalances` by asset."""
+    `reversed_value_max` by network, `rebalances` by asset."""
 
     fees: Mapping[str, FeePolicy]
     coins: Mapping[str, CoinPolicy]
     classes: Mapping[str, ClassPolicy]
     limits: Limits
     reversed_value_max: Mapping[str, ReversedValueMax]
-    bands: Mapping[str, Band]
     rebalances: Mapping[str, RebalancePolicy]
     reference: ReferenceSpec
     rate_source: RateSource
@@ -186,13 +183,6 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
         raise ConfigError(
             f"policy deposits_reversed_value_max.{unknown[0]}: the network is not configured"
         )
-    treasury = load_treasury(
-        wallets=settings.wallets,
-        row=rows.treasury,
-        outflow=rows.outflow_breaker,
-        chains=chains,
-        assets=assets,
-    )
     return Policy(
         fees={name: _fees(chain, rows.fees.get(name), assets) for name, chain in chains.items()},
         coins={
@@ -212,13 +202,16 @@ def load_policy(settings: Settings, chains: ChainRegistry, assets: AssetRegistry
             name: _reversed(name, reversed_rows.get(name, _ReversedRow()), assets, reference)
             for name in chains
         },
-        bands={
-            asset: band for (role, asset), band in treasury.bands.items() if role is WalletRole.HOT
-        },
         rebalances=load_rebalance_policies(settings, assets),
         reference=reference,
         rate_source=_rate_source(rows.rate_source, assets),
-        treasury=treasury,
+        treasury=load_treasury(
+            wallets=settings.wallets,
+            row=rows.treasury,
+            outflow=rows.outflow_breaker,
+            chains=chains,
+            assets=assets,
+        ),
         breakers=breaker_policy(rows.breakers),
     )
 

@@ -99,7 +99,7 @@ async def plan_rebalances(call: Call) -> RebalancePlan:
         two_people.check_operator(call, roles=ROLES, scopes=WRITE)
         if body.reason is None:
             raise invalid_field("reason", "required", "A proposal says why.")
-    found = await rebalance_plan.needs(call.uow, call.services.registry)
+    found = await rebalance_plan.needs(call.uow, call.services.registry, at=call.at)
     if body.asset is not None:
         found = [await _given(call, body, found)]
     elif body.amount is not None or body.direction is not None:
@@ -255,8 +255,6 @@ async def _given(call: Call, body: RebalancePlanIn, found: list[Need]) -> Need:
         asset=asset_id,
         direction=direction,
         amount_minor=amount,
-        held_minor=held,
-        taken_minor=0,
         reason=body.reason or "given",
         open=None,
     )

@@ -86,7 +86,9 @@ class PlannedRebalance(Wire):
     direction: Way
     amount: AmountOut
     amount_minor: MinorOut
-    reason: str = Field(description="`below_min`, `above_max`, or what was given.")
+    reason: str = Field(
+        description="`payouts_wait`, `below_min`, `forecast`, `above_max`, or what was given."
+    )
     id: str | None = Field(description="Of the open request for it; null: there is none.")
     state: Standing | None
 

@@ -1,69 +1,80 @@
-"""What would bring hot wallets back into their bands, less what payouts already wait for.
+"""What would bring hot wallets back into their bands, or keep them there.
 
-Reads books, bands and open rebalances, and decides nothing: the API shows and proposes it, the
-payouts step proposes an overflow for the system. Amounts in minor units.
+Reads wallets, bands, forecasts and open rebalances, and decides nothing: the API shows and proposes
+it, the payouts step proposes an overflow for the system. It goes by the advice that the treasury's
+watch goes by, so that what one direction moves is not what the other asks back. Amounts in minor
+units.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from config.database import Uow
 from config.registry import Registry
-from config.treasury_policy import Band
-from gateway.payouts import rebalances_store, store
+from config.treasury_policy import WalletRole
+from gateway.payouts import rebalances_store
 from gateway.payouts.rebalances import Direction
 from gateway.payouts.rebalances_store import RebalanceRow
-from gateway.payouts.withdrawals import State
-from ledger import accounts, balances
+from gateway.treasury import outlook, positions
+from gateway.treasury.advice import Advice
+from gateway.treasury.positions import BandPosition
 from watchers import addresses
 from watchers.addresses import AddressRole, AddressRow
 
-TAKEN: Final = (
-    State.QUEUED,
-    State.WAITING_LIQUIDITY,
-    State.PLANNED,
-    State.SIGNED,
-    State.BROADCASTING,
-    State.UNCERTAIN,
-    State.SENT,
-    State.CONFIRMING,
-    State.CANCELLING,
-)
-"""Payouts that hot value must still cover; it leaves custody when they are completed."""
-
-BELOW_MIN: Final = "below_min"
-ABOVE_MAX: Final = "above_max"
+HOT_TO_COLD: Final = Direction.HOT_TO_COLD.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """One hot wallet outside its band. `open` is what is asked for already."""
+    """One hot wallet that leaves its band, or will. `open` is what is asked for already."""
 
     network: str
     asset: str
     direction: Direction
     amount_minor: int
-    held_minor: int
-    taken_minor: int
     reason: str
     open: RebalanceRow | None
 
 
-async def needs(uow: Uow, registry: Registry) -> list[Need]:
-    """Every hot wallet outside its band, by asset."""
-    taken: dict[str, Mapping[str, int]] = {}
+async def needs(
+    uow: Uow, registry: Registry, *, network: str | None = None, at: datetime
+) -> list[Need]:
+    """Every hot wallet of one network, or all, that leaves its band, by asset."""
+    wallets = await positions.read(uow, registry, network=network)
     found = []
-    for asset, band in sorted(registry.policy.bands.items()):
-        network = asset.partition(":")[0]
-        if network not in taken:
-            taken[network] = await store.committed(
-                uow, network=network, states=[state.value for state in TAKEN]
+    for item in positions.by_band(wallets, registry, network=network):
+        if item.role is not WalletRole.HOT:
+            continue
+        advice = await _advice(uow, registry, item, at=at)
+        if advice is None:
+            continue
+        rows = await rebalances_store.open_of(
+            uow, asset=item.asset, direction=advice.direction, limit=1
+        )
+        found.append(
+            Need(
+                network=item.network,
+                asset=item.asset,
+                direction=Direction(advice.direction),
+                amount_minor=advice.amount_minor,
+                reason=advice.reason.value,
+                open=rows[0] if rows else None,
             )
-        need = await _need(uow, asset, band, taken_minor=taken[network].get(asset, 0))
-        if need is not None:
-            found.append(need)
+        )
     return found
+
+
+async def _advice(
+    uow: Uow, registry: Registry, item: BandPosition, *, at: datetime
+) -> Advice | None:
+    """Nothing goes to cold that has still to arrive."""
+    need = await outlook.need_of(uow, registry, item.asset, at=at)
+    advice = outlook.advice_on(item, need.by_hour, at=at)
+    if advice is not None and advice.direction == HOT_TO_COLD and item.incoming_minor:
+        advice = outlook.advice_on(item.without_incoming(), need.by_hour, at=at)
+        return advice if advice is not None and advice.direction == HOT_TO_COLD else None
+    return advice
 
 
 async def cold_address(uow: Uow, registry: Registry, network: str) -> AddressRow | None:
@@ -73,23 +84,3 @@ async def cold_address(uow: Uow, registry: Registry, network: str) -> AddressRow
         return None
     rows = await addresses.by_role(uow, network=network, roles=(AddressRole.COLD,))
     return next((row for row in rows if row.address.lower() == cold.address.lower()), None)
-
-
-async def _need(uow: Uow, asset: str, band: Band, *, taken_minor: int) -> Need | None:
-    network = asset.partition(":")[0]
-    held = await balances.balance(uow, accounts.custody(network, "hot", asset))
-    free = held - taken_minor
-    if band.min_minor <= free <= band.max_minor:
-        return None
-    direction = Direction.COLD_TO_HOT if free < band.min_minor else Direction.HOT_TO_COLD
-    rows = await rebalances_store.open_of(uow, asset=asset, direction=direction.value, limit=1)
-    return Need(
-        network=network,
-        asset=asset,
-        direction=direction,
-        amount_minor=abs(band.target_minor - free),
-        held_minor=held,
-        taken_minor=taken_minor,
-        reason=BELOW_MIN if direction is Direction.COLD_TO_HOT else ABOVE_MAX,
-        open=rows[0] if rows else None,
-    )

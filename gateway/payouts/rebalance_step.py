@@ -134,8 +134,10 @@ class RebalanceStep:
         lane = self._lane
         found = [
             need
-            for need in await rebalance_plan.needs(uow, lane.registry)
-            if need.network == lane.network and need.direction is Direction.HOT_TO_COLD
+            for need in await rebalance_plan.needs(
+                uow, lane.registry, network=lane.network, at=lane.now()
+            )
+            if need.direction is Direction.HOT_TO_COLD
         ]
         await self._take_back(uow, {need.asset for need in found})
         is_changed = False

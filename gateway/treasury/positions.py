@@ -5,7 +5,7 @@ figure is of another moment than the next. Amounts are minor units. It asks no n
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.database import Uow
 from config.registry import Registry
@@ -13,7 +13,7 @@ from config.treasury_policy import Band, WalletRole
 from ledger import balances, holds
 from ledger.accounts import AccountKind, custody
 from watchers import positions
-from watchers.positions import OnChain, Transit
+from watchers.positions import OnChain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +52,13 @@ async def read(uow: Uow, registry: Registry, *, network: str | None = None) -> l
     """Every wallet of one network or all enabled ones, by name and asset; the unit of work is a
     snapshot that sees all brands."""
     specs = {name: spec for name, spec in registry.chains.items() if network in (None, name)}
-    rows = {row.code: row for row in await balances.balances(uow, kind=AccountKind.CUSTODY)}
+    # Reserved, signed, settled: outside a snapshot a payout that moves on counts twice, never not.
     reserved = await holds.reserved(uow)
+    transit = {name: await positions.in_transit(uow, spec) for name, spec in specs.items()}
+    rows = {row.code: row for row in await balances.balances(uow, kind=AccountKind.CUSTODY)}
     chain: dict[str, OnChain] = {}
-    transit: dict[str, Transit] = {}
-    for name, spec in specs.items():
+    for spec in specs.values():
         chain |= await positions.on_chain(uow, spec)
-        transit[name] = await positions.in_transit(uow, spec)
     ways = [side for item in transit.values() for side in (item.outgoing, item.incoming)]
     codes = {*rows, *chain, *_expected_codes(registry)}.union(*ways)
     found = []
@@ -94,27 +94,33 @@ class BandPosition:
     asset: str
     band: Band
     free_minor: int
+    incoming_minor: int
 
     @property
     def name(self) -> str:
         """The wallet's name; deposit wallets of all brands together."""
         return f"{self.network}/{self.role}"
 
+    def without_incoming(self) -> "BandPosition":
+        """The same, as if nothing were to come from another wallet."""
+        return replace(self, free_minor=self.free_minor - self.incoming_minor, incoming_minor=0)
+
 
 def by_band(
     found: Iterable[WalletPosition], registry: Registry, *, network: str | None = None
 ) -> list[BandPosition]:
     """What the wallets of each band hold together, by role and asset. Pure."""
-    held = list(found)
+    held: dict[tuple[WalletRole, str], list[WalletPosition]] = {}
+    for item in found:
+        held.setdefault((item.role, item.asset), []).append(item)
     return [
         BandPosition(
             network=registry.assets[asset].network,
             role=role,
             asset=asset,
             band=band,
-            free_minor=sum(
-                item.free_minor for item in held if (item.role, item.asset) == (role, asset)
-            ),
+            free_minor=sum(item.free_minor for item in held.get((role, asset), ())),
+            incoming_minor=sum(item.incoming_minor for item in held.get((role, asset), ())),
         )
         for (role, asset), band in sorted(registry.policy.treasury.bands.items())
         if network in (None, registry.assets[asset].network)

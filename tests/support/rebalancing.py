@@ -8,7 +8,7 @@ from typing import Any, Final
 from config.ids import public_id
 from config.rebalance_policy import RebalancePolicy
 from config.settings import ColdSettings
-from config.treasury_policy import Band
+from config.treasury_policy import Band, WalletRole
 from gateway.payouts import rebalances, rebalances_store
 from gateway.payouts.approvals import Staff
 from gateway.payouts.rebalances import Direction, Wish
@@ -66,7 +66,10 @@ async def with_cold(
     rules = replace(
         house.registry.policy,
         rebalances=dict.fromkeys(house.registry.assets, policy),
-        bands={} if band is None else {asset: _band(house, asset, band)},
+        treasury=replace(
+            house.registry.policy.treasury,
+            bands={} if band is None else {(WalletRole.HOT, asset): _band(house, asset, band)},
+        ),
     )
     house.registry = replace(house.registry, settings=settings, policy=rules)
     await cold.register(house.database, network_of(house), wallet, clock=house.clock)

@@ -10,6 +10,7 @@ from config.chains import Family
 from config.errors import ConfigError, MixedNetworks
 from config.registry import Registry, load_registry
 from config.settings import load_settings
+from config.treasury_policy import WalletRole
 
 TOKEN = "0x" + "00" * 19 + "aa"
 TEST_NETWORKS = {"btc": {"chain": "regtest"}, "ltc": {"chain": "regtest"}, "eth": {"chain": "dev"}}
@@ -172,7 +173,7 @@ def test_a13_other_texts_are_no_amounts_and_nothing_is_rounded(text: str) -> Non
 
 def test_bands_are_in_minor_units_of_their_asset() -> None:
     band = {"min": "1", "target": "2", "max": "3.5"}
-    found = _registry(wallets={"btc:BTC": band}).policy.bands["btc:BTC"]
+    found = _registry(wallets={"btc:BTC": band}).policy.treasury.bands[WalletRole.HOT, "btc:BTC"]
     assert (found.min_minor, found.target_minor, found.max_minor) == (10**8, 2 * 10**8, 35 * 10**7)
 
 
