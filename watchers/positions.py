@@ -19,8 +19,7 @@ from watchers import addresses, store
 from watchers import positions_store as own_store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.inflows import custody_account
-
-GAS_TOP_UP = "gas_top_up"  # pays players' addresses, and is never a deposit
+from watchers.outgoing_store import SWEEP_PURPOSES
 
 
 class ChainSource(StrEnum):
@@ -81,9 +80,9 @@ async def on_chain(uow: Uow, spec: ChainSpec) -> dict[str, OnChain]:
 async def in_transit(uow: Uow, spec: ChainSpec) -> Transit:
     """What own transactions of a network take from and bring to its wallets."""
     rows = await own_store.in_transit(uow, network=spec.network)
-    keys = {row["sender_key"] for row in rows} | {
-        item["key"] for row in rows for item in _movements(row)
-    }
+    keys = {row["sender_key"] for row in rows}
+    for row in rows:
+        keys |= {key for item in _movements(row) for key in (item["key"], item.get("from_key"))}
     own = await addresses.by_keys(uow, network=spec.network, keys=sorted(filter(None, keys)))
     outgoing: Counter[str] = Counter()
     incoming: Counter[str] = Counter()
@@ -92,13 +91,15 @@ async def in_transit(uow: Uow, spec: ChainSpec) -> Transit:
         fee = row["fee_cap_minor"] if row["height"] is None else row["fee_minor"]
         outgoing[_code(spec, role, brand, spec.native_asset)] += int(fee or 0)
         for item in _movements(row):
-            amount = int(item["amount_minor"])
-            outgoing[_code(spec, role, brand, item["asset"])] += amount
+            asset, amount = item["asset"], int(item["amount_minor"])
+            source = own.get(item.get("from_key") or "")  # a collect takes from deposit addresses
+            of = (role, brand) if source is None else (source.role, source.brand)
+            outgoing[_code(spec, *of, asset)] += amount
             receiver = own.get(item["key"])
-            is_own = receiver is not None and receiver.player_id is None
-            if receiver is not None and (is_own or row["purpose"] == GAS_TOP_UP):
-                code = _code(spec, receiver.role, receiver.brand, item["asset"])
-                incoming[code] += amount
+            # What a payout brings to a player is a deposit; gas for a sweep is not.
+            is_of_sweeps = row["purpose"] in SWEEP_PURPOSES
+            if receiver is not None and (receiver.player_id is None or is_of_sweeps):
+                incoming[_code(spec, receiver.role, receiver.brand, asset)] += amount
     return Transit(outgoing=outgoing, incoming=incoming)
 
 

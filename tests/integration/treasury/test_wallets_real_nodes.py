@@ -1,5 +1,6 @@
 """What the wallets show of the chain is what the nodes say at that very block."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,38 @@ async def test_an_empty_house_shows_its_hot_wallets_and_names_no_block_it_has_no
     assert (native.asset, token.asset, token.chain) == ("eth:ETH", "eth:USDT", None)
     assert native.chain is not None
     assert native.chain.amount_minor == 0
+
+
+async def test_what_a_sweep_and_a_collect_move_leaves_deposits_and_comes_to_hot(
+    eth: Payouts,
+) -> None:
+    """Signed and in no block: one tx of a deposit address, one of a gas account over many."""
+    async with eth.database.unit_of_work() as uow:
+        rows = await uow.execute("SELECT role, key FROM chain.addresses ORDER BY address_index")
+        keys = {row.role: row.key for row in rows}
+        insert = (
+            "INSERT INTO chain.outgoing (id, network, purpose, family_id, state, unsigned, raw, "
+            "txid, sender_key, nonce, payments, fee_cap_minor, created_at, signed_at, state_at) "
+            "VALUES (gen_random_uuid(), 'eth', :purpose, gen_random_uuid(), 'signed', 'a', 'b', "
+            ":purpose, :sender, 0, CAST(:payments AS jsonb), 7, :at, :at, :at)"
+        )
+        hot = {"asset": "eth:ETH", "address": keys["hot"], "key": keys["hot"]}
+        for purpose, sender, payment in (
+            ("sweep", "deposit", {**hot, "amount_minor": "100"}),
+            ("collect", "gas", {**hot, "amount_minor": "30", "from_key": keys["deposit"]}),
+        ):
+            await uow.execute(
+                insert,
+                {
+                    "purpose": purpose,
+                    "sender": keys[sender],
+                    "payments": json.dumps([payment]),
+                    "at": eth.clock.now(),
+                },
+            )
+    async with eth.role.snapshot() as uow:
+        found = await positions.read(uow, eth.registry)
+    native = {item.wallet: item for item in found if item.asset == "eth:ETH"}
+    assert {
+        wallet: (item.outgoing_minor, item.incoming_minor) for wallet, item in native.items()
+    } == {"eth/deposit/acme": (137, 0), "eth/gas": (7, 0), "eth/hot": (0, 130)}
