@@ -33,6 +33,7 @@ from watchers.errors import CoinTaken, SignedFileRefused
 from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
 from watchers.switches import Action
 
+LOOK_AGAIN_SECONDS: Final = 30.0
 LOOKED_AT_MAX: Final = 100  # refills in one pass; a network has one or two open
 
 FAILED: Final = "refill_failed"
@@ -51,6 +52,7 @@ class RefillStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
+        self._seen: tuple[float, ColdAccount] | None = None  # only paces; losing it is harmless
 
     async def run(self) -> bool:
         """One pass; whether something moved. Raises NodeUnavailable."""
@@ -77,11 +79,17 @@ class RefillStep:
         await attempts.alarm(self._lane, uow, FAILED, detail, object_id=rebalance_id)
 
     async def _look(self) -> ColdAccount | None:
-        """The cold account as a node sees it; None where there is none."""
-        lane = self._lane
+        """The cold account as a node saw it a moment ago; None where there is none. People take
+        days: nodes are not asked in each pass."""
+        lane, now = self._lane, self._lane.clock.monotonic_seconds()
+        if self._seen is not None and now - self._seen[0] < LOOK_AGAIN_SECONDS:
+            return self._seen[1]
         async with lane.database.unit_of_work() as uow:
             receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
-        return None if receive is None else await refill_accounts.look(lane, receive)
+        if receive is None:
+            return None
+        self._seen = (now, await refill_accounts.look(lane, receive))
+        return self._seen[1]
 
     async def _one(self, uow: Uow, *, rebalance_id: UUID, seen: ColdAccount | None) -> bool:
         """The next step of one refill, its row locked before its tx."""
