@@ -52,7 +52,8 @@ class RefillStep:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._seen: tuple[float, ColdAccount] | None = None  # only paces; losing it is harmless
+        self._seen: ColdAccount | None = None  # only paces; losing it is harmless
+        self._look_at_seconds = 0.0
 
     async def run(self) -> bool:
         """One pass; whether something moved. Raises NodeUnavailable."""
@@ -81,15 +82,16 @@ class RefillStep:
     async def _look(self) -> ColdAccount | None:
         """The cold account as a node saw it a moment ago; None where there is none. People take
         days: nodes are not asked in each pass."""
-        lane, now = self._lane, self._lane.clock.monotonic_seconds()
-        if self._seen is not None and now - self._seen[0] < LOOK_AGAIN_SECONDS:
-            return self._seen[1]
+        lane, now_seconds = self._lane, self._lane.clock.monotonic_seconds()
+        if self._seen is not None and now_seconds < self._look_at_seconds:
+            return self._seen
         async with lane.database.unit_of_work() as uow:
             receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
         if receive is None:
             return None
-        self._seen = (now, await refill_accounts.look(lane, receive))
-        return self._seen[1]
+        self._seen = await refill_accounts.look(lane, receive)
+        self._look_at_seconds = now_seconds + LOOK_AGAIN_SECONDS
+        return self._seen
 
     async def _one(self, uow: Uow, *, rebalance_id: UUID, seen: ColdAccount | None) -> bool:
         """The next step of one refill, its row locked before its tx."""
