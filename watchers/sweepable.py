@@ -142,6 +142,14 @@ async def families(
     return {key: by_family[found[key].family_id] for key in attempt_ids if key in found}
 
 
+async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> list[OutgoingRow]:
+    """Of each account the lowest nonce of a sweep or top-up in no block, by its newest signed
+    attempt, when that was first sent below a height."""
+    ids = list(await store.heads(uow, network=network, sent_below=sent_below, limit=limit))
+    found = await outgoing_lots.get(uow, ids)
+    return [found[key] for key in ids if key in found]
+
+
 async def unbooked(uow: Uow, *, network: str, limit: int) -> list[UUID]:
     """Final own txs of sweeps that the ledger does not hold, and those whose settled block is
     gone."""

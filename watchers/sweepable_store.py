@@ -188,6 +188,23 @@ async def txs(
     return result.scalars().all()
 
 
+async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> Sequence[UUID]:
+    """The newest signed attempt at the lowest unmined nonce of each account of sweeps, when it was
+    sent below a height."""
+    result = await uow.execute(
+        f"""
+        SELECT h.id FROM (
+            SELECT DISTINCT ON (o.sender_key) o.id, o.broadcast_height FROM chain.outgoing o
+            WHERE o.network = :network AND o.purpose IN {SWEEP_PURPOSES}
+                AND o.state IN ('signed', 'broadcast', 'seen', 'dropped')
+            ORDER BY o.sender_key, o.nonce, o.family_number DESC) AS h
+        WHERE h.broadcast_height < :below ORDER BY h.id LIMIT :limit
+        """,
+        {"network": network, "below": sent_below, "limit": limit},
+    )
+    return result.scalars().all()
+
+
 async def family_ids(uow: Uow, attempt_ids: Sequence[UUID]) -> Sequence[UUID]:
     """Every attempt of the families of these, by id."""
     result = await uow.execute(

@@ -68,6 +68,7 @@ POINTS_OF_SWEEPS = (
     "payout.sweeps_recorded",
     "payout.sweeps_booked",
     "payout.sweeps_followed",
+    "payout.sweeps_bumped",  # replacements are stored
 )
 """Points of sweeps and of the gas for them."""
 POINTS_OF_REBALANCES = (

@@ -119,8 +119,9 @@ class SweepFollow:
             return self._failed(row, NONCE_TAKEN, is_last=True) if is_dead else None
         if won.settled_block_hash != won.block_hash:
             return None  # booked first, or held for people
-        names = {"attempt_id": won.id, "txid": won.txid}
         leg = collecting.leg_of(won, row.key) if won.has_legs else 0
+        moved = won.payments[leg].amount_minor
+        names = {"attempt_id": won.id, "txid": won.txid, "moved": moved}
         if won.state is OutgoingState.FINAL and won.has_paid(leg):
             return Trigger.CONFIRM, {**names, "code": None}
         code = LEG_FAILED if won.state is OutgoingState.FINAL else REVERTED

@@ -6,12 +6,13 @@ base fee and tip together; amounts minor units. It plans nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from config.database import Uow
 from config.policy import FeePolicy
 from config.sweep_policy import GasRule, SweepPolicy, parse_sweeps
-from gateway.payouts import fee_policy, funds, sweeps
+from gateway.payouts import fee_policy, sweeps
 from gateway.payouts.context import Lane
 from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.sweep_choice import Offer
@@ -34,6 +35,7 @@ class Terms:
 
     policy: SweepPolicy
     quote: FeeQuote
+    sampled_at: datetime
     rate: int
     cheap_rate: int
     rates: Mapping[str, Rate]
@@ -71,7 +73,8 @@ class Terms:
 async def load(lane: Lane, uow: Uow) -> Terms:
     """The terms of now. Raises FeesUnknown, FeeAboveCap."""
     registry = lane.registry
-    quote = await funds.current_quote(lane, uow)
+    sample = await fees.latest(uow, network=lane.network)
+    quote = fee_policy.usable(sample, now=lane.now())
     policy = registry.policy.fees[lane.network]
     found = await sweeps.VERSIONS.latest(uow)
     at_all = fee_policy.account_fee(
@@ -86,6 +89,7 @@ async def load(lane: Lane, uow: Uow) -> Terms:
             is_strict=False,
         ),
         quote=quote,
+        sampled_at=lane.now() if sample is None else sample.sampled_at,
         rate=max(quote.base_fee, 0) + at_all.max_priority_fee_per_gas,
         cheap_rate=await fees.cheap_rate(uow, network=lane.network),
         rates=await rates.fresh(

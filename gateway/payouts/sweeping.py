@@ -5,6 +5,7 @@ Owns only the order of the steps and what stops them; each step is a module of i
 
 from gateway.payouts.context import Lane
 from gateway.payouts.sweep_books import SweepBooks
+from gateway.payouts.sweep_bumping import SweepBumping
 from gateway.payouts.sweep_follow import SweepFollow
 from gateway.payouts.sweep_sending import SweepSending
 from gateway.payouts.sweep_step import SweepStep
@@ -19,6 +20,7 @@ class Sweeping:
         self._follow = SweepFollow(lane)
         self._step = SweepStep(lane)
         self._sending = SweepSending(lane)
+        self._bumping = SweepBumping(lane)
 
     async def follow(self) -> None:
         """Book what is final, and go on by what the chain shows."""
@@ -36,6 +38,7 @@ class Sweeping:
         FeeAboveCap, PoolEmpty, NodeUnavailable."""
         if not self._lane.is_account_based:
             return
+        await self._bumping.run()
         signed = await self._sending.sign()
         if await self._step.run():
             signed += await self._sending.sign()

@@ -36,6 +36,7 @@ BENCHES: dict[str, str] = {
     "signer.sign": "gateway.sandbox.bench_signer:bench_sign",
     "payouts.utxo": "gateway.sandbox.bench_payouts:bench_utxo",
     "payouts.evm": "gateway.sandbox.bench_payouts:bench_evm",
+    "treasury.sweep": "gateway.sandbox.bench_sweep:bench_sweep",
     "payouts.utxo.year": "gateway.sandbox.bench_fee_year:bench_year",
 }
 

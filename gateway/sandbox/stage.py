@@ -48,8 +48,10 @@ async def set_up(
     world: World,
     *,
     hot_lanes: int = 1,
+    pool: tuple[int, int] = POOL,
 ) -> Stage:
-    """Configure and start a deployment for this world, and the sample PAM beside it."""
+    """Configure and start a deployment for this world, and the sample PAM beside it. `pool`: at how
+    many free addresses of a branch it is filled, and up to how many."""
     ports = DemoPorts(api=free_port(), pam=free_port())
     deployment = Deployment(folder / "cage", clock=clock)
     stack.push_async_callback(deployment.stop)
@@ -58,7 +60,7 @@ async def set_up(
         nodes=world.node_lists(),
         usdt_contract=world.usdt,
         ports=ports,
-        pool=POOL,
+        pool=pool,
         hot_lanes=hot_lanes,
         cold=await world.cold_wallets(),
     )

@@ -9,6 +9,7 @@ from gateway.payouts import sweeps_store
 from gateway.payouts.context import Lane
 from gateway.payouts.sweeps_store import SweepRow
 from ledger import accounts, balances
+from tests.support.contract_bench import Bench
 from tests.support.payouts import Payouts
 from watchers import addresses, outgoing
 from watchers.addresses import AddressRow
@@ -140,3 +141,11 @@ class Sweeps:
                 "SELECT type FROM ledger.events WHERE object_kind = 'sweep' ORDER BY position"
             )
             return list(result.scalars())
+
+
+async def dear(bench: Bench, base_fee: int) -> None:
+    """From the next block on gas costs this, and the watcher knows."""
+    await bench.node.rpc("anvil_setNextBlockBaseFeePerGas", hex(base_fee))
+    await bench.house.mine()
+    bench.house.clock.advance(60)
+    await bench.house.sample_fees()

@@ -13,7 +13,7 @@ from signer.protocol import LogEntry, Purpose, SignedTx
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import SimulatedCrash, crash_at
-from tests.support.sweeping import ETH, USDT, Sweeps
+from tests.support.sweeping import ETH, USDT, Sweeps, dear
 from tests.support.vault import COLLECTOR, TOKEN
 from watchers import addresses
 from watchers.outgoing import OutgoingState
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 ONE = 10**6
 PLAYERS = ("anna", "bert", "cleo")
-NOT_REACHED = {"payout.sweeps_judged", "payout.sweeps_refused"}
+NOT_REACHED = {"payout.sweeps_judged", "payout.sweeps_refused", "payout.sweeps_bumped"}
 
 
 async def opened(build_bench: BuildBench) -> tuple[Bench, Sweeps]:
@@ -285,3 +285,25 @@ async def test_without_the_contract_at_its_address_tokens_go_one_by_one(
     assert await sweeps.states() == ["swept"] * 3
     assert await sweeps.txs("collect") == []
     assert len(await sweeps.txs("gas_top_up")) == 3
+
+
+async def test_p15_a_collect_that_gas_outgrew_is_replaced_and_takes_each_deposit_once(
+    build_bench: BuildBench,
+) -> None:
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    await dear(bench, 10**9)
+    lane = await bench.house.cycle()
+    [first] = await sweeps.txs("collect")
+    await dear(bench, 5 * gas_fields(first.unsigned)[0])
+    await bench.house.cycle(lane)
+    _, second = await sweeps.txs("collect")
+    assert (second.nonce, second.replaces_id) == (first.nonce, first.id)
+    assert second.payments == first.payments
+    assert {row.attempt_id for row in await sweeps.rows()} == {second.id}
+    await sweeps.finish(lane, rounds=12)
+    assert await sweeps.states() == ["swept"] * 3
+    hot = await sweeps.own("hot")
+    assert await balance(bench.node, hot.address, token=TOKEN) == 150 * ONE
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()

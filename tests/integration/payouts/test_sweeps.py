@@ -7,7 +7,7 @@ from tests.support import evm
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import SimulatedCrash, crash_at
-from tests.support.sweeping import ETH, USDT, Sweeps
+from tests.support.sweeping import ETH, USDT, Sweeps, dear
 from tests.support.vault import TOKEN
 from watchers import switches
 from watchers.outgoing import OutgoingState
@@ -16,7 +16,7 @@ from watchers.switches import Action
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 ONE = 10**6
-NOT_REACHED = {"payout.sweeps_judged", "payout.sweeps_refused"}
+NOT_REACHED = {"payout.sweeps_judged", "payout.sweeps_refused", "payout.sweeps_bumped"}
 
 
 async def test_t2_t4_a_token_is_swept_after_a_block_has_its_gas(build_bench: BuildBench) -> None:
@@ -109,7 +109,9 @@ async def test_t3_what_a_sweep_left_over_is_not_given_again(build_bench: BuildBe
     bench = await build_bench(has_contract=False)
     sweeps = await Sweeps.open(bench.house)
     await sweeps.deposit("anna", USDT, "50")
+    await dear(bench, 10**10)
     lane = await sweeps.finish()
+    await dear(bench, 10**9)
     left = await sweeps.custody("deposit/acme", ETH)
     await sweeps.deposit("anna", USDT, "60")
     await sweeps.finish(lane)
@@ -343,3 +345,45 @@ async def test_p02_killed_at_any_step_a_deposit_is_swept_once(
     assert await sweeps.custody("hot", USDT) == 50 * ONE
     await bench.assert_reconciled()
     await bench.house.assert_at_rest()
+
+
+@pytest.mark.parametrize("asset", [USDT, ETH])
+async def test_p15_what_gas_outgrew_is_replaced_at_its_nonce_and_swept_once(
+    build_bench: BuildBench, asset: str
+) -> None:
+    """A top-up, a token's sweep, and coin that pays more of itself."""
+    bench = await build_bench(has_contract=False)
+    sweeps = await Sweeps.open(bench.house)
+    await sweeps.deposit("anna", asset, "50" if asset == USDT else "0.5")
+    await dear(bench, 10**9)
+    lane = await bench.house.cycle()
+    [first] = [*await sweeps.txs("gas_top_up"), *await sweeps.txs("sweep")]
+    await dear(bench, 5 * first.fee_cap_minor // 21_000)
+    await bench.house.cycle(lane)
+    family = [*await sweeps.txs("gas_top_up"), *await sweeps.txs("sweep")]
+    assert [tx.nonce for tx in family] == [first.nonce] * 2
+    assert family[1].replaces_id == first.id
+    assert family[1].fee_cap_minor > first.fee_cap_minor
+    await bench.assert_reconciled()
+    await sweeps.finish(lane, rounds=12)
+    row = await sweeps.row()
+    assert (row.state, row.tries) == ("swept", 0)
+    won = [tx for tx in await sweeps.txs("sweep") if tx.state is OutgoingState.FINAL]
+    assert [tx.txid for tx in won] == [row.txid]
+    assert won[0].payments[0].amount_minor == row.moved_minor
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_p15_what_may_not_cost_more_waits_and_is_told(build_bench: BuildBench) -> None:
+    bench = await build_bench(has_contract=False)
+    gas = [{"network": "eth", "rate_max_wei": str(10 * 10**9)}]
+    sweeps = await Sweeps.open(bench.house, gas=gas)
+    await sweeps.deposit("anna", USDT, "50")
+    await dear(bench, 10**9)
+    lane = await bench.house.cycle()
+    await dear(bench, 100 * 10**9)
+    await bench.house.cycle(lane)
+    assert len(await sweeps.txs("gas_top_up")) == 1
+    assert "sweep_bump_capped" in await bench.house.alarms()
+    assert await sweeps.states() == ["gas_sent"]
