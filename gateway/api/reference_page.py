@@ -4,6 +4,7 @@ Rendered here, without a script, a font or a host of anybody else: the page may 
 production under `default-src 'none'`. Pure but for the routes; every text is escaped.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -22,6 +23,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 METHODS = ("get", "post", "put", "patch", "delete")
+_CODE = re.compile(r"`([^`]+)`")
 _REF = "#/components/schemas/"
 
 STYLE = """
@@ -97,7 +99,7 @@ def render(document: Json) -> str:
         f'<title>{title}</title><link rel="stylesheet" href="/docs.css"></head><body>'
         '<a class="skip" href="#content">To the content</a>'
         f'<nav aria-label="Resources"><ul>{menu}</ul></nav><main id="content"><h1>{title}</h1>'
-        f"<p>{_text(info['description'])} The same as a document for programs:"
+        f"<p>{_prose(info['description'])} The same as a document for programs:"
         ' <a href="/openapi.json">/openapi.json</a>.</p>'
         f"{_signing(document)}{sections}{_webhooks(document['webhooks'])}"
         f"{_models(document['components']['schemas'])}</main></body></html>"
@@ -147,7 +149,7 @@ def _operation(method: str, path: str, operation: Json) -> str:
         parts.append(_answer(status, answer))
     return (
         f'<article id="{_id(name)}"><h3><span class="method {method}">{method.upper()}</span>'
-        f" <code>{_text(path)}</code></h3><p>{_text(operation['summary'])}</p>{told}"
+        f" <code>{_text(path)}</code></h3><p>{_prose(operation['summary'])}</p>{told}"
         f"<details><summary>Parameters and answers</summary>{''.join(parts)}</details></article>"
     )
 
@@ -158,7 +160,7 @@ def _parameters(parameters: Iterable[Json]) -> str:
             f"<code>{_text(item['name'])}</code>",
             _text(item["in"]) + (", required" if item.get("required") else ""),
             _kind(item["schema"]),
-            _text(item.get("description", "")),
+            _prose(item.get("description", "")),
         )
         for item in parameters
     ]
@@ -167,7 +169,7 @@ def _parameters(parameters: Iterable[Json]) -> str:
 
 def _answer(status: str, answer: Json) -> str:
     content = _content(answer.get("content", {}))
-    return f"<p><code>{_text(status)}</code> {_text(answer['description'])} {content}</p>"
+    return f"<p><code>{_text(status)}</code> {_prose(answer['description'])} {content}</p>"
 
 
 def _content(content: Json) -> str:
@@ -179,7 +181,7 @@ def _content(content: Json) -> str:
 
 def _webhooks(webhooks: Json) -> str:
     articles = "".join(
-        f"<article><h3><code>{_text(name)}</code></h3><p>{_text(found['post']['summary'])}</p>"
+        f"<article><h3><code>{_text(name)}</code></h3><p>{_prose(found['post']['summary'])}</p>"
         f"<p>Body: {_content(found['post']['requestBody']['content'])}</p></article>"
         for name, found in webhooks.items()
     )
@@ -199,14 +201,14 @@ def _model(name: str, schema: Json) -> str:
         (
             f"<code>{_text(field)}</code>" + ("" if field in required else " <i>optional</i>"),
             _kind(found),
-            _text(found.get("description", "")),
+            _prose(found.get("description", "")),
         )
         for field, found in schema.get("properties", {}).items()
     ]
     fields = _table(("Field", "Type", ""), rows) if rows else f"<p>{_kind(schema)}</p>"
     return (
         f'<article id="{_id("model-" + name)}"><h3>{_text(name)}</h3>'
-        f"<p>{_text(schema.get('description', ''))}</p>{fields}</article>"
+        f"<p>{_prose(schema.get('description', ''))}</p>{fields}</article>"
     )
 
 
@@ -243,6 +245,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _id(name: str) -> str:
     """An anchor: letters, digits and dashes only."""
     return "".join(char if char.isascii() and char.isalnum() else "-" for char in name)
+
+
+def _prose(value: object) -> str:
+    """A sentence; what stands between backticks is code."""
+    return _CODE.sub(r"<code>\1</code>", escape(str(value)))
 
 
 def _text(value: object) -> str:

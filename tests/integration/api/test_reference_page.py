@@ -89,6 +89,20 @@ async def test_nothing_runs_and_nothing_is_loaded_from_elsewhere(house: ApiHouse
     assert [name for name, _ in page.attributes if name == "style" or name.startswith("on")] == []
 
 
+def _shown_summary(summary: str) -> str:
+    return render(
+        {
+            "info": {"title": "", "version": "", "description": summary},
+            "paths": {},
+            "webhooks": {},
+            "components": {
+                "schemas": {},
+                "securitySchemes": {"httpMessageSignature": {"description": ""}},
+            },
+        }
+    )
+
+
 def test_text_of_the_document_is_never_markup() -> None:
     """Also where it stands in an attribute."""
     evil = "\"><script>alert('x')</script>&"
@@ -122,4 +136,5 @@ def test_text_of_the_document_is_never_markup() -> None:
         }
     )
     assert "<script" not in text
+    assert "<code>done</code>" in _shown_summary("until it is `done`")
     assert Page(text).tags & {"script"} == set()
