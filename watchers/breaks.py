@@ -99,7 +99,7 @@ async def _outgoing(
     """What is missing: fees that nobody booked as far as they reach, the rest is unknown."""
     found = []
     async with database.unit_of_work() as uow:
-        fees = await _unposted_fees(uow, network, held, code, asset)
+        fees = await unposted_fees(uow, network, held, code, asset)
         since = await store.clean_height(uow, network=network.name, account=code)
         places = await _places(uow, network, held, code, asset, since)
     missing = -difference
@@ -168,10 +168,11 @@ def _finding(
     )
 
 
-async def _unposted_fees(
+async def unposted_fees(
     uow: Uow, network: Network, held: Holdings, code: str, asset: str
 ) -> list[dict[str, Any]]:
-    """Blocks whose settled own transactions cost more than the books say, of the hot wallet."""
+    """Blocks whose settled own transactions cost more than the books say, of the hot wallet; none
+    while books and chain agree, or a theft could hide behind it."""
     if asset != network.spec.native_asset or code != _hot(network, asset):
         return []
     rows = await store.settled_fees(uow, network=network.name, height=held.height)

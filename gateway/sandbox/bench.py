@@ -22,6 +22,7 @@ BENCHES: dict[str, str] = {
     "ledger.post": "gateway.sandbox.bench_ledger:bench_ledger_post",
     "ledger.post_many": "gateway.sandbox.bench_ledger_many:bench_post_many",
     "ledger.post_many.one_account": "gateway.sandbox.bench_ledger_many:bench_one_account",
+    "ledger.reconcile": "gateway.sandbox.bench_reconcile:bench_reconcile",
     "api.addresses": "gateway.sandbox.bench_api:bench_addresses",
     "api.withdrawals": "gateway.sandbox.bench_api:bench_withdrawals",
     "api.withdrawals.latency": "gateway.sandbox.bench_api:bench_withdrawal_latency",
@@ -45,7 +46,7 @@ BENCHES: dict[str, str] = {
 class BenchResult:
     """One figure. `floor` is what the bare parts reach in the same run, `ratio` figure / floor.
 
-    Where less is better (the `.latency` ones, `payouts.utxo.year`) the ratio is floor / figure.
+    Where less is better (`.latency`, `.year`, `ledger.reconcile`) the ratio is floor / figure.
     """
 
     name: str

@@ -4,6 +4,7 @@ Production code reads nodes through `watchers/chains/<family>/node.py`; this one
 the world (miners, players' wallets) and must never be used for the house's own money.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from json import loads
 from types import TracebackType
@@ -53,6 +54,20 @@ class JsonRpc:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def batch(self, method: str, calls: Sequence[Sequence[Any]]) -> bytes:
+        """One message of many Ethereum calls; the answer as it came. Raises RpcUnreachable."""
+        if self._session is None:
+            raise RpcUnreachable(f"{method}: the connection is closed")
+        body = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}
+            for number, parameters in enumerate(calls)
+        ]
+        try:
+            async with self._session.post(self._url, json=body) as response:
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise RpcUnreachable(f"{method}: {type(error).__name__}") from error
 
     async def call(self, method: str, *params: Any) -> Any:
         """The result of one call. Raises RpcError or RpcUnreachable."""

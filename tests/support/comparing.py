@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from watchers import reconcile_chain
+from ledger.accounts import custody
+from watchers import breaks, reconcile_chain
 from watchers.network import Network
 
 if TYPE_CHECKING:
@@ -21,9 +22,16 @@ def network_of(house: "Payouts") -> Network:
 
 async def no_breaks(house: "Payouts") -> None:
     """At the follower's block the chain holds what the books say, to the last unit."""
-    held = await reconcile_chain.holdings_at(house.database, house.chain, network_of(house))
+    network = network_of(house)
+    held = await reconcile_chain.holdings_at(house.database, house.chain, network)
     if held.breaks:
         raise AssertionError(f"a break at {held.height}: {held.breaks}")
+    native = network.spec.native_asset
+    code = custody(network.name, "hot", native).code
+    async with house.database.unit_of_work() as uow:
+        fees = await breaks.unposted_fees(uow, network, held, code, native)
+    if fees:
+        raise AssertionError(f"fees that would explain a theft away: {fees}")
 
 
 async def cycle(house: "Payouts") -> None:
