@@ -123,6 +123,7 @@ async def plan_rebalances(call: Call) -> RebalancePlan:
     kinds=STAFF,
     roles=ROLES,
     idempotency=Idempotency.REQUIRED,
+    is_order=True,
 )
 async def approve_rebalance(call: Call) -> Answer:
     """202 while another person must sign the same, 200 with the last one (S15)."""

@@ -69,9 +69,12 @@ ScopesOption = Annotated[str, typer.Option("--scopes", help="Separated by commas
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Validate the configuration; names the wrong key and the right one."""
     from config.registry import cautions, load_registry
+    from watchers.registry import cold_addresses
 
     registry = load_registry(settings_of(config))
     settings = registry.settings
+    for name, cold in settings.cold.items():  # the watcher would take in none that is wrong
+        cold_addresses(registry.chains[name], registry.assets.values(), cold)
     for caution in cautions(settings):
         note(f"warning: {caution}")
     summary = {

@@ -1,5 +1,6 @@
 """Hot to cold: only to an address that two people pinned a day ago, within own caps (S06)."""
 
+import sqlite3
 from dataclasses import replace
 from typing import Any
 
@@ -197,6 +198,20 @@ def test_s06_a_pin_is_of_one_network_and_survives_a_restart(desk: VaultKit) -> N
     again.signed(move(again))
     ltc = move(again, attempt_id="c-2", network="ltc", salt=2)
     assert again.refused(ltc) == "not_pinned"
+
+
+def test_s06_a_store_of_the_version_before_has_no_pins_and_learns_them(kit: VaultKit) -> None:
+    first = kit.signed(utxo_request(kit, salts=(9,)))
+    kit.store.close()
+    with sqlite3.connect(kit.settings.store) as connection:
+        connection.executescript("DROP TABLE cold_pins; UPDATE meta SET version = 5;")
+    connection.close()
+    again = with_caps(open_kit(kit.folder, kit.clock))
+    assert again.signed(utxo_request(again, salts=(9,))) == first
+    assert again.refused(move(again)) == "not_pinned"
+    again.statement("pin", {"network": "btc", "address": FOREIGN_BTC})
+    again.clock.now += DAY
+    again.signed(move(again, attempt_id="c-2"))
 
 
 @pytest.mark.parametrize(

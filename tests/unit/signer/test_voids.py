@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from signer import protocol
 from signer.errors import StoreError
 from signer.protocol import Authorisation, Refusal, Voided, VoidRequest
-from signer.store import read_log
+from signer.store import STORE_VERSION, read_log
 from tests.support import sign_requests
 from tests.support import vault as kits
 from tests.support.sign_requests import (
@@ -299,7 +299,7 @@ def test_s25_store_of_the_version_before_learns_voids_and_keeps_its_memory(kit: 
     again = open_kit(kit.folder, kit.clock)
     assert again.signed(utxo_request(again)) == first
     voided(again, void_of(None, request_id="r-2"))
-    assert again.store.rows("SELECT version FROM meta") == [(5,)]
+    assert again.store.rows("SELECT version FROM meta") == [(STORE_VERSION,)]
     again.store.close()
 
 
