@@ -26,7 +26,7 @@ from gateway.payouts import (
 from gateway.payouts import sweeps_store as store
 from gateway.payouts.collector_look import CollectorLook
 from gateway.payouts.context import Lane
-from gateway.payouts.sweep_building import UNBOUND, WAIT, Builder, Wish
+from gateway.payouts.sweep_building import GAS_WAIT, UNBOUND, WAIT, Builder, Wish
 from gateway.payouts.sweep_choice import Verdict
 from gateway.payouts.sweep_terms import TRANSFER_GAS, Terms
 from gateway.payouts.sweeps import State, Step, Trigger
@@ -47,6 +47,7 @@ ESTIMATED_GAS: Final = 60_000  # of a token, to see whether it is worth asking a
 LOOK_AGAIN: Final = timedelta(hours=6)  # at what cannot be swept, which costs no gas
 
 TRANSFER_FAILS: Final = "transfer_fails"
+GAS_TOO_DEAR: Final = "gas_too_dear"
 HAS_CODE: Final = "has_code"
 
 SWEEP_BLOCKED: Final = "sweep_blocked"
@@ -78,14 +79,19 @@ class SweepStep:
             lane.crash("payout.sweeps_collected")
         async with lane.database.unit_of_work() as uow:
             found = await self._open(uow)
-            if not found:
-                return await self._refill()
+        if not found:
+            return await self._refill()
+        async with lane.database.unit_of_work() as uow:
             terms = await sweep_terms.load(lane, uow)
             native = await self._native(uow, found)
             coded = await sweepable.coded(
                 uow, network=lane.network, keys=sorted({row.key for row in found})
             )
         if terms.is_too_dear(lane.network):
+            later = lane.now() + GAS_WAIT
+            await self._commit_judged(
+                _Plan(steps=[], notes=[(row.id, GAS_TOO_DEAR, later) for row in found])
+            )
             return False
         await self._collector.look()
         wishes, plan = await self._judge(found, terms, native, coded)
@@ -104,6 +110,10 @@ class SweepStep:
 
     async def _refill(self) -> bool:
         lane = self._lane
+        async with lane.database.unit_of_work() as uow:
+            rule = (await sweep_terms.policy_of(lane, uow)).gas_of(lane.network)
+        if rule.account_target_minor == 0:
+            return False
 
         async def work(uow: Uow) -> UUID | None:
             terms = await sweep_terms.load(lane, uow)

@@ -70,24 +70,29 @@ class Terms:
         )
 
 
+async def policy_of(lane: Lane, uow: Uow) -> SweepPolicy:
+    """The policy in force."""
+    found = await sweeps.VERSIONS.latest(uow)
+    return parse_sweeps(
+        found.content,
+        version=found.version,
+        assets=lane.registry.assets,
+        chains=lane.registry.chains,
+        is_strict=False,
+    )
+
+
 async def load(lane: Lane, uow: Uow) -> Terms:
     """The terms of now. Raises FeesUnknown, FeeAboveCap."""
     registry = lane.registry
     sample = await fees.latest(uow, network=lane.network)
     quote = fee_policy.usable(sample, now=lane.now())
     policy = registry.policy.fees[lane.network]
-    found = await sweeps.VERSIONS.latest(uow)
     at_all = fee_policy.account_fee(
         quote, target_blocks=TARGET_BLOCKS, policy=policy, gas_limit=TRANSFER_GAS
     )
     return Terms(
-        policy=parse_sweeps(
-            found.content,
-            version=found.version,
-            assets=registry.assets,
-            chains=registry.chains,
-            is_strict=False,
-        ),
+        policy=await policy_of(lane, uow),
         quote=quote,
         sampled_at=lane.now() if sample is None else sample.sampled_at,
         rate=max(quote.base_fee, 0) + at_all.max_priority_fee_per_gas,

@@ -266,7 +266,8 @@ async def test_t3_above_its_price_nothing_is_swept_or_topped_up(build_bench: Bui
     sweeps = await Sweeps.open(bench.house, gas=[{"network": "eth", "rate_max_wei": "1"}])
     await sweeps.deposit("anna", USDT, "50")
     await sweeps.finish()
-    assert await sweeps.states() == ["waiting"]
+    row = await sweeps.row()
+    assert (row.state, row.code) == ("waiting", "gas_too_dear")
     assert await sweeps.txs("gas_top_up") == []
 
 
