@@ -89,6 +89,8 @@ class ChainSpec:
     """Our own contract that pays many at once, lower-case 0x hex (account chains)."""
     collector: str | None = None
     """Our own contract that deposit addresses delegate to (EIP-7702), lower-case 0x hex."""
+    collects: bool = True
+    """Whether it takes tokens; addresses that delegate to it are known either way."""
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -170,6 +172,7 @@ def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> 
         spec,
         batch_contract=None if contract is None else contract.lower(),
         collector=None if collector is None else collector.lower(),
+        collects=network.collects,
         hot_lanes=network.hot_lanes or 1,
     )
 

@@ -132,6 +132,7 @@ class NetworkSettings(Section):
     hot_lanes: int | None = Field(default=None, ge=1, le=64)
     batch_contract: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
     collector: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
+    collects: bool = True  # false: no further collects; what delegates stays known
     contract_destinations: Literal["pay", "approve"] = "pay"  # payouts to contracts (A22)
 
     @field_validator("nodes", mode="before")

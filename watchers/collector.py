@@ -19,7 +19,7 @@ log = get_logger("watchers.collector")
 async def is_in_force(database: Database, chain: Chain, spec: ChainSpec) -> bool:
     """Whether deposit addresses may delegate to it now. Raises NodeUnavailable."""
     collector = spec.collector
-    if collector is None:
+    if collector is None or not spec.collects:
         return False
     try:
         async with database.unit_of_work() as uow:

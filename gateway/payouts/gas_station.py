@@ -23,6 +23,8 @@ from watchers.outgoing import OutgoingDraft, PlannedPayment
 
 DAY: Final = timedelta(days=1)
 GAS_ACCOUNT: Final = 0
+# An address that delegates (docs/adr/0035) runs some code when it is paid: 21,000 are not enough.
+TOP_UP_GAS_LIMIT: Final = 30_000
 
 GAS_SHORT: Final = "sweep_gas_short"
 """Alarm: sweeps wait for a gas account that holds too little, or gave all it may in a day."""
@@ -130,8 +132,8 @@ async def refill(lane: Lane, uow: Uow, terms: Terms) -> UUID | None:
 
 
 def top_up_fee(terms: Terms) -> AccountFee:
-    """Of a transfer of native coin. Raises FeeAboveCap."""
-    return terms.fee(TRANSFER_GAS)
+    """Of a transfer of native coin to a deposit address. Raises FeeAboveCap."""
+    return terms.fee(TOP_UP_GAS_LIMIT)
 
 
 def top_up_draft(

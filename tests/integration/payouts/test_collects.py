@@ -1,5 +1,6 @@
 """Tokens of many deposit addresses in one tx of the gas account, on anvil (docs/adr/0035)."""
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -268,6 +269,28 @@ async def test_p02_killed_at_any_step_a_collect_takes_each_deposit_once(
     signed = [tx for tx in await sweeps.txs("collect") if tx.txid is not None]
     assert [tx.state for tx in signed] == [OutgoingState.FINAL]
     assert await sweeps.custody("hot", USDT) == 150 * ONE
+    await bench.assert_reconciled()
+    await bench.house.assert_at_rest()
+
+
+async def test_t3_an_address_that_delegates_is_given_gas_while_nothing_is_collected(
+    build_bench: BuildBench,
+) -> None:
+    """It runs code when it is paid, which 21,000 gas would not do."""
+    bench, sweeps = await opened(build_bench)
+    await paid(sweeps)
+    await sweeps.finish()
+    assert len(await sweeps.txs("collect")) == 1
+    lane = bench.house.lane()
+    lane = replace(lane, spec=replace(lane.spec, collects=False))
+    await sweeps.deposit("anna", USDT, "60")
+    await sweeps.finish(lane)
+    assert await sweeps.states() == ["swept"] * 4
+    assert len(await sweeps.txs("collect")) == 1
+    [gas] = await sweeps.txs("gas_top_up")
+    assert (gas.state, gas.is_success) == (OutgoingState.FINAL, True)
+    [tx] = await sweeps.txs("sweep")
+    assert tx.nonce == 1
     await bench.assert_reconciled()
     await bench.house.assert_at_rest()
 
