@@ -47,7 +47,7 @@ async def list_wallets(call: Call) -> Answer:
     async def later() -> Answer:
         services = call.services
         async with services.database.snapshot() as uow:
-            found = await positions.read(uow, services.registry)
+            found = await positions.read(uow, services.registry, has_chain=True)
         banded = {
             (item.role, item.asset): item for item in positions.by_band(found, services.registry)
         }

@@ -48,16 +48,18 @@ class WalletPosition:
         return self.expected_minor - self.reserved_minor
 
 
-async def read(uow: Uow, registry: Registry, *, network: str | None = None) -> list[WalletPosition]:
-    """Every wallet of one network or all enabled ones, by name and asset; the unit of work is a
-    snapshot that sees all brands."""
+async def read(
+    uow: Uow, registry: Registry, *, network: str | None = None, has_chain: bool = False
+) -> list[WalletPosition]:
+    """Every wallet of one network or all enabled ones, by name and asset; `has_chain`: with what
+    the chain holds, which bands do not need. The unit of work is a snapshot of all brands."""
     specs = {name: spec for name, spec in registry.chains.items() if network in (None, name)}
     # Reserved, signed, settled: outside a snapshot a payout that moves on counts twice, never not.
     reserved = await holds.reserved(uow)
     transit = {name: await positions.in_transit(uow, spec) for name, spec in specs.items()}
     rows = {row.code: row for row in await balances.balances(uow, kind=AccountKind.CUSTODY)}
     chain: dict[str, OnChain] = {}
-    for spec in specs.values():
+    for spec in specs.values() if has_chain else ():
         chain |= await positions.on_chain(uow, spec)
     ways = [side for item in transit.values() for side in (item.outgoing, item.incoming)]
     codes = {*rows, *chain, *_expected_codes(registry)}.union(*ways)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from config.database import Uow
 from config.settings import WalletSettings
 from tests.support.auditor import audit
 from tests.support.payouts import Payouts
@@ -65,8 +66,8 @@ async def test_a_gas_wallet_that_is_low_has_an_event_of_its_own(eth: Payouts) ->
     assert await eth.alarms() == []
 
 
-async def _gas_address(uow: object) -> str:
-    result = await uow.execute(  # type: ignore[attr-defined]
+async def _gas_address(uow: Uow) -> str:
+    result = await uow.execute(
         "SELECT address FROM chain.addresses WHERE role = 'gas' ORDER BY address_index LIMIT 1"
     )
     return str(result.scalar_one())

@@ -1,5 +1,6 @@
 """A hot wallet that is short: payouts wait, one refill is asked for, and it takes itself back."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -74,7 +75,7 @@ async def test_a_wallet_that_will_be_short_is_refilled_in_time(btc: Payouts) -> 
 async def test_without_a_cold_wallet_the_alarm_is_the_only_word(btc: Payouts) -> None:
     await furnish(btc, {"btc:BTC": BAND})
     settings = btc.registry.settings.model_copy(update={"cold": {}})
-    object.__setattr__(btc.registry, "settings", settings)
+    btc.registry = replace(btc.registry, settings=settings)
     await look(btc)
     assert await requests(btc) == []
     assert await btc.alarms() == ["wallet_low"]

@@ -22,7 +22,7 @@ BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 
 async def _hot(house: Payouts) -> WalletPosition:
     async with house.role.snapshot() as uow:
-        found = await positions.read(uow, house.registry)
+        found = await positions.read(uow, house.registry, has_chain=True)
     [hot] = [item for item in found if (item.role, item.asset) == ("hot", house.native)]
     return hot
 
@@ -126,7 +126,7 @@ async def test_an_empty_house_shows_its_hot_wallets_and_names_no_block_it_has_no
     test_database: TestDatabase, payouts_role: Database, eth: Payouts
 ) -> None:
     async with payouts_role.snapshot() as uow:
-        found = await positions.read(uow, eth.registry)
+        found = await positions.read(uow, eth.registry, has_chain=True)
     assert {(item.wallet, item.ledger_minor) for item in found} == {("eth/hot", 0)}
     native, token = found
     assert (native.asset, token.asset, token.chain) == ("eth:ETH", "eth:USDT", None)
