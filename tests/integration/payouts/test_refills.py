@@ -1,22 +1,26 @@
 """Cold to hot: built, signed outside, taken over, sent, settled; and whatever gets in between."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from embit import finalizer, psbt
 
 from gateway.payouts import comparison, rebalances, rebalances_store
 from gateway.payouts.crash import POINTS_OF_REFILLS
+from gateway.payouts.imports import Importer
 from gateway.payouts.rebalances import State, Trigger
 from gateway.payouts.rebalances_store import RebalanceRow
 from gateway.payouts.recovery_store import Place
 from gateway.payouts.refill_step import CONFLICT, FAILED
 from tests.support.bumps import no_breaks, work
 from tests.support.cold import ALONE, TWO_OF_THREE, ColdPeople
+from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payout_parts import SimulatedCrash, crash_at
 from tests.support.payouts import Payouts
 from tests.support.refills import ColdHouse
+from tests.support.restores import Backup, backups
 from watchers import coins, registry, switches
 from watchers.chain import Pay
 from watchers.errors import CoinTaken
@@ -427,3 +431,30 @@ async def test_payouts_go_on_beside_it_and_the_refilled_value_pays(btc: Payouts)
     assert await btc.states(paid) == ["completed"]
     assert (await cold.now(row)).state == State.DONE
     await no_breaks(btc)
+
+
+async def test_p09_a_refill_that_a_restored_database_thinks_unsigned_is_known_by_its_block(
+    btc: Payouts, test_database: TestDatabase, tmp_path: Path
+) -> None:
+    """A payout and the refill were signed and mined after the backup; `cage recover` leaves the
+    refill's file as it is, and its block tells whose it is."""
+    async with backups() as take_back:
+        backup = Backup(database=test_database, file=tmp_path / "backup", take_back=take_back)
+        cold = await ColdHouse.of(btc, ALONE)
+        await btc.fund("btc:BTC", "1", into="acme")
+        row = await cold.asked("0.7")
+        lane = await work(btc)
+        await backup.take()
+        await cold.sign(row)
+        await btc.request("0.5")
+        await work(btc, lane, times=2)
+        await btc.world.mine(FINAL_BLOCKS)
+
+        back = await backup.bring_back(btc)
+        found = ColdHouse(house=back, people=ALONE)
+        await back.cycle()  # its lane sees what the signer signed, and stops
+        await Importer(replace(back.lane(), database=back.database)).run()
+        assert (await found.tx(row)).state == "built"
+        await back.follow()
+        tx = await found.tx(row)
+        assert (tx.state, tx.txid) == ("final", (await found.now(row)).txid)
