@@ -296,14 +296,16 @@ async def _propose(call: Call, need: Need, *, reason: str) -> RebalanceRow:
 
 
 def _planned(call: Call, need: Need, row: RebalanceRow | None) -> PlannedRebalance:
+    """What would be moved; of an open request, what people are asked to sign."""
     context = call.services.wire
+    amount_minor = need.amount_minor if row is None else row.amount_minor
     return PlannedRebalance.model_validate(
         {
             "asset": need.asset,
             "network": need.network,
             "direction": need.direction.value,
-            "amount": context.amount(need.amount_minor, need.asset),
-            "amount_minor": str(need.amount_minor),
+            "amount": context.amount(amount_minor, need.asset),
+            "amount_minor": str(amount_minor),
             "reason": need.reason,
             "id": None if row is None else context.id(KIND, row.id),
             "state": None if row is None else row.state,

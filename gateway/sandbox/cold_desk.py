@@ -14,11 +14,12 @@ BRANCHES = "/0/*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdWallet:
-    """What the operator is told of a cold wallet. `descriptor`: BIP 380 and 389, with checksum."""
+    """What the operator is told of a cold wallet. `descriptor`: BIP 380 and 389, with checksum; an
+    account has none."""
 
     network: str
     address: str
-    descriptor: str
+    descriptor: str | None = None
 
 
 class ColdDesk:

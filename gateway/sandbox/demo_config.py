@@ -101,7 +101,8 @@ def cage_toml(
             lines += [f"hot_lanes = {hot_lanes}"]
     for wallet in cold:
         lines += ["", f"[cold.{wallet.network}]", f'address = "{wallet.address}"']
-        lines += [f'descriptor = "{wallet.descriptor}"']
+        if wallet.descriptor is not None:
+            lines += [f'descriptor = "{wallet.descriptor}"']
     for asset, (low, target, high) in _BANDS.items():
         if asset.partition(":")[0] in nodes:
             lines += ["", f'[wallets."{asset}"]']

@@ -69,10 +69,10 @@ async def lying_node(upstream: str) -> AsyncIterator[LyingNode]:
         node = LyingNode(upstream, session)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
         app.router.add_post("/{path:.*}", node.answer)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=STOP_SECONDS)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
             node.serves_at(int(runner.addresses[0][1]))
             yield node

@@ -129,10 +129,10 @@ async def run_pam(pam: SamplePam, *, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(pam.app(), access_log=None)
+    runner = web.AppRunner(pam.app(), access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, shutdown_timeout=STOP_SECONDS).start()
+        await web.TCPSite(runner, host, port).start()
         await stop.wait()
     finally:
         await runner.cleanup()

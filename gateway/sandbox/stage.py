@@ -4,7 +4,7 @@ Owns the order of setting up, and how to see from outside that everything was to
 happens on the stage is `story`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from config.ids import SystemIds
 from gateway.cli.client import load_key
 from gateway.client import ApiClient, ClientProblem
 from gateway.sandbox import pam_process, story
+from gateway.sandbox.cold_desk import ColdWallet
 from gateway.sandbox.demo_config import BRANDS, DemoPorts
 from gateway.sandbox.deployment import Deployment, DeploymentFailed, Principal
 from gateway.sandbox.http import is_up
@@ -49,9 +50,11 @@ async def set_up(
     *,
     hot_lanes: int = 1,
     pool: tuple[int, int] = POOL,
+    cold: Sequence[ColdWallet] = (),
 ) -> Stage:
     """Configure and start a deployment for this world, and the sample PAM beside it. `pool`: at how
-    many free addresses of a branch it is filled, and up to how many."""
+    many free addresses of a branch it is filled, and up to how many. `cold`: cold wallets beside
+    those that the world keeps."""
     ports = DemoPorts(api=free_port(), pam=free_port())
     deployment = Deployment(folder / "cage", clock=clock)
     stack.push_async_callback(deployment.stop)
@@ -62,7 +65,7 @@ async def set_up(
         ports=ports,
         pool=pool,
         hot_lanes=hot_lanes,
-        cold=await world.cold_wallets(),
+        cold=[*await world.cold_wallets(), *cold],
     )
     told.say("starting every role as its own process")
     await deployment.start()
