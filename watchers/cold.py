@@ -36,9 +36,9 @@ async def register(
         known = await addresses.by_role(uow, network=network.name, roles=(AddressRole.COLD,))
     count = 1 if network.family is not Family.BITCOIN else 2 * cold.addresses
     keys = {row.key for row in known}
-    is_there = any(row.address.lower() == cold.address.lower() for row in known)
-    if is_there and len(known) >= count:
-        return 0
+    here = next((row for row in known if row.address.lower() == cold.address.lower()), None)
+    if here is not None and sum(row.account == here.account for row in known) >= count:
+        return 0  # those of an older wallet are no part of this one
     listed = list(network.assets.values())
     found = await asyncio.to_thread(cold_addresses, network.spec, listed, cold)
     missing = [item for item in found if item.derived.key not in keys]

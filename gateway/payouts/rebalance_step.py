@@ -5,6 +5,7 @@ overflow, and takes back what is past its time or not needed. The broadcaster se
 books fee and value at finality; a row is `done` after that, never before.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum, auto
 from functools import partial
@@ -22,7 +23,7 @@ from gateway.payouts import (
 )
 from gateway.payouts import rebalances_store as store
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeesUnknown
+from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap, FeesUnknown
 from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.rebalance_plan import Need
 from gateway.payouts.rebalances import EXPIRED, NOT_NEEDED, Direction, State, Trigger, Wish
@@ -33,12 +34,12 @@ from ledger.errors import StaleState
 from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
 from watchers import addresses, nonces, outgoing, outgoing_families, switches
 from watchers.addresses import AddressRole
-from watchers.errors import CoinTaken
+from watchers.errors import CoinTaken, PoolEmpty
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingRow, OutgoingState
 from watchers.switches import Action
 
-OPEN_MAX: Final = 20  # moves of a network looked at in one pass
+OPEN_MAX: Final = 20  # moves of a network in some states looked at in one pass
 LOOK_SECONDS: Final = 60.0  # bands are looked at once a minute
 PEOPLE_SHOWN: Final = 2  # from so many on, the signer is shown what people signed
 
@@ -47,6 +48,9 @@ FAILED: Final = "rebalance_failed"
 
 DIFFERENT: Final = "moved_differently"
 REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
+
+_BEGUN: Final = (State.PLANNED, State.SIGNED, State.SENT)
+"""What holds coins or a number: it never waits for what only wants some."""
 
 log = get_logger(__name__)
 
@@ -91,14 +95,13 @@ class RebalanceStep:
             lane.crash("payout.rebalance_proposed")
 
     async def run(self) -> bool:
-        """Plan, sign and make dearer; whether something was signed. Raises SignerUnavailable,
-        FeesUnknown, FeeAboveCap, PoolEmpty."""
+        """Plan, sign and make dearer, what was begun first; whether something was signed. Raises
+        SignerUnavailable."""
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
-            rows = await store.open_of(
-                uow, network=lane.network, direction=Direction.HOT_TO_COLD, limit=OPEN_MAX
-            )
-        rows = [row for row in rows if row.state != State.PROPOSED and not self._is_capped(row)]
+            begun = await self._open(uow, _BEGUN)
+            rows = [*begun, *await self._open(uow, (State.APPROVED,))]
+        rows = [row for row in rows if not self._is_capped(row)]
         if not rows:
             return False
         await lane.signer.head()  # without a signer nothing takes coins or a nonce (S21)
@@ -115,12 +118,22 @@ class RebalanceStep:
             is_signed |= await self._sign(row.id)
         return is_signed
 
+    async def _open(self, uow: Uow, states: Sequence[State]) -> list[RebalanceRow]:
+        return await store.open_of(
+            uow,
+            network=self._lane.network,
+            direction=Direction.HOT_TO_COLD,
+            states=states,
+            limit=OPEN_MAX,
+        )
+
     async def _try(self, work: Any) -> bool:
-        """One unit of work; False when somebody was quicker: the next pass reads anew."""
+        """One unit of work; False when somebody was quicker, or its fee is none to pay: the next
+        pass reads anew, and the moves behind it go on in this one."""
         try:
             return bool(await self._lane.run(work))
-        except (CoinTaken, StaleState) as error:
-            log.info("payout.stale", network=self._lane.network, detail=str(error))
+        except (CoinTaken, StaleState, FeesUnknown, FeeAboveCap, PoolEmpty) as error:
+            log.info("payout.rebalance_waits", network=self._lane.network, detail=str(error))
             return False
 
     def _is_capped(self, row: RebalanceRow) -> bool:
@@ -147,9 +160,7 @@ class RebalanceStep:
 
     async def _take_back(self, uow: Uow, over: set[str]) -> None:
         lane = self._lane
-        for found in await store.open_of(
-            uow, network=lane.network, direction=Direction.HOT_TO_COLD, limit=OPEN_MAX
-        ):
+        for found in await self._open(uow, (State.PROPOSED, State.APPROVED)):
             row = await store.get(uow, found.id, lock=True)
             if row is None or row.state not in (State.PROPOSED, State.APPROVED):
                 continue

@@ -102,16 +102,21 @@ async def open_of(
     network: str | None = None,
     asset: str | None = None,
     direction: str | None = None,
+    states: Sequence[str] | None = None,
     limit: int = 500,
 ) -> list[RebalanceRow]:
-    """Those that are not over, oldest first."""
+    """Those that are not over (of them those in `states`), oldest first."""
     wanted = {"network": network, "asset": asset, "direction": direction}
     given = {name: value for name, value in wanted.items() if value is not None}
     where = "".join(f"AND {name} = :{name} " for name in given)
+    values: dict[str, Any] = {**given, "limit": limit}
+    if states is not None:
+        where += "AND state = ANY(CAST(:states AS text[])) "
+        values["states"] = list(states)
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM gateway.rebalances WHERE state NOT IN {OVER} {where}"
         "ORDER BY created_at, id LIMIT :limit",
-        {**given, "limit": limit},
+        values,
     )
     return [from_row(row) for row in result.mappings()]
 

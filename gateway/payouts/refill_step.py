@@ -59,7 +59,9 @@ class RefillStep:
         """One pass; whether something moved. Raises NodeUnavailable."""
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
-            found = await refills_store.to_look_at(uow, network=lane.network, limit=LOOKED_AT_MAX)
+            found = await refills_store.to_look_at(
+                uow, network=lane.network, at=lane.now(), limit=LOOKED_AT_MAX
+            )
         has_moved = False
         seen = await self._look() if found and lane.is_account_based else None
         for rebalance_id in found:
@@ -98,6 +100,12 @@ class RefillStep:
         row = await store.get(uow, rebalance_id, lock=True)
         if row is None or row.direction != Direction.COLD_TO_HOT:
             return False
+        if row.state in (State.PROPOSED, State.APPROVED) and row.valid_until <= self._lane.now():
+            lane = self._lane
+            await rebalances.cancel(uow, row, code=rebalances.EXPIRED, ids=lane.ids, at=lane.now())
+            return True
+        if row.state == State.PROPOSED:
+            return False
         if row.state == State.APPROVED:
             return await self._build(uow, row, seen)
         tx = await self._tx(uow, row)
@@ -124,9 +132,6 @@ class RefillStep:
 
     async def _build(self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None) -> bool:
         lane = self._lane
-        if row.valid_until <= lane.now():
-            await rebalances.cancel(uow, row, code=rebalances.EXPIRED, ids=lane.ids, at=lane.now())
-            return True
         if not await rebalances.is_signed_by_enough(uow, row):
             await self._refuse(uow, row, "person_left")
             return True

@@ -55,30 +55,34 @@ async def of_attempt(uow: Uow, attempt_id: UUID) -> list[ColdSignature]:
     ]
 
 
-async def to_look_at(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Refills of a network that a step may move on: approved or on their way; cancelled with coins
-    still held; over while the chain says otherwise by now."""
+async def to_look_at(uow: Uow, *, network: str, at: datetime, limit: int) -> Sequence[UUID]:
+    """Refills of a network that a step may move on: approved or on their way; proposed and past
+    their time; cancelled with coins still held; over while the chain says otherwise by now."""
     result = await uow.execute(
         """
         SELECT r.id FROM gateway.rebalances r LEFT JOIN chain.outgoing o ON o.id = r.attempt_id
         WHERE r.network = :network AND r.direction = 'cold_to_hot'
             AND (r.state IN ('approved', 'unsigned_ready', 'signed', 'sent')
+                OR (r.state = 'proposed' AND r.valid_until <= :at)
                 OR (r.state = 'cancelled' AND o.state = 'built')
                 OR (r.state = 'done' AND o.state <> 'final')
                 OR (r.state = 'failed' AND o.raw IS NOT NULL
                     AND o.state NOT IN ('final', 'replaced', 'reverted')))
         ORDER BY r.created_at, r.id LIMIT :limit
         """,
-        {"network": network, "limit": limit},
+        {"network": network, "at": at, "limit": limit},
     )
     return result.scalars().all()
 
 
 async def has_open(uow: Uow, *, network: str) -> bool:
-    """Whether a refill of a network is built, and not over."""
+    """Whether a refill of a network is built, and not over; a cancelled one holds its coins or its
+    number until they are given back."""
     result = await uow.execute(
-        "SELECT EXISTS (SELECT 1 FROM gateway.rebalances WHERE network = :network "
-        "AND direction = 'cold_to_hot' AND state IN ('unsigned_ready', 'signed', 'sent'))",
+        "SELECT EXISTS (SELECT 1 FROM gateway.rebalances r "
+        "LEFT JOIN chain.outgoing o ON o.id = r.attempt_id WHERE r.network = :network "
+        "AND r.direction = 'cold_to_hot' AND (r.state IN ('unsigned_ready', 'signed', 'sent') "
+        "OR (r.state = 'cancelled' AND o.state = 'built')))",
         {"network": network},
     )
     return bool(result.scalar_one())

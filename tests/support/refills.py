@@ -58,6 +58,12 @@ class RefillHouse:
                 uow, wish, policy=POLICY, ids=house.ids, at=house.clock.now()
             )
             assert row is not None
+        return await self.agree(row, people)
+
+    async def agree(self, row: RebalanceRow, people: tuple[str, ...] = PEOPLE) -> RebalanceRow:
+        """These people sign it, as the API takes it."""
+        house = self.house
+        async with house.database.unit_of_work() as uow:
             for person in people:
                 row = await rebalances.approve(
                     uow, row, rebalances.words_of(row), self._staff(person, row),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.payouts import rebalance_build, rebalances
+from gateway.payouts.rebalance_step import OPEN_MAX
 from ledger import accounts, balances
 from tests.support.bumps import funded, mine_only, no_breaks, pass_blocks, sent, work
 from tests.support.payout_fixtures import BuildHouse
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.postgres
 
 ROAD = ["proposed", "approved", "planned", "signed", "sent", "done"]
 BLOCKS = 8
+FEE_OF_FEW = 1_000  # sat: of a tx with a few inputs, at the rate of the tests
 
 
 async def to_rest(house: Payouts, *, blocks: int = BLOCKS) -> None:
@@ -320,3 +322,31 @@ async def test_a_cold_address_is_no_players_and_no_payouts_destination(house: Bu
         assert all(row.is_verified and row.player_id is None for row in rows)
         assert await addresses.is_of_the_house(uow, network="btc", key=rows[0].key)
         assert await addresses.unverified(uow, network="btc", limit=10) == []
+
+
+async def test_t6_what_nobody_signs_is_in_the_way_of_no_other_move(house: BuildHouse) -> None:
+    built = await funded(await house("eth"))
+    await with_cold(built)
+    for _ in range(OPEN_MAX):
+        await ask(built, "0.001")
+    built.clock.advance(1)
+    row = await agree(built, await ask(built, "0.5"))
+    await work(built, times=2)
+    assert (await now(built, row)).state == "sent"
+
+
+async def test_t6_a_fee_that_none_may_pay_holds_up_only_its_own_move(house: BuildHouse) -> None:
+    """Many coins in one move cost more than a tx may; the one behind it takes a single coin."""
+    built = await house("btc")
+    for _ in range(12):
+        await built.fund(built.native, "0.1", into="acme")
+    await built.fund(built.native, "1")
+    await with_cold(built)
+    fees = replace(built.registry.policy.fees["btc"], fee_per_tx_max_minor=FEE_OF_FEW)
+    policy = replace(built.registry.policy, fees={**built.registry.policy.fees, "btc": fees})
+    built.registry = replace(built.registry, policy=policy)
+    large = await agree(built, await ask(built, "2.05"))
+    small = await agree(built, await ask(built, "0.05"))
+    await work(built, times=2)
+    assert (await now(built, large)).state == "approved"
+    assert (await now(built, small)).state == "sent"

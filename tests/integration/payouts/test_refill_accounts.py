@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.payouts.rebalances import State
+from gateway.payouts import rebalances, rebalances_store
+from gateway.payouts.rebalances import State, Trigger
 from gateway.payouts.refill_step import CONFLICT, FAILED
 from tests.support.bumps import no_breaks, work
 from tests.support.contract_bench import BuildBench
@@ -13,7 +14,7 @@ from tests.support.databases import TestDatabase
 from tests.support.payout_parts import SimulatedCrash, crash_at
 from tests.support.payouts import Payouts
 from tests.support.refill_desk import open_desk
-from tests.support.refills import COLD_ACCOUNT, AccountHouse
+from tests.support.refills import COLD_ACCOUNT, POLICY, AccountHouse
 from watchers.errors import SignedFileRefused
 
 pytestmark = pytest.mark.postgres
@@ -204,3 +205,37 @@ async def test_the_commands_carry_it_out_and_back_in(
         assert (reply.status, reply.json()["code"]) == (422, "not_a_signed_file")
     await work(eth, times=2)
     assert (await cold.now(row)).state == State.SENT
+
+
+async def test_a_refill_that_waited_takes_the_number_of_a_cancelled_one(eth: Payouts) -> None:
+    """The older request is looked at first; the number behind a gap could never be mined."""
+    cold = await AccountHouse.of(eth)
+    older = await cold.asked("0.3", people=())
+    row = await cold.asked("0.4")
+    lane = await work(eth)
+    assert (await cold.tx(row)).nonce == 0
+    await cold.agree(older)
+    await work(eth, lane)
+    assert (await cold.now(older)).state == State.APPROVED  # one at a time
+    async with eth.database.unit_of_work() as uow:
+        locked = await rebalances_store.get(uow, row.id, lock=True)
+        assert locked is not None
+        await rebalances.move(uow, locked, Trigger.CANCEL, {}, ids=eth.ids, at=eth.clock.now())
+    await work(eth, lane, times=2)
+    assert (await cold.tx(row)).state == "refused"
+    assert (await cold.tx(older)).nonce == 0
+
+
+async def test_a_refill_that_nobody_signed_in_time_is_in_the_way_of_no_other(
+    eth: Payouts,
+) -> None:
+    cold = await AccountHouse.of(eth)
+    row = await cold.asked("0.3", people=())
+    lane = await work(eth)
+    assert (await cold.now(row)).state == State.PROPOSED
+    eth.clock.advance(POLICY.valid_seconds)
+    await work(eth, lane)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.CANCELLED, rebalances.EXPIRED)
+    async with eth.database.unit_of_work() as uow:
+        assert await rebalances_store.open_of(uow, asset="eth:ETH") == []
