@@ -30,7 +30,7 @@ BENCHES: dict[str, str] = {
     "watch.block": "gateway.sandbox.bench_watch:bench_block",
     "watch.match": "gateway.sandbox.bench_watch_blocks:bench_match",
     "watch.catchup.btc": "gateway.sandbox.bench_catchup:bench_btc",
-    "watch.catchup.btc.full": "gateway.sandbox.bench_catchup:bench_btc_full",
+    "watch.catchup.btc.small": "gateway.sandbox.bench_catchup:bench_btc_small",
     "watch.catchup.evm": "gateway.sandbox.bench_catchup:bench_evm",
     "deposits.credit": "gateway.sandbox.bench_watch_blocks:bench_credit",
     "deposits.latency": "gateway.sandbox.bench_latency:bench_latency",

@@ -1,4 +1,4 @@
-"""The benchmarks `watch.catchup.btc`, `.btc.full` and `.evm`: blocks per second of one watcher.
+"""The benchmarks `watch.catchup.btc`, `.btc.small` and `.evm`: blocks per second of one watcher.
 
 Blocks of a real node are mined while no watcher runs; then the real role starts and is timed from
 the moment at which it takes its lease to its last block. The floor is a bare client that makes the
@@ -62,13 +62,13 @@ class _Chain:
 
 
 async def bench_btc(server: EmbeddedPostgres) -> BenchResult:
-    """Blocks per second over bitcoind."""
-    return await _bench_bitcoin(server, "watch.catchup.btc", SMALL)
+    """Blocks per second over bitcoind, of blocks as full as those of the main chain."""
+    return await _bench_bitcoin(server, "watch.catchup.btc", FULL)
 
 
-async def bench_btc_full(server: EmbeddedPostgres) -> BenchResult:
-    """The same with blocks as full as those of the main chain."""
-    return await _bench_bitcoin(server, "watch.catchup.btc.full", FULL)
+async def bench_btc_small(server: EmbeddedPostgres) -> BenchResult:
+    """The same with small blocks that pay us much: what each deposit costs decides."""
+    return await _bench_bitcoin(server, "watch.catchup.btc.small", SMALL)
 
 
 async def _bench_bitcoin(server: EmbeddedPostgres, name: str, shape: Shape) -> BenchResult:

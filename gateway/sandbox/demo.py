@@ -217,12 +217,14 @@ def _open_doors(stage: Stage) -> dict[str, Any]:
     """What a program needs to go on from here (`--keep`)."""
     deployment = stage.deployment
     nodes = stage.world.urls()
-    doors = {"nodes": nodes, "console": deployment.api_url + "/openapi.json"}
+    doors = {"nodes": nodes, "console": deployment.api_url + "/docs"}
     for name, url in nodes.items():
         stage.told.console.print(f"node {name}: {url}")
     stage.told.console.print(f"API: {deployment.api_url} (configuration {deployment.config_file})")
     for name, principal in {**deployment.clients, **deployment.staff}.items():
         stage.told.console.print(f"key of {name}: {principal.key_id} in {principal.key_file}")
+    for name, file in deployment.staff_files().items():
+        stage.told.console.print(f"to act as {name}: . {file}")
     stage.told.console.print("running until Ctrl-C")
     return doors
 

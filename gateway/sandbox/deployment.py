@@ -7,6 +7,7 @@ order and with the same commands; it never touches a key of the vault.
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from config.assets import load_assets
 from config.chains import load_chains
 from config.clock import Clock
 from config.settings import Settings, load_settings
+from gateway.cli.staff_api import API_VARIABLE, KEY_FILE_VARIABLE, KEY_ID_VARIABLE
 from gateway.sandbox.cold_desk import ColdWallet
 from gateway.sandbox.demo_config import (
     BRANDS,
@@ -260,6 +262,20 @@ class Deployment:
             )
         for wallet in self._cold:
             await self._signer("pin", wallet.network, wallet.address, *signed)
+
+    def staff_files(self) -> dict[str, Path]:
+        """A file for each person that makes a shell's staff commands theirs (`. FILE`)."""
+        files = {}
+        for name, principal in self.staff.items():
+            files[name] = self.folder / f"{name}.env"
+            words = {
+                API_VARIABLE: self.api_url,
+                KEY_ID_VARIABLE: principal.key_id,
+                KEY_FILE_VARIABLE: str(principal.key_file),
+            }
+            text = "".join(f"export {key}={shlex.quote(word)}\n" for key, word in words.items())
+            self._write(files[name], text)
+        return files
 
     async def start(self) -> None:
         """Start `cage up`; returns when the process runs, not when the roles are ready."""
