@@ -20,6 +20,9 @@ from ledger.money import parse_amount
 BODY_BYTES_MAX = 512 * 1024  # 2,000 items of some 200 bytes
 AHEAD_MAX = timedelta(seconds=60)  # as for `created` of a signature
 NOTHING = "0"
+BALANCE_MINOR_MAX = 1 << 104
+"""Of one item: 2^24 of them fit into what a tree of liabilities can sum (`ledger.sum_tree`), or one
+casino's word would make everybody's proof of reserves impossible."""
 
 
 @endpoint(
@@ -83,6 +86,9 @@ def _minor(call: Call, item: BalanceIn, place: int) -> int:
     if item.balance == NOTHING:
         return 0
     try:
-        return parse_amount(item.balance, decimals=spec.decimals)
+        minor = parse_amount(item.balance, decimals=spec.decimals)
     except AmountError as error:
         raise invalid_field(f"items[{place}].balance", "invalid", str(error)) from error
+    if minor > BALANCE_MINOR_MAX:
+        raise invalid_field(f"items[{place}].balance", "too_large", "Nobody has so much.")
+    return minor

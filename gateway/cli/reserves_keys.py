@@ -31,6 +31,11 @@ def message_of(statement: str) -> str:
     return "cage-reserves/1 sha256:" + hashlib.sha256(statement.encode("utf-8")).hexdigest()
 
 
+def is_segwit(address: str) -> bool:
+    """Whether it is an address of a chain of coins (BIP 173: in either case)."""
+    return address.lower().rpartition("1")[0] in MAGICS
+
+
 def is_signed(*, address: str, signature: str, message: str) -> bool:
     """Whether the key behind `address` made `signature` over `message`. Never raises for what the
     bundle holds."""

@@ -279,7 +279,7 @@ def _check_holdings(document: Document) -> str:
             _members(row, "asset amount_minor address outpoint", "holding")
             if row["asset"].partition(":")[0] != network:
                 raise CheckFailed(f"{network}: an asset of another network")
-            place = row["outpoint"] or f"{row['address']} {row['asset']}"
+            place = _place(row)
             if (network, place) in seen:
                 raise CheckFailed(f"{network}: {place} is counted twice")
             seen.add((network, place))
@@ -296,6 +296,14 @@ def _check_holdings(document: Document) -> str:
     if found:
         raise CheckFailed(f"{min(found)}: held, and not in the statement")
     return f"{len(seen)} holdings add up to what is on chain"
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """What a holding is counted by, however it is written: a coin, or an address of an account."""
+    address, outpoint = row["address"], row["outpoint"]
+    if reserves_keys.is_segwit(address) == (outpoint is None):
+        raise CheckFailed(f"{address}: coins are listed one by one, accounts by address")
+    return outpoint if outpoint is not None else f"{address.lower()} {row['asset']}"
 
 
 def _check_coins(document: Document) -> str:

@@ -44,6 +44,8 @@ async def test_a_report_is_kept_as_it_was_signed_and_a_later_one_stands(bench: B
         ([("anna", "btc:BTC", "1e5")], "items[0].balance"),
         ([("anna", "btc:BTC", "0.000000001")], "items[0].balance"),
         ([("anna", "btc:DOGE", "1")], "items[0].asset"),
+        # More than a tree can sum: one casino's word would fail everybody's proof.
+        ([("anna", "btc:BTC", "4" + "0" * 30)], "items[0].balance"),
     ],
 )
 async def test_a_report_that_cannot_be_is_refused_whole(
