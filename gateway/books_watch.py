@@ -8,6 +8,7 @@ which people booked, not a book that is wrong.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import NAMESPACE_URL, uuid5
 
 from config import alarm_store
 from config.breaker_policy import BreakerPolicy
@@ -63,6 +64,7 @@ async def _alarm(
         alarm_id=ids.new_id(),
         kind=kind,
         network=asset.partition(":")[0],
+        object_id=uuid5(NAMESPACE_URL, asset),  # one alarm per asset, not one per network
         detail=f"{asset}: {first.kind.value} of {first.subject} {first.difference_minor}, "
         f"{len(items)} in all",
         at=at,

@@ -80,6 +80,26 @@ async def test_t9_a_loss_that_people_booked_is_told_and_stops_nothing(
     assert "undercovered" in await btc.alarms()
 
 
+async def test_t9_a_second_asset_short_of_its_liabilities_is_told_beside_the_first(
+    eth: Payouts, scheduler: Scheduler
+) -> None:
+    """It stops nothing: the alarm is the only word about it."""
+    assets = ("eth:ETH", "eth:USDT")
+    for asset in assets:
+        await eth.fund(asset, "1", into="acme")
+    for asset in assets:
+        posting = Posting(
+            reference=f"loss:{asset}",
+            kind="test",
+            entries=(debit(reorg_loss(asset), 7), credit(custody("eth", "hot", asset), 7)),
+        )
+        async with eth.database.unit_of_work() as uow:
+            await journal.post(uow, posting, posting_id=eth.ids.new_id(), at=eth.clock.now())
+        for _ in range(2):  # a second look says nothing twice
+            await scheduler.work("cage_reconcile")
+    assert (await eth.alarms()).count("undercovered") == 2
+
+
 def patient(house: Payouts, refusals: int) -> None:
     """The policy of a house that takes so many refusals."""
     policy = replace(house.registry.policy, breakers=BreakerPolicy(signer_refusals_max=refusals))
