@@ -49,10 +49,14 @@ class OutflowStep:
             switch = known.get(f"asset:{asset}")
             if switch is not None and switch.is_stopped:
                 continue
-            since = at - SPAN
-            if switch is not None:  # what two people saw before they let it go on is settled
-                since = max(since, switch.changed_at)
-            paid = (await flows.signed_since(uow, network=lane.network, since=since)).get(asset, 0)
+            # What was built before two people let it go on, they saw: it is settled.
+            found = await flows.signed_since(
+                uow,
+                network=lane.network,
+                since=at - SPAN,
+                built_since=None if switch is None else switch.changed_at,
+            )
+            paid = found.get(asset, 0)
             bound = await self._bound(uow, asset, row, at=at)
             if bound is None or paid <= bound:
                 continue

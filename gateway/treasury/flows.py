@@ -95,12 +95,16 @@ async def series(uow: Uow, *, network: str, asset: str, flow: Flow) -> Series | 
     return Series(first_hour=first, amounts=tuple(amounts))
 
 
-async def signed_since(uow: Uow, *, network: str, since: datetime) -> dict[str, int]:
-    """What payouts pay that were signed since a moment, or are built and not signed; by asset."""
+async def signed_since(
+    uow: Uow, *, network: str, since: datetime, built_since: datetime | None = None
+) -> dict[str, int]:
+    """What payouts pay that were signed since a moment, or are built and not signed, however long
+    ago; by asset. What was built before `built_since` is settled and does not count."""
     return await store.outflow_since(
         uow,
         network=network,
         purposes=PURPOSES,
         since=since,
         low=id_floor(since - ID_MARGIN),
+        built_since=built_since,
     )

@@ -145,15 +145,29 @@ async def flows(uow: Uow, *, asset: str, first_hour: int) -> list[dict[str, Any]
 
 
 async def outflow_since(
-    uow: Uow, *, network: str, purposes: Sequence[str], since: datetime, low: UUID
+    uow: Uow,
+    *,
+    network: str,
+    purposes: Sequence[str],
+    since: datetime,
+    low: UUID,
+    built_since: datetime | None,
 ) -> dict[str, int]:
-    """What payouts signed since a moment, or built and not signed yet, pay; by asset."""
+    """What payouts signed since a moment, or built and not signed yet, pay; by asset. Left out is
+    what was built before `built_since`, whenever it is signed."""
     result = await uow.execute(
         "SELECT p.asset, sum(p.amount_minor) AS amount FROM chain.outgoing o, "
         "jsonb_to_recordset(o.payments) AS p (asset text, amount_minor numeric) "
-        "WHERE o.network = :network AND o.id >= :low AND o.state <> 'refused' "
-        "AND coalesce(o.signed_at, o.created_at) >= :since "
-        "AND o.replaces_id IS NULL AND o.purpose = ANY(:purposes) GROUP BY p.asset",
-        {"network": network, "low": low, "since": since, "purposes": list(purposes)},
+        "WHERE o.network = :network AND o.replaces_id IS NULL AND o.purpose = ANY(:purposes) "
+        "AND (o.state = 'built' OR (o.id >= :low AND o.signed_at >= :since)) "
+        "AND o.created_at >= coalesce(CAST(:built_since AS timestamptz), '-infinity') "
+        "GROUP BY p.asset",
+        {
+            "network": network,
+            "low": low,
+            "since": since,
+            "purposes": list(purposes),
+            "built_since": built_since,
+        },
     )
     return {row.asset: int(row.amount) for row in result}

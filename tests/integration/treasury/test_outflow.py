@@ -1,10 +1,12 @@
 """Payouts of one asset stop when an hour takes more than own history expects; deposits go on."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 
 from config.treasury_policy import OutflowMax
+from gateway.treasury import flows
 from tests.support.payouts import Payouts
 from tests.support.treasury import furnish, history_of
 from watchers import switches
@@ -124,3 +126,32 @@ async def test_an_hour_later_the_same_outflow_is_usual_again(btc: Payouts) -> No
                 "UPDATE chain.outgoing SET signed_at = signed_at - interval '3601 seconds'"
             )
     assert await _stopped(btc) == []
+
+
+async def test_what_two_people_let_go_on_does_not_count_against_the_next_hour(
+    btc: Payouts,
+) -> None:
+    """0.4 was built and stopped; people saw it. Once it is signed, 0.25 more is within 0.3."""
+    await _ready(btc, days=40)
+    seen = await btc.request("0.4")
+    lane = await btc.cycle(times=2)
+    assert await _stopped(btc) == ["btc:BTC/sign"]
+
+    btc.clock.advance(1)
+    await _start(btc)
+    await btc.cycle(lane, times=2)
+    after = await btc.request("0.25")
+    await btc.cycle(lane, times=2)
+    assert (await btc.states(seen, after), await _stopped(btc)) == (["sent", "sent"], [])
+
+
+async def test_what_was_built_long_ago_and_waits_to_be_signed_counts(btc: Payouts) -> None:
+    """A signer that comes back after hours would sign all of it in one go."""
+    await _ready(btc, days=40)
+    await btc.request("0.4")
+    await btc.cycle(times=2)
+    async with btc.database.unit_of_work() as uow:
+        await uow.execute("UPDATE chain.outgoing SET created_at = created_at - interval '3 hours'")
+        since = btc.clock.now() - timedelta(hours=1)
+        found = await flows.signed_since(uow, network="btc", since=since)
+    assert found == {"btc:BTC": 4 * COIN // 10}
