@@ -89,14 +89,15 @@ class SweepStep:
             )
         if terms.is_too_dear(lane.network):
             later = lane.now() + GAS_WAIT
-            await self._commit_judged(
-                _Plan(steps=[], notes=[(row.id, GAS_TOO_DEAR, later) for row in found])
-            )
+            notes: list[tuple[UUID, str | None, datetime]] = [
+                (row.id, GAS_TOO_DEAR, later) for row in found
+            ]
+            await self._commit_judged(_Plan(steps=[], notes=notes), found)
             return False
         await self._collector.look()
         wishes, plan = await self._judge(found, terms, native, coded)
         if plan.steps or plan.notes:
-            await self._commit_judged(plan)
+            await self._commit_judged(plan, found)
         planned = False
         for start in range(0, len(wishes), LOT):
             lot = wishes[start : start + LOT]
@@ -146,11 +147,17 @@ class SweepStep:
         native = lane.spec.native_asset
         if any(item.covers(native) for item in stopped):  # every sweep pays its gas in it
             return []
-        rows = await store.due(uow, network=lane.network, at=lane.now(), limit=LOOKED_MAX)
+        going = [
+            asset.id
+            for asset in lane.registry.assets_of(lane.network)
+            if not any(item.covers(asset.id) for item in stopped)
+        ]
+        rows = await store.due(
+            uow, network=lane.network, assets=going, at=lane.now(), limit=LOOKED_MAX
+        )
         one_each: dict[UUID, SweepRow] = {}
         for row in rows:
-            if not any(item.covers(row.asset) for item in stopped):
-                one_each.setdefault(row.address_id, row)  # one tx of an address at a time
+            one_each.setdefault(row.address_id, row)  # one tx of an address at a time
         return list(one_each.values())
 
     async def _native(self, uow: Uow, rows: Sequence[SweepRow]) -> dict[str, int]:
@@ -337,16 +344,21 @@ class SweepStep:
             Step(row=row, trigger=trigger, changes={**UNBOUND, "code": code, "look_at": look_at})
         )
 
-    async def _commit_judged(self, plan: _Plan) -> None:
-        lane = self._lane
+    async def _commit_judged(self, plan: _Plan, judged: Sequence[SweepRow]) -> None:
+        """What a person asked for meanwhile is judged anew, not put off."""
+        lane, seen = self._lane, {row.id: row.look_at for row in judged}
 
         async def work(uow: Uow) -> None:
-            await sweeps.move_many(uow, plan.steps, ids=lane.ids, at=lane.now())
-            await store.note(uow, plan.notes)
+            ids = [step.row.id for step in plan.steps] + [note[0] for note in plan.notes]
+            fresh = await store.by_ids(uow, ids)
+            asked = {row.id for row in fresh if row.look_at != seen[row.id]}
+            steps = [step for step in plan.steps if step.row.id not in asked]
+            await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
+            await store.note(uow, [note for note in plan.notes if note[0] not in asked])
             blocked = sorted(
                 {
                     f"{step.row.asset} ({step.changes['code']})"
-                    for step in plan.steps
+                    for step in steps
                     if step.changes.get("code") in (TRANSFER_FAILS, HAS_CODE)
                 }
             )

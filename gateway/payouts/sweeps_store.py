@@ -95,15 +95,18 @@ async def open_at(
     return [from_row(row) for row in result.mappings()]
 
 
-async def due(uow: Uow, *, network: str, at: datetime, limit: int) -> list[SweepRow]:
-    """What may be looked at now and whose address is not busy with another one; what is nearest to
-    its end first, then what was asked for, then the oldest."""
+async def due(
+    uow: Uow, *, network: str, assets: Sequence[str], at: datetime, limit: int
+) -> list[SweepRow]:
+    """What of some assets may be looked at now and whose address is not busy with another one; what
+    is nearest to its end first, then what was asked for, then the oldest."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM gateway.sweeps s WHERE network = :network AND look_at <= :at "
+        "AND asset = ANY(CAST(:assets AS text[])) "
         f"AND state IN {_DUE} AND NOT EXISTS (SELECT 1 FROM gateway.sweeps b "
         f"WHERE b.address_id = s.address_id AND b.id <> s.id AND b.state IN {BUSY}) "
         "ORDER BY state <> 'gas_ready', requested_by IS NULL, look_at, id LIMIT :limit",
-        {"network": network, "at": at, "limit": limit},
+        {"network": network, "assets": list(assets), "at": at, "limit": limit},
     )
     return [from_row(row) for row in result.mappings()]
 
@@ -190,7 +193,7 @@ async def ask(
 
 
 async def note(uow: Uow, notes: Sequence[tuple[UUID, str | None, datetime]]) -> None:
-    """Why these wait on, and until when: (id, code, look at)."""
+    """Why these wait on, and until when: (id, code, look at). Locked by the caller."""
     if not notes:
         return
     await uow.execute(
