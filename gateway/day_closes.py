@@ -17,12 +17,12 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import day_close_store as store
 from gateway.errors import Conflict
-from ledger import closing, outbox
+from ledger import closing, outbox, seals
 from ledger.closing import AccountClose, Movement
 from watchers import reconciliations
 
 GENESIS: Final = "0" * 64
-SETTLED_SECONDS = 300  # a posting carries the moment its work began: later than this none comes
+SETTLED_SECONDS: Final = int(seals.LATE.total_seconds())  # so late a posting may still commit
 EVENT: Final = "ledger.day_closed"
 FEES: Final = ("expense:fee:", "income:fee_recovery:")
 
