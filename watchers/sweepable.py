@@ -150,7 +150,7 @@ async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> list[
     return [found[key] for key in ids if key in found]
 
 
-async def unbooked(uow: Uow, *, network: str, limit: int) -> list[UUID]:
+async def unbooked(uow: Uow, *, network: str, after: UUID | None, limit: int) -> list[UUID]:
     """Final own txs of sweeps that the ledger does not hold, and those whose settled block is
-    gone."""
-    return list(await store.unbooked(uow, network=network, limit=limit))
+    gone; a page of them behind `after`."""
+    return list(await store.unbooked(uow, network=network, after=after, limit=limit))

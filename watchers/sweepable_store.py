@@ -215,15 +215,15 @@ async def family_ids(uow: Uow, attempt_ids: Sequence[UUID]) -> Sequence[UUID]:
     return result.scalars().all()
 
 
-async def unbooked(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
+async def unbooked(uow: Uow, *, network: str, after: UUID | None, limit: int) -> Sequence[UUID]:
     """Final sweeps and top-ups that the ledger does not hold, and those whose settled block is
     gone."""
     result = await uow.execute(
         f"SELECT id FROM chain.outgoing WHERE network = :network AND purpose IN {SWEEP_PURPOSES} "
         "AND settled_block_hash IS DISTINCT FROM block_hash "
         "AND (settled_block_hash IS NOT NULL OR state IN ('final', 'reverted')) "
-        "ORDER BY id LIMIT :limit",
-        {"network": network, "limit": limit},
+        "AND (CAST(:after AS uuid) IS NULL OR id > :after) ORDER BY id LIMIT :limit",
+        {"network": network, "after": after, "limit": limit},
     )
     return result.scalars().all()
 

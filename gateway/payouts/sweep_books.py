@@ -27,7 +27,7 @@ from watchers.addresses import AddressRow
 from watchers.inflows import custody_account
 from watchers.outgoing import OutgoingRow, OutgoingState
 
-BOOKED_MAX: Final = 500  # own txs looked at in one pass
+BOOKED_MAX: Final = 500  # own txs in a page
 LOT: Final = 100  # of them in one unit of work
 
 MOVED_DIFFERENTLY: Final = "sweep_moved_differently"
@@ -37,16 +37,28 @@ log = get_logger(__name__)
 
 
 class SweepBooks:
-    """The settling step of one lane's sweeps."""
+    """The settling step of one lane's sweeps, in pages: what people have to settle stays in the
+    list and is in the way of nothing behind it."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, *, page: int = BOOKED_MAX) -> None:
         self._lane = lane
+        self._page = page
 
     async def run(self) -> None:
         """One pass over own txs whose block and posting disagree."""
+        lane, after = self._lane, None
+        while True:
+            async with lane.database.unit_of_work() as uow:
+                ids = await sweepable.unbooked(
+                    uow, network=lane.network, after=after, limit=self._page
+                )
+            await self._book(ids)
+            if len(ids) < self._page:
+                return
+            after = ids[-1]
+
+    async def _book(self, ids: Sequence[UUID]) -> None:
         lane = self._lane
-        async with lane.database.unit_of_work() as uow:
-            ids = await sweepable.unbooked(uow, network=lane.network, limit=BOOKED_MAX)
         for start in range(0, len(ids), LOT):
             try:
                 await lane.run(partial(self._lot, ids=ids[start : start + LOT]))

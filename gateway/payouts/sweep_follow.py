@@ -23,7 +23,7 @@ from ledger.errors import StaleState
 from watchers import sweepable
 from watchers.outgoing import OutgoingRow, OutgoingState
 
-FOLLOWED_MAX: Final = 500  # sweeps looked at in one pass
+FOLLOWED_MAX: Final = 500  # sweeps in a page
 LOT: Final = 100  # of them in one unit of work
 TRIES_MAX: Final = 3  # txs of one sweep that may move nothing: its gas budget
 PAUSE_LEAST: Final = timedelta(hours=1)
@@ -46,16 +46,28 @@ log = get_logger(__name__)
 
 
 class SweepFollow:
-    """The following step of one lane's sweeps."""
+    """The following step of one lane's sweeps, in pages: one that waits for its booking is in the
+    way of none behind it."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, *, page: int = FOLLOWED_MAX) -> None:
         self._lane = lane
+        self._page = page
 
     async def run(self) -> bool:
         """One pass; whether any moved."""
+        lane, has_moved, after = self._lane, False, None
+        while True:
+            async with lane.database.unit_of_work() as uow:
+                ids = await store.disagreeing(
+                    uow, network=lane.network, after=after, limit=self._page
+                )
+            has_moved |= await self._page_of(ids)
+            if len(ids) < self._page:
+                return has_moved
+            after = ids[-1]
+
+    async def _page_of(self, ids: Sequence[UUID]) -> bool:
         lane, has_moved = self._lane, False
-        async with lane.database.unit_of_work() as uow:
-            ids = list(await store.disagreeing(uow, network=lane.network, limit=FOLLOWED_MAX))
         for start in range(0, len(ids), LOT):
             try:
                 has_moved |= await lane.run(partial(self._lot, ids=ids[start : start + LOT]))

@@ -111,8 +111,8 @@ async def due(
     return [from_row(row) for row in result.mappings()]
 
 
-async def disagreeing(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Sweeps that stand behind, or ahead of, what is known of their txs."""
+async def disagreeing(uow: Uow, *, network: str, after: UUID | None, limit: int) -> Sequence[UUID]:
+    """Sweeps that stand behind, or ahead of, what is known of their txs; a page behind `after`."""
     result = await uow.execute(
         """
         SELECT s.id FROM gateway.sweeps s
@@ -133,9 +133,10 @@ async def disagreeing(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
                      (f.state = 'replaced' AND f.id = o.id))))
             OR (s.state IN ('swept', 'failed', 'unsweepable') AND s.txid IS NOT NULL
                 AND o.state IN ('broadcast', 'seen', 'mined', 'dropped')))
+            AND (CAST(:after AS uuid) IS NULL OR s.id > :after)
         ORDER BY s.id LIMIT :limit
         """,
-        {"network": network, "limit": limit},
+        {"network": network, "after": after, "limit": limit},
     )
     return result.scalars().all()
 

@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from gateway.payouts import sweeps_store
+from gateway.payouts.sweep_books import SweepBooks
+from gateway.payouts.sweep_follow import SweepFollow
 from gateway.payouts.sweep_step import LOOKED_MAX
 from tests.support.contract_bench import BuildBench
 from tests.support.payouts import Payouts
@@ -95,3 +97,23 @@ async def test_t8_what_a_person_asks_for_during_a_pass_is_not_put_off(
     assert (row.state, row.requested_by, row.look_at) == ("waiting", "ada", house.clock.now())
     await sweeps.finish(lane)
     assert await sweeps.states() == ["swept"]
+
+
+async def test_t2_final_sweeps_are_booked_and_followed_page_by_page(
+    build_bench: BuildBench,
+) -> None:
+    """One in front that people have to settle first must not keep the next page from its turn."""
+    bench = await build_bench(has_contract=False)
+    house = bench.house
+    sweeps = await Sweeps.open(house)
+    for player in ("anna", "bert", "cleo"):
+        await sweeps.deposit(player, ETH, "0.5")
+    lane = await house.cycle()
+    for _ in range(4):
+        lane = await house.cycle(lane)
+    assert await sweeps.states() == ["sent"] * 3
+    await house.mine(4)
+    await SweepBooks(lane, page=1).run()
+    assert all(tx.settled_block_hash is not None for tx in await sweeps.txs("sweep"))
+    await SweepFollow(lane, page=1).run()
+    assert await sweeps.states() == ["swept"] * 3
