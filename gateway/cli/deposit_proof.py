@@ -12,14 +12,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from config.json_depth import nests_deeper
+from gateway.cli import proof_document
 from gateway.cli.deposit_proof_errors import CheckFailed
 
 FORMAT = "cage-deposit-proof/1"
 BUNDLE_BYTES_MAX = 16 << 20  # a block of 4 MB weight that is one tx, as hex, with its coinbase
-LEVELS_MAX = 16  # a bundle nests five deep
 ITEMS_MAX = 2_000  # headers or nodes in one list
 HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 MINOR = re.compile(r"[1-9][0-9]{0,77}", re.ASCII)  # below 10^78, as the ledger's columns
@@ -96,7 +95,7 @@ CheckStep = tuple[str, Callable[[Bundle], str | Told]]
 def verify(content: bytes) -> list[Check]:
     """Every check of a bundle in order; never raises, whatever the bytes are."""
     try:
-        document = _document(content)
+        document = proof_document.read(content, bytes_max=BUNDLE_BYTES_MAX)
         bundle = _bundle(document)
     except CheckFailed as error:
         return [Check(name="format", status=Status.FAILED, detail=str(error))]
@@ -189,37 +188,6 @@ def _check_agreement(bundle: Bundle) -> str | Told:
     if not 0 < bundle.agreed <= bundle.nodes:
         raise CheckFailed(f"{bundle.agreed} of {bundle.nodes} nodes is no agreement")
     return Told(detail=f"{bundle.agreed} of {bundle.nodes} nodes of the operator agreed")
-
-
-def _document(content: bytes) -> dict[str, Any]:
-    """The JSON object, bounded in size; no floats, no duplicate names."""
-    if len(content) > BUNDLE_BYTES_MAX:
-        raise CheckFailed(f"larger than {BUNDLE_BYTES_MAX} bytes")
-    if nests_deeper(content, LEVELS_MAX):
-        raise CheckFailed(f"nested deeper than {LEVELS_MAX} levels")
-    try:
-        value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-        )
-    except (ValueError, RecursionError) as error:
-        raise CheckFailed("not JSON of a proof") from error
-    if not isinstance(value, dict):
-        raise CheckFailed("not a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name twice")
-    return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is no number of a proof")
 
 
 _SHAPE: Mapping[str, frozenset[str]] = {

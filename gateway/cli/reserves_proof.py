@@ -9,19 +9,17 @@ no configuration, no database and no node; what rests on the operator's word is 
 import base64
 import binascii
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from config.json_depth import nests_deeper
-from gateway.cli import deposit_proof_utxo, reserves_keys
+from gateway.cli import deposit_proof_utxo, proof_document, reserves_keys
 from gateway.cli.deposit_proof import Check, Status, Told
 from gateway.cli.deposit_proof_errors import CheckFailed
 
@@ -29,7 +27,6 @@ BUNDLE = "cage-reserves-bundle/1"
 INCLUSION = "cage-inclusion/1"
 VERSION = "cage-reserves/1"
 DOCUMENT_BYTES_MAX = 512 << 20  # three million leaves
-LEVELS_MAX = 16
 SUM_MAX = (1 << 128) - 1  # no sum can wrap, here or in another's 256 bits
 AMOUNT = re.compile(r"[1-9][0-9]{0,38}", re.ASCII)  # above zero, without a sign
 TOTAL = re.compile(r"0|-?[1-9][0-9]{0,77}", re.ASCII)
@@ -390,9 +387,7 @@ def _check_books(document: Document) -> Told:
 
 
 def _read(content: bytes) -> Document:
-    if len(content) > DOCUMENT_BYTES_MAX:
-        raise CheckFailed(f"larger than {DOCUMENT_BYTES_MAX} bytes")
-    outer = _json(content)
+    outer = proof_document.read(content, bytes_max=DOCUMENT_BYTES_MAX)
     kind = outer.get("format")
     if not isinstance(kind, str) or kind not in _OUTER:
         raise CheckFailed(f"not {BUNDLE} or {INCLUSION}")
@@ -403,7 +398,7 @@ def _read(content: bytes) -> Document:
     head, _, text = outer["statement"].partition("\n")
     if head != VERSION or not text.isascii():
         raise CheckFailed(f"the statement is not {VERSION}")
-    said = _json(text.encode("ascii"))
+    said = proof_document.read(text.encode("ascii"), bytes_max=DOCUMENT_BYTES_MAX)
     _members(said, "proof livemode made_at previous networks assets reports", "the statement")
     try:
         _check_statement(said)
@@ -434,31 +429,3 @@ def _members(value: object, names: str, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict) or set(value) != set(names.split()):
         raise CheckFailed(f"{what}: not the members of this format")
     return value
-
-
-def _json(content: bytes) -> dict[str, Any]:
-    if nests_deeper(content, LEVELS_MAX):
-        raise CheckFailed(f"nested deeper than {LEVELS_MAX} levels")
-    try:
-        value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-        )
-    except (ValueError, RecursionError) as error:
-        raise CheckFailed("not JSON of a proof") from error
-    if not isinstance(value, dict):
-        raise CheckFailed("not a JSON object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name twice")
-    return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is no number of a proof")
