@@ -15,7 +15,6 @@ from contextlib import suppress
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from config import collector
 from config.clock import Clock, SystemClock
 from config.database import AWAY, Database, is_away
 from config.logs import get_logger
@@ -119,7 +118,6 @@ async def run_until_stopped(
     """
     async with database.engine.connect() as connection:
         await check_start(connection)
-    collector.settle()
     working = asyncio.ensure_future(work())
     watching = asyncio.create_task(_watch_server(database, clock), name="server")
     stop = asyncio.Event()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvloop
 
+from config import collector
 from config.errors import ConfigError
 from config.logs import configure_logs
 from config.settings import Settings, load_settings
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 async def _run(name: str, settings: Settings) -> None:
     module_name, function_name = ROLES[name]
     role: Role = getattr(import_module(module_name), function_name)
+    collector.settle()
     await role(settings)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client import start_http_server
 
+from config import collector
 from config.clock import SystemClock, Waker
 from config.database import Database, async_url
 from config.errors import ConfigError
@@ -102,6 +103,7 @@ async def run(registry: Registry, name: str) -> int:
     _serve_metrics(settings, name, metrics)
     try:
         log.info("watch.started", network=name, chain=network.spec.chain)
+        collector.settle()
         await run_until_stopped(
             partial(_loops, settings, network, chain, database, clock, metrics),
             database=database,

@@ -116,6 +116,11 @@ cap_hour_minor = 800000000
 cap_day_minor = 1000000000
 """
 
+FRESH_SIGNER_TOML = "".join(
+    line for line in SIGNER_TOML.splitlines(keepends=True) if not line.startswith("collector")
+)
+"""For keys that are made in the test: the collector above follows from ours alone."""
+
 
 WITHOUT_VERSION_4 = """
 DROP TABLE reissues;

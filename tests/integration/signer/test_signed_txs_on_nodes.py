@@ -86,6 +86,8 @@ async def test_litecoind_confirms_a_signed_withdrawal(kit: VaultKit, litecoind: 
 async def test_anvil_confirms_a_signed_withdrawal(kit: VaultKit, anvil: Anvil) -> None:
     lane = kit.address("eth", LANE)
     await anvil.set_balance(lane, 10**18)
+    await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(10**9))  # other tests made it dear
+    await anvil.mine()
     nonce = int(await anvil.rpc("eth_getTransactionCount", lane, "latest"), 16)
     before = int(await anvil.rpc("eth_getBalance", FOREIGN_EVM, "latest"), 16)
     order = payment(asset="eth:ETH", address=FOREIGN_EVM)

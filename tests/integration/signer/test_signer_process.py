@@ -39,6 +39,7 @@ from tests.support.signer_host import (
 )
 from tests.support.vault import (
     FOREIGN_EVM,
+    FRESH_SIGNER_TOML,
     SIGNER_TOML,
     TEST_ENTROPY,
     CountingRandomness,
@@ -237,7 +238,7 @@ def test_keys_are_made_exported_backed_up_and_restored(host: Host) -> None:
     with TemporaryDirectory(prefix="sg") as parent:
         fresh = Host(folder=Path(parent) / "s")
         fresh.folder.mkdir()
-        (fresh.folder / "signer.toml").write_text(SIGNER_TOML, "utf-8")
+        (fresh.folder / "signer.toml").write_text(FRESH_SIGNER_TOML, "utf-8")
         made = json.loads(fresh.command("keys-init", "--generate-passphrase", "--cheap"))
         assert "already" in fresh.command("keys-init", "--cheap", expect=2)
         exported = json.loads(fresh.command("keys-export-xpubs", "--accounts=2"))

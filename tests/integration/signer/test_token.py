@@ -27,7 +27,7 @@ from tests.support.signer_host import (
     trusted,
 )
 from tests.support.tokens import LABEL, PIN, SoftToken, new_token
-from tests.support.vault import SIGNER_TOML, staff_key
+from tests.support.vault import FRESH_SIGNER_TOML, staff_key
 
 INSIDE = """
 import json, sys
@@ -62,7 +62,7 @@ class TokenHost(Host):
         values = {"module": str(self.token.module), "label": LABEL, **changes}
         lines = [f'{name} = "{value}"' for name, value in values.items()]
         table = "\n".join(["[signer.token]", *lines, "", ""]) if values["module"] else ""
-        text = SIGNER_TOML.replace("[brands]", table + "[brands]", 1)
+        text = FRESH_SIGNER_TOML.replace("[brands]", table + "[brands]", 1)
         (self.folder / "signer.toml").write_text(text, "utf-8")
 
     def rotate(self, name: str) -> str:
