@@ -95,29 +95,19 @@ async def by_outpoints(
     return result.mappings().all()
 
 
+# One statement: read by two, a coin that becomes final in between would be missing in both.
 _COLD = f"""
-SELECT {_COLUMNS} FROM chain.coins c
+SELECT {_COLUMNS}, coalesce(c.spendable_at_height <= tip.height, false) AS is_final
+FROM chain.coins c LEFT JOIN chain.cursors tip ON tip.network = c.network
 WHERE c.network = :network AND c.is_cold AND c.spent_by IS NULL AND c.reserved_by IS NULL
     AND NOT c.is_other_script AND NOT EXISTS ({_KEPT})
-    AND c.spendable_at_height <= (SELECT height FROM chain.cursors WHERE network = :network)
-ORDER BY c.amount DESC, c.txid, c.vout
+ORDER BY is_final DESC, c.amount DESC, c.txid, c.vout
 LIMIT :limit
 """
 
 
-async def has_young_cold(uow: Uow, *, network: str) -> bool:
-    """Whether a cold coin is not final yet."""
-    result = await uow.execute(
-        "SELECT EXISTS (SELECT 1 FROM chain.coins WHERE network = :network AND is_cold "
-        "AND spent_by IS NULL AND coalesce(spendable_at_height > (SELECT height "
-        "FROM chain.cursors WHERE network = :network), true))",
-        {"network": network},
-    )
-    return bool(result.scalar_one())
-
-
 async def cold(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
-    """Final cold coins that nothing has reserved, largest first."""
+    """Cold coins that nothing has reserved, final ones first, then largest first."""
     result = await uow.execute(_COLD, {"network": network, "limit": limit})
     return result.mappings().all()
 

@@ -59,6 +59,15 @@ class CoinRow:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdCoins:
+    """The cold wallet's coins that nothing has reserved, largest first: `free` are final, `young`
+    will be."""
+
+    free: Sequence[CoinRow]
+    young: Sequence[CoinRow]
+
+
 async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     """Final coins of others and own change up to the ancestor limit, unreserved, largest first."""
     rows = await store.spendable(
@@ -68,17 +77,15 @@ async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
-async def cold(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
-    """Final coins of the cold wallet that nothing has reserved, largest first. The path of each
-    is `cold/<branch>/<index>` of its descriptor. Nothing online can sign for them."""
+async def cold(uow: Uow, *, network: str, limit: int) -> ColdCoins:
+    """The cold wallet's coins as of one moment. The path of each is `cold/<branch>/<index>` of its
+    descriptor. Nothing online can sign for them."""
     rows = await store.cold(uow, network=network, limit=limit)
     raws = await store.previous_txs(uow, network=network, txids={row["txid"] for row in rows})
-    return [_row(row, raws[row["txid"]]) for row in rows]
-
-
-async def has_young_cold(uow: Uow, *, network: str) -> bool:
-    """Whether the cold wallet has a coin that is not final yet: there will be more in `cold`."""
-    return await store.has_young_cold(uow, network=network)
+    return ColdCoins(
+        free=[_row(row, raws[row["txid"]]) for row in rows if row["is_final"]],
+        young=[_row(row, raws[row["txid"]]) for row in rows if not row["is_final"]],
+    )
 
 
 async def by_outpoints(uow: Uow, *, network: str, outpoints: Sequence[Outpoint]) -> list[CoinRow]:

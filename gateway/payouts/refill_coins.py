@@ -38,8 +38,9 @@ async def draft(
         raise RefillNotPossible("no_cold_wallet")
     known = await coins.cold(uow, network=lane.network, limit=funds.COINS_MAX)
     of_wallet = await _places(lane, uow, receive)
-    free = {item.outpoint: item for item in known if item.address_id in of_wallet}
-    found = await _select(lane, uow, row, settings.descriptor, list(free.values()))
+    free = {item.outpoint: item for item in known.free if item.address_id in of_wallet}
+    young = [item for item in known.young if item.address_id in of_wallet]
+    found = await _select(lane, uow, row, settings.descriptor, list(free.values()), young)
     if found is None:
         return None
     change = None
@@ -105,9 +106,14 @@ async def _places(lane: Lane, uow: Uow, receive: AddressRow) -> dict[UUID, Addre
 
 
 async def _select(
-    lane: Lane, uow: Uow, row: RebalanceRow, descriptor: str, free: list[CoinRow]
+    lane: Lane,
+    uow: Uow,
+    row: RebalanceRow,
+    descriptor: str,
+    free: list[CoinRow],
+    young: list[CoinRow],
 ) -> Selection | None:
-    """None where coins that are not final yet may do."""
+    """None where `free` ones do not reach, and do together with those that are not final yet."""
     policy = lane.registry.policy.fees[lane.network]
     quote = await funds.current_quote(lane, uow)
     size = registry.cold_size(lane.spec, descriptor)
@@ -123,8 +129,9 @@ async def _select(
         change_min_minor=lane.registry.assets[row.asset].dust_minor + 1,
         must_keep_change=False,
     )
-    found = select([item.coin() for item in free], terms, size_of=size_of)
-    if found is None and await coins.has_young_cold(uow, network=lane.network):
+    final, later = ([item.coin() for item in items] for items in (free, young))
+    found = select(final, terms, size_of=size_of)
+    if found is None and select([*final, *later], terms, size_of=size_of) is not None:
         return None
     if found is None:
         raise RefillNotPossible("cold_wallet_short")

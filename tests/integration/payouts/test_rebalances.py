@@ -297,7 +297,7 @@ async def test_cold_coins_are_nobodys_choice_and_a_stranger_who_pays_cold_is_an_
         [inflow] = [row for row in await inflows.find(uow, network="btc") if row.address == cold]
         assert (inflow.role, inflow.state) == ("cold", "booked")
         spendable = await coins.spendable(uow, network="btc", limit=100)
-        [only] = await coins.cold(uow, network="btc", limit=100)
+        [only] = (await coins.cold(uow, network="btc", limit=100)).free
     assert (only.amount_minor, only.path) == (700_000_000, "cold/0/0")
     assert only.outpoint not in {coin.outpoint for coin in spendable}
     assert await custody(built, "cold") == 700_000_000

@@ -295,8 +295,8 @@ async def test_a_cancelled_refill_frees_its_coins_for_the_next(btc: Payouts) -> 
     await work(btc)
     assert (await cold.tx(row)).state == "refused"
     async with btc.database.unit_of_work() as uow:
-        free = await coins.cold(uow, network="btc", limit=10)
-    assert {item.outpoint for item in free} >= set(held)
+        known = await coins.cold(uow, network="btc", limit=10)
+    assert {item.outpoint for item in known.free} >= set(held)
     other = await cold.asked("1.5")
     await work(btc)
     assert (await cold.now(other)).state == State.UNSIGNED_READY
@@ -331,6 +331,18 @@ async def test_coins_that_are_not_final_yet_are_waited_for(btc: Payouts) -> None
     await btc.mine(FINAL_BLOCKS)
     await work(btc, lane)
     assert (await cold.now(row)).state == State.UNSIGNED_READY
+
+
+async def test_coins_that_would_not_reach_when_final_are_not_waited_for(btc: Payouts) -> None:
+    cold = await ColdHouse.of(btc, ALONE, coins=1)
+    place = (await cold.cold_addresses())[1].address
+    await btc.world.pay([Pay(asset=btc.native, address=place, amount_minor=1_000)])
+    await btc.mine(1)
+    row = await cold.asked("1.5")
+    await work(btc)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.FAILED, "cold_wallet_short")
+    assert FAILED in await btc.alarms()
 
 
 async def test_what_was_only_asked_for_is_not_built(btc: Payouts) -> None:
