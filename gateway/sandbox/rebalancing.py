@@ -11,13 +11,15 @@ from typing import Any
 
 from gateway.sandbox import stranger
 from gateway.sandbox.cold_desk import ColdDesk
-from gateway.sandbox.story import Story
+from gateway.sandbox.story import Story, StoryFailed
 
 ASSET = "btc:BTC"
 NETWORK = "btc"
 OVERFLOW = "0.8"
 REFILL = "0.3"
 REFILL_MINOR = 30_000_000
+
+_ENDED = ("done", "failed", "declined", "cancelled")  # CONTRACT 3
 
 
 async def round_trip(story: Story) -> list[dict[str, Any]]:
@@ -157,9 +159,14 @@ async def _agreed(story: Story, move: dict[str, Any]) -> None:
 async def _until(story: Story, rebalance_id: str, state: str) -> dict[str, Any]:
     async def probe() -> dict[str, Any] | None:
         found: dict[str, Any] = await story.staff["alice"].get(f"/v1/rebalances/{rebalance_id}")
-        return found if found["state"] == state else None
+        return found if found["state"] in (state, *_ENDED) else None
 
-    return await story.until(f"rebalance {rebalance_id} {state}", probe, mine=NETWORK)
+    found: dict[str, Any] = await story.until(
+        f"rebalance {rebalance_id} {state}", probe, mine=NETWORK
+    )
+    if found["state"] != state:
+        raise StoryFailed(f"rebalance {rebalance_id} {found['state']}: {found['code']}")
+    return found
 
 
 async def _held(story: Story, role: str) -> int:
