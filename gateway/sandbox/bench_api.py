@@ -21,12 +21,12 @@ from gateway.sandbox.bench_house import (
     BenchHouse,
     bench_house,
     drive,
-    free_port,
     p99,
     pace,
     process,
     wait_up,
 )
+from gateway.sandbox.nodes import free_port
 from gateway.sandbox.postgres import EmbeddedPostgres
 from ledger import journal
 from ledger.accounts import clearing, custody

@@ -6,7 +6,6 @@ run, on a test network, and must never hold anything of value.
 
 import asyncio
 import hashlib
-import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from gateway.client import ApiClient, SignedRequest
 from gateway.sandbox.bench_api_store import furnish
 from gateway.sandbox.demo_config import CHAIN_VARIANTS
 from gateway.sandbox.http import is_up
+from gateway.sandbox.nodes import free_port
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
 
 BRAND = "bench"
@@ -127,13 +127,6 @@ account_index = 1
 chain = "{CHAIN_VARIANTS[network]}"
 nodes = ["{node_url}"]
 """
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def wait_up(url: str, clock: Clock) -> None:

@@ -25,11 +25,10 @@ from gateway.sandbox.bench_house import (
     BenchFailed,
     BenchHouse,
     bench_house,
-    free_port,
     p99,
     process,
 )
-from gateway.sandbox.nodes import Bitcoind
+from gateway.sandbox.nodes import Bitcoind, free_port
 from gateway.sandbox.postgres import EmbeddedPostgres
 from gateway.sandbox.sample_pam import SamplePam
 

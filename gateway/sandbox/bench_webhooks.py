@@ -14,10 +14,10 @@ from gateway.sandbox.bench_house import (
     BenchHouse,
     bench_house,
     drive,
-    free_port,
     process,
     wait_up,
 )
+from gateway.sandbox.nodes import free_port
 from gateway.sandbox.postgres import EmbeddedPostgres
 
 ORDERS = 300

@@ -7,6 +7,7 @@ These launchers play the outside world in tests and in the demo; they hold no ke
 import asyncio
 import contextlib
 import copy
+import itertools
 import os
 import signal
 import socket
@@ -25,6 +26,8 @@ READY_POLL_SECONDS = 0.05
 STOP_TIMEOUT_SECONDS = 30.0
 START_ATTEMPTS = 3  # another process may take the free port between our look and the node's bind
 COINBASE_MATURITY_BLOCKS = 100
+PORTS = range(20_000, 30_000)  # below those that systems give out: 32768 (Linux), 49152
+_numbers = itertools.count(os.getpid() * 97)  # processes that start together begin apart
 WALLET = "world"  # the node's own wallet: players and exchanges, never the house
 
 
@@ -33,11 +36,18 @@ class NodeFailed(RuntimeError):
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that was free a moment ago, and that nobody is given who does not name it.
+
+    A port of the system's own choice could be given to somebody else before it is bound, and a role
+    binds its port seconds later. Raises NodeFailed where all are taken.
+    """
+    for number in itertools.islice(_numbers, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise NodeFailed(f"no free port from {PORTS[0]} to {PORTS[-1]}")
 
 
 class DevNode(ABC):

@@ -2,27 +2,20 @@
 
 import asyncio
 import json
-import socket
 import sys
 from pathlib import Path
 
+from gateway.sandbox.nodes import free_port
 from tests.support.databases import TestDatabase
 
 TIMEOUT_SECONDS = 30.0
-
-
-def free_port() -> int:
-    """A port that was free a moment ago: the authority must be known before the start."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def test_the_api_role_starts_serves_and_stops_on_sigterm(
     test_database: TestDatabase, tmp_path: Path
 ) -> None:
     """`python -m gateway api` as its own process, under its own database role."""
-    port = free_port()
+    port = free_port()  # the authority must be known before the start
     config = tmp_path / "cage.toml"
     config.write_text(
         f"""

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from config.clock import SystemClock
+from gateway.sandbox.nodes import free_port
 from tests.support.api import ApiHouse, api_house, vector_key
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
@@ -101,15 +101,12 @@ class Bench:
 async def bench(
     test_database: TestDatabase, tmp_path: Path, ids: SequentialIds
 ) -> AsyncIterator[Bench]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
     key_file = tmp_path / "key.pem"
     key_file.write_bytes(
         vector_key("acme-key").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     clock = ManualClock(SystemClock().now())
-    async with api_house(test_database, tmp_path, clock=clock, ids=ids, port=port) as house:
+    async with api_house(test_database, tmp_path, clock=clock, ids=ids, port=free_port()) as house:
         yield Bench(house=house, key_file=key_file, folder=tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The API served on loopback for commands, and the keys of four people who call it."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from gateway.api.role import ApiServer, build_services, endpoints
 from gateway.cli.main import main
 from gateway.payouts import recovery_store
 from gateway.payouts.recovery_store import GENESIS_HASH
+from gateway.sandbox.nodes import free_port
 from tests.support.databases import TestDatabase
 from tests.support.desk import Desk, hire
 from tests.support.hosting import LoopThread
@@ -34,9 +34,7 @@ def desk(
     capsys: pytest.CaptureFixture[str],
     more_networks: str,
 ) -> Iterator[Desk]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = tmp_path / "cage.toml"
     path.write_text(
         f'[database]\nurl = "{test_database.owner_url}"\n[api]\nport = {port}\n'

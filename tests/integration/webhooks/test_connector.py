@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
 
+from gateway.sandbox.nodes import free_port
 from gateway.webhooks.connector import WebhookClient
 from gateway.webhooks.errors import DeliveryFailed
 
@@ -149,10 +150,7 @@ async def test_endless_answer_is_not_read_to_its_end() -> None:
 
 
 async def test_receiver_that_is_not_there_fails_with_no_status() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
     async with WebhookClient(allow_hosts=["127.0.0.1"], timeout_seconds=5.0) as client:
         with pytest.raises(DeliveryFailed) as caught:
-            await post(client, f"http://127.0.0.1:{port}/hook")
+            await post(client, f"http://127.0.0.1:{free_port()}/hook")
     assert caught.value.status is None
