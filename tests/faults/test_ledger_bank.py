@@ -14,9 +14,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy.exc import DBAPIError
 
-from config.database import Database, Uow, async_url, is_away, sqlstate
+from config.database import AWAY, Database, Uow, async_url, is_away, is_lock_timeout
 from ledger import balances, holds, journal, reading, reconcile, verify
 from ledger.accounts import Account, Stage, clearing, custody, player, suspense
 from ledger.errors import InsufficientFunds, StaleState
@@ -43,7 +42,6 @@ PLAYERS = [player("acme", f"p{number}", Stage.PROVISIONAL, BTC) for number in ra
 OPENING = 1_000
 TOTAL = OPENING * (len(PLAYERS) + 1)
 APPLICATION = "bank"
-LOCK_TIMEOUT = "55P03"
 Work = Callable[[Uow], Awaitable[None]]
 
 
@@ -188,7 +186,7 @@ class Client:
                 await self._database.run(work)
             except StaleState:
                 raise
-            except Exception as error:
+            except AWAY as error:
                 if not _is_unknown(error):
                     raise
                 self._bank.again += 1
@@ -205,7 +203,7 @@ def _posting(reference: str, source: Account, target: Account, amount: int) -> P
 
 def _is_unknown(error: Exception) -> bool:
     """The connection was lost, or a lock was waited for too long: nobody knows, or nothing is."""
-    return is_away(error) or (isinstance(error, DBAPIError) and sqlstate(error) == LOCK_TIMEOUT)
+    return is_away(error) or is_lock_timeout(error)
 
 
 async def _fold(uow: Uow) -> None:

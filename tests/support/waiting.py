@@ -1,10 +1,12 @@
-"""Waiting for a state of the database with a deadline, never for time to pass."""
+"""Waiting for a state with a deadline, never for time to pass."""
 
 import asyncio
+from collections.abc import Callable
 
 from config.database import Database
 
 LOCK_WAIT_SECONDS = 10.0
+TURN_SECONDS = 30.0  # of real time, for a stuck test
 
 
 async def until_it_waits(database: Database) -> None:
@@ -19,3 +21,13 @@ async def until_it_waits(database: Database) -> None:
                 )
                 if found.scalar_one():
                     return
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the tasks of this loop run until it holds; TimeoutError where it never does."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(TURN_SECONDS):
+        while not holds():
+            has_turned = asyncio.Event()
+            loop.call_soon(has_turned.set)
+            await has_turned.wait()

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from config.database import Uow
 from ledger import journal, seals, verify
@@ -162,6 +163,6 @@ async def test_l19_a_change_by_a_superuser_is_found(books: Books, kind: str, cha
 async def test_l19_nobody_but_a_superuser_changes_a_seal(books: Books) -> None:
     await _sealed(books)
     for statement in ("UPDATE ledger.seals SET sequence = 9", "DELETE FROM ledger.seals"):
-        with pytest.raises(Exception, match="append-only"):
+        with pytest.raises(DBAPIError, match="append-only"):
             async with books.database.unit_of_work() as uow:
                 await uow.execute(statement)

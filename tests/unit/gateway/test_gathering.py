@@ -7,6 +7,7 @@ import pytest
 
 from gateway.errors import TooMany
 from gateway.gathering import Gathering
+from tests.support.waiting import until
 
 
 class Work:
@@ -42,10 +43,8 @@ async def started(
     """Tasks that have joined the queue, in this order."""
     tasks = []
     for item in items:
-        before = gate.waiting(lane)
         tasks.append(asyncio.create_task(gate.join(lane, item)))
-        await asyncio.sleep(0)  # it runs up to its wait
-        assert gate.waiting(lane) == before + 1
+        await until(lambda: gate.waiting(lane) == len(tasks))
     return tasks
 
 

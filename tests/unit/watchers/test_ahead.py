@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.support.simchain import SimUtxo, SimUtxoReader, sim_utxo
+from tests.support.waiting import until
 from watchers.ahead import (
     BLOCKS_MAX,
+    FETCHES_MAX,
     HEADERS_MAX,
     RUN_BLOCKS_FIRST,
     RUN_BLOCKS_MAX,
@@ -20,14 +22,22 @@ from watchers.errors import NodeUnavailable
 
 
 class Watched(SimUtxoReader):
-    """Answers at once and remembers what it was asked for."""
+    """Answers at once, remembers what it was asked for, and fails the test that asks too early."""
 
-    def __init__(self, world: SimUtxo) -> None:
+    def __init__(self, world: SimUtxo, *, ahead_max: int = 1_000) -> None:
         super().__init__(world)
         self.asked: list[str] = []
+        self.taken = 0
+        self.ahead_max = ahead_max
+
+    @property
+    def ahead(self) -> int:
+        """How many were asked for that nobody has taken."""
+        return len(self.asked) - self.taken
 
     async def block(self, block_hash: str) -> Block:
         self.asked.append(block_hash)
+        assert self.ahead <= self.ahead_max or len(self.asked) <= FETCHES_MAX
         return await super().block(block_hash)
 
 
@@ -133,22 +143,23 @@ async def test_no_more_than_the_asked_count_is_fetched() -> None:
 
 
 async def test_what_waits_is_bounded_in_blocks() -> None:
-    reader = Watched(world(5 * BLOCKS_MAX))
-    async with on_genesis(reader) as ahead:
-        await following(ahead)
-        for _ in range(4_000):
-            await asyncio.sleep(0)
-        # One was taken, BLOCKS_MAX wait, one is in hand.
-        assert len(reader.asked) == BLOCKS_MAX + 2
+    await _assert_bounded(Watched(world(BLOCKS_MAX + 40), ahead_max=BLOCKS_MAX + 1))
 
 
 async def test_what_waits_is_bounded_in_txs() -> None:
-    reader = Full(world(5))
+    await _assert_bounded(Full(world(9), ahead_max=2))
+
+
+async def _assert_bounded(reader: Watched) -> None:
+    """What may wait does, and one is in hand beside it: never one more, whenever one is taken."""
+    blocks = len(reader.world.active) - 1
     async with on_genesis(reader) as ahead:
-        await following(ahead)
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert len(reader.asked) == 3  # one taken, one waits, one in hand
+        for number in range(blocks):
+            if number:  # so many begin before the first has come
+                await until(lambda: reader.ahead == min(reader.ahead_max, blocks - reader.taken))
+            assert await following(ahead) is not None
+            reader.taken += 1
+        assert await following(ahead) is None
 
 
 class Full(Watched):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.support.clock import ManualClock
+from tests.support.waiting import until
 from watchers.chains import verifier
 from watchers.chains.verifier import ROOT, Verifier
 from watchers.errors import NodeLied
@@ -139,7 +140,7 @@ async def test_calls_that_were_given_up_leave_the_answers_of_others_alone(
     behind: Verifier,
 ) -> None:
     given_up = [asyncio.create_task(behind(abs, -n, is_behind=True)) for n in range(20)]
-    await asyncio.sleep(0)
+    await until(behind._in_hand.locked)  # the first ones are under way, the others wait
     for task in given_up:
         task.cancel()
     await asyncio.gather(*given_up, return_exceptions=True)
