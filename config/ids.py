@@ -72,6 +72,7 @@ PREFIXES = {
     "audit": "aud_",
     "proof": "prf_",
     "balance_report": "brp_",
+    "node_pardon": "npd_",
 }
 
 

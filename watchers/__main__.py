@@ -30,6 +30,7 @@ from watchers.follower import Follower
 from watchers.loops import FeeLoop, FollowLoop, PoolLoop, ProbeLoop, alarm_of, supervise
 from watchers.metrics import Metrics
 from watchers.network import Network
+from watchers.node_pardons import PardonLoop
 from watchers.progress import ProgressWatch
 from watchers.reconcile_loop import ReconcileLoop
 from watchers.registry import build_agreed_chain
@@ -151,6 +152,7 @@ async def _loops(
         chain=chain, network=network, database=database, clock=clock, metrics=metrics
     )
     again = SecondPass(pool=chain.pool, network=network, database=database, clock=clock)
+    pardons = PardonLoop(pool=chain.pool, network=network.name, database=database, clock=clock)
     alarm = alarm_of(database, network, clock=clock)
     progress = ProgressWatch(
         network=network.name,
@@ -170,6 +172,7 @@ async def _loops(
             ("searches", search),
             ("reconcile", compare),
             ("second_pass", again),
+            ("node_pardons", pardons),
         ):
             tasks.create_task(
                 supervise(name, loop.run, clock=clock, network=network.name, alarm=alarm)

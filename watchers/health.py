@@ -19,6 +19,7 @@ from watchers.judge import Anchor, NodeRecord, NodeState
 
 ERROR_LENGTH_MAX = 300  # characters; a node's page of HTML is no news
 NODE_ALARMS = tuple(f"node_{state}" for state in NodeState if state is not NodeState.HEALTHY)
+LYING_ALARM = f"node_{NodeState.LYING}"
 DISAGREEMENT, HALT = "node_disagreement", "chain_halted"
 
 
@@ -141,12 +142,18 @@ async def node_status(uow: Uow) -> list[NodeStatus]:
     ]
 
 
+async def lies(uow: Uow, *, network: str, label: str) -> int:
+    """How often a node was caught lying."""
+    found = await node_store.alarms_raised(uow, network=network, kind=LYING_ALARM)
+    return found.get(_node_id(network, label), 0)
+
+
 async def stored_nodes(uow: Uow, network: str) -> list[NodeRecord]:
     """What the last holder of the lease knew: serious states and anchors outlive a process."""
-    lies = await node_store.alarms_raised(uow, network=network, kind=f"node_{NodeState.LYING}")
+    counts = await node_store.alarms_raised(uow, network=network, kind=LYING_ALARM)
     return [
         NodeRecord(
-            lies=lies.get(_node_id(network, row["label"]), 0),
+            lies=counts.get(_node_id(network, row["label"]), 0),
             label=row["label"],
             state=NodeState(row["state"]),
             reason=row["reason"],
@@ -159,6 +166,8 @@ async def stored_nodes(uow: Uow, network: str) -> list[NodeRecord]:
             else Anchor(height=row["anchor_height"], hash=row["anchor_hash"]),
             cause=row["cause"],
             version=row["version"],
+            barred_at=row["barred_at"],
+            barred_until=row["barred_until"],
         )
         for row in await node_store.rows(uow, network=network)
     ]
@@ -236,6 +245,8 @@ def _row(
         "cause": redact_text(record.cause)[:ERROR_LENGTH_MAX],
         "version": redact_text(record.version),
         "observed_at": at,
+        "barred_at": record.barred_at,
+        "barred_until": record.barred_until,
     }
 
 

@@ -63,7 +63,7 @@ class NodeRecord:
 
     `failed`, `suspect` and `honest` count looks in a row; `cause` is what put it on probation.
     `moved_at_seconds` (monotonic): when its tip was last seen to change. `lies`: how often it was
-    caught; it is barred until `barred_until`.
+    caught; it is barred since `barred_at` until `barred_until`.
     """
 
     label: str
@@ -81,6 +81,7 @@ class NodeRecord:
     cause: str = ""
     lied_about: str | None = None
     lies: int = 0
+    barred_at: datetime | None = None
     barred_until: datetime | None = None
     moved_at_seconds: float | None = None
     is_known: bool = False
@@ -169,7 +170,15 @@ def _barred(seen: NodeRecord, state: NodeState, rules: Rules, *, at: datetime) -
     if state is not NodeState.LYING:
         return seen
     lies = seen.lies if seen.state is NodeState.LYING else seen.lies + 1
-    return replace(seen, lies=lies, barred_until=barred_until(lies, rules, at=at))
+    return replace(seen, lies=lies, barred_at=at, barred_until=barred_until(lies, rules, at=at))
+
+
+def pardoned(seen: NodeRecord, *, granted_at: datetime) -> NodeRecord:
+    """Two people ended the time of lies told until then. Pure. The way back stays: honest looks,
+    and the block that it lied about; and its next lie counts as one more."""
+    if seen.barred_at is None or seen.barred_at > granted_at:
+        return seen
+    return replace(seen, barred_at=None, barred_until=None)
 
 
 def _seen(before: NodeRecord, look: Look, *, now_seconds: float) -> NodeRecord:
@@ -274,6 +283,7 @@ def _honest(seen: NodeRecord, look: Look, *, at: datetime) -> NodeRecord:
         honest=honest,
         cause="",
         lied_about=None,
+        barred_at=None,
         barred_until=None,
         top_height=max(seen.top_height, seen.height or 0),
         anchor=look.new_anchor or seen.anchor,

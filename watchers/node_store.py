@@ -10,7 +10,7 @@ from config.database import Uow
 
 _NODE = (
     "network, label, preference, state, reason, since, height, hash, top_height, anchor_height, "
-    "anchor_hash, cause, version, observed_at"
+    "anchor_hash, cause, version, observed_at, barred_at, barred_until"
 )
 
 
@@ -38,12 +38,14 @@ async def put(uow: Uow, values: Sequence[Mapping[str, Any]]) -> None:
     await uow.execute(
         f"INSERT INTO chain.nodes ({_NODE}) VALUES (:network, :label, :preference, :state, "
         ":reason, :since, :height, :hash, :top_height, :anchor_height, :anchor_hash, :cause, "
-        ":version, :observed_at) ON CONFLICT (network, label) DO UPDATE SET "
+        ":version, :observed_at, :barred_at, :barred_until) "
+        "ON CONFLICT (network, label) DO UPDATE SET "
         "preference = excluded.preference, state = excluded.state, reason = excluded.reason, "
         "since = excluded.since, height = excluded.height, hash = excluded.hash, "
         "top_height = excluded.top_height, anchor_height = excluded.anchor_height, "
         "anchor_hash = excluded.anchor_hash, cause = excluded.cause, "
-        "version = excluded.version, observed_at = excluded.observed_at",
+        "version = excluded.version, observed_at = excluded.observed_at, "
+        "barred_at = excluded.barred_at, barred_until = excluded.barred_until",
         list(values),
     )
 

@@ -27,8 +27,8 @@ from watchers.judge import (
     NodeState,
     Rules,
     accuse,
-    barred_until,
     judge,
+    pardoned,
 )
 
 log = get_logger("watchers.nodes")
@@ -161,27 +161,26 @@ class NodePool:
         return "; ".join(told) or None
 
     def restore(self, records: Iterable[NodeRecord]) -> None:
-        """Take over what was written down of nodes that nobody here has looked at yet."""
+        """Take over what was written down of nodes that nobody here has looked at yet, and of those
+        that lied to the last holder of the lease and not, so far, to this process."""
         for record in records:
             mine = self._records.get(record.label)
             if mine is not None:
+                is_caught = record.barred_at is not None and mine.barred_at is None
                 self._records[record.label] = replace(
-                    record if not mine.is_known else mine,
+                    mine if mine.is_known and not is_caught else record,
                     top_height=max(record.top_height, mine.top_height),
                     anchor=mine.anchor or record.anchor,
                     lies=max(record.lies, mine.lies),
-                    barred_until=self._still_barred(record, mine),
                     is_known=mine.is_known,
                     moved_at_seconds=mine.moved_at_seconds,
                 )
 
-    def _still_barred(self, record: NodeRecord, mine: NodeRecord) -> datetime | None:
-        """A restart frees no liar: its time counts from the state that was written down."""
-        if mine.is_known or record.since is None:
-            return mine.barred_until
-        if not record.cause.startswith(NodeState.LYING):
-            return None
-        return barred_until(record.lies, self._rules, at=record.since)
+    def pardon(self, granted: Mapping[str, datetime]) -> None:
+        """Two people ended the time of nodes that lied: label -> when they agreed."""
+        for label, at in granted.items():
+            if label in self._records:
+                self._put(pardoned(self._records[label], granted_at=at))
 
     async def healthy(self) -> Sequence[Node]:
         """At least k healthy nodes in order of preference. NodeUnavailable: fewer are.

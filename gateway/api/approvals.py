@@ -9,6 +9,7 @@ from gateway.api import (
     inflows,
     inflows_store,
     limit_policies,
+    node_pardons,
     policies,
     rates,
     reconciliation_breaks,
@@ -48,6 +49,7 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
         reconciliation_breaks.check_principal,
         reconciliation_breaks.approve,
     ),
+    node_pardons.KIND: (node_pardons.check_principal, node_pardons.approve),
     recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }
 """By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""

@@ -28,6 +28,7 @@ EVENT_TYPES = (
     "inflow",
     "wallet",
     "network",
+    "node",
     "reconciliation",
 )
 

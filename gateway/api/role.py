@@ -31,6 +31,7 @@ from gateway.api import (
     inflows,
     limit_policies,
     networks,
+    node_pardons,
     openapi,
     order_groups,
     player_balances,
@@ -74,6 +75,7 @@ LINGERING_SECONDS = 2.0  # after an early answer; with the slow body's limit sti
 SHUTDOWN_SECONDS = 10.0  # handlers that run may finish; the rest is cut off
 MODULES = (
     networks,
+    node_pardons,
     addresses,
     doctor,  # before `deposits`: its path would match `/v1/deposits/{id}`
     deposits,

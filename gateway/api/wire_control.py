@@ -90,6 +90,7 @@ class Approval(Wire):
         "recovery",
         "adjustment",
         "break",
+        "node_pardon",
     ]
     subject: str = Field(description="`network:btc/all`, an inflow's id, an asset.")
     content: dict[str, str | int | None] = Field(description="What is done once it is approved.")
@@ -113,6 +114,28 @@ class SwitchAnswer(Wire):
 
     switch: SwitchOut | None
     approval: Approval | None
+
+
+class NodePardonIn(Body):
+    """Which node may count again before its time; the same words by a second person end it."""
+
+    network: NetworkName
+    node: str = Field(
+        max_length=300,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Host and port, as `GET /v1/networks` names it.",
+    )
+    reason: str = Reason
+
+
+class NodePardonAnswer(Wire):
+    """The node that is barred, and the decision about it."""
+
+    network: str
+    node: str
+    lies: int = Field(description="How often it was caught.")
+    barred_until: Time = Field(description="Without a pardon; doubled with every lie, up to a day.")
+    approval: Approval
 
 
 class AlarmOut(Wire):

@@ -8,6 +8,7 @@ import typer
 from gateway.cli import (
     switches,
     treasury_forecast,
+    treasury_nodes,
     treasury_plan,
     treasury_prove,
     treasury_sweep,
@@ -73,5 +74,6 @@ def mount(app: typer.Typer) -> None:
     treasury_wallets.mount(treasury_app)
     treasury_forecast.mount(treasury_app)
     treasury_sweep.mount(treasury_app)
+    treasury_nodes.mount(treasury_app)
     treasury_app.command("prove")(treasury_prove.prove)
     app.add_typer(treasury_app, name="treasury")

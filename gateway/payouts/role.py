@@ -28,6 +28,7 @@ from gateway.payouts.voids import VoidDelivery
 from gateway.treasury.watch import LOOK_SECONDS, TreasuryWatch
 from gateway.webhooks.listen_store import Listener
 from watchers.chain import Chain
+from watchers.node_pardons import PardonLoop
 from watchers.registry import build_agreed_chain
 
 RESTART_SECONDS = 5.0  # a network that failed is tried again after this
@@ -199,9 +200,15 @@ class PayoutRole:
             ids=self._ids,
             crash=self._crash,
         )
+        pardons = PardonLoop(
+            pool=chain.pool, network=network, database=self._database, clock=self._clock
+        )
         try:
             await chain.reader.check_identity()  # another chain behind the URL is refused (N02)
-            await PayoutLane(lane).run(waker)
+            async with asyncio.TaskGroup() as group:
+                told = group.create_task(self._supervise(network, pardons.run))
+                await PayoutLane(lane).run(waker)
+                told.cancel()
         finally:
             await _give_back(self._database, lane.lease)
             await chain.close()

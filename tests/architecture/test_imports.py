@@ -54,6 +54,7 @@ WATCHERS_SURFACE = {
     "outgoing_families",
     "outgoing_lots",
     "health",
+    "node_pardons",
     "rescans",
     "deposit_commands",
     "evidence",

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from config.clock import Waker
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
-from tests.support.pools import View, agreed
+from tests.support.pools import RULES, View, agreed
 from tests.support.simchain import SimUtxo, sim_utxo
 from tests.support.watching import Watch, watching
 from watchers import health
 from watchers.agreed_chain import AgreedChain
+from watchers.judge import Rules
 from watchers.loops import FollowLoop
 from watchers.metrics import Metrics
 
@@ -62,12 +63,18 @@ Pooled = Callable[[int, int], Awaitable[PoolBench]]
 
 @asynccontextmanager
 async def pool_bench(
-    count: int, quorum: int, *, database: TestDatabase, clock: ManualClock, ids: SequentialIds
+    count: int,
+    quorum: int,
+    *,
+    database: TestDatabase,
+    clock: ManualClock,
+    ids: SequentialIds,
+    rules: Rules = RULES,
 ) -> AsyncIterator[PoolBench]:
     """`count` honest nodes of which `quorum` must agree; nothing is followed yet."""
     sim, _ = sim_utxo()
     views = [View(sim) for _ in range(count)]
-    chain = agreed(sim, views, quorum=quorum, clock=clock)
+    chain = agreed(sim, views, quorum=quorum, clock=clock, rules=rules)
     async with watching(chain, database, clock=clock, ids=ids, absence_blocks=5) as watch:
         metrics = Metrics("btc")
         loop = FollowLoop(
