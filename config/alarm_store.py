@@ -34,6 +34,47 @@ async def raise_alarm(
     )
 
 
+async def retell(
+    uow: Uow,
+    *,
+    alarm_id: UUID,
+    kind: str,
+    detail: str,
+    at: datetime,
+    network: str,
+    object_id: UUID,
+) -> None:
+    """`raise_alarm`, and an open one tells what is now."""
+    await raise_alarm(
+        uow,
+        alarm_id=alarm_id,
+        kind=kind,
+        detail=detail,
+        at=at,
+        network=network,
+        object_id=object_id,
+    )
+    await uow.execute(
+        "UPDATE gateway.alarms SET detail = :detail WHERE kind = :kind AND network = :network "
+        "AND object_id = :object_id AND cleared_at IS NULL AND detail <> :detail",
+        {
+            "kind": kind,
+            "network": network,
+            "object_id": object_id,
+            "detail": detail[:DETAIL_CHARS_MAX],
+        },
+    )
+
+
+async def clear_all_but(uow: Uow, *, kind: str, objects: Sequence[UUID], at: datetime) -> None:
+    """Close the open alarms of a kind about any other object, on every network."""
+    await uow.execute(
+        "UPDATE gateway.alarms SET cleared_at = :at WHERE kind = :kind AND cleared_at IS NULL "
+        "AND object_id IS NOT NULL AND NOT object_id = ANY(CAST(:objects AS uuid[]))",
+        {"kind": kind, "objects": list(objects), "at": at},
+    )
+
+
 async def clear(
     uow: Uow,
     *,

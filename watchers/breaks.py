@@ -98,7 +98,7 @@ async def _outgoing(
 ) -> list[Finding]:
     """What is missing: fees that nobody booked as far as they reach, the rest is unknown."""
     found = []
-    async with database.unit_of_work() as uow:
+    async with database.snapshot() as uow:  # a settlement between two reads would look like a fee
         fees = await unposted_fees(uow, network, held, code, asset)
         since = await store.clean_height(uow, network=network.name, account=code)
         places = await _places(uow, network, held, code, asset, since)

@@ -8,6 +8,7 @@ books nothing: a difference is news for people, never a deposit.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from config.chains import Family
@@ -27,6 +28,7 @@ from watchers import (
     token_store,
 )
 from watchers import outgoing_store as own_store
+from watchers import reconciliation_store as runs_store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.balance_scan import SCAN_KEYS, Scan
 from watchers.chain import Chain, ChainReader, Outpoint
@@ -70,6 +72,8 @@ class Holdings:
     network: str
     height: int
     block_hash: str
+    read_at: datetime
+    """When the books were read, by the database's clock."""
     chain: Mapping[str, int]
     books: Mapping[str, int]
     unposted: Mapping[str, int]
@@ -124,6 +128,7 @@ class _Found:
 class _Books:
     height: int
     block_hash: str
+    read_at: datetime
     books: Counter[str]
     unposted: Counter[str]
     unsettled: Counter[str]
@@ -177,6 +182,7 @@ async def _compare(
         network=network.name,
         height=found.height,
         block_hash=found.block_hash,
+        read_at=found.read_at,
         chain=seen.total,
         books=found.books,
         unposted=found.unposted,
@@ -209,6 +215,7 @@ async def _read_books(uow: Uow, network: Network, *, scan_keys: int, is_proof: b
     return _Books(
         height=height,
         block_hash=cursor["hash"],
+        read_at=await runs_store.moment(uow),
         books=Counter(
             {f"custody:{item.wallet}:{item.asset}": item.balance_minor for item in wallets}
         ),

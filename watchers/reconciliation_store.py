@@ -25,13 +25,21 @@ async def lock(uow: Uow, network: str) -> None:
     )
 
 
-async def insert_run(uow: Uow, values: Mapping[str, Any]) -> bool:
-    """Keep a run; False when another watcher's cycle of the same block is there."""
+async def moment(uow: Uow) -> datetime:
+    """When this unit of work began, by the one clock that all watchers share."""
+    result = await uow.execute("SELECT transaction_timestamp()")
+    found: datetime = result.scalar_one()
+    return found
+
+
+async def insert_run(uow: Uow, values: Mapping[str, Any], *, read_at: datetime | None) -> bool:
+    """Keep a run that read the books at a moment, None when it could not; False when another
+    watcher's cycle of the same block is there."""
     result = await uow.execute(
-        f"INSERT INTO chain.reconciliation_runs ({_RUN}) VALUES (:id, :network, :trigger, :state, "
-        ":height, :block_hash, :error, CAST(:breaks AS jsonb), :started_at, :finished_at) "
-        "ON CONFLICT DO NOTHING",
-        {**values, "breaks": json.dumps(values["breaks"])},
+        f"INSERT INTO chain.reconciliation_runs ({_RUN}, read_at) VALUES (:id, :network, "
+        ":trigger, :state, :height, :block_hash, :error, CAST(:breaks AS jsonb), :started_at, "
+        ":finished_at, :read_at) ON CONFLICT DO NOTHING",
+        {**values, "breaks": json.dumps(values["breaks"]), "read_at": read_at},
     )
     return result.rowcount == 1
 
@@ -57,25 +65,29 @@ async def insert_wallets(uow: Uow, run_id: UUID, lines: Sequence[Mapping[str, An
     )
 
 
-async def is_overtaken(uow: Uow, *, network: str, height: int, run_id: UUID) -> bool:
-    """Whether a run at a higher block of our chain was judged before this one."""
+async def is_overtaken(uow: Uow, *, network: str, read_at: datetime) -> bool:
+    """Whether a run that read the books later was judged before this one."""
     result = await uow.execute(
-        "SELECT EXISTS (SELECT 1 FROM chain.reconciliation_runs r JOIN chain.blocks b "
-        "ON b.network = r.network AND b.hash = r.block_hash AND b.is_canonical "
-        "WHERE r.network = :network AND r.height > :height AND r.id <> :run_id)",
-        {"network": network, "height": height, "run_id": run_id},
+        "SELECT EXISTS (SELECT 1 FROM chain.reconciliation_runs "
+        "WHERE network = :network AND read_at > :read_at)",
+        {"network": network, "read_at": read_at},
     )
     return bool(result.scalar_one())
 
 
 async def open_breaks(
-    uow: Uow, *, network: str | None = None, asset: str | None = None
+    uow: Uow,
+    *,
+    network: str | None = None,
+    asset: str | None = None,
+    is_locked: bool = False,
 ) -> Sequence[RowMapping]:
-    """Open breaks, the oldest first."""
+    """Open breaks, the oldest first; locked until the commit when asked."""
+    lock = " FOR UPDATE" if is_locked else ""
     result = await uow.execute(
         f"SELECT {_BREAK} FROM chain.reconciliation_breaks WHERE state = 'open' "
         "AND network = coalesce(CAST(:network AS text), network) "
-        "AND asset = coalesce(CAST(:asset AS text), asset) ORDER BY id",
+        f"AND asset = coalesce(CAST(:asset AS text), asset) ORDER BY id{lock}",
         {"network": network, "asset": asset},
     )
     return result.mappings().all()

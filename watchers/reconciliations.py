@@ -188,7 +188,7 @@ async def _keep_failure(
     await store.lock(uow, network.name)
     if trigger is Trigger.CYCLE and await store.has_just_failed(uow, network.name):
         return  # one row says since when
-    await store.insert_run(uow, _columns(run))
+    await store.insert_run(uow, _columns(run), read_at=None)
     await alarm_store.raise_alarm(
         uow,
         alarm_id=network.ids.new_id(),
@@ -202,17 +202,17 @@ async def _keep_failure(
 async def keep(uow: Uow, *, network: Network, run: Run, held: Holdings) -> None:
     """The run, and what changed by it. A second watcher's cycle of the same block adds nothing."""
     await store.lock(uow, network.name)
-    if not await store.insert_run(uow, _columns(run)):
+    if not await store.insert_run(uow, _columns(run), read_at=held.read_at):
         return
     await store.insert_wallets(uow, run.id, [_line(held, code) for code in _codes(held)])
     at = run.finished_at
     await alarm_store.clear(uow, kinds=[NOT_COMPARED], network=network.name, at=at)
-    if await store.is_overtaken(uow, network=network.name, height=held.height, run_id=run.id):
-        return  # a slower comparison of an older block: what is open was judged later
+    if await store.is_overtaken(uow, network=network.name, read_at=held.read_at):
+        return  # a slower one, of older books: what is open was judged by later ones
     known = {
         (row["kind"], row["subject"]): _break(row)
-        for row in await store.open_breaks(uow, network=network.name)
-    }
+        for row in await store.open_breaks(uow, network=network.name, is_locked=True)
+    }  # locked: what two people explain meanwhile is known here, or waits
     for finding in run.breaks:
         before = known.pop((finding.kind.value, finding.subject), None)
         await _seen(uow, network, run, finding, before)
@@ -253,7 +253,7 @@ async def _seen(
     )
     told = _event(found, previous=None if before is None else "open", ids=network.ids)
     await outbox.append_many(uow, [told], at=at)
-    await alarm_store.raise_alarm(
+    await alarm_store.retell(
         uow,
         alarm_id=network.ids.new_id(),
         kind=ALARM,

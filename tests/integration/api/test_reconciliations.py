@@ -1,6 +1,8 @@
 """Comparisons over the API, and how payouts that a break stopped are started again (L12, L13)."""
 
+import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from gateway.client import Reply
 from ledger.accounts import custody
 from tests.support.api import ApiHouse, problem
+from tests.support.waiting import until_it_waits
 from watchers import reconciliations
 from watchers.breaks import BreakKind, Finding
 from watchers.network import Network
@@ -27,8 +30,15 @@ MISSING = Finding(
 )
 
 
-async def compared(house: ApiHouse, height: int, *found: Finding) -> str:
-    """What the watcher of btc keeps of one cycle; the id of the run on the wire."""
+async def compared(
+    house: ApiHouse,
+    height: int,
+    *found: Finding,
+    seconds_ago: float = 0,
+    trigger: Trigger = Trigger.CYCLE,
+) -> str:
+    """What the watcher of btc keeps of one comparison that read the books so long ago; the id of
+    the run on the wire."""
     network = Network(
         spec=house.registry.chains["btc"],
         assets=house.registry.assets,
@@ -42,6 +52,7 @@ async def compared(house: ApiHouse, height: int, *found: Finding) -> str:
         network="btc",
         height=height,
         block_hash=block,
+        read_at=house.clock.now() - timedelta(seconds=seconds_ago),
         chain={HOT: COIN - missing},
         books={HOT: COIN},
         unposted={},
@@ -51,7 +62,7 @@ async def compared(house: ApiHouse, height: int, *found: Finding) -> str:
     run = Run(
         id=house.ids.new_id(),
         network="btc",
-        trigger=Trigger.CYCLE,
+        trigger=trigger,
         state=RunState.BREAKS if found else RunState.CLEAN,
         height=height,
         block_hash=block,
@@ -62,7 +73,7 @@ async def compared(house: ApiHouse, height: int, *found: Finding) -> str:
     )
     await house.rows(
         "INSERT INTO chain.blocks (network, height, hash, parent_hash, time_seconds, is_canonical)"
-        " VALUES ('btc', :height, :hash, '', 0, true)",
+        " VALUES ('btc', :height, :hash, '', 0, true) ON CONFLICT DO NOTHING",
         height=height,
         hash=block,
     )
@@ -214,5 +225,38 @@ async def test_a_break_that_is_only_told_stops_nothing(house: ApiHouse) -> None:
 
 async def test_a_slower_comparison_of_an_older_block_judges_nothing(house: ApiHouse) -> None:
     await compared(house, 9, MISSING)
-    await compared(house, 8)
+    await compared(house, 8, seconds_ago=1)
     assert len(await open_breaks(house)) == 1
+
+
+async def test_l13_an_older_look_at_the_same_block_closes_no_break(house: ApiHouse) -> None:
+    """Somebody asked, and was slower than the cycle that found it."""
+    await compared(house, 9, MISSING)
+    await compared(house, 9, trigger=Trigger.REQUEST, seconds_ago=1)
+    assert len(await open_breaks(house)) == 1
+    await compared(house, 9, trigger=Trigger.REQUEST)
+    assert await open_breaks(house) == []
+
+
+async def test_l13_what_two_people_explain_during_a_comparison_is_not_stopped_again(
+    house: ApiHouse,
+) -> None:
+    await compared(house, 7, MISSING)
+    [found] = await open_breaks(house)
+    await explain(house, found["id"], key="ada-key")
+    await explain(house, found["id"], key="grace-key")
+    await both_start(house, "build")
+    async with house.owner.unit_of_work() as uow:
+        await uow.execute(
+            "UPDATE chain.reconciliation_breaks SET explanation = NULL, proposed_by = NULL, "
+            "approved_by = NULL"
+        )
+    async with house.owner.unit_of_work() as uow:  # the second person's call, not committed yet
+        await uow.execute(
+            "UPDATE chain.reconciliation_breaks SET explanation = 'a lost key', "
+            "proposed_by = 'ada', approved_by = 'grace'"
+        )
+        cycle = asyncio.create_task(compared(house, 8, MISSING))
+        await until_it_waits(house.owner)
+    await cycle
+    assert "build" not in await stopped(house)

@@ -60,6 +60,7 @@ def broken(test_database: TestDatabase, loop_thread: LoopThread, clock: ManualCl
         network="btc",
         height=7,
         block_hash="07" * 32,
+        read_at=at,
         chain={HOT: 9},
         books={HOT: 10},
         unposted={},

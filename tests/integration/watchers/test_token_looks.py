@@ -74,6 +74,7 @@ async def test_d56_a_shortfall_that_was_closed_and_still_stands_opens_again(
         network="eth",
         height=position.height,
         block_hash=position.hash,
+        read_at=watch.clock.now(),
         chain={},
         books={"custody:eth/hot:eth:ETH": 5},
         unposted={},
