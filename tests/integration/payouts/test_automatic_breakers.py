@@ -100,6 +100,69 @@ async def test_t9_a_second_asset_short_of_its_liabilities_is_told_beside_the_fir
     assert (await eth.alarms()).count("undercovered") == 2
 
 
+async def book_loss(house: Payouts, reference: str, amount: int) -> None:
+    """Custody that is gone; less than nothing is custody that came back."""
+    out, back = custody("btc", "hot", house.native), reorg_loss(house.native)
+    entries = (debit(back, amount), credit(out, amount))
+    if amount < 0:
+        entries = (debit(out, -amount), credit(back, -amount))
+    posting = Posting(reference=reference, kind="test", entries=entries)
+    async with house.database.unit_of_work() as uow:
+        await journal.post(uow, posting, posting_id=house.ids.new_id(), at=house.clock.now())
+
+
+async def details(house: Payouts, kind: str) -> list[str]:
+    """Of the open alarms of a kind."""
+    async with house.database.unit_of_work() as uow:
+        rows = await uow.execute(
+            "SELECT detail FROM gateway.alarms WHERE kind = :kind AND cleared_at IS NULL",
+            {"kind": kind},
+        )
+        return list(rows.scalars())
+
+
+async def test_t9_the_alarm_tells_what_is_missing_now_and_ends_when_nothing_is(
+    btc: Payouts, scheduler: Scheduler
+) -> None:
+    await btc.fund(btc.native, "2", into="acme")
+    await book_loss(btc, "loss:1", 7)
+    await scheduler.work("cage_books")
+    assert await details(btc, "undercovered") == ["btc:BTC: undercovered of btc:BTC -7, 1 in all"]
+    await book_loss(btc, "loss:2", 5)
+    await scheduler.work("cage_books")
+    assert await details(btc, "undercovered") == ["btc:BTC: undercovered of btc:BTC -12, 1 in all"]
+    await book_loss(btc, "found:1", -12)
+    await scheduler.work("cage_books")
+    assert await details(btc, "undercovered") == []
+
+
+async def test_t9_what_only_the_whole_look_can_see_is_ended_by_a_whole_look_alone(
+    eth: Payouts, scheduler: Scheduler
+) -> None:
+    """Two accounts of one asset whose caches are wrong by as much the other way."""
+    await eth.fund("eth:USDT", "50", into="acme")
+    wrong = (
+        "UPDATE ledger.free_balances SET balance = balance + :by WHERE account_id IN "
+        "(SELECT id FROM ledger.accounts WHERE kind IN ('custody', 'suspense') "
+        "AND asset = 'eth:USDT')"
+    )
+    async with eth.database.unit_of_work() as uow:
+        await uow.execute("SET LOCAL session_replication_role = replica")
+        await uow.execute(wrong, {"by": 3})
+    assert await scheduler.work("cage_books") == 0
+    assert await scheduler.work("cage_reconcile") > 0
+    [told] = await details(eth, "books_broken")
+    assert "cache_drift" in told
+    async with eth.database.unit_of_work() as uow:
+        await uow.execute("SET LOCAL session_replication_role = replica")
+        await uow.execute(wrong, {"by": -3})
+    await scheduler.work("cage_books")
+    assert await details(eth, "books_broken") == [told]
+    await scheduler.work("cage_reconcile")
+    assert await details(eth, "books_broken") == []
+    assert "build" in await stopped(eth, "eth:USDT")  # two people start it again
+
+
 def patient(house: Payouts, refusals: int) -> None:
     """The policy of a house that takes so many refusals."""
     policy = replace(house.registry.policy, breakers=BreakerPolicy(signer_refusals_max=refusals))
