@@ -68,6 +68,7 @@ async def test_balances_agree_with_the_node_at_the_block_that_they_name(
     folder.mkdir()
     process = request.getfixturevalue(f"{BACKENDS[network]}_process")
     async with open_world(BACKENDS[network], request) as world, process.connected() as node:
+        await world.mine(2)  # what others left is in blocks, and the youngest is nobody's
         since = await node.height()
         house = await Payouts.start(
             network, database=database, role=payouts_role, clock=clock, ids=ids, folder=folder,
