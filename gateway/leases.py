@@ -6,10 +6,16 @@ the row until the commit, so that no one takes over in between. Time is the data
 does not decide what a loop does.
 """
 
-from config.database import Database, Uow
+import asyncio
+
+from config.database import AWAY, Database, Uow
+from config.logs import get_logger
 from gateway import leases_store
 
 LEASE_SECONDS = 10  # a dead holder delays its lane this long at most
+GIVE_BACK_SECONDS = 5.0  # for a clean stop; a lease that is not given back runs out by itself
+
+log = get_logger(__name__)
 
 
 class LeaseLost(Exception):
@@ -95,3 +101,14 @@ async def hold(database: Database, lease: Lease) -> bool:
             except LeaseLost:
                 pass  # ours ran out: it may still be free
         return await lease.acquire(uow)
+
+
+async def give_back(database: Database, lease: Lease) -> None:
+    """Let another instance in at once. Not being able to costs the lease's seconds, no more."""
+    if not lease.is_held:
+        return
+    try:
+        async with asyncio.timeout(GIVE_BACK_SECONDS), database.unit_of_work() as uow:
+            await lease.release(uow)
+    except AWAY as error:
+        log.warning("lease.not_given_back", lease=lease.name, error=type(error).__name__)

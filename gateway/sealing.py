@@ -12,7 +12,7 @@ from typing import Final
 
 from config import alarm_store
 from config.clock import Clock, Waker
-from config.database import AWAY, Database, Uow
+from config.database import Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
 from gateway import anchors, audit, audit_store, leases
@@ -62,7 +62,7 @@ class Sealer:
                 if not await self.run_once():
                     await self._waker.wait()
         finally:
-            await self._release()
+            await leases.give_back(self._database, self._lease)
 
     async def run_once(self) -> bool:
         """One cycle. True when more may wait."""
@@ -158,16 +158,6 @@ class Sealer:
                 detail=detail,
                 at=self._clock.now(),
             )
-
-    async def _release(self) -> None:
-        """Let another instance in at once. Not being able to costs LEASE_SECONDS, nothing more."""
-        if not self._lease.is_held:
-            return
-        try:
-            async with self._database.unit_of_work() as uow:
-                await self._lease.release(uow)
-        except AWAY as error:
-            log.info("sealing.release_failed", error=type(error).__name__)
 
 
 async def _heads(uow: Uow) -> tuple[Head, Head]:

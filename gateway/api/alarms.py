@@ -7,7 +7,7 @@ that ends its cause, and is refused here.
 from gateway.api import alarms_store as store
 from gateway.api import switches
 from gateway.api.alarms_store import AlarmRow
-from gateway.api.endpoint import Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Call, Idempotency, endpoint
 from gateway.api.two_people import person_of
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_control import AlarmOut
@@ -35,7 +35,7 @@ HOLDING = frozenset(
     answers=Page[AlarmOut],
     query=FilterQuery,
     scopes=switches.READ,
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_alarms(call: Call) -> Page[AlarmOut]:
     """A page, for the operator."""

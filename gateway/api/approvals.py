@@ -22,7 +22,7 @@ from gateway.api import (
     approvals_store as store,
 )
 from gateway.api.approvals_store import ApprovalRow
-from gateway.api.endpoint import Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Call, Idempotency, endpoint
 from gateway.api.wire_control import Approval, ApprovalIn
 from gateway.api.wire_query import FilterQuery, Page, decode_cursor, limit_of, next_cursor
 from gateway.auth import PrincipalKind
@@ -62,7 +62,7 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     answers=Page[Approval],
     query=FilterQuery,
     scopes=switches.READ,
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_approvals(call: Call) -> Page[Approval]:
     """A page, for the operator."""

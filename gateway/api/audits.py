@@ -4,7 +4,7 @@ A brand sees its own rows: the database decides that. The chain and its end are 
 """
 
 from gateway import audit, audit_store
-from gateway.api.endpoint import Call, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Call, endpoint
 from gateway.api.references import decode_text, encode_text
 from gateway.api.wire_audit import (
     AuditChain,
@@ -19,12 +19,10 @@ from gateway.api.wire_audit import (
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_query import BrandQuery, Page, limit_of, moment_of, sequence_of
 from gateway.audit_store import AuditRow
-from gateway.auth import PrincipalKind
 from gateway.errors import NotFound, invalid_field
 from ledger import seals
 
 READ = frozenset({"audit:read"})
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 
 
 @endpoint(

@@ -5,8 +5,8 @@ received and travel to the signer. Payouts carry it out.
 """
 
 from gateway.api import two_people
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
-from gateway.api.switches import NOT_CLIENTS, READ, check_operator
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
+from gateway.api.switches import READ, check_operator
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_contract_setups import (
     ContractSetup,
@@ -15,9 +15,8 @@ from gateway.api.wire_contract_setups import (
 )
 from gateway.api.wire_query import Page, PageQuery, limit_of
 from gateway.auth import PrincipalKind
-from gateway.errors import Conflict, Forbidden, NotFound, Refusal, invalid_field
+from gateway.errors import NotFound, invalid_field
 from gateway.payouts import setups, setups_store
-from gateway.payouts.approvals import Staff
 from gateway.payouts.errors import DecisionRefused
 from gateway.payouts.setups import SetupAction, State, Words
 from gateway.payouts.setups_store import SetupRow
@@ -79,9 +78,7 @@ async def propose_contract_setup(call: Call) -> Answer:
     """202 while another person must sign the same, 200 with the second one (S15)."""
     two_people.check_operator(call, roles=ROLES, scopes=WRITE)
     words = _words(call)
-    staff = Staff(
-        key_id=call.principal.key_id, person=two_people.person_of(call), signed=call.caller.signed
-    )
+    staff = two_people.staff_of(call)
     try:
         row = await setups.propose_or_agree(
             call.uow,
@@ -92,7 +89,7 @@ async def propose_contract_setup(call: Call) -> Answer:
             at=call.at,
         )
     except DecisionRefused as error:
-        raise _refusal(error) from error
+        raise two_people.refusal(error) from error
     status = 202 if row.state == State.PROPOSED else 200
     return Answer(body=await _wire(call, row), status=status)
 
@@ -118,7 +115,7 @@ async def decline_contract_setup(call: Call) -> ContractSetup:
     try:
         row = await setups.decline(call.uow, row, person=person, reason=body.reason, at=call.at)
     except DecisionRefused as error:
-        raise _refusal(error) from error
+        raise two_people.refusal(error) from error
     return await _wire(call, row)
 
 
@@ -184,8 +181,3 @@ async def _wire(call: Call, row: SetupRow) -> ContractSetup:
             "updated_at": rfc3339(row.state_at),
         }
     )
-
-
-def _refusal(error: DecisionRefused) -> Refusal:
-    kind = Forbidden if error.code == "same_person" else Conflict
-    return kind(error.code, error.detail)

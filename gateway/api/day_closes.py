@@ -5,7 +5,7 @@ from datetime import date
 
 from gateway import day_closes
 from gateway.api import two_people
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_day_closes import DayChecked, DayOut, DayReport
 from gateway.api.wire_query import Page, PageQuery, limit_of
@@ -13,7 +13,6 @@ from gateway.auth import PrincipalKind
 from gateway.day_closes import DayClose
 from gateway.errors import NotFound, invalid_field
 
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 READ = frozenset({"ledger:read"})
 CLOSERS = frozenset({"finance", "treasury", "admin"})
 

@@ -165,6 +165,7 @@ Handler = Callable[[Call], Awaitable[BaseModel | Answer]]
 Together = Callable[[Ticket], Awaitable[bytes | None]]
 Prepare = Callable[[Services, Any], Awaitable[Any]]
 ALL_KINDS = frozenset(PrincipalKind)
+NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from config.database import Uow
 from config.registry import Registry
 from config.treasury_policy import WalletRole
-from gateway.api.endpoint import Answer, Call, Services, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Services, endpoint
 from gateway.api.wire_base import WireContext, rfc3339
 from gateway.api.wire_forecasts import (
     AdviceOut,
@@ -24,7 +24,6 @@ from gateway.api.wire_forecasts import (
     QuantilesOut,
     QuantileTestOut,
 )
-from gateway.auth import PrincipalKind
 from gateway.errors import Forbidden, invalid_field
 from gateway.treasury import flows, forecast, outlook, positions, refill
 from gateway.treasury.flows import Flow
@@ -32,7 +31,6 @@ from gateway.treasury.forecast import HOURS_MAX, Backtest, Basis, Forecast, Seri
 from gateway.treasury.positions import WalletPosition
 
 READ = frozenset({"treasury:read", "treasury:write", "admin"})
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 NAMES: Final[Mapping[int, Literal["p50", "p90", "p99"]]] = {500: "p50", 900: "p90", 990: "p99"}
 
 

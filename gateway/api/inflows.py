@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway.api import inflows_store as store
 from gateway.api import wire_objects
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.inflows_store import AssignmentRow
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_objects import Inflow
@@ -20,7 +20,6 @@ from gateway.errors import Conflict, Forbidden, NotFound, invalid_field
 from watchers import inflows
 from watchers.inflows import InflowState
 
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 TREASURY = frozenset({"treasury", "finance"})
 
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from config.ids import parse_public_id
 from gateway import proof_building, proofs_store
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.players import check_player
-from gateway.api.switches import NOT_CLIENTS, check_operator
+from gateway.api.switches import check_operator
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_proofs import (
     BundleOut,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from gateway.api import two_people
 from gateway.api.approvals_store import ApprovalRow
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import Proposal, person_of
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_policies import RateAnswer, RateIn, RateOut
@@ -20,7 +20,6 @@ from watchers.errors import RateRefused, RateTooFar
 from watchers.rates import Rate
 
 KIND = "rate"
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 ROLES = frozenset({"treasury", "risk"})
 WRITE = frozenset({"treasury:write", "policies:write"})
 READ = WRITE | {"treasury:read", "deposits:read"}

@@ -13,8 +13,8 @@ import segno
 
 from gateway.api import two_people
 from gateway.api.addresses import QR_MASK
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
-from gateway.api.rebalances import KIND, NOT_CLIENTS, READ, ROLES, STAFF, WRITE, wire
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
+from gateway.api.rebalances import KIND, READ, ROLES, STAFF, WRITE, wire
 from gateway.api.wire_rebalance_files import (
     Signatures,
     SignedRebalance,

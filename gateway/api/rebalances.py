@@ -5,7 +5,7 @@ signer reads the same bytes (CONTRACT 8).
 """
 
 from gateway.api import two_people, wire_rebalances
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_query import Page, decode_cursor, limit_of, moment_of, next_cursor
 from gateway.api.wire_rebalances import (
@@ -18,9 +18,8 @@ from gateway.api.wire_rebalances import (
     RebalanceQuery,
 )
 from gateway.auth import PrincipalKind
-from gateway.errors import Conflict, Forbidden, NotFound, Refusal, invalid_field
+from gateway.errors import Conflict, NotFound, invalid_field
 from gateway.payouts import rebalance_plan, rebalances, rebalances_store
-from gateway.payouts.approvals import Staff
 from gateway.payouts.errors import DecisionRefused
 from gateway.payouts.rebalance_plan import Need
 from gateway.payouts.rebalances import Direction, Wish, Words
@@ -35,7 +34,6 @@ KIND = "rebalance"
 ROLES = frozenset({"treasury", "admin"})
 READ = frozenset({"treasury:read", "treasury:write", "admin"})
 WRITE = frozenset({"treasury:write", "admin"})
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 STAFF = frozenset({PrincipalKind.STAFF})
 
 
@@ -129,9 +127,7 @@ async def approve_rebalance(call: Call) -> Answer:
     """202 while another person must sign the same, 200 with the last one (S15)."""
     two_people.check_operator(call, roles=ROLES, scopes=WRITE)
     row = await _locked(call)
-    staff = Staff(
-        key_id=call.principal.key_id, person=two_people.person_of(call), signed=call.caller.signed
-    )
+    staff = two_people.staff_of(call)
     words = _words(call)
     try:
         row = await rebalances.approve(
@@ -144,7 +140,7 @@ async def approve_rebalance(call: Call) -> Answer:
             at=call.at,
         )
     except DecisionRefused as error:
-        raise _refusal(error) from error
+        raise two_people.refusal(error) from error
     status = 202 if row.state == rebalances.State.PROPOSED else 200
     return Answer(body=await wire(call, row), status=status)
 
@@ -174,7 +170,7 @@ async def decline_rebalance(call: Call) -> RebalanceDetail:
             at=call.at,
         )
     except DecisionRefused as error:
-        raise _refusal(error) from error
+        raise two_people.refusal(error) from error
     return await wire(call, row)
 
 
@@ -311,8 +307,3 @@ def _planned(call: Call, need: Need, row: RebalanceRow | None) -> PlannedRebalan
             "state": None if row is None else row.state,
         }
     )
-
-
-def _refusal(error: DecisionRefused) -> Refusal:
-    kind = Forbidden if error.code == "same_person" else Conflict
-    return kind(error.code, error.detail)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from gateway.api import switches, two_people
 from gateway.api.approvals_store import ApprovalRow
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import Proposal, person_of
 from gateway.api.wire_query import Page
 from gateway.api.wire_reconciliations import (
@@ -33,7 +33,7 @@ KIND = "break"
     answers=Page[OpenBreak],
     query=BreakQuery,
     scopes=switches.READ | {"ledger:read"},
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_open_breaks(call: Call) -> Page[OpenBreak]:
     """They are few: one page."""

@@ -4,7 +4,7 @@ Those of the cycle and those that somebody asked for, with their wallets and bre
 """
 
 from gateway import reconciliation
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_query import (
     Page,
@@ -21,13 +21,11 @@ from gateway.api.wire_reconciliations import (
     ReconciliationQuery,
     WalletCompared,
 )
-from gateway.auth import PrincipalKind
 from gateway.errors import InProgress, NotFound, invalid_field
 from gateway.reconciliation import Difference, Reconciliation
 from watchers import reconciliations
 from watchers.reconciliations import RunState, WalletLine
 
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 SCOPES = frozenset({"ledger:read"})
 
 

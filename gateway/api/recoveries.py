@@ -6,7 +6,7 @@ again, by two people. The import itself is `cage recover` on the signer's host.
 
 from gateway.api import switches, two_people
 from gateway.api.approvals_store import ApprovalRow
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import Proposal
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_query import Page, PageQuery, limit_of
@@ -29,7 +29,7 @@ ROLES = frozenset({"treasury", "risk", "admin"})
     answers=Page[RecoveryOut],
     query=PageQuery,
     scopes=switches.READ,
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_recoveries(call: Call) -> Page[RecoveryOut]:
     """They are few: one page."""

@@ -5,7 +5,7 @@ its place in the same row; asking twice finds nothing twice.
 """
 
 from gateway.api import switches
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import person_of
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_control import RescanCancel, RescanIn, RescanOut
@@ -23,7 +23,7 @@ from watchers.rescans import RANGE_BLOCKS_MAX, RUNNING_MAX, RescanRow, RescanSta
     answers=Page[RescanOut],
     query=PageQuery,
     scopes=switches.READ,
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_rescans(call: Call) -> Page[RescanOut]:
     """A page."""

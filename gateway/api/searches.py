@@ -9,7 +9,7 @@ from uuid import UUID
 
 from gateway.api import searches_store as store
 from gateway.api import switches
-from gateway.api.endpoint import Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Call, Idempotency, endpoint
 from gateway.api.searches_store import SearchRow
 from gateway.api.two_people import person_of
 from gateway.api.wire_base import optional_time, rfc3339
@@ -28,7 +28,7 @@ CHANGED = "changed"
     answers=Page[SearchOut],
     query=SearchQuery,
     scopes=switches.READ,
-    kinds=switches.NOT_CLIENTS,
+    kinds=NOT_CLIENTS,
 )
 async def list_searches(call: Call) -> Page[SearchOut]:
     """A page, for the operator."""

@@ -9,7 +9,7 @@ from typing import Any
 from config.policy_versions import PolicyVersion
 from config.registry import Registry
 from config.sweep_policy import parse_sweeps
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.versioned_policy import ROLES, WRITE, VersionedPolicy
 from gateway.api.wire_base import optional_time
 from gateway.api.wire_sweeps import (
@@ -23,7 +23,6 @@ from gateway.auth import PrincipalKind
 from gateway.payouts import sweeps
 
 READ = WRITE | {"treasury:read", "treasury:write"}
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 
 
 def _check(content: Mapping[str, Any], registry: Registry) -> set[str | None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.api import two_people
 from gateway.api.approvals_store import ApprovalRow
-from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.two_people import Proposal, person_of
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_control import SwitchAnswer, SwitchChange, SwitchIn, SwitchOut
@@ -21,7 +21,6 @@ from watchers import reconciliations, switches
 from watchers.switches import Action, GrantKind, Switch, Value
 
 KIND = "switch"
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 ROLES = frozenset({"treasury", "risk", "admin"})
 WRITE = frozenset({"treasury:write", "withdrawals:approve", "admin"})  # one of each of those roles
 READ = WRITE | {"treasury:read", "audit:read"}

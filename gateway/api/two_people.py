@@ -15,7 +15,9 @@ from gateway.api.approvals_store import ApprovalRow
 from gateway.api.endpoint import Call
 from gateway.api.wire_base import optional_time, rfc3339
 from gateway.api.wire_control import Approval
-from gateway.errors import Conflict, Forbidden
+from gateway.errors import Conflict, Forbidden, Refusal
+from gateway.payouts.approvals import Staff
+from gateway.payouts.errors import DecisionRefused
 
 VALID_SECONDS = 24 * 3600  # CONTRACT 5 gives an approval the same day
 
@@ -36,6 +38,17 @@ def person_of(call: Call) -> str:
     if call.principal.person is None:
         raise Forbidden("wrong_principal", "A person's own key is required.")
     return call.principal.person
+
+
+def staff_of(call: Call) -> Staff:
+    """The person with what they signed, as the signer will read it. Raises Forbidden."""
+    return Staff(key_id=call.principal.key_id, person=person_of(call), signed=call.caller.signed)
+
+
+def refusal(error: DecisionRefused) -> Refusal:
+    """A decision that payouts refuses, as the API answers it."""
+    kind = Forbidden if error.code == "same_person" else Conflict
+    return kind(error.code, error.detail)
 
 
 def check_operator(call: Call, *, roles: frozenset[str], scopes: frozenset[str]) -> None:

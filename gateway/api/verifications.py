@@ -4,13 +4,11 @@ from sqlalchemy.exc import DBAPIError
 
 from config.database import sqlstate
 from gateway import verification
-from gateway.api.endpoint import Call, endpoint
+from gateway.api.endpoint import NOT_CLIENTS, Call, endpoint
 from gateway.api.references import decode_text, encode_text
 from gateway.api.wire_books import FindingOut, VerificationOut, VerificationQuery
-from gateway.auth import PrincipalKind
 from gateway.errors import Invalid, NotFound, invalid_field
 
-NOT_CLIENTS = frozenset({PrincipalKind.OPERATOR, PrincipalKind.STAFF})
 BAD_TEXT = ("22P02", "22007", "22008")  # a place that is no id or no moment
 
 

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
 from gateway import withdrawals_store
-from gateway.api import wire_objects
+from gateway.api import two_people, wire_objects
 from gateway.api.endpoint import Answer, Call, Idempotency, endpoint
-from gateway.api.two_people import person_of
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_staff import (
     AbortIn,
@@ -24,9 +23,9 @@ from gateway.api.wire_staff import (
     WithdrawalDecisions,
 )
 from gateway.auth import PrincipalKind
-from gateway.errors import Conflict, Forbidden, NotFound, Refusal, TooLate, invalid_field
+from gateway.errors import Conflict, NotFound, TooLate, invalid_field
 from gateway.payouts import approvals, decisions, limits
-from gateway.payouts.approvals import Action, Staff
+from gateway.payouts.approvals import Action
 from gateway.payouts.decisions import Desk
 from gateway.payouts.errors import DecisionRefused, MaybeSigned
 from gateway.payouts.withdrawals import withdrawal_snapshot
@@ -215,9 +214,8 @@ async def _decided(call: Call, action: Action, work: Work) -> Answer:
     row = await withdrawals_store.get(call.uow, call.object_id("withdrawal"), lock=True)
     if row is None:
         raise NotFound
-    staff = Staff(key_id=call.principal.key_id, person=person_of(call), signed=call.caller.signed)
     desk = Desk(
-        staff=staff,
+        staff=two_people.staff_of(call),
         policy=call.services.registry.policy,
         ids=call.services.ids,
         at=call.at,
@@ -231,7 +229,7 @@ async def _decided(call: Call, action: Action, work: Work) -> Answer:
     except TooLate as error:
         raise Conflict("too_late", f"It is {error}.") from error
     except DecisionRefused as error:
-        raise _refusal(error) from error
+        raise two_people.refusal(error) from error
     people = [
         item.person
         for item in await approvals.every(call.uow, row.id)
@@ -254,8 +252,3 @@ def _must_equal(body: object, wanted: dict[str, str]) -> None:
 
 def _decimals(call: Call, row: WithdrawalRow) -> int:
     return call.services.registry.assets[row.asset].decimals
-
-
-def _refusal(error: DecisionRefused) -> Refusal:
-    kind = Forbidden if error.code == "same_person" else Conflict
-    return kind(error.code, error.detail)

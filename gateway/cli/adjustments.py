@@ -4,17 +4,14 @@ Shared with `cage treasury top-up --allocate`, which is one category of them.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import care
 from gateway.cli.care import ConfirmOption
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
-
-if TYPE_CHECKING:
-    from gateway.cli.client import StaffClient
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, change
 
 PATH = "/v1/ledger/adjustments"
 CATEGORIES = ("allocate", "write_off_receivable", "write_off_coins")
@@ -76,11 +73,8 @@ def book(
 
 
 def _send(body: Mapping[str, str], *, as_json: bool, options: Mapping[str, Any]) -> None:
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        # Each run is a call of its own: two equal adjustments may both be meant.
-        return await client.post(PATH, body, idempotency_key=client.new_key("adjustment"))
-
-    answer = call(work, **options)
+    # Each run is a call of its own: two equal adjustments may both be meant.
+    answer = change(PATH, body, "adjustment", **options)
     if as_json:
         show_json(answer)
         return

@@ -11,7 +11,7 @@ import typer
 
 from gateway.cli.care import ConfirmOption, say_twice
 from gateway.cli.console import JsonOption, show_json, show_line, show_table
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call, change
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
@@ -98,12 +98,9 @@ def decline(
     as_json: JsonOption = False,
 ) -> None:
     """Say no before anything is built; one person."""
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        key = client.new_key("decline")
-        return await client.post(f"{PATH}/{setup}/decline", {"reason": reason}, idempotency_key=key)
-
-    _show(call(work, api=api, key_id=key_id, key=key), as_json=as_json)
+    said = {"reason": reason}
+    path = f"{PATH}/{setup}/decline"
+    _show(change(path, said, "decline", api=api, key_id=key_id, key=key), as_json=as_json)
 
 
 @contract_app.command("status")

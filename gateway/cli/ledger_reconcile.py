@@ -5,21 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.console import (
-    FAILED,
-    CliError,
-    JsonOption,
-    show_json,
-    show_line,
-    show_table,
-)
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call
+from gateway.cli.console import FAILED, JsonOption, show_json, show_line, show_table
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, call, change, until
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
 
 ANSWER_SECONDS = 120.0  # every watcher answers at its next block or poll
-POLL_SECONDS = 0.5
 
 
 def reconcile(
@@ -51,16 +43,14 @@ def reconcile(
 
 async def _ask(client: "StaffClient", network: str | None) -> Mapping[str, Any]:
     run = await client.post("/v1/reconciliations", {"network": network} if network else {})
-    deadline_seconds = client.clock.monotonic_seconds() + ANSWER_SECONDS
-    while run["state"] != "done":
-        if client.clock.monotonic_seconds() > deadline_seconds:
-            raise CliError(
-                f"{run['id']} is still running after {ANSWER_SECONDS:.0f} s",
-                hint="does a watcher run for each network?",
-            )
-        await client.clock.sleep(POLL_SECONDS)
-        run = await client.get(f"/v1/reconciliations/{run['id']}")
-    return run
+    return await until(
+        client,
+        run,
+        f"/v1/reconciliations/{run['id']}",
+        lambda found: found["state"] == "done",
+        seconds=ANSWER_SECONDS,
+        hint="does a watcher run for each network?",
+    )
 
 
 def breaks(
@@ -111,15 +101,9 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a difference is; a second person who says the same lets payouts start again."""
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        return await client.post(
-            f"/v1/reconciliation_breaks/{break_id}/explain",
-            {"explanation": reason},
-            idempotency_key=client.new_key("explain"),
-        )
-
-    answer = call(work, api=api, key_id=key_id, key=key)
+    said = {"explanation": reason}
+    path = f"/v1/reconciliation_breaks/{break_id}/explain"
+    answer = change(path, said, "explain", api=api, key_id=key_id, key=key)
     if as_json:
         show_json(answer)
     elif answer["item"]["explanation"] is None:

@@ -23,6 +23,7 @@ DEFAULT_API = "http://127.0.0.1:8420"
 API_VARIABLE = "CAGE_STAFF_API"
 KEY_ID_VARIABLE = "CAGE_STAFF_KEY_ID"
 KEY_FILE_VARIABLE = "CAGE_STAFF_KEY_FILE"
+POLL_SECONDS = 0.5
 PAGE = "500"
 PAGES_MAX = 1000  # no list that is kept whole is followed for ever
 
@@ -65,6 +66,43 @@ def call(
             hint=_hint(error.status),
             code=REFUSED if error.status in (403, 409, 422) else FAILED,
         ) from error
+
+
+def change(
+    path: str,
+    body: Mapping[str, Any],
+    noun: str,
+    *,
+    api: str | None,
+    key_id: str | None,
+    key: Path | None,
+) -> dict[str, Any]:
+    """One POST under an idempotency key of this run, named after `noun`. Raises CliError."""
+
+    async def work(client: "StaffClient") -> dict[str, Any]:
+        return await client.post(path, body, idempotency_key=client.new_key(noun))
+
+    return call(work, api=api, key_id=key_id, key=key)
+
+
+async def until(
+    client: "StaffClient",
+    found: Mapping[str, Any],
+    path: str,
+    is_over: Callable[[Mapping[str, Any]], bool],
+    *,
+    seconds: float,
+    hint: str,
+) -> Mapping[str, Any]:
+    """The object at `path`, asked for until it is over; `found` is what is known of it. Raises
+    CliError after so many seconds."""
+    deadline_seconds = client.clock.monotonic_seconds() + seconds
+    while not is_over(found):
+        if client.clock.monotonic_seconds() > deadline_seconds:
+            raise CliError(f"{found['id']} is {found['state']} after {seconds:.0f} s", hint=hint)
+        await client.clock.sleep(POLL_SECONDS)
+        found = await client.get(path)
+    return found
 
 
 async def _with_client(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.care import ConfirmOption, say_twice
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line, show_table
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call, change
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
@@ -83,10 +84,7 @@ def plan(
 
 def apply(
     move: MoveArgument,
-    confirm_amount: Annotated[
-        str | None,
-        typer.Option("--confirm-amount", help="The amount again, instead of typing it."),
-    ] = None,
+    confirm_amount: ConfirmOption = None,
     dry_run: DryRunOption = False,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
@@ -104,19 +102,10 @@ def apply(
         _show_dry(words, row, as_json=as_json)
         return
     what = f"{row['amount']} {row['asset']} {row['direction']} to {row['address']}"
-    again = confirm_amount
-    if again is None:
-        again = typer.prompt(f"{what}; type the amount again", err=True)
-    if again != row["amount"]:
-        raise CliError("the amounts differ; nothing was signed", code=USAGE)
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        # The signature covers these words; a repeat by the same person changes nothing.
-        return await client.post(
-            f"{PATH}/{move}/approve", words, idempotency_key=client.new_key("apply")
-        )
-
-    _show(call(work, api=api, key_id=key_id, key=key), as_json=as_json)
+    say_twice(what, row["amount"], confirm_amount)
+    # The signature covers these words; a repeat by the same person changes nothing.
+    path = f"{PATH}/{move}/approve"
+    _show(change(path, words, "apply", api=api, key_id=key_id, key=key), as_json=as_json)
 
 
 def decline(
@@ -128,12 +117,9 @@ def decline(
     as_json: JsonOption = False,
 ) -> None:
     """Say no before anything is built; one person."""
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        key = client.new_key("decline")
-        return await client.post(f"{PATH}/{move}/decline", {"reason": reason}, idempotency_key=key)
-
-    _show(call(work, api=api, key_id=key_id, key=key), as_json=as_json)
+    said = {"reason": reason}
+    path = f"{PATH}/{move}/decline"
+    _show(change(path, said, "decline", api=api, key_id=key_id, key=key), as_json=as_json)
 
 
 def mount(app: typer.Typer) -> None:

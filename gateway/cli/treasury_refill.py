@@ -16,7 +16,7 @@ import typer
 
 from gateway.cli.care import ConfirmOption, say_twice
 from gateway.cli.console import USAGE, CliError, JsonOption, show_json, show_line, show_table
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call, change
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
@@ -53,12 +53,8 @@ def request(
     body |= {"amount": amount} if amount is not None else {}
     if amount is not None and not dry_run:
         say_twice(f"refill {amount} {asset}", amount, confirm_amount)
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        asked = {**body, "propose": not dry_run}
-        return await client.post(f"{PATH}/plan", asked, idempotency_key=client.new_key("refill"))
-
-    answer = call(work, api=api, key_id=key_id, key=key)
+    body["propose"] = not dry_run
+    answer = change(f"{PATH}/plan", body, "refill", api=api, key_id=key_id, key=key)
     if as_json:
         show_json({**answer, "dry_run": dry_run})
         return
@@ -137,12 +133,8 @@ def import_(
     row = call(look, api=api, key_id=key_id, key=key)
     what = f"{row['amount']} {row['asset']} from cold to {row['address']}"
     say_twice(what, row["amount"], confirm_amount)
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        key = client.new_key("signed")
-        return await client.post(f"{PATH}/{refill}/signed", body, idempotency_key=key)
-
-    answer = call(work, api=api, key_id=key_id, key=key)
+    path = f"{PATH}/{refill}/signed"
+    answer = change(path, body, "signed", api=api, key_id=key_id, key=key)
     if as_json:
         show_json(answer)
         return
@@ -167,12 +159,9 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Take it back while its file waits for signatures; its coins are free again."""
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        key = client.new_key("cancel")
-        return await client.post(f"{PATH}/{refill}/cancel", {"reason": reason}, idempotency_key=key)
-
-    answer = call(work, api=api, key_id=key_id, key=key)
+    said = {"reason": reason}
+    path = f"{PATH}/{refill}/cancel"
+    answer = change(path, said, "cancel", api=api, key_id=key_id, key=key)
     if as_json:
         show_json(answer)
     else:

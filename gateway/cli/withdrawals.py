@@ -18,7 +18,7 @@ from gateway.cli.console import (
     show_line,
     show_table,
 )
-from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
+from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call, change
 
 if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
@@ -155,13 +155,9 @@ def expedite(
     as_json: JsonOption = False,
 ) -> None:
     """Put it on the urgent class."""
-
-    async def work(client: "StaffClient") -> Mapping[str, Any]:
-        path = f"/v1/withdrawals/{withdrawal}/expedite"
-        key = client.new_key("expedite")
-        return await client.post(path, {"reason": reason}, idempotency_key=key)
-
-    _tell(call(work, api=api, key_id=key_id, key=key), as_json=as_json)
+    said = {"reason": reason}
+    path = f"/v1/withdrawals/{withdrawal}/expedite"
+    _tell(change(path, said, "expedite", api=api, key_id=key_id, key=key), as_json=as_json)
 
 
 @withdrawals_app.command("reissue")

@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from config.clock import Clock, SystemClock, Waker
-from config.database import AWAY, Database, async_url
+from config.database import Database, async_url
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
 from config.process import run_until_stopped
 from config.registry import Registry, load_registry
 from config.settings import Settings
-from gateway.leases import Lease
+from gateway.leases import Lease, give_back
 from gateway.payouts.attestations import AttestationFetch
 from gateway.payouts.context import Lane, Signer
 from gateway.payouts.crash import Crash, crash_from, no_crash
@@ -32,7 +32,6 @@ from watchers.node_pardons import PardonLoop
 from watchers.registry import build_agreed_chain
 
 RESTART_SECONDS = 5.0  # a network that failed is tried again after this
-STOP_TIMEOUT_SECONDS = 5.0  # for giving the lease back; it runs out by itself anyway
 CHANNELS = ("cage_events", "cage_outgoing", "cage_payouts")  # hints; every loop also polls
 
 log = get_logger(__name__)
@@ -210,7 +209,7 @@ class PayoutRole:
                 await PayoutLane(lane).run(waker)
                 told.cancel()
         finally:
-            await _give_back(self._database, lane.lease)
+            await give_back(self._database, lane.lease)
             await chain.close()
 
     async def _treasury(self, network: str) -> None:
@@ -220,13 +219,4 @@ class PayoutRole:
         try:
             await watch.run(Waker(poll_seconds=LOOK_SECONDS))
         finally:
-            await _give_back(self._database, watch.lease)
-
-
-async def _give_back(database: Database, lease: Lease) -> None:
-    """Let another instance in at once; without a database the lease runs out by itself."""
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_SECONDS), database.unit_of_work() as uow:
-            await lease.release(uow)
-    except AWAY as error:
-        log.warning("payouts.lease_not_released", lease=lease.name, error=repr(error))
+            await give_back(self._database, watch.lease)

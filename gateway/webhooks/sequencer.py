@@ -12,7 +12,7 @@ from uuid import UUID
 
 from config import alarm_store
 from config.clock import Clock, Waker
-from config.database import AWAY, Database, Uow
+from config.database import Database, Uow
 from config.ids import Ids
 from config.logs import get_logger
 from gateway import leases
@@ -66,7 +66,7 @@ class Sequencer:
                 if not await self.run_once():
                     await self._waker.wait()
         finally:
-            await self._release()
+            await leases.give_back(self._database, self._lease)
 
     async def run_once(self) -> bool:
         """One cycle. True when the batch was full, so that more may wait."""
@@ -142,16 +142,6 @@ class Sequencer:
                 detail=f"{event.type} {event.id} cannot be rendered ({error.cause})",
                 at=self._clock.now(),
             )
-
-    async def _release(self) -> None:
-        """Let another instance in at once. Not being able to costs LEASE_SECONDS, nothing more."""
-        if not self._lease.is_held:
-            return
-        try:
-            async with self._database.unit_of_work() as uow:
-                await self._lease.release(uow)
-        except AWAY as error:
-            log.info("sequencer.release_failed", error=type(error).__name__)
 
 
 def in_object_order(events: Sequence[EventRow]) -> list[EventRow]:
