@@ -15,6 +15,7 @@ from gateway.api import two_people
 from gateway.api.addresses import QR_MASK
 from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
 from gateway.api.rebalances import KIND, READ, ROLES, STAFF, WRITE, wire
+from gateway.api.switches import check_operator
 from gateway.api.wire_rebalance_files import (
     Signatures,
     SignedRebalance,
@@ -48,6 +49,7 @@ _TAKEN = (State.UNSIGNED_READY, State.SIGNED, State.SENT, State.DONE, State.FAIL
 )
 async def get_unsigned(call: Call) -> UnsignedRebalance:
     """The committed file, also after it was signed. 409 `not_ready` until it is built."""
+    check_operator(call)
     row = await rebalances_store.get(call.uow, call.object_id(KIND))
     if row is None:
         raise NotFound

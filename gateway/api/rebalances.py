@@ -6,6 +6,7 @@ signer reads the same bytes (CONTRACT 8).
 
 from gateway.api import two_people, wire_rebalances
 from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
+from gateway.api.switches import check_operator
 from gateway.api.wire_base import rfc3339
 from gateway.api.wire_query import Page, decode_cursor, limit_of, moment_of, next_cursor
 from gateway.api.wire_rebalances import (
@@ -48,6 +49,7 @@ STAFF = frozenset({PrincipalKind.STAFF})
 )
 async def list_rebalances(call: Call) -> Page[RebalanceDetail]:
     """A page."""
+    check_operator(call)
     query: RebalanceQuery = call.query
     limit = limit_of(query.limit)
     rows = await rebalances_store.find(
@@ -74,6 +76,7 @@ async def list_rebalances(call: Call) -> Page[RebalanceDetail]:
 )
 async def get_rebalance(call: Call) -> RebalanceDetail:
     """By id."""
+    check_operator(call)
     row = await rebalances_store.get(call.uow, call.object_id(KIND))
     if row is None:
         raise NotFound
@@ -92,6 +95,7 @@ async def get_rebalance(call: Call) -> RebalanceDetail:
 )
 async def plan_rebalances(call: Call) -> RebalancePlan:
     """Hot against its band by the books, less what payouts wait for; or one move that is given."""
+    check_operator(call)
     body: RebalancePlanIn = call.body
     if body.propose:
         two_people.check_operator(call, roles=ROLES, scopes=WRITE)

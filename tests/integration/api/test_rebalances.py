@@ -252,6 +252,20 @@ async def test_machines_readers_and_brands_propose_and_approve_nothing(house: Ap
     assert (await house.call("GET", "/v1/rebalances")).status == 403
 
 
+async def test_a30_a_person_of_one_brand_sees_no_move_of_the_operator(house: ApiHouse) -> None:
+    await house.fund("acme", "btc:BTC", 5 * COIN)
+    row = await proposed(house)
+    await house.add_key(
+        "bea-key", kind="staff", brand="acme", person="bea",
+        scopes=("treasury:read", "treasury:write"), roles=("treasury",),
+    )  # fmt: skip
+    path = "/v1/rebalances"
+    for target in (path, f"{path}/{row['id']}", f"{path}/{row['id']}/unsigned"):
+        reply = await house.call("GET", target, key="bea-key")
+        assert (reply.status, problem(reply)["code"]) == (403, "operator_only"), target
+    assert await refused(await plan(house, {}, key="bea-key")) == (403, "operator_only")
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
