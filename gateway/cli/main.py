@@ -12,6 +12,7 @@ import typer
 from config.errors import ConfigError, UnsafeEnvironment
 from gateway.cli import (
     audit,
+    deliveries,
     deposits,
     dev,
     ledger,
@@ -43,6 +44,7 @@ for module in (
     treasury,
     ledger,
     audit,
+    deliveries,
     deposits,
     withdrawals,
     dev,
