@@ -66,6 +66,7 @@ PREFIXES = {
     "contract_setup": "cst_",
     "rebalance": "reb_",
     "sweep": "swp_",
+    "consolidation": "con_",
     "alarm": "alm_",
     "search": "sea_",
     "doctor_case": "doc_",

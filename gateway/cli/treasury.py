@@ -7,6 +7,7 @@ import typer
 
 from gateway.cli import (
     switches,
+    treasury_consolidate,
     treasury_forecast,
     treasury_nodes,
     treasury_plan,
@@ -15,11 +16,7 @@ from gateway.cli import (
     treasury_top_up,
     treasury_wallets,
 )
-from gateway.cli.console import (
-    JsonOption,
-    show_json,
-    show_table,
-)
+from gateway.cli.console import JsonOption, show_json, show_table
 from gateway.cli.contract import contract_app
 from gateway.cli.rates import rates_app
 from gateway.cli.staff_api import ApiOption, KeyFileOption, KeyIdOption, all_pages, call
@@ -75,5 +72,6 @@ def mount(app: typer.Typer) -> None:
     treasury_forecast.mount(treasury_app)
     treasury_sweep.mount(treasury_app)
     treasury_nodes.mount(treasury_app)
+    treasury_consolidate.mount(treasury_app)
     treasury_app.command("prove")(treasury_prove.prove)
     app.add_typer(treasury_app, name="treasury")

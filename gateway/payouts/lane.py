@@ -33,6 +33,7 @@ from gateway.payouts.signing import SigningStep, is_stopped
 from gateway.payouts.sweeping import Sweeping
 from gateway.payouts.time_limits import TimeLimitStep
 from gateway.payouts.upkeep import Upkeep
+from gateway.payouts.upkeep_asked import AskedUpkeep
 from gateway.payouts.withdrawals import State
 from watchers.errors import WatcherError
 
@@ -64,6 +65,7 @@ class PayoutLane:
         self._refills = RefillStep(lane)
         self._rebalances = RebalanceStep(lane)
         self._upkeep = Upkeep(lane)
+        self._asked_upkeep = AskedUpkeep(lane, self._upkeep)
         self._sweeping = Sweeping(lane)
         self._outflow = OutflowStep(lane)
         self._has_reported = False
@@ -129,7 +131,8 @@ class PayoutLane:
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)
                 await self._step("settle", self._settlement.run)
-            if self._upkeep.is_due() and not await is_stopped(self._lane):
+            await self._step("consolidate", self._asked_upkeep.run)
+            if self._upkeep.is_due():
                 await self._step("upkeep", self._upkeep.run)
             if not await is_stopped(self._lane):
                 await self._step("sweep", self._sweeping.run)

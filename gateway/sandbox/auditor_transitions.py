@@ -102,6 +102,8 @@ _WALLET = {
     "high": ["inside", "low", "gas_low"],
 }
 
+_CONSOLIDATION = {"": ["asked", "planned"], "asked": ["quoted", "planned", "refused"]}
+
 _GIVEN_UP = ("declined", "expired", "cancelled")
 
 # The event of a change, where it is not "<kind>.<state reached>" (CONTRACT 4 and 5).
@@ -122,4 +124,5 @@ def allowed() -> list[str]:
     moves = [f"rebalance:{a}>{b}" for a, reached in _REBALANCE.items() for b in reached]
     sweep = [f"sweep:{a}>{b}" for a, reached in _SWEEP.items() for b in reached]
     wallet = [f"wallet:{a}>{b}" for a, reached in _WALLET.items() for b in reached]
-    return deposit + withdrawal + setup + moves + sweep + wallet
+    merges = [f"consolidation:{a}>{b}" for a, reached in _CONSOLIDATION.items() for b in reached]
+    return deposit + withdrawal + setup + moves + sweep + wallet + merges
