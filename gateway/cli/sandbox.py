@@ -51,6 +51,9 @@ def kill_payout(
         str, typer.Option("--points", help="How many messages to die at, over all scenes, or all.")
     ] = "160",
     seed: Annotated[int, typer.Option("--seed", help="Which ones are drawn.")] = 20260101,
+    worlds: Annotated[
+        int, typer.Option("--worlds", min=1, max=5, help="Scenes at once, each in its own world.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Kill payouts, API and signer at their messages; each withdrawal must be paid once."""
@@ -63,7 +66,9 @@ def kill_payout(
     if points != "all" and not (points.isascii() and points.isdigit() and int(points) > 0):
         raise CliError(f"--points {points} is no number", hint="or: all", code=USAGE)
     count = None if points == "all" else int(points)
-    raise typer.Exit(run_drill(scene=scene, points=count, seed=seed, as_json=as_json))
+    raise typer.Exit(
+        run_drill(scene=scene, points=count, seed=seed, worlds=worlds, as_json=as_json)
+    )
 
 
 def soak(

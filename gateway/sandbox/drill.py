@@ -12,9 +12,10 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,7 +27,7 @@ from gateway.sandbox.auditor_store import audit
 from gateway.sandbox.boundary import Point, Side
 from gateway.sandbox.deployment import DeploymentFailed
 from gateway.sandbox.doors import SignerDoor
-from gateway.sandbox.drill_house import House, drill_house
+from gateway.sandbox.drill_house import STEP_SECONDS, House, drill_house
 from gateway.sandbox.drill_scenes import SCENES, Played, Player, Scene
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.nodes import NodeFailed
@@ -44,6 +45,7 @@ COUNTING_RUNS = 2  # without a death; what comes when is a little different each
 PATIENCE_SECONDS = 180.0  # a process starts within it on a very busy machine, and more than once
 RESTLESS_MAX = 3  # points after which withdrawals do not rest: what follows would tell nothing new
 REST_SECONDS = 120.0
+WORLDS = 2  # houses at once: while one waits for its chain, the other has the processor
 LATE_KINDS = (SignerDoor.ASKS, "broadcast")  # no unit of work is open while these are asked
 INTERRUPTED = 130
 
@@ -90,6 +92,8 @@ class DrillResult:
         return not self.audit and bool(self.scenes) and not any(s.violations for s in self.scenes)
 
 
+Task = tuple[Scene, int | None]
+"""A scene and how many points it plays; None means all."""
 Step = Callable[[SceneResult, int], None]
 """Told after each point, with the number of points of its scene."""
 
@@ -141,15 +145,57 @@ async def drill(
     scenes: Sequence[Scene],
     points: int | None,
     seed: int,
+    worlds: int,
     step: Step,
 ) -> DrillResult:
-    """A house, and `points` points over the scenes in it (None: all). Raises StoryFailed,
-    DeploymentFailed."""
+    """`points` points over the scenes (None: all), in so many houses at once that share nothing;
+    each takes the next scene that nobody has. Raises StoryFailed, DeploymentFailed, NodeFailed."""
+    waiting = iter(list(zip(scenes, shares(points, len(scenes)), strict=True)))
+    folders = [folder / f"w{number}" for number in range(1, min(worlds, len(scenes)) + 1)]
+    results = await _all_or_none(
+        [_in_a_house(place, programs, told, waiting, seed=seed, step=step) for place in folders]
+    )
+    merged = merge(results, seed=seed, order=[scene.name for scene in scenes])
+    merged.seconds = round(told.elapsed_seconds())
+    return merged
+
+
+async def _all_or_none(plays: Sequence[Coroutine[Any, Any, DrillResult]]) -> list[DrillResult]:
+    """The first one that fails ends the others, and its error is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in plays]
+    except BaseExceptionGroup as failed:
+        first: BaseException = failed
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from failed
+    return [task.result() for task in tasks]
+
+
+async def _in_a_house(
+    folder: Path,
+    programs: Provisioned,
+    told: Narration,
+    waiting: Iterable[Task],
+    *,
+    seed: int,
+    step: Step,
+) -> DrillResult:
     async with drill_house(folder, programs, told) as house:
         await fund(house)
-        result = await play(house, scenes=scenes, points=points, seed=seed, step=step)
-    result.seconds = round(told.elapsed_seconds())
-    return result
+        return await play_tasks(house, waiting, seed=seed, step=step)
+
+
+def merge(results: Sequence[DrillResult], *, seed: int, order: Sequence[str]) -> DrillResult:
+    """What all houses found, the scenes in this order."""
+    scenes = [scene for result in results for scene in result.scenes]
+    return DrillResult(
+        seed=seed,
+        scenes=sorted(scenes, key=lambda scene: order.index(scene.scene)),
+        killed=dict(sum((Counter(result.killed) for result in results), Counter())),
+        audit=[text for result in results for text in result.audit],
+    )
 
 
 async def fund(house: House) -> None:
@@ -169,9 +215,29 @@ async def play(
     step: Step = lambda result, total: None,
 ) -> DrillResult:
     """Every scene with its share of the points, then the books. Raises StoryFailed."""
+    return await play_tasks(
+        house,
+        zip(scenes, shares(points, len(scenes)), strict=True),
+        seed=seed,
+        counting_runs=counting_runs,
+        patience_seconds=patience_seconds,
+        step=step,
+    )
+
+
+async def play_tasks(
+    house: House,
+    tasks: Iterable[Task],
+    *,
+    seed: int,
+    counting_runs: int = COUNTING_RUNS,
+    patience_seconds: float = PATIENCE_SECONDS,
+    step: Step = lambda result, total: None,
+) -> DrillResult:
+    """Each task when it is taken, then the books of this house. Raises StoryFailed."""
     result = DrillResult(seed=seed)
     player = Player(house, patience_seconds=patience_seconds)
-    for scene, share in zip(scenes, shares(points, len(scenes)), strict=True):
+    for scene, share in tasks:
         found = SceneResult(scene=scene.name)
         result.scenes.append(found)
         for _ in range(counting_runs):
@@ -208,12 +274,15 @@ async def _verdict(house: House) -> list[str]:
         for network in house.world.urls():
             await house.world.mine(network)
         await clock.sleep(story.MINE_EVERY_SECONDS)
-    await until_ready(house.deployment, clock)  # the last death may have been the API's
+    # The last death may have been the API's.
+    await until_ready(house.deployment, clock, within_seconds=STEP_SECONDS)
     breaks = await reconcile(house.story, house.story.staff["alice"], key="drill-reconcile")
     return [f"reconciliation: {json.dumps(item, sort_keys=True)}" for item in breaks]
 
 
-def run_drill(*, scene: str | None, points: int | None, seed: int, as_json: bool) -> int:
+def run_drill(
+    *, scene: str | None, points: int | None, seed: int, worlds: int, as_json: bool
+) -> int:
     """Run the drill on throw-away nodes; 0 when nothing was found, 1 otherwise."""
     clock = SystemClock()
     console = Console(stderr=True, highlight=False)
@@ -222,7 +291,7 @@ def run_drill(*, scene: str | None, points: int | None, seed: int, as_json: bool
     folder = Path(tempfile.mkdtemp(prefix="cage-drill-"))
     is_ok = False
     try:
-        result = asyncio.run(_on_terminal(folder, told, scenes, points, seed))
+        result = asyncio.run(_on_terminal(folder, told, scenes, points, seed, worlds))
         is_ok = result.is_ok
         _show(result, console, as_json=as_json)
         return 0 if is_ok else 1
@@ -240,7 +309,12 @@ def run_drill(*, scene: str | None, points: int | None, seed: int, as_json: bool
 
 
 async def _on_terminal(
-    folder: Path, told: Narration, scenes: Sequence[Scene], points: int | None, seed: int
+    folder: Path,
+    told: Narration,
+    scenes: Sequence[Scene],
+    points: int | None,
+    seed: int,
+    worlds: int,
 ) -> DrillResult:
     """The drill under a progress bar. Both signals end it, also where a shell that starts it in the
     background has it ignore Ctrl-C."""
@@ -261,7 +335,14 @@ async def _on_terminal(
             bar.update(tasks[found.scene], total=total, completed=found.points, description=words)
 
         return await drill(
-            folder, programs, told, scenes=scenes, points=points, seed=seed, step=step
+            folder,
+            programs,
+            told,
+            scenes=scenes,
+            points=points,
+            seed=seed,
+            worlds=worlds,
+            step=step,
         )
 
 

@@ -46,6 +46,7 @@ API = ("api-a", "api-b")
 SIGNER, WEBHOOKS = "signer", "webhooks"
 POOL = (10, 40)  # few addresses: the signer derives each a second time
 PACE = Pace(poll_seconds=0.1, urgent_seconds=0, normal_seconds=1, economy_seconds=1)
+STEP_SECONDS = 180.0  # a process that was killed starts anew within it on a very busy machine
 LOOK_SECONDS = 0.03
 KILLED = -signal.SIGKILL
 SENDS = frozenset({"sendrawtransaction", "eth_sendRawTransaction"})
@@ -164,7 +165,13 @@ async def drill_house(
             deployment=deployment,
             world=world,
             story=Story(
-                world=world, clock=clock, narration=told, role_pids=dict, brands={}, staff={}
+                world=world,
+                clock=clock,
+                narration=told,
+                role_pids=dict,
+                brands={},
+                staff={},
+                step_seconds=STEP_SECONDS,
             ),
             books=books,
             boundary=Boundary(
@@ -261,7 +268,7 @@ async def _trusted(stack: AsyncExitStack, house: House) -> None:
     """Wait for the roles, tell the signer whom to trust, open the clients."""
     deployment = house.deployment
     try:
-        await until_ready(deployment, house.clock)
+        await until_ready(deployment, house.clock, within_seconds=STEP_SECONDS)
     except DeploymentFailed as error:
         ended = [f"{slot}: {p.returncode}" for slot, p in house.processes.items() if p.returncode]
         raise DeploymentFailed(f"the roles did not start; ended: {ended}") from error

@@ -78,9 +78,11 @@ async def set_up(
     return stage
 
 
-async def until_ready(deployment: Deployment, clock: Clock) -> None:
+async def until_ready(
+    deployment: Deployment, clock: Clock, *, within_seconds: float = story.STEP_TIMEOUT_SECONDS
+) -> None:
     """Until the API answers and the signer listens; raises DeploymentFailed."""
-    deadline = clock.monotonic_seconds() + story.STEP_TIMEOUT_SECONDS
+    deadline = clock.monotonic_seconds() + within_seconds
     while clock.monotonic_seconds() < deadline:
         if deployment.has_died():
             break

@@ -43,12 +43,14 @@ class Story:
     deposit_ids: dict[str, str] = field(default_factory=dict)
     withdrawal_ids: dict[str, str] = field(default_factory=dict)
     txid_brands: dict[str, str] = field(default_factory=dict)
+    step_seconds: float = STEP_TIMEOUT_SECONDS
+    """What does not come true within it never will."""
 
     async def until(
         self, what: str, probe: Callable[[], Awaitable[T | None]], *, mine: str | None = None
     ) -> T:
         """Poll until `probe` answers; mines one block of `mine` now and then meanwhile."""
-        deadline = self.clock.monotonic_seconds() + STEP_TIMEOUT_SECONDS
+        deadline = self.clock.monotonic_seconds() + self.step_seconds
         next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
         while self.clock.monotonic_seconds() < deadline:
             try:
@@ -65,7 +67,7 @@ class Story:
                 await self.world.mine(mine, BLOCKS_AT_ONCE[mine])
                 next_block = self.clock.monotonic_seconds() + MINE_EVERY_SECONDS
             await self.clock.sleep(POLL_SECONDS)
-        raise StoryFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
+        raise StoryFailed(f"not within {self.step_seconds:.0f} s: {what}")
 
     async def address(self, brand: str, player: str, network: str) -> str:
         """The player's deposit address; asked twice it must be the same."""

@@ -25,9 +25,12 @@ from gateway.sandbox.boundary import Point, Side
 from gateway.sandbox.drill import (
     INTERRUPTED,
     LATE_KINDS,
+    DrillResult,
+    SceneResult,
     all_points,
     chosen_points,
     fund,
+    merge,
     play,
     shares,
 )
@@ -91,8 +94,28 @@ def test_points_are_shared_by_the_scenes() -> None:
     assert shares(None, 2) == [None, None]
 
 
+def test_what_several_worlds_found_is_told_as_one_in_the_order_of_the_scenes() -> None:
+    first = DrillResult(seed=1, scenes=[SceneResult(scene="erc20"), SceneResult(scene="cancel")])
+    second = DrillResult(seed=1, scenes=[SceneResult(scene="utxo-batch")], audit=["a break"])
+    first.killed, second.killed = {"write": 2, "sign": 1}, {"write": 3}
+
+    told = merge([first, second], seed=1, order=[scene.name for scene in SCENES])
+
+    assert [scene.scene for scene in told.scenes] == ["utxo-batch", "erc20", "cancel"]
+    assert told.killed == {"write": 5, "sign": 1}
+    assert (told.audit, told.is_ok) == (["a break"], False)
+    assert merge([first], seed=1, order=["erc20", "cancel"]).is_ok
+
+
 @pytest.mark.parametrize(
-    "option", [("--scene", "none"), ("--points", "0"), ("--points", "many"), ("--points", "-1")]
+    "option",
+    [
+        ("--scene", "none"),
+        ("--points", "0"),
+        ("--points", "many"),
+        ("--points", "-1"),
+        ("--worlds", "0"),
+    ],
 )
 def test_a_wrong_option_is_refused_before_anything_starts(option: tuple[str, str]) -> None:
     assert main(["drill", "kill-payout", *option]) == USAGE
@@ -112,7 +135,7 @@ async def test_an_interrupted_drill_leaves_no_process_and_no_folder_behind(stage
     )
     try:
         async with asyncio.timeout(START_SECONDS):
-            while not files_in(folder, f"cage-drill-*/cage/{stage}"):
+            while not files_in(folder, f"cage-drill-*/w1/cage/{stage}"):
                 await clock.sleep(LOOK_SECONDS)
         assert len(processes_of(folder)) >= 3  # itself and two nodes at least
         drill.send_signal(signal.SIGINT)
