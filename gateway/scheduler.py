@@ -3,8 +3,8 @@
 Owns which loop is woken how often. A tick is a NOTIFY sent under the scheduler's lease, so that of
 several schedulers one speaks (P14); the loop that hears it owns the work. Loops of upkeep
 that belong to no other role (folding balances, partitions ahead, old nonces and sums of limits,
-the question for a comparison) live here too, and also poll; so does the sealer of the logs. It
-moves no money and holds no key.
+the question for a comparison, and whether it was made) live here too, and also poll; so does the
+sealer of the logs. It moves no money and holds no key.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from config.registry import load_registry
 from config.settings import Settings
 from gateway import books_watch, day_closes, sealing
 from gateway import scheduler_store as store
+from gateway.comparison_watch import ComparisonWatch
 from gateway.leases import Lease, LeaseLost, hold
 from gateway.payouts import limits
 from gateway.sealing import Sealer
@@ -59,6 +60,7 @@ TICKS = (
     Tick(channel="cage_reconcile", every_seconds=3_600),  # every entry
     Tick(channel="cage_close", every_seconds=600),
     Tick(channel="cage_compare", every_seconds=3_600),  # the signer's log against the books
+    Tick(channel="cage_compared", every_seconds=60),  # whether somebody does
 )
 
 
@@ -79,6 +81,7 @@ class Scheduler:
         self._ids = ids
         self._breakers = breakers or BreakerPolicy()
         self._networks = networks
+        self._comparisons = ComparisonWatch(networks=networks, ids=ids)
         self._lease = Lease(name="scheduler", holder=f"scheduler-{ids.new_id()}")
         self.upkeep: dict[str, Callable[[Uow], Awaitable[int]]] = {
             "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
@@ -86,6 +89,7 @@ class Scheduler:
             "cage_limits": self._prune_limit_usage,
             "cage_partitions": self._ensure_partitions,
             "cage_compare": self._ask_comparison,
+            "cage_compared": self._watch_comparisons,
             "cage_books": partial(self._check_books, is_whole=False),
             "cage_reconcile": partial(self._check_books, is_whole=True),
             "cage_close": self._close_day,
@@ -190,6 +194,9 @@ class Scheduler:
     async def _ask_comparison(self, uow: Uow) -> int:
         """Payouts compares: it alone may talk to the signer."""
         return await store.ask_comparison(uow, at=self._clock.now())
+
+    async def _watch_comparisons(self, uow: Uow) -> int:
+        return await self._comparisons.look(uow, at=self._clock.now())
 
     async def _ensure_partitions(self, uow: Uow) -> int:
         return await store.ensure_partitions(uow, at=self._clock.now(), months=PARTITION_MONTHS)

@@ -28,6 +28,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A network whose books wait to be held against the signer's log."""
+
+    network: str
+    is_of_this_life: bool
+    asked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryRow:
     """One recovery of a network, whole. `left_over` names what could not be imported."""
 
@@ -160,6 +169,24 @@ async def are_whole(uow: Uow, networks: Collection[str]) -> bool:
         "SELECT EXISTS (SELECT 1 FROM gateway.recoveries WHERE state <> 'closed')"
     )
     return not result.scalar_one() and await are_compared(uow, networks)
+
+
+async def waiting(uow: Uow, networks: Collection[str]) -> list[Waiting]:
+    """Those of these networks that nobody compared in this life of the database, or whose asked
+    comparison has not been made; without those in recovery, which wait for people."""
+    result = await uow.execute(
+        """
+        SELECT n.network, l.life IS NOT DISTINCT FROM gateway.database_life() AS is_of_this_life,
+            l.asked_at
+        FROM unnest(CAST(:networks AS text[])) AS n (network)
+        LEFT JOIN gateway.signer_logs l ON l.network = n.network
+        WHERE (l.life IS DISTINCT FROM gateway.database_life() OR l.asked_at IS NOT NULL)
+            AND NOT EXISTS (SELECT 1 FROM gateway.recoveries r
+                WHERE r.network = n.network AND r.state <> 'closed')
+        """,
+        {"networks": list(networks)},
+    )
+    return [Waiting(**row) for row in result.mappings()]
 
 
 async def get(uow: Uow, recovery_id: UUID, *, lock: bool = False) -> RecoveryRow | None:
