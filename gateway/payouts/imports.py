@@ -26,6 +26,7 @@ from gateway.payouts import (
     families,
     import_moves,
     import_orders,
+    import_people,
     limits,
     store,
     withdrawals,
@@ -198,6 +199,7 @@ class Importer:
             await self._claim(uow, signature)
             is_abort = signature.question.purpose is Purpose.ABORT
             for row in members.values():
+                await import_people.keep(lane, uow, row, signature.question)
                 await (self._abort if is_abort else self._take)(uow, row, signature)
         log.info("recover.signature", network=lane.network, txid=signature.answer.txid)
 

@@ -1,4 +1,4 @@
-"""The clients' own orders, read again from the bytes that they signed.
+"""What clients ordered and people said, read again from the bytes that they signed.
 
 For what the signer knows and lost books do not. The API and the signer have read these bytes
 strictly before; here they are read once more with the same grammar of amounts. It writes nothing.
@@ -40,6 +40,17 @@ class SignedOrder:
     valid_until: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedExit:
+    """What one person signed about transactions of a payment: texts."""
+
+    action: str
+    brand: str
+    request_id: str
+    txids: tuple[str, ...]
+    key_id: str
+
+
 def read(payment: Payment) -> SignedOrder:
     """The order behind a payment of the signer's; raises UnreadableOrder."""
     claim = payment.authorisation
@@ -63,6 +74,22 @@ def read(payment: Payment) -> SignedOrder:
         )
     except (ProtocolError, KeyError, TypeError, ValueError) as error:
         raise UnreadableOrder(f"{payment.request_id}: {type(error).__name__}") from error
+
+
+def read_exit(claim: Authorisation) -> SignedExit:
+    """A person's word for an abort (`txid`) or a reissue (`dead_txids`); raises UnreadableOrder."""
+    try:
+        raw = strict_loads(claim.body)
+        txids = [raw["txid"]] if "txid" in raw else list(raw["dead_txids"])
+        return SignedExit(
+            action=str(raw["action"]),
+            brand=str(raw["brand"]),
+            request_id=str(raw["request_id"]),
+            txids=tuple(str(txid) for txid in txids),
+            key_id=_found(_KEYID, claim),
+        )
+    except (ProtocolError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableOrder(f"{claim.path}: {type(error).__name__}") from error
 
 
 async def assets_of(signer: Signer, entry: LogEntry) -> frozenset[str]:

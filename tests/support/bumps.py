@@ -45,6 +45,15 @@ async def quote(
         )
 
 
+async def fees_rise(house: Payouts) -> None:
+    """Ten times what the house has paid so far."""
+    kvb, gwei = 20_000, 20 * 10**9
+    if house.is_account_based:
+        await quote(house, {1: gwei, 5: gwei}, floor=0, base_fee=gwei)
+    else:
+        await quote(house, {2: kvb, 6: kvb, 36: kvb})
+
+
 async def pass_blocks(house: Payouts, count: int = 1) -> None:
     """Blocks that take nothing from the pool."""
     for _ in range(count):

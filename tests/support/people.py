@@ -45,6 +45,7 @@ def said(house: Payouts, row: WithdrawalRow, body: Mapping[str, Any], person: st
         body,
         action=route,
         key=_key(person),
+        keyid=f"{person}-key",
         withdrawal=f"wd_test_{row.id.hex}",
         created=int(house.clock.now().timestamp()),
     )

@@ -155,8 +155,12 @@ def approval(
         withdrawal,
         body=body if isinstance(body, bytes) else json.dumps(body).encode(),
         key=key or staff_key(person),
-        keyid=f"{person}-1a2b3c4d",
-        **{"idempotency_key": f"{person}-1", "target": f"/v1/withdrawals/{{}}/{action}", **changes},
+        **{
+            "keyid": f"{person}-1a2b3c4d",
+            "idempotency_key": f"{person}-1",
+            "target": f"/v1/withdrawals/{{}}/{action}",
+            **changes,
+        },
     )
 
 

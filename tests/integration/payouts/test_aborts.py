@@ -13,7 +13,7 @@ from gateway.withdrawals_store import WithdrawalRow
 from ledger import accounts, balances
 from ledger.accounts import Stage
 from signer.protocol import Purpose
-from tests.support.bumps import mine_only, pass_blocks, quote, sent
+from tests.support.bumps import fees_rise, mine_only, pass_blocks, quote, sent
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
 from tests.support.people import ask_abort, call_dead, employ
@@ -243,15 +243,6 @@ async def test_p06_an_abort_that_loses_to_a_final_tx_goes_to_two_people(btc: Pay
     assert btc.paid(row) == 0
     assert "anchor_dead" not in await btc.alarms()
     await btc.assert_at_rest()
-
-
-async def fees_rise(house: Payouts) -> None:
-    """Ten times what the house has paid so far."""
-    kvb, gwei = 20_000, 20 * 10**9
-    if house.is_account_based:
-        await quote(house, {1: gwei, 5: gwei}, floor=0, base_fee=gwei)
-    else:
-        await quote(house, {2: kvb, 6: kvb, 36: kvb})
 
 
 @BOTH

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from gateway.payouts import recovery_store as rows
+from gateway.payouts.approvals import Action
 from gateway.payouts.imports import Importer
 from gateway.payouts.raw_tx import account_nonce
 from ledger import accounts, balances
 from signer.protocol import Purpose, SignedTx, SignRequest
-from tests.support.bumps import KVB, Sent, no_breaks, pass_blocks, quote, sent
+from tests.support.bumps import KVB, Sent, fees_rise, no_breaks, pass_blocks, quote, sent
 from tests.support.databases import TestDatabase
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts
-from tests.support.people import ask_abort, employ
+from tests.support.people import ask_abort, call_dead, employ
 from tests.support.restores import Backup, backups, rescan
 from watchers import addresses, nonces
 from watchers.addresses import AddressRole
@@ -98,6 +99,75 @@ async def test_p09_an_abort_that_the_books_lost_is_an_abort_again(
     assert await back.alarms() == []
     await no_breaks(back)
     await back.assert_at_rest()
+
+
+@pytest.mark.parametrize("network", ["btc", "eth"])
+async def test_p09_an_abort_that_the_books_lost_is_bumped_with_what_people_had_signed(
+    network: str, house: BuildHouse, backup: Backup
+) -> None:
+    """Nobody can sign for an abort that is on its way: their words come back from the signer."""
+    built = await house(network)
+    await funded(built)
+    row = await built.request("0.25")
+    lane = await built.cycle(times=2)
+    row = await built.row(row)
+    await backup.take()
+    await ask_abort(built, row, str(row.txid))
+    await built.cycle(lane)
+    first = await built.row(row)
+    back = await noticed(backup, built)
+    await recover(back)
+    lane = await back.cycle(times=2)
+    await fees_rise(back)
+    await pass_blocks(back)
+
+    await back.cycle(lane)
+
+    second = await back.row(row)
+    assert (second.state, second.txid == first.txid) == ("cancelling", False)
+    payment, abort, bumped = await sent(back)
+    assert (bumped.purpose, bumped.replaces_id) == ("abort", abort.id)
+    assert bumped.fee_minor > abort.fee_minor > payment.fee_minor
+    await run_off(back)
+    assert await back.states(row) == ["cancelled"]
+    assert back.paid(row) == 0
+    assert await back.alarms() == []
+    await no_breaks(back)
+    await back.assert_at_rest()
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+async def test_p09_a_reissue_that_the_books_lost_is_paid_once_by_its_second_family(
+    blocks: int, btc: Payouts, backup: Backup
+) -> None:
+    """Both families come back, with the words of two people that the second one stands on."""
+    await funded(btc)
+    row = await btc.request("0.25")
+    await backup.take()
+    lane = await btc.cycle()
+    [dead] = list(btc.sim.pool)
+    await btc.steal_inputs_of(dead)
+    await btc.mine(8)
+    await btc.cycle(lane)
+    assert await btc.states(row) == ["on_hold"]
+    await btc.fund("btc:BTC", "3")
+    assert await call_dead(btc, row, Action.REISSUE, [dead])
+    await btc.cycle(lane, times=2)
+    alive = (await btc.row(row)).txid
+    assert alive != dead
+    if blocks:
+        await btc.mine(blocks)
+    back = await noticed(backup, btc)
+
+    await recover(back)
+
+    found = await back.row(row)
+    assert found.txid == alive
+    first, second = await sent(back)
+    assert first.family_id != second.family_id
+    await run_off(back)
+    assert await back.states(row) == ["completed"]
+    assert back.paid(row) == 1
 
 
 @pytest.mark.parametrize("blocks", [0, 1])
