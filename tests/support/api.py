@@ -409,28 +409,13 @@ async def _furnish(house: ApiHouse) -> None:
 
 async def _fill_pool(house: ApiHouse, network: str) -> None:
     spec = house.registry.chains[network]
-    codec = build_codec(spec, house.registry.assets.values())
     is_utxo = spec.family.value == "bitcoin"
     branches: list[tuple[AddressRole, str | None, int, int]] = [(AddressRole.HOT, None, 0, 0)]
     branches += [(AddressRole.CHANGE if is_utxo else AddressRole.GAS, None, 0, 1)]
     branches += [(AddressRole.DEPOSIT, name, index, 0) for name, index in BRANDS.items()]
-    at = house.clock.now()
     for role, brand, account, branch in branches:
-        pool = PoolBranch(
-            network=network,
-            role=role,
-            brand=brand,
-            account=account,
-            branch=branch,
-            xpub=_xpub(spec.account_path(account), is_utxo=is_utxo),
-            low=POOL_ROWS,
-            high=POOL_ROWS,
-        )
-        count = POOL_ROWS if brand else 2
-        rows = await addresses.derive_rows(codec, pool, start=0, count=count, ids=house.ids)
-        async with house.owner.unit_of_work() as uow:
-            await addresses.add(uow, rows, at=at)
-            await addresses.mark_verified(uow, [row["id"] for row in rows], at=at)
+        pool = _branch(house, network, role, brand, account, branch)
+        await _derive(house, pool, start=0, count=POOL_ROWS if brand else 2)
     watched = Network(
         spec=spec, assets=house.registry.assets, ids=house.ids, reversed_per_step_max=20
     )
@@ -451,3 +436,34 @@ def problem(reply: Reply) -> dict[str, Any]:
     assert found["status"] == reply.status
     assert found["correlation_id"]
     return found
+
+
+async def add_addresses(house: ApiHouse, network: str, brand: str, *, count: int) -> None:
+    """So many more verified deposit addresses of a brand than a house begins with; once."""
+    pool = _branch(house, network, AddressRole.DEPOSIT, brand, BRANDS[brand], 0)
+    await _derive(house, pool, start=POOL_ROWS, count=count)
+
+
+def _branch(
+    house: ApiHouse, network: str, role: AddressRole, brand: str | None, account: int, branch: int
+) -> PoolBranch:
+    spec = house.registry.chains[network]
+    return PoolBranch(
+        network=network,
+        role=role,
+        brand=brand,
+        account=account,
+        branch=branch,
+        xpub=_xpub(spec.account_path(account), is_utxo=spec.family.value == "bitcoin"),
+        low=POOL_ROWS,
+        high=POOL_ROWS,
+    )
+
+
+async def _derive(house: ApiHouse, pool: PoolBranch, *, start: int, count: int) -> None:
+    codec = build_codec(house.registry.chains[pool.network], house.registry.assets.values())
+    rows = await addresses.derive_rows(codec, pool, start=start, count=count, ids=house.ids)
+    at = house.clock.now()
+    async with house.owner.unit_of_work() as uow:
+        await addresses.add(uow, rows, at=at)
+        await addresses.mark_verified(uow, [row["id"] for row in rows], at=at)
