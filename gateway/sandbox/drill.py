@@ -31,6 +31,7 @@ from gateway.sandbox.drill_house import STEP_SECONDS, House, drill_house
 from gateway.sandbox.drill_scenes import SCENES, Played, Player, Scene
 from gateway.sandbox.narration import Narration
 from gateway.sandbox.nodes import NodeFailed
+from gateway.sandbox.postgres import PostgresUnavailable
 from gateway.sandbox.provision import Provisioned, provision
 from gateway.sandbox.stage import reconcile, until_ready
 from gateway.sandbox.story import Payment, StoryFailed
@@ -295,7 +296,7 @@ def run_drill(
         is_ok = result.is_ok
         _show(result, console, as_json=as_json)
         return 0 if is_ok else 1
-    except (StoryFailed, DeploymentFailed, NodeFailed) as error:
+    except (StoryFailed, DeploymentFailed, NodeFailed, PostgresUnavailable) as error:
         console.print(f"[red bold]cage drill: {error}[/]")
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):

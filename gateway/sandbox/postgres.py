@@ -5,6 +5,7 @@ not used when the configuration names a database. Durability is that of producti
 """
 
 import subprocess
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ log_timezone = 'UTC'
 shared_buffers = '128MB'
 max_wal_size = '2GB'
 """
+
+_ONE_AT_A_TIME = threading.Lock()  # the package's own lock is for processes, not for threads
+    threading.Lock()
+)  # the package's own lock is between processes, not between threads
 
 
 class PostgresUnavailable(RuntimeError):
@@ -47,7 +52,8 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server and wait for it; a second call does nothing."""
-        self._server.stop()
+        with _ONE_AT_A_TIME:
+            self._server.stop()
 
 
 def start_postgres(data_dir: Path) -> EmbeddedPostgres:
@@ -69,11 +75,12 @@ def start_postgres(data_dir: Path) -> EmbeddedPostgres:
     try:
         # cleanup_mode None: nothing is stopped behind our back when some process exits.
         data_dir.mkdir(exist_ok=True)
-        server = PostgresServer(data_dir, cleanup_mode=None)
-        with server._lock:
-            server.ensure_pgdata_inited()
-            _write_settings(data_dir)
-        server.start()
+        with _ONE_AT_A_TIME:
+            server = PostgresServer(data_dir, cleanup_mode=None)
+            with server._lock:
+                server.ensure_pgdata_inited()
+                _write_settings(data_dir)
+            server.start()
     except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
         raise PostgresUnavailable(
             f"the embedded PostgreSQL did not start in {data_dir} ({type(error).__name__}): "

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: durable, found again, one database per name."""
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -52,6 +53,19 @@ async def test_a_stopped_server_starts_again_with_its_data(session_folder: Path)
         await connection.close(timeout=30)
     finally:
         again.stop()
+
+
+async def test_two_servers_start_and_stop_at_once_in_one_process(session_folder: Path) -> None:
+    folders = [session_folder / f"at-once-{number}" for number in range(2)]
+    servers = await asyncio.gather(
+        *(asyncio.to_thread(start_postgres, folder / "pg") for folder in folders)
+    )
+    try:
+        for server in servers:
+            assert await _setting(server.url(), "fsync") == "on"
+        assert len({server.socket_dir for server in servers}) == 2
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(server.stop) for server in servers))
 
 
 async def test_a_running_server_is_found_not_started_twice(postgres: EmbeddedPostgres) -> None:
