@@ -28,8 +28,6 @@ max_wal_size = '2GB'
 """
 
 _ONE_AT_A_TIME = threading.Lock()  # the package's own lock is for processes, not for threads
-    threading.Lock()
-)  # the package's own lock is between processes, not between threads
 
 
 class PostgresUnavailable(RuntimeError):
