@@ -76,10 +76,16 @@ class Table:
         return list(await asyncio.gather(*shuffled))
 
     async def asked(self, call: Callable[[], Coroutine[Any, Any, Reply]]) -> Reply:
-        """The answer of a call; a 5xx means unknown, so it is asked again (CONTRACT 3)."""
-        while (reply := await call()).status >= 500:
+        """The answer of a call; a 5xx means unknown, and so does none: it is asked again."""
+        while True:
+            try:
+                reply = await call()
+            except TimeoutError:
+                self.tally["unanswered"] += 1
+                continue
+            if reply.status < 500:
+                return reply
             self.tally["unknown"] += 1
-        return reply
 
     async def order(self, request: str, *, key: str | None = None, **fields: str) -> Reply:
         """An order of this round, under a key of its own name where none is given."""
