@@ -2,7 +2,7 @@
 
 The signer's question has it, and the books need it: each dearer attempt of an abort is shown to the
 signer with the same two signatures, and nobody can sign for an abort that is on its way; a second
-family of a payment stands on two people's words (migration 0043). Whoever the books do not know, or
+family of a payment stands on two people's words (migration 0044). Whoever the books do not know, or
 the order's own key, is left out, as the API would refuse them.
 """
 
