@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway.cli.client import StaffClient
 
 PATH = "/v1/consolidations"
-ANSWER_SECONDS = 30.0  # payouts answers in its next pass
+ANSWER_SECONDS = 60.0  # payouts answers in its next pass
 WHY = {
     "nothing_to_move": "there are no coins that this would make fewer, or more",
     "fee_above_asked": "it costs more than you allow",
