@@ -82,7 +82,8 @@ def chain_of(
 
 @asynccontextmanager
 async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    """A backend with funds outside; the real ones are the session's nodes."""
+    """A backend with funds outside; the real ones are the session's nodes, at a tip and with a
+    mempool in which nothing of other tests is: they pay the same keys."""
     is_agreed = name in AGREED_BACKENDS
     name = name.removeprefix("agreed-")
     if name == "sim-utxo":
@@ -99,6 +100,7 @@ async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator
     elif name == "anvil":
         anvil_process: Anvil = request.getfixturevalue("anvil_process")
         async with anvil_process.connected() as anvil:
+            await anvil.rpc("anvil_dropAllTransactions")
             snapshot = await anvil.snapshot()
             async with anvil_world(anvil, is_agreed=is_agreed) as world:
                 yield world
@@ -110,6 +112,7 @@ async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator
             utxo_process.connected() as node,
             _utxo(node, NETWORKS[name], is_agreed) as world,
         ):
+            await world.mine(2)  # the first takes what waits, the second is empty
             yield world
             await world.mine()  # leaves no tx waiting for the next test
 

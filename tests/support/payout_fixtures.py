@@ -1,16 +1,21 @@
 """Fixtures of the payout road: a house per network, its lanes under their own database role."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.database import Database, async_url
+from tests.conformance.conftest import open_world
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.payouts import Payouts
 
 BuildHouse = Callable[[str], Awaitable[Payouts]]
+OnNode = Callable[..., AbstractAsyncContextManager[Payouts]]
+NODES = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 
 
 @pytest.fixture
@@ -37,6 +42,32 @@ def house(
         )
 
     return build
+
+
+@pytest.fixture
+def on_node(
+    request: pytest.FixtureRequest,
+    database: Database,
+    payouts_role: Database,
+    clock: ManualClock,
+    ids: SequentialIds,
+) -> OnNode:
+    """Opens the house on a network's real node: `network`, `folder` (of a short name where the
+    signer has a socket), and further words of `Payouts.start`."""
+
+    @asynccontextmanager
+    async def house(network: str, folder: Path, **changes: Any) -> AsyncIterator[Payouts]:
+        async with open_world(NODES[network], request) as world:
+            yield await Payouts.start(
+                network, database=database, role=payouts_role, clock=clock, ids=ids,
+                folder=folder, world=world, **changes,
+            )  # fmt: skip
+
+    def opened(network: str, folder: Path, **changes: Any) -> AbstractAsyncContextManager[Payouts]:
+        folder.mkdir(exist_ok=True)
+        return house(network, folder, **changes)
+
+    return opened
 
 
 @pytest.fixture

@@ -9,15 +9,12 @@ from config.database import Database
 from gateway.sandbox.nodes import Anvil, UtxoNode
 from gateway.treasury import positions
 from gateway.treasury.positions import WalletPosition
-from tests.conformance.conftest import open_world
-from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.payouts import Payouts
 from tests.support.signing import socket_signer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
-
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 
 
 async def _hot(house: Payouts) -> WalletPosition:
@@ -53,27 +50,15 @@ async def _agrees(house: Payouts, node: UtxoNode | Anvil, since: int) -> WalletP
     return hot
 
 
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", list(NODES))
 async def test_balances_agree_with_the_node_at_the_block_that_they_name(
-    network: str,
-    request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    session_folder: Path,
+    network: str, request: pytest.FixtureRequest, on_node: OnNode, session_folder: Path
 ) -> None:
     """Through a whole payout: accepted, signed, in a block, final; each time to the base unit."""
     folder = session_folder / f"wallets-{network}"
-    folder.mkdir()
-    process = request.getfixturevalue(f"{BACKENDS[network]}_process")
-    async with open_world(BACKENDS[network], request) as world, process.connected() as node:
-        await world.mine(2)  # what others left is in blocks, and the youngest is nobody's
+    process = request.getfixturevalue(f"{NODES[network]}_process")
+    async with on_node(network, folder) as house, process.connected() as node:
         since = await node.height()
-        house = await Payouts.start(
-            network, database=database, role=payouts_role, clock=clock, ids=ids, folder=folder,
-            world=world,
-        )  # fmt: skip
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         whole = house.minor(house.native, "3")
