@@ -1,8 +1,12 @@
-"""What tests of merges and splits do to a house: a policy of a few coins, weeks of fees, coins."""
+"""What tests of merges and splits do to a house: a policy of a few coins, weeks of fees, coins,
+and what a person asks for."""
 
 from dataclasses import replace
 
 from config.policy import CoinPolicy
+from gateway.payouts import consolidations
+from gateway.payouts.consolidations_store import ConsolidationRow
+from signer.protocol import Purpose
 from tests.support.bumps import KVB, quote
 from tests.support.payouts import Payouts
 from watchers import addresses, coins, fees
@@ -11,9 +15,27 @@ from watchers.fees import CHEAP_HOURS_MIN
 
 CHEAP = {2: 4 * KVB, 6: 3 * KVB, 36: 2 * KVB}
 DEAR = {2: 40 * KVB, 6: 30 * KVB, 36: 20 * KVB}
+PLENTY = 10_000_000  # satoshi: more than any of these moves costs
 POLICY = CoinPolicy(
     keep_coins=6, part_min_minor=10_000_000, merge_above=14, rate_max=10, pause_seconds=3_600
 )
+
+
+async def ask(
+    house: Payouts, purpose: Purpose = Purpose.CONSOLIDATE, *, fee_max: int | None = PLENTY
+) -> ConsolidationRow:
+    """A person's request, as the API stores it."""
+    async with house.database.unit_of_work() as uow:
+        return await consolidations.ask(
+            uow,
+            network=house.network,
+            asset=house.native,
+            purpose=purpose,
+            fee_max_minor=fee_max,
+            person="ada",
+            ids=house.ids,
+            at=house.clock.now(),
+        )
 
 
 async def cheap_hour(house: Payouts, *, policy: CoinPolicy = POLICY) -> Payouts:

@@ -13,7 +13,7 @@ from signer.protocol import Purpose
 from tests.support.bumps import funded, no_breaks, quote, run_to_rest, sent, work
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
-from tests.support.upkeep import CHEAP, DEAR, POLICY, cheap_hour, coins_of, rain
+from tests.support.upkeep import CHEAP, DEAR, PLENTY, POLICY, ask, cheap_hour, coins_of, rain
 from watchers import switches
 from watchers.switches import Action
 
@@ -21,26 +21,8 @@ pytestmark = pytest.mark.postgres
 
 SMALL = 100_000  # satoshi
 FINAL_BLOCKS = 15
-PLENTY = 10_000_000
 PATIENT = replace(POLICY, merge_above=1_000, rate_max=100)
 """Policy by itself would not merge these coins for long."""
-
-
-async def ask(
-    house: Payouts, purpose: Purpose = Purpose.CONSOLIDATE, *, fee_max: int | None = PLENTY
-) -> ConsolidationRow:
-    """A person's request, as the API stores it."""
-    async with house.database.unit_of_work() as uow:
-        return await consolidations.ask(
-            uow,
-            network=house.network,
-            asset=house.native,
-            purpose=purpose,
-            fee_max_minor=fee_max,
-            person="ada",
-            ids=house.ids,
-            at=house.clock.now(),
-        )
 
 
 async def standing(house: Payouts, asked: ConsolidationRow) -> ConsolidationRow:

@@ -7,12 +7,13 @@ import pytest
 
 from config.database import Database
 from config.sections import BatchSettings, PayoutSettings
+from gateway.payouts import consolidations_store
 from gateway.sandbox.nodes import UtxoNode
 from tests.conformance.conftest import open_world
 from tests.support.bumps import no_breaks, quote, sent, work
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.payouts import Payouts
-from tests.support.upkeep import CHEAP, POLICY, cheap_hour, coins_of, rain
+from tests.support.upkeep import CHEAP, DEAR, POLICY, ask, cheap_hour, coins_of, rain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
@@ -66,6 +67,52 @@ async def test_f3_a_node_takes_the_move_and_payouts_spend_what_it_made(
             await house.follow()
         await work(house, lane)
         assert await house.states(row) == ["completed"]
+        assert await house.alarms() == []
+        await no_breaks(house)
+        await house.assert_at_rest()
+
+
+@pytest.mark.parametrize("network", list(BACKENDS))
+async def test_t8_a_node_takes_the_merge_that_a_person_asks_for_in_a_dear_hour(
+    network: str,
+    request: pytest.FixtureRequest,
+    database: Database,
+    payouts_role: Database,
+    clock: ManualClock,
+    ids: SequentialIds,
+    tmp_path: Path,
+) -> None:
+    process: UtxoNode = request.getfixturevalue(f"{BACKENDS[network]}_process")
+    async with open_world(BACKENDS[network], request) as world, process.connected() as node:
+        house = await Payouts.start(
+            network, database=database, role=payouts_role, clock=clock, ids=ids,
+            folder=tmp_path, world=world,
+        )  # fmt: skip
+        await house.fund(house.native, "1")
+        await house.fund(house.native, "2", into="acme")
+        await rain(house, count=9, minor=100_000)
+        await cheap_hour(house, policy=replace(POLICY, rate_max=100))
+        await quote(house, DEAR)
+        lane = await work(house, times=2)
+        assert await sent(house) == []
+
+        asked = await ask(house)
+        await work(house, lane, times=2)
+
+        [move] = await sent(house)
+        assert (move.purpose, move.state) == ("consolidate", "seen")
+        entry = await node.rpc("getmempoolentry", move.txid)
+        assert round(entry["fees"]["base"] * 10**8) == move.fee_minor
+        for _ in range(FINAL_BLOCKS):
+            await node.mine()
+            await house.follow()
+            await work(house, lane)
+        async with house.role.unit_of_work() as uow:
+            row = await consolidations_store.get(uow, asked.id)
+        assert row is not None
+        assert (row.coins, row.tx_state, row.txid) == (5, "final", move.txid)
+        mined, unmined = await coins_of(house)
+        assert (len(mined), unmined) == (POLICY.keep_coins + 1, [])
         assert await house.alarms() == []
         await no_breaks(house)
         await house.assert_at_rest()
