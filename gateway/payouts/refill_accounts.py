@@ -6,6 +6,8 @@ sign one: its owners move value with its own program, and it arrives as an inflo
 """
 
 from asyncio import timeout
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +17,7 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import RefillNotPossible
 from gateway.payouts.rebalances_store import RebalanceRow
 from ledger import accounts, balances
-from watchers import nonces, outgoing
+from watchers import nonces, outgoing, outgoing_families
 from watchers.addresses import AddressRow
 from watchers.chain import AccountPlan, Pay
 from watchers.outgoing import OutgoingDraft, PlannedPayment
@@ -28,24 +30,49 @@ TARGET_BLOCKS: Final = 5
 class ColdAccount:
     """The account as a node sees it now."""
 
+    height: int
     mined_count: int
     has_code: bool
+    held: Mapping[str, int]
+    """By asset, minor units. The books have one account for this one and older ones together."""
 
 
 async def look(lane: Lane, receive: AddressRow) -> ColdAccount:
     """Ask a node, with no unit of work open. Raises NodeUnavailable, TimeoutError."""
-    reader = lane.chain.reader
+    reader, key, held = lane.chain.reader, receive.key, dict[str, int]()
     async with timeout(LOOK_SECONDS):
-        count = await reader.account_nonce(receive.key)
+        count = await reader.account_nonce(key)
         tip = await reader.tip()
-        coded = await reader.with_code([receive.key], block_hash=tip.hash)
-    return ColdAccount(mined_count=count, has_code=receive.key in coded)
+        coded = await reader.with_code([key], block_hash=tip.hash)
+        for asset in lane.registry.assets_of(lane.network):
+            found = await reader.holdings([key], asset.id, block_hash=tip.hash)
+            held[asset.id] = found.get(key, 0)
+    return ColdAccount(height=tip.height, mined_count=count, has_code=key in coded, held=held)
+
+
+async def _reaches(
+    lane: Lane, uow: Uow, row: RebalanceRow, seen: ColdAccount, *, fee_minor: int
+) -> bool:
+    """Whether it pays the amount and the fee, by the books and by what the account itself holds;
+    False when a node has to be asked again first. Raises RefillNotPossible."""
+    wanted = Counter({row.asset: row.amount_minor})
+    wanted[lane.spec.native_asset] += fee_minor
+    for asset, amount in wanted.items():
+        if await balances.balance(uow, accounts.custody(lane.network, "cold", asset)) < amount:
+            raise RefillNotPossible("cold_wallet_short")
+    if all(seen.held.get(asset, 0) >= amount for asset, amount in wanted.items()):
+        return True
+    followed = await outgoing_families.followed_height(uow, network=lane.network)
+    if followed is not None and seen.height < followed:
+        return False  # the books know of later blocks than the answer
+    raise RefillNotPossible("cold_wallet_short")
 
 
 async def draft(
     lane: Lane, uow: Uow, row: RebalanceRow, receive: AddressRow, *, seen: ColdAccount
 ) -> OutgoingDraft | None:
-    """What its owner signs; None while another refill of the account is on its way.
+    """What its owner signs; None while another refill of the account is on its way, or a node has
+    to be asked again.
 
     Raises RefillNotPossible, FeesUnknown, FeeAboveCap.
     """
@@ -61,14 +88,8 @@ async def draft(
         policy=policy,
         gas_limit=lane.chain.writer.gas_limit(row.asset),
     )
-    held = {
-        asset: await balances.balance(uow, accounts.custody(lane.network, "cold", asset))
-        for asset in {row.asset, native}
-    }
-    held[row.asset] -= row.amount_minor
-    held[native] -= fee.cap_minor
-    if min(held.values()) < 0:
-        raise RefillNotPossible("cold_wallet_short")
+    if not await _reaches(lane, uow, row, seen, fee_minor=fee.cap_minor):
+        return None
     if await balances.fee_capital(uow, native) < fee.cap_minor:
         raise RefillNotPossible(funds.FEE_CAPITAL)
     attempt_id = lane.ids.new_id()

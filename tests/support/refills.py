@@ -194,6 +194,11 @@ class AccountHouse(RefillHouse):
         await house.fund("eth:USDT", "100", at=COLD_ACCOUNT.address)
         return cls(house=house)
 
+    async def moved_to(self, address: str, *, amount: str) -> None:
+        """Another cold account is named and gets so much; the old one is still watched."""
+        await _named(self.house, ColdSettings(address=address))
+        await self.house.fund(self.house.native, amount, at=address)
+
     async def signed(self, row: RebalanceRow) -> bytes:
         """The raw transaction, from what the API gives to people."""
         spec = self.house.registry.chains[self.house.network]
@@ -207,11 +212,16 @@ class AccountHouse(RefillHouse):
 
 async def _watched(house: Payouts, settings: ColdSettings) -> None:
     """The cold wallet is configured and watched; two people work here."""
+    await _named(house, settings)
+    await employ(house)
+
+
+async def _named(house: Payouts, settings: ColdSettings) -> None:
+    """It is configured and watched."""
     policies = {asset.id: POLICY for asset in house.registry.assets_of(house.network)}
     house.registry = replace(
         house.registry,
         settings=house.registry.settings.model_copy(update={"cold": {house.network: settings}}),
         policy=replace(house.registry.policy, rebalances=policies),
     )
-    await employ(house)
     await cold.register(house.database, network_of(house), settings, clock=house.clock)

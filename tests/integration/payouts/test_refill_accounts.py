@@ -7,7 +7,7 @@ import pytest
 
 from gateway.payouts import rebalances, rebalances_store
 from gateway.payouts.rebalances import State, Trigger
-from gateway.payouts.refill_step import CONFLICT, FAILED
+from gateway.payouts.refill_step import CONFLICT, FAILED, LOOK_AGAIN_SECONDS, RefillStep
 from tests.support.bumps import no_breaks, work
 from tests.support.contract_bench import BuildBench
 from tests.support.databases import TestDatabase
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.postgres
 COIN = 10**18
 TOKEN = 10**6
 FINAL_BLOCKS = 4
+OTHER_COLD = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"  # the sender of EIP-155's example
 
 
 @pytest.mark.parametrize(("asset", "one"), [("eth:ETH", COIN), ("eth:USDT", TOKEN)])
@@ -128,6 +129,40 @@ async def test_more_than_the_account_holds_is_refused(eth: Payouts) -> None:
     found = await cold.now(row)
     assert (found.state, found.code) == (State.FAILED, "cold_wallet_short")
     assert FAILED in await eth.alarms()
+
+
+async def test_what_older_cold_accounts_hold_is_not_the_named_one_s(eth: Payouts) -> None:
+    """The books have one custody account for all of them; only one of them signs."""
+    cold = await AccountHouse.of(eth)
+    await cold.moved_to(OTHER_COLD, amount="0.5")
+    assert (await cold.custody())["cold"] == 2 * COIN + COIN // 2
+    row = await cold.asked("1")
+    await work(eth)
+    found = await cold.now(row)
+    assert (found.state, found.code) == (State.FAILED, "cold_wallet_short")
+    assert FAILED in await eth.alarms()
+    row = await cold.asked("0.4")
+    await work(eth)
+    assert (await cold.now(row)).state == State.UNSIGNED_READY
+
+
+async def test_what_reaches_the_account_after_it_was_looked_at_is_not_missed(
+    eth: Payouts,
+) -> None:
+    """A node's answer is kept for a while; an older one than the books is no reason to fail."""
+    cold = await AccountHouse.of(eth)
+    lane = await work(eth)
+    step = RefillStep(lane)
+    early = await cold.asked("3")
+    await step.run()
+    assert (await cold.now(early)).state == State.FAILED
+    await eth.fund("eth:ETH", "3", at=COLD_ACCOUNT.address)
+    row = await cold.asked("3")
+    await step.run()
+    assert (await cold.now(row)).state == State.APPROVED
+    eth.clock.advance(LOOK_AGAIN_SECONDS + 1)
+    await step.run()
+    assert (await cold.now(row)).state == State.UNSIGNED_READY
 
 
 async def test_a_changed_transaction_is_refused(eth: Payouts) -> None:
