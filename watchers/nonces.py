@@ -11,6 +11,7 @@ from uuid import UUID
 
 from config.database import Uow
 from watchers import coin_store as store
+from watchers import nonce_store
 
 
 class Below(StrEnum):
@@ -66,6 +67,23 @@ async def allocate_many(
             uow, network=network, sender_key=sender_key, nonce=following, attempt_ids=rest
         )
     return [*free, *range(following, following + len(rest))]
+
+
+async def allocate_each(
+    uow: Uow, *, network: str, wanted: Sequence[tuple[str, int, UUID]]
+) -> list[int]:
+    """`at_least` and `allocate` for one attempt of each of many accounts: (account, mined count,
+    attempt without a number), in their order. Raises ValueError for one account twice."""
+    if len({key for key, _, _ in wanted}) != len(wanted):
+        raise ValueError("one number of each account at a time")
+    if not wanted:
+        return []
+    following = await nonce_store.lock_each(uow, network=network, wanted=wanted)
+    held = await nonce_store.take_free_each(uow, network=network, wanted=wanted)
+    fresh = [(key, following[key], attempt) for key, _, attempt in wanted if key not in held]
+    if fresh:
+        await nonce_store.take_next_each(uow, network=network, taken=fresh)
+    return [held.get(key, following[key]) for key, _, _ in wanted]
 
 
 async def give_back(uow: Uow, *, attempt_id: UUID) -> None:

@@ -37,8 +37,10 @@ class CollectorLook:
 
     async def accounts(self, keys: Sequence[str]) -> Mapping[str, AccountState]:
         """Delegation and number of each, at the tip: an authorisation used a number that no tx of
-        the account tells of. Raises NodeUnavailable."""
+        the account tells of. Nothing where no address can delegate. Raises NodeUnavailable."""
         found: dict[str, AccountState] = {}
+        if self._lane.spec.collector is None:
+            return found
         reader, distinct = self._lane.chain.reader, sorted(set(keys))
         async with timeout(LOOK_SECONDS):
             tip = await reader.tip()

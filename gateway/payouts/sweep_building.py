@@ -167,7 +167,7 @@ class Builder:
         """Nonces, bytes and states; whether anything goes on."""
         lane = self._lane
         collects, taken = await self._collects(uow)
-        drafted = [await self._sweep(uow, *item) for item in self._sweeps]
+        drafted = await self._own_txs(uow)
         drafted += await self._top_ups(uow)
         planned = [*collects, *(draft for draft, _ in drafted)]
         await outgoing_lots.record(uow, planned, at=lane.now())
@@ -216,38 +216,36 @@ class Builder:
         changes = {name: value for name, value in item.step.changes.items() if name != "moved"}
         self._top_up(item.step.row, item.own, changes, limit=limit, free=free)
 
-    async def _sweep(
-        self,
-        uow: Uow,
-        step: Step,
-        own: AddressRow,
-        payment: PlannedPayment,
-        fee: AccountFee,
-        mined_count: int,
-    ) -> tuple[OutgoingDraft, Step]:
-        lane, attempt_id = self._lane, self._lane.ids.new_id()
-        await nonces.at_least(
-            uow, network=lane.network, sender_key=own.key, mined_count=mined_count
-        )
-        nonce = await nonces.allocate(
-            uow, network=lane.network, sender_key=own.key, attempt_id=attempt_id
-        )
-        unsigned = drafts.account(
-            lane, sender=own, nonce=nonce, payments=[payment], fee=fee, batch_of=None
-        )
-        draft = OutgoingDraft(
-            id=attempt_id,
-            network=lane.network,
-            purpose=Purpose.SWEEP.value,
-            family_id=attempt_id,
-            unsigned=unsigned.data,
-            payments=(payment,),
-            fee_cap_minor=unsigned.fee_minor,
-            sender_key=own.key,
-            nonce=nonce,
-        )
-        changes = {**step.changes, "attempt_id": attempt_id, "txid": None}
-        return draft, Step(row=step.row, trigger=step.trigger, changes=changes)
+    async def _own_txs(self, uow: Uow) -> list[tuple[OutgoingDraft, Step]]:
+        """Of each address its own, at its next number."""
+        lane = self._lane
+        ids = [lane.ids.new_id() for _ in self._sweeps]
+        wanted = [
+            (own.key, mined, attempt_id)
+            for attempt_id, (_, own, _, _, mined) in zip(ids, self._sweeps, strict=True)
+        ]
+        numbers = await nonces.allocate_each(uow, network=lane.network, wanted=wanted)
+        found: list[tuple[OutgoingDraft, Step]] = []
+        for attempt_id, nonce, (step, own, payment, fee, _) in zip(
+            ids, numbers, self._sweeps, strict=True
+        ):
+            unsigned = drafts.account(
+                lane, sender=own, nonce=nonce, payments=[payment], fee=fee, batch_of=None
+            )
+            draft = OutgoingDraft(
+                id=attempt_id,
+                network=lane.network,
+                purpose=Purpose.SWEEP.value,
+                family_id=attempt_id,
+                unsigned=unsigned.data,
+                payments=(payment,),
+                fee_cap_minor=unsigned.fee_minor,
+                sender_key=own.key,
+                nonce=nonce,
+            )
+            changes = {**step.changes, "attempt_id": attempt_id, "txid": None}
+            found.append((draft, Step(row=step.row, trigger=step.trigger, changes=changes)))
+        return found
 
     async def _top_ups(self, uow: Uow) -> list[tuple[OutgoingDraft, Step]]:
         if not self._gas:

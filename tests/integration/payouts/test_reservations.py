@@ -71,3 +71,26 @@ def draft(attempt_id: UUID, outpoints: list[Outpoint]) -> OutgoingDraft:
         fee_cap_minor=1,
         inputs=tuple(outpoints),
     )
+
+
+async def test_p18_each_of_many_accounts_gets_the_number_that_it_alone_would_get(
+    eth: Payouts,
+) -> None:
+    """One that nobody has, one below which the chain is, one with a number that was given back."""
+    new, old, again = "0x" + "aa" * 20, "0x" + "bb" * 20, "0x" + "cc" * 20
+    spare, kept, first = (eth.ids.new_id() for _ in range(3))
+    async with eth.role.unit_of_work() as uow:
+        for attempt_id in (spare, kept):
+            await nonces.allocate(uow, network="eth", sender_key=again, attempt_id=attempt_id)
+        await nonces.give_back(uow, attempt_id=spare)
+        wanted = [(old, 7, eth.ids.new_id()), (again, 0, eth.ids.new_id()), (new, 0, first)]
+        assert await nonces.allocate_each(uow, network="eth", wanted=wanted) == [7, 0, 0]
+        wanted = [(key, 0, eth.ids.new_id()) for key in (new, old, again)]
+        assert await nonces.allocate_each(uow, network="eth", wanted=wanted) == [1, 8, 2]
+        for key, expected in ((new, 2), (old, 9), (again, 3)):
+            found = await nonces.allocate(
+                uow, network="eth", sender_key=key, attempt_id=eth.ids.new_id()
+            )
+            assert found == expected
+        with pytest.raises(ValueError, match="one number of each"):
+            await nonces.allocate_each(uow, network="eth", wanted=[wanted[0], wanted[0]])
