@@ -32,12 +32,27 @@ class Unswept:
     oldest_at: datetime
 
 
-async def unswept(uow: Uow, *, network: str, assets: Sequence[str], limit: int) -> list[Unswept]:
+Place = tuple[UUID, str, UUID]
+"""Address, asset and deposit: where a page of deposits ends."""
+
+
+async def unswept(
+    uow: Uow,
+    *,
+    network: str,
+    assets: Sequence[str],
+    after: Place | None = None,
+    limit: int,
+) -> tuple[list[Unswept], Place | None]:
     """By address and asset, the deposits that belong to no sweep; those that somebody else is
-    moving are left out. Locked."""
+    moving are left out. Locked. A page of them behind `after`, and where the next one begins: None
+    behind the last."""
+    rows = await store.unswept(uow, network=network, assets=assets, after=after, limit=limit)
     places: dict[tuple[UUID, str], list[RowMapping]] = {}
-    for row in await store.unswept(uow, network=network, assets=assets, limit=limit):
+    for row in rows:
         places.setdefault((row["address_id"], row["asset"]), []).append(row)
+    last = rows[-1] if len(rows) == limit else None
+    end = None if last is None else (last["address_id"], last["asset"], last["id"])
     return [
         Unswept(
             address_id=address_id,
@@ -50,7 +65,7 @@ async def unswept(uow: Uow, *, network: str, assets: Sequence[str], limit: int) 
             oldest_at=min(row["state_at"] for row in found),
         )
         for (address_id, asset), found in places.items()
-    ]
+    ], end
 
 
 async def assign(uow: Uow, pairs: Sequence[tuple[UUID, UUID]]) -> None:
@@ -90,7 +105,8 @@ async def unassigned(
 
 
 async def release(uow: Uow, sweep_ids: Sequence[UUID]) -> None:
-    """Deposits of these sweeps that custody does not hold finally (any more) leave them."""
+    """Deposits of these sweeps that custody does not hold finally (any more) leave them; no other
+    one does while the unit of work is open."""
     await store.release(uow, sweep_ids)
 
 
@@ -99,9 +115,10 @@ async def coded(uow: Uow, *, network: str, keys: Sequence[str]) -> frozenset[str
     return await store.coded(uow, network=network, keys=keys)
 
 
-async def committed(uow: Uow, *, network: str, sender_key: str, asset: str) -> int:
-    """What unmined own txs of an account may take of its native coin `asset`, fees included."""
-    return await store.committed(uow, network=network, sender_key=sender_key, asset=asset)
+async def free(uow: Uow, *, network: str, key: str, asset: str) -> int:
+    """What an account of the operator holds of its native coin `asset`, less what its unmined own
+    txs may take, fees included; both at one moment."""
+    return await store.free(uow, network=network, key=key, asset=asset)
 
 
 async def given(uow: Uow, *, network: str, sender_keys: Sequence[str], since: datetime) -> int:
@@ -142,10 +159,14 @@ async def families(
     return {key: by_family[found[key].family_id] for key in attempt_ids if key in found}
 
 
-async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> list[OutgoingRow]:
+async def heads(
+    uow: Uow, *, network: str, sent_below: int, after: UUID | None = None, limit: int
+) -> list[OutgoingRow]:
     """Of each account the lowest nonce of a sweep or top-up in no block, by its newest signed
-    attempt, when that was first sent below a height."""
-    ids = list(await store.heads(uow, network=network, sent_below=sent_below, limit=limit))
+    attempt, when that was first sent below a height; by id, a page of them behind `after`."""
+    ids = list(
+        await store.heads(uow, network=network, sent_below=sent_below, after=after, limit=limit)
+    )
     found = await outgoing_lots.get(uow, ids)
     return [found[key] for key in ids if key in found]
 

@@ -18,16 +18,32 @@ _FINAL = (
 
 
 async def unswept(
-    uow: Uow, *, network: str, assets: Sequence[str], limit: int
+    uow: Uow,
+    *,
+    network: str,
+    assets: Sequence[str],
+    after: tuple[UUID, str, UUID] | None,
+    limit: int,
 ) -> Sequence[RowMapping]:
-    """Final deposits that belong to no sweep, with their addresses; locked."""
+    """Final deposits that belong to no sweep, with their addresses; locked. A page of them behind
+    `after` (address, asset, deposit)."""
+    address_id, asset, deposit_id = after or (None, None, None)
     result = await uow.execute(
         "SELECT d.id, d.brand, d.asset, d.amount, d.state_at, d.address_id, a.address, a.key "
         "FROM chain.deposits d JOIN chain.addresses a ON a.id = d.address_id "
         f"WHERE d.network = :network AND d.sweep_state = 'none' AND {_FINAL} "
         "AND d.asset = ANY(CAST(:assets AS text[])) "
+        "AND (CAST(:address_id AS uuid) IS NULL OR (d.address_id, d.asset, d.id) > "
+        "(CAST(:address_id AS uuid), CAST(:asset AS text), CAST(:deposit_id AS uuid))) "
         "ORDER BY d.address_id, d.asset, d.id LIMIT :limit FOR UPDATE OF d SKIP LOCKED",
-        {"network": network, "assets": list(assets), "limit": limit},
+        {
+            "network": network,
+            "assets": list(assets),
+            "address_id": address_id,
+            "asset": asset,
+            "deposit_id": deposit_id,
+            "limit": limit,
+        },
     )
     return result.mappings().all()
 
@@ -104,7 +120,13 @@ async def unassigned(
 
 
 async def release(uow: Uow, sweep_ids: Sequence[UUID]) -> None:
-    """Deposits that custody does not hold finally (any more) belong to no sweep."""
+    """Deposits that custody does not hold finally (any more) belong to no sweep. The others are
+    locked: what is read of them next is of the same ones."""
+    await uow.execute(
+        "SELECT id FROM chain.deposits WHERE sweep_id = ANY(CAST(:ids AS uuid[])) "
+        "ORDER BY id FOR UPDATE",
+        {"ids": list(sweep_ids)},
+    )
     await uow.execute(
         "UPDATE chain.deposits d SET sweep_id = NULL, sweep_state = 'none' "
         f"WHERE d.sweep_id = ANY(CAST(:ids AS uuid[])) AND NOT ({_FINAL})",
@@ -112,12 +134,15 @@ async def release(uow: Uow, sweep_ids: Sequence[UUID]) -> None:
     )
 
 
-async def committed(uow: Uow, *, network: str, sender_key: str, asset: str) -> int:
-    """What own txs of an account in no block may take of its native coin: of each family the
-    dearest."""
+# One statement: read by two, a tx that a block takes in between would be in neither.
+async def free(uow: Uow, *, network: str, key: str, asset: str) -> int:
+    """What an account of the operator holds of native coin, less what its own txs in no block may
+    take: of each family the dearest."""
     result = await uow.execute(
         """
-        SELECT coalesce(sum(f.most), 0) FROM (
+        SELECT coalesce((SELECT amount FROM chain.account_balances
+            WHERE network = :network AND key = :key AND asset = :asset), 0)
+            - coalesce(sum(f.most), 0) FROM (
             SELECT max(o.fee_cap_minor + coalesce((
                 SELECT sum(CAST(p ->> 'amount_minor' AS numeric))
                 FROM jsonb_array_elements(o.payments) AS p
@@ -127,7 +152,7 @@ async def committed(uow: Uow, *, network: str, sender_key: str, asset: str) -> i
             HAVING bool_or(o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped'))
                 AND NOT bool_or(o.height IS NOT NULL)) AS f
         """,
-        {"network": network, "key": sender_key, "asset": asset},
+        {"network": network, "key": key, "asset": asset},
     )
     return int(result.scalar_one())
 
@@ -188,9 +213,11 @@ async def txs(
     return result.scalars().all()
 
 
-async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> Sequence[UUID]:
+async def heads(
+    uow: Uow, *, network: str, sent_below: int, after: UUID | None, limit: int
+) -> Sequence[UUID]:
     """The newest signed attempt at the lowest unmined nonce of each account of sweeps, when it was
-    sent below a height."""
+    sent below a height; a page behind `after`."""
     result = await uow.execute(
         f"""
         SELECT h.id FROM (
@@ -198,9 +225,16 @@ async def heads(uow: Uow, *, network: str, sent_below: int, limit: int) -> Seque
             WHERE o.network = :network AND o.purpose IN {SWEEP_PURPOSES}
                 AND o.state IN ('signed', 'broadcast', 'seen', 'dropped')
             ORDER BY o.sender_key, o.nonce, o.family_number DESC) AS h
-        WHERE h.broadcast_height < :below ORDER BY h.id LIMIT :limit
+        WHERE h.broadcast_height < :below
+            AND (CAST(:after AS uuid) IS NULL OR h.id > CAST(:after AS uuid))
+        ORDER BY h.id LIMIT :limit
         """,
-        {"network": network, "below": sent_below, "limit": limit},
+        {
+            "network": network,
+            "below": sent_below,
+            "after": None if after is None else str(after),
+            "limit": limit,
+        },
     )
     return result.scalars().all()
 

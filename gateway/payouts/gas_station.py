@@ -68,10 +68,7 @@ async def open_station(lane: Lane, uow: Uow, terms: Terms) -> Station:
     """
     native = lane.spec.native_asset
     account = await addresses.own_address(uow, network=lane.network, role="gas", lane=GAS_ACCOUNT)
-    held = (await account_balances.held(uow, network=lane.network)).get((account.key, native), 0)
-    left = held - await sweepable.committed(
-        uow, network=lane.network, sender_key=account.key, asset=native
-    )
+    left = await sweepable.free(uow, network=lane.network, key=account.key, asset=native)
     most = terms.gas_rule(lane.network).top_up_day_max_minor
     if most is not None:
         since = lane.now() - DAY

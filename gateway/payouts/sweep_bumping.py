@@ -25,7 +25,6 @@ from gateway.payouts.sweep_terms import Terms
 from ledger.errors import StaleState
 from signer.protocol import Purpose
 from watchers import (
-    account_balances,
     addresses,
     outgoing,
     outgoing_families,
@@ -37,7 +36,7 @@ from watchers.chain import Unsigned
 from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
 from watchers.switches import Action
 
-HEADS_MAX: Final = 200  # accounts looked at in one pass
+HEADS_MAX: Final = 200  # accounts looked at in one pass; the next one goes on behind them
 TARGET_BLOCKS: Final = 20  # without a block for so long, the quote was wrong
 
 SWEEP_CAPPED: Final = "sweep_bump_capped"
@@ -49,12 +48,16 @@ log = get_logger(__name__)
 class SweepBumping:
     """The bumping step of one lane's sweeps. Its memory only paces."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, *, page: int = HEADS_MAX) -> None:
         self._lane = lane
-        self._looked: tuple[int, datetime] | None = None
+        self._page = page
+        self._after: UUID | None = None
+        self._began: tuple[int, datetime] | None = None  # of the round that stands at `_after`
+        self._looked: tuple[int, datetime] | None = None  # of the last whole round
 
     async def run(self) -> int:
-        """One pass when a block or a quote came; how many replacements were planned.
+        """A page of a round over all accounts, which begins when a block or a quote came; how many
+        replacements were planned. What may not cost more is in the way of nothing behind it.
 
         Raises FeesUnknown, FeeAboveCap.
         """
@@ -63,11 +66,25 @@ class SweepBumping:
             height = await outgoing_families.followed_height(uow, network=lane.network)
             heads = [] if height is None else await self._heads(uow, height)
             if height is None or not heads:
+                self._end_round()
                 return 0
             terms = await sweep_terms.load(lane, uow)
-        if (height, terms.sampled_at) == self._looked:
-            return 0
-        planned = 0
+        if self._after is None:
+            self._began = (height, terms.sampled_at)
+            if self._began == self._looked:
+                return 0
+        planned = await self._bump(heads, terms, height)
+        if len(heads) < self._page:
+            self._end_round()
+        else:
+            self._after = heads[-1].id
+        return planned
+
+    def _end_round(self) -> None:
+        self._after, self._looked = None, self._began
+
+    async def _bump(self, heads: Sequence[OutgoingRow], terms: Terms, height: int) -> int:
+        lane, planned = self._lane, 0
         for tx in heads:
             try:
                 planned += await lane.run(
@@ -79,12 +96,15 @@ class SweepBumping:
                 detail = f"{tx.txid} waits: {error}"
                 await lane.run(partial(attempts.alarm, lane, kind=SWEEP_CAPPED, detail=detail))
         lane.crash("payout.sweeps_bumped")
-        self._looked = (height, terms.sampled_at)
         return planned
 
     async def _heads(self, uow: Uow, height: int) -> list[OutgoingRow]:
         return await sweepable.heads(
-            uow, network=self._lane.network, sent_below=height, limit=HEADS_MAX
+            uow,
+            network=self._lane.network,
+            sent_below=height,
+            after=self._after,
+            limit=self._page,
         )
 
     async def _one(self, uow: Uow, *, attempt_id: UUID, terms: Terms, height: int) -> bool:
@@ -198,11 +218,8 @@ class SweepBumping:
         dearest = max(item.fee_cap_minor for item in signed)
         if sender.role is AddressRole.HOT:
             return await funds.room_beside(lane, uow, family_id=tx.family_id) + dearest
-        balances = await account_balances.held(uow, network=lane.network)
-        others = await sweepable.committed(
-            uow, network=lane.network, sender_key=sender.key, asset=native
-        )
-        return balances.get((sender.key, native), 0) - others + dearest
+        free = await sweepable.free(uow, network=lane.network, key=sender.key, asset=native)
+        return free + dearest
 
     def _fee(
         self, terms: Terms, signed: Sequence[OutgoingRow], *, rate: int, room: int

@@ -20,6 +20,7 @@ from gateway.payouts import (
     collecting,
     gas_station,
     sweep_choice,
+    sweep_follow,
     sweep_terms,
     sweeps,
 )
@@ -34,12 +35,12 @@ from gateway.payouts.sweeps_store import SweepRow
 from ledger.errors import StaleState
 from watchers import addresses, sweepable, switches
 from watchers.chain import AccountState
-from watchers.sweepable import Unswept
+from watchers.sweepable import Place, Unswept
 from watchers.switches import Action
 
 LOT: Final = 100  # sweeps planned in one unit of work; one message to the signer
 LOOKED_MAX: Final = 500  # sweeps judged in one pass
-COLLECTED_MAX: Final = 1_000  # deposits taken in in one pass
+COLLECTED_MAX: Final = 1_000  # deposits looked at in one pass; the next one goes on behind them
 BUSY_MAX: Final = 5_000  # sweeps on their way at once
 HOT_LANE: Final = 0
 ESTIMATED_GAS: Final = 60_000  # of a token, to see whether it is worth asking a node
@@ -65,20 +66,24 @@ class _Plan:
 
 
 class SweepStep:
-    """The planning of one lane's sweeps."""
+    """The planning of one lane's sweeps. Its memory only paces."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, *, page: int = COLLECTED_MAX) -> None:
         self._lane = lane
+        self._page = page
+        self._after: Place | None = None
         self._collector = CollectorLook(lane)
 
     async def run(self) -> bool:
         """One pass; whether anything was planned. Raises FeesUnknown, FeeAboveCap, PoolEmpty,
         NodeUnavailable."""
         lane = self._lane
-        if await lane.run(self._collect):
+        has_taken, self._after = await lane.run(self._collect)
+        if has_taken:
             lane.crash("payout.sweeps_collected")
         async with lane.database.unit_of_work() as uow:
             found = await self._open(uow)
+        found = await self._without_moved(found)
         if not found:
             return await self._refill()
         async with lane.database.unit_of_work() as uow:
@@ -168,17 +173,50 @@ class SweepStep:
             keys=sorted({row.key for row in rows}),
         )
 
+    async def _without_moved(self, rows: Sequence[SweepRow]) -> list[SweepRow]:
+        """Those that an earlier tx of theirs did not move after all: tried again, the others would
+        only fail."""
+        lane = self._lane
+        again = [row.id for row in rows if row.tries and State(row.state) is not State.GAS_READY]
+        if not again:
+            return list(rows)
+
+        async def work(uow: Uow) -> set[UUID]:
+            locked = {row.id: row for row in await store.by_ids(uow, again)}
+            told = {item["id"]: item for item in await store.moved_since(uow, again)}
+            steps = [
+                Step(
+                    row=locked[key],
+                    trigger=Trigger.FIND,
+                    changes={
+                        "attempt_id": item["attempt_id"],
+                        "txid": item["txid"],
+                        "moved": locked[key].amount_minor,
+                        "code": None,
+                    },
+                )
+                for key, item in told.items()
+            ]
+            await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
+            await attempts.clear(lane, uow, sweep_follow.SWEEP_FAILED, objects=sorted(told))
+            return set(told)
+
+        moved = await lane.run(work)
+        return [row for row in rows if row.id not in moved]
+
     # -- collecting ----------------------------------------------------------------------------
 
-    async def _collect(self, uow: Uow) -> bool:
-        """Final deposits join the open sweep of their address and asset, or open one."""
+    async def _collect(self, uow: Uow) -> tuple[bool, Place | None]:
+        """Final deposits join the open sweep of their address and asset, or open one; whether any
+        did, and behind which the next pass goes on: what waits for a sweep on its way is in the
+        way of no other."""
         lane = self._lane
         assets = [asset.id for asset in lane.registry.assets_of(lane.network)]
-        found = await sweepable.unswept(
-            uow, network=lane.network, assets=assets, limit=COLLECTED_MAX
+        found, end = await sweepable.unswept(
+            uow, network=lane.network, assets=assets, after=self._after, limit=self._page
         )
         if not found:
-            return False
+            return False, end
         places = [(item.address_id, item.asset) for item in found]
         states = [state.value for state in State if state is not State.SWEPT]
         standing = {
@@ -199,7 +237,7 @@ class SweepStep:
         await sweeps.open_many(uow, fresh, ids=lane.ids, at=lane.now())
         await sweeps.move_many(uow, steps, ids=lane.ids, at=lane.now())
         await sweepable.assign(uow, pairs)
-        return bool(pairs)
+        return bool(pairs), end
 
     def _grown(self, row: SweepRow, item: Unswept) -> dict[str, Any]:
         return {
@@ -265,7 +303,7 @@ class SweepStep:
             if gas is None:
                 self._give_up(plan, wish.row, TRANSFER_FAILS)
                 continue
-            account = accounts[wish.row.key]
+            account = accounts.get(wish.row.key)
             verdict = self._verdict(wish.row, terms, native, gas=gas, account=account)
             if verdict.reason is None:
                 self._wait(plan, wish.row, verdict)

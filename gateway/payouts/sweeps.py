@@ -81,6 +81,8 @@ class Trigger(StrEnum):
     """Not worth its gas, or the token does not move."""
     REVIVE = "revive"
     """What held it is gone."""
+    FIND = "find"
+    """An earlier tx of its address, out of its block since, moved it after all."""
     REOPEN = "reopen"
     """Its final block left the chain."""
 
@@ -111,6 +113,7 @@ SWEEPS: Final = Lifecycle(
         (_S.FAILED, _T.RETRY): _S.WAITING,
         (_S.WAITING, _T.GIVE_UP): _S.UNSWEEPABLE,
         (_S.UNSWEEPABLE, _T.REVIVE): _S.WAITING,
+        **{(state, _T.FIND): _S.SWEPT for state in (_S.WAITING, _S.FAILED, _S.UNSWEEPABLE)},
         **{(state, _T.REOPEN): _S.SENT for state in (_S.SWEPT, _S.FAILED, _S.UNSWEEPABLE)},
     },
 )

@@ -141,6 +141,30 @@ async def disagreeing(uow: Uow, *, network: str, after: UUID | None, limit: int)
     return result.scalars().all()
 
 
+async def moved_since(uow: Uow, ids: Sequence[UUID]) -> Sequence[Mapping[str, Any]]:
+    """(sweep, attempt, txid) of these whose tokens a final tx moved that the sweep named once and
+    no other does: it moved nothing then, left the chain with its block, and came back."""
+    return await uow.rows(
+        """
+        SELECT DISTINCT ON (s.id) s.id, o.id AS attempt_id, o.txid FROM gateway.sweeps s
+        JOIN chain.addresses a
+            ON a.network = s.network AND (a.id = s.address_id OR a.role = 'gas')
+        JOIN chain.outgoing o ON o.network = s.network AND o.sender_key = a.key
+            AND o.purpose IN ('sweep', 'collect') AND o.state = 'final'
+            AND o.settled_block_hash = o.block_hash AND o.created_at >= s.created_at
+        JOIN LATERAL jsonb_array_elements(o.moved) AS m ON m ->> 'asset' = s.asset
+            AND coalesce(m ->> 'from_key', o.sender_key) = s.key
+            AND CAST(m ->> 'amount_minor' AS numeric) = s.amount
+            AND (o.is_paid_as_planned OR m ->> 'output_index' IS NOT NULL)
+        WHERE s.id = ANY(CAST(:ids AS uuid[])) AND s.tries > 0
+            AND NOT EXISTS (SELECT 1 FROM gateway.sweeps t
+                WHERE t.attempt_id = o.id AND t.key = s.key AND t.id <> s.id)
+        ORDER BY s.id, o.id
+        """,
+        {"ids": list(ids)},
+    )
+
+
 async def find(
     uow: Uow,
     *,

@@ -82,7 +82,7 @@ _REBALANCE = {
 
 _SWEEP = {
     "": ["waiting"],
-    "waiting": ["waiting", "gas_planned", "planned", "unsweepable"],
+    "waiting": ["waiting", "gas_planned", "planned", "unsweepable", "swept"],
     "gas_planned": ["gas_sent", "waiting"],
     "gas_sent": ["gas_ready", "waiting"],
     "gas_ready": ["gas_sent", "planned", "waiting"],
@@ -90,8 +90,8 @@ _SWEEP = {
     "signed": ["sent"],
     "sent": ["swept", "failed", "unsweepable"],
     "swept": ["sent"],
-    "failed": ["waiting", "sent"],
-    "unsweepable": ["waiting", "sent"],
+    "failed": ["waiting", "sent", "swept"],
+    "unsweepable": ["waiting", "sent", "swept"],
 }
 
 _WALLET = {
