@@ -38,6 +38,7 @@ BENCHES: dict[str, str] = {
     "payouts.utxo": "gateway.sandbox.bench_payouts:bench_utxo",
     "payouts.evm": "gateway.sandbox.bench_payouts:bench_evm",
     "treasury.sweep": "gateway.sandbox.bench_sweep:bench_sweep",
+    "treasury.sweep.collect": "gateway.sandbox.bench_sweep:bench_collect",
     "payouts.utxo.year": "gateway.sandbox.bench_fee_year:bench_year",
 }
 

@@ -60,11 +60,13 @@ def cage_toml(
     api_port: int | None = None,
     hot_lanes: int = 1,
     cold: Sequence[ColdWallet] = (),
+    collector: str | None = None,
 ) -> str:
     """`cage.toml` for these nodes (network -> URLs with credentials); most of them must agree.
 
     `api_port`: a further copy of the API listens there; clients sign for `ports.api` all the same.
-    `hot_lanes`: how many accounts pay on account chains.
+    `hot_lanes`: how many accounts pay on account chains. `collector`: what deposit addresses of
+    `eth` may delegate to.
     """
     lines = [
         "# Written by the sandbox: test networks only, public development keys.",
@@ -99,6 +101,7 @@ def cage_toml(
         lines += [f"poll_seconds = {pace.poll_seconds:g}"]
         if network == "eth":
             lines += [f"hot_lanes = {hot_lanes}"]
+            lines += [] if collector is None else [f'collector = "{collector}"']
     for wallet in cold:
         lines += ["", f"[cold.{wallet.network}]", f'address = "{wallet.address}"']
         if wallet.descriptor is not None:
@@ -153,6 +156,7 @@ def _network_lines(chain: ChainSpec) -> list[str]:
             'fee_rate_max = "300000000000"',
             'gas_top_up_tx_max_minor = "100000000000000000"',
             'gas_top_up_address_day_max_minor = "500000000000000000"',
+            *([] if chain.collector is None else [f'collector = "{chain.collector}"']),
         ]
     return [
         *lines,

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,8 +149,13 @@ class Deployment:
         pace: Pace = DEMO_PACE,
         hot_lanes: int = 1,
         cold: Sequence[ColdWallet] = (),
+        deploy: Callable[[str, str], Awaitable[object]] | None = None,
     ) -> None:
-        """Write both configurations, make keys, start PostgreSQL, migrate, register people."""
+        """Write both configurations, make keys, start PostgreSQL, migrate, register people.
+
+        `deploy` sends a transaction (to, data) on `eth` that creates the collector of these keys,
+        which both configurations name from then on.
+        """
         self._cold = cold
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ports = ports
@@ -167,7 +172,21 @@ class Deployment:
         self._write(self.config_file, self._toml(nodes=nodes))
         await ensure_database(await self.start_database(), "cage")
         await asyncio.gather(self._make_keys(), self._run("cage", "db", "migrate"))
+        if deploy is not None:
+            await self._pin_collector(deploy, nodes)
         await self._register()
+
+    async def _pin_collector(
+        self,
+        deploy: Callable[[str, str], Awaitable[object]],
+        nodes: Mapping[str, Sequence[str]],
+    ) -> None:
+        assert self._toml is not None
+        found = (await self._signer("keys-collector"))["eth"]
+        await deploy(found["to"], found["data"])
+        self._toml = partial(self._toml, collector=found["collector"])
+        self._write(self.config_file, self._toml(nodes=nodes))
+        self._write_signer()
 
     def role_url(self, role: str) -> str:
         """How a role of the database reaches the embedded server."""
@@ -198,12 +217,8 @@ class Deployment:
         file.touch(mode=0o600)  # node credentials
         file.write_text(text, encoding="utf-8")
 
-    async def _make_keys(self) -> None:
-        settings = self.settings
-        vault = self.vault_folder
-        vault.mkdir(parents=True, exist_ok=True, mode=0o700)
-        anchor = self.folder / "anchor"
-        anchor.mkdir(exist_ok=True, mode=0o700)
+    def _write_signer(self) -> None:
+        settings, anchor = self.settings, self.folder / "anchor"
         chains = load_chains(settings)
         text = signer_toml(
             authority=f"127.0.0.1:{self._ports().api}",
@@ -211,7 +226,13 @@ class Deployment:
             assets=load_assets(settings, chains),
             anchor=anchor / "signer.anchor",
         )
-        (vault / "signer.toml").write_text(text, encoding="utf-8")
+        (self.vault_folder / "signer.toml").write_text(text, encoding="utf-8")
+
+    async def _make_keys(self) -> None:
+        settings = self.settings
+        self.vault_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder / "anchor").mkdir(exist_ok=True, mode=0o700)
+        self._write_signer()
         await self._signer("keys-init", "--cheap", "--generate-passphrase")
         xpubs = settings.path(settings.keys.xpubs_file)
         xpubs.parent.mkdir(parents=True, exist_ok=True)
@@ -328,8 +349,8 @@ class Deployment:
         if postgres is not None:
             await asyncio.to_thread(postgres.stop)
 
-    async def _signer(self, command: str, *arguments: str) -> None:
-        await self._run("signer", command, "--dir", str(self.vault_folder), *arguments)
+    async def _signer(self, command: str, *arguments: str) -> Any:
+        return await self._run("signer", command, "--dir", str(self.vault_folder), *arguments)
 
     async def _run(self, program: str, *arguments: str) -> Any:
         """One command to its end; its JSON answer when it printed one."""

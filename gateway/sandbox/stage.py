@@ -7,6 +7,7 @@ happens on the stage is `story`'s.
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ from gateway.sandbox.world import World
 
 POOL = (10, 40)
 """Few addresses: the signer derives each a second time, some 500 a second."""
+
+
+DEPLOYED_BLOCKS = 4  # anvil's `finalized` is two blocks behind its head
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +55,12 @@ async def set_up(
     hot_lanes: int = 1,
     pool: tuple[int, int] = POOL,
     cold: Sequence[ColdWallet] = (),
+    has_collector: bool = False,
 ) -> Stage:
     """Configure and start a deployment for this world, and the sample PAM beside it. `pool`: at how
     many free addresses of a branch it is filled, and up to how many. `cold`: cold wallets beside
-    those that the world keeps."""
+    those that the world keeps. `has_collector`: tokens are collected by delegation
+    (docs/adr/0035)."""
     ports = DemoPorts(api=free_port(), pam=free_port())
     deployment = Deployment(folder / "cage", clock=clock)
     stack.push_async_callback(deployment.stop)
@@ -66,6 +72,7 @@ async def set_up(
         pool=pool,
         hot_lanes=hot_lanes,
         cold=[*await world.cold_wallets(), *cold],
+        deploy=partial(_deploy, world) if has_collector else None,
     )
     told.say("starting every role as its own process")
     await deployment.start()
@@ -76,6 +83,12 @@ async def set_up(
         folder=folder, world=world, deployment=deployment, pam=pam, told=told, clock=clock
     )
     return stage
+
+
+async def _deploy(world: World, to: str, data: str) -> None:
+    """Anybody may create it; it stands once its block is final."""
+    await world.evm().transact(to=to, data=data)
+    await world.mine("eth", DEPLOYED_BLOCKS)
 
 
 async def until_ready(
