@@ -38,7 +38,14 @@ async def lock_each(
 async def take_free_each(
     uow: Uow, *, network: str, wanted: Sequence[tuple[str, int, UUID]]
 ) -> dict[str, int]:
-    """The lowest number of each account that was given back, held by its attempt now."""
+    """The lowest number of each account that was given back, held by its attempt now. One below the
+    mined count was used on chain without a tx of the account (an authorisation): it is gone."""
+    values = _values(network, wanted)
+    await uow.rows(
+        f"DELETE FROM chain.nonce_uses u USING {_WANTED} WHERE u.network = :network "
+        "AND u.sender_key = w.key AND u.attempt_id IS NULL AND u.nonce < w.mined",
+        values,
+    )
     found = await uow.rows(
         "UPDATE chain.nonce_uses u SET attempt_id = f.id FROM ("
         f"SELECT DISTINCT ON (w.key) w.key, w.id, x.nonce FROM {_WANTED} "
@@ -46,7 +53,7 @@ async def take_free_each(
         "AND x.attempt_id IS NULL ORDER BY w.key, x.nonce) AS f "
         "WHERE u.network = :network AND u.sender_key = f.key AND u.nonce = f.nonce "
         "RETURNING u.sender_key, u.nonce",
-        _values(network, wanted),
+        values,
     )
     return {row["sender_key"]: int(row["nonce"]) for row in found}
 

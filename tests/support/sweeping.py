@@ -9,7 +9,10 @@ from gateway.payouts import sweeps_store
 from gateway.payouts.context import Lane
 from gateway.payouts.sweeps_store import SweepRow
 from ledger import accounts, balances
+from signer.errors import RefusalCode
+from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.contract_bench import Bench
+from tests.support.payout_parts import VaultSigner
 from tests.support.payouts import Payouts
 from watchers import addresses, outgoing
 from watchers.addresses import AddressRow
@@ -149,3 +152,17 @@ async def dear(bench: Bench, base_fee: int) -> None:
     await bench.house.mine()
     bench.house.clock.advance(60)
     await bench.house.sample_fees()
+
+
+class RefusingSigner(VaultSigner):
+    """The same vault, whose caps are full for so many questions."""
+
+    def __init__(self, signer: VaultSigner, *, times: int) -> None:
+        super().__init__(signer.kit)
+        self.times = times
+
+    async def sign_many(self, requests: Sequence[SignRequest]) -> list[SignedTx | Refusal]:
+        if self.times == 0:
+            return await super().sign_many(requests)
+        self.times -= 1
+        return [Refusal(code=RefusalCode.CAP_WINDOW.value, reason="its caps are full")]

@@ -14,7 +14,15 @@ from signer.protocol import LogEntry, Purpose, SignedTx
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import SimulatedCrash, crash_at
-from tests.support.sweeping import ETH, USDT, Sweeps, dear
+from tests.support.sweeping import (
+    ETH,
+    NATIVE_RULE,
+    RULE,
+    USDT,
+    RefusingSigner,
+    Sweeps,
+    dear,
+)
 from tests.support.vault import COLLECTOR, TOKEN
 from watchers import addresses
 from watchers.outgoing import OutgoingState
@@ -330,3 +338,37 @@ async def test_p15_a_collect_that_gas_outgrew_is_replaced_and_takes_each_deposit
     assert await balance(bench.node, hot.address, token=TOKEN) == 150 * ONE
     await bench.assert_reconciled()
     await bench.house.assert_at_rest()
+
+
+async def test_p18_a_number_that_an_authorisation_used_is_never_given_to_a_tx(
+    build_bench: BuildBench,
+) -> None:
+    """Its own tx was refused, so its number was free; then a collect delegated at that number."""
+    bench, sweeps = await opened(build_bench)
+    house = bench.house
+    anna = await sweeps.deposit("anna", ETH, "0.0001")
+    await sweeps.deposit("anna", USDT, "50")
+    await sweeps.policy(rules=[RULE])
+    await house.cycle(house.lane(signer=RefusingSigner(house.signer, times=1)))
+    [refused] = await sweeps.txs("sweep")
+    assert (refused.state, refused.sender_key) == (OutgoingState.REFUSED, anna.key)
+    for player in ("bert", "cleo"):
+        await sweeps.deposit(player, USDT, "50")
+    await dear(bench, 10**11)
+    house.clock.advance(16 * 60)
+    await house.sample_fees()
+    await sweeps.rates()
+    lane = await sweeps.finish()
+    [collect] = await sweeps.txs("collect")
+    assert anna.key in [leg.from_key for leg in collect.payments]
+    assert await house.chain.reader.account_nonce(anna.key) == (refused.nonce or 0) + 1
+
+    await dear(bench, 10**9)
+    await sweeps.policy(rules=[RULE, NATIVE_RULE])
+    await sweeps.deposit("anna", ETH, "0.5")
+    await sweeps.finish(lane)
+    [*_, own] = await sweeps.txs("sweep")
+    assert (own.state, own.nonce) == (OutgoingState.FINAL, (refused.nonce or 0) + 1)
+    assert {row.state for row in await sweeps.rows()} == {"swept"}
+    await bench.assert_reconciled()
+    await house.assert_at_rest()

@@ -1,35 +1,18 @@
 """Deaths where a sweep does not go straight on: put off, refused, too cheap (P02)."""
 
-from collections.abc import Sequence
-
 import pytest
 
 from gateway.payouts.sweep_sending import SWEEP_REFUSED
 from signer.errors import RefusalCode
-from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payout_parts import VaultSigner
 from tests.support.payouts import SimulatedCrash, crash_at
-from tests.support.sweeping import ETH, USDT, Sweeps, dear
+from tests.support.sweeping import ETH, USDT, RefusingSigner, Sweeps, dear
 from watchers.outgoing import OutgoingState
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 ONE = 10**6
-
-
-class RefusingSigner(VaultSigner):
-    """The same vault, whose caps are full for so many questions."""
-
-    def __init__(self, signer: VaultSigner, *, times: int) -> None:
-        super().__init__(signer.kit)
-        self.times = times
-
-    async def sign_many(self, requests: Sequence[SignRequest]) -> list[SignedTx | Refusal]:
-        if self.times == 0:
-            return await super().sign_many(requests)
-        self.times -= 1
-        return [Refusal(code=RefusalCode.CAP_WINDOW.value, reason="its caps are full")]
 
 
 async def die(bench: Bench, point: str, *, times: int, signer: VaultSigner | None = None) -> int:
