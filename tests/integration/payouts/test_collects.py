@@ -346,19 +346,21 @@ async def test_p18_a_number_that_an_authorisation_used_is_never_given_to_a_tx(
     """Its own tx was refused, so its number was free; then a collect delegated at that number."""
     bench, sweeps = await opened(build_bench)
     house = bench.house
-    anna = await sweeps.deposit("anna", ETH, "0.0001")
+    anna = await sweeps.deposit("anna", ETH, "0.0003")
     await sweeps.deposit("anna", USDT, "50")
     await sweeps.policy(rules=[RULE])
-    await house.cycle(house.lane(signer=RefusingSigner(house.signer, times=1)))
+    signer = RefusingSigner(house.signer, times=1)
+    await house.cycle(house.lane(signer=signer), times=2)  # one asset of an address in a pass
     [refused] = await sweeps.txs("sweep")
     assert (refused.state, refused.sender_key) == (OutgoingState.REFUSED, anna.key)
-    for player in ("bert", "cleo"):
-        await sweeps.deposit(player, USDT, "50")
-    await dear(bench, 10**11)
+    await dear(bench, 10**10)
     house.clock.advance(16 * 60)
     await house.sample_fees()
     await sweeps.rates()
-    lane = await sweeps.finish()
+    lane = await house.cycle()  # her coin waits on
+    for player in ("bert", "cleo"):
+        await sweeps.deposit(player, USDT, "50")
+    await sweeps.finish(lane)
     [collect] = await sweeps.txs("collect")
     assert anna.key in [leg.from_key for leg in collect.payments]
     assert await house.chain.reader.account_nonce(anna.key) == (refused.nonce or 0) + 1
