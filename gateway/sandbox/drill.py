@@ -43,7 +43,7 @@ CLEARING = [
     Payment(brand="acme", player="rich", asset="eth:USDT", amount="20000"),
 ]
 COUNTING_RUNS = 2  # without a death; what comes when is a little different each time
-PATIENCE_SECONDS = 180.0  # a process starts within it on a very busy machine, and more than once
+PATIENCE_SECONDS = 600.0  # a process starts within it on a very busy machine, and many times
 RESTLESS_MAX = 3  # points after which withdrawals do not rest: what follows would tell nothing new
 REST_SECONDS = 120.0
 WORLDS = 2  # houses at once: while one waits for its chain, the other has the processor
