@@ -125,6 +125,11 @@ async def newest_done(uow: Uow) -> ProofRow | None:
     return None if row is None else _row(row)
 
 
+async def lock(uow: Uow) -> None:
+    """One new proof at a time, until the commit."""
+    await uow.execute("SELECT pg_advisory_xact_lock(hashtextextended('gateway.proofs', 0))")
+
+
 async def open_one(uow: Uow) -> UUID | None:
     """A proof that is being made."""
     result = await uow.execute(

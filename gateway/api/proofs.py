@@ -47,6 +47,7 @@ KIND = "proof"
 async def create_proof(call: Call) -> Answer:
     """One at a time: while one is being made, another is refused."""
     check_operator(call)
+    await proofs_store.lock(call.uow)  # two that look at once would both find none
     if await proofs_store.open_one(call.uow) is not None:
         raise Conflict("proof_running", "A proof is being made; ask for it.")
     asked = {}

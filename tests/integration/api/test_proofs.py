@@ -1,5 +1,6 @@
 """A proof of reserves from three chains, two casinos and the signer's own keys, end to end."""
 
+import asyncio
 import base64
 import copy
 import hashlib
@@ -238,6 +239,16 @@ async def test_a29_a_casino_sees_its_own_leaves_and_no_address_of_ours(bench: Be
         ):
             rows = await uow.execute(f"SELECT count(*) FROM gateway.{table}")
             assert rows.scalar_one() == count, table
+
+
+async def test_of_proofs_that_are_asked_for_at_once_one_is_made(bench: Bench) -> None:
+    house = bench.ward.house
+    replies = await asyncio.gather(
+        *(house.call("POST", "/v1/proofs", body={}, key=TREASURER) for _ in range(6))
+    )
+    assert sorted(reply.status for reply in replies) == [202, *[409] * 5]
+    rows = await house.rows("SELECT id FROM gateway.proofs")
+    assert len(rows) == 1
 
 
 async def test_one_proof_at_a_time_and_a_silent_network_fails_it(bench: Bench) -> None:
