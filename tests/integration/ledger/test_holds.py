@@ -155,6 +155,55 @@ async def test_at_most_two_hundred_reservations_in_one_statement(books: Books) -
     assert await books.balance(CLEARING) == 100
 
 
+def wanted(books: Books, reference: str, amount: int, *, player_id: str = "p") -> HoldRequest:
+    return HoldRequest(
+        hold_id=books.ids.new_id(),
+        brand="acme",
+        player_id=player_id,
+        asset=BTC,
+        amount=amount,
+        reference=reference,
+    )
+
+
+async def test_l08_one_reservation_twice_in_a_call_is_placed_once(books: Books) -> None:
+    await books.fund(10)
+    one = wanted(books, "w:1", 4)
+    requests = [one, wanted(books, "w:2", 7), one, wanted(books, "w:3", 6, player_id="q")]
+    async with books.database.unit_of_work() as uow:
+        assert await holds.place_many(uow, requests, at=AT) == [True, False, True, True]
+        assert await reconcile.check_books(uow) == []
+    assert (await books.balance(CLEARING), await books.balance(RESERVED)) == (0, 4)
+
+
+async def test_l08_what_was_placed_before_takes_nothing_beside_what_is_new(books: Books) -> None:
+    await books.fund(10)
+    before = wanted(books, "w:1", 8)
+    async with books.database.unit_of_work() as uow:
+        assert await holds.place_many(uow, [before], at=AT) == [True]
+    new = [wanted(books, "w:2", 3), before, wanted(books, "w:3", 2)]
+    async with books.database.unit_of_work() as uow:
+        assert await holds.place_many(uow, new, at=AT) == [False, True, True]
+        assert await reconcile.check_books(uow) == []
+    assert (await books.balance(CLEARING), await books.balance(RESERVED)) == (0, 10)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_l08_a_reference_with_another_amount_spoils_its_whole_call(
+    books: Books, is_known: bool
+) -> None:
+    await books.fund(10)
+    first, other = wanted(books, "w:1", 4), wanted(books, "w:1", 3)
+    if is_known:
+        async with books.database.unit_of_work() as uow:
+            await holds.place_many(uow, [first], at=AT)
+    requests = [wanted(books, "w:2", 1), *([] if is_known else [first]), other]
+    with pytest.raises(ReferenceConflict):
+        async with books.database.unit_of_work() as uow:
+            await holds.place_many(uow, requests, at=AT)
+    assert await books.balance(CLEARING) == (6 if is_known else 10)
+
+
 async def test_a29_a_brand_reserves_nothing_of_another(books: Books, api: Database) -> None:
     await books.fund(10)
     with pytest.raises(ForeignAccount):
