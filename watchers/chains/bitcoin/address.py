@@ -7,11 +7,11 @@ base58 version, because embit's own parser accepts any network (LIBRARIES 0.8).
 from embit import base58, bech32, hashes
 
 from watchers.chain import DerivedAddress, Destination
+from watchers.chains.bitcoin import segwit
 from watchers.chains.bitcoin.params import BitcoinParams
 from watchers.chains.hd import child_public_key
 from watchers.errors import InvalidAddress
 
-TEXT_LENGTH_MAX = 90  # BIP 173
 BASE58_ALPHABET = frozenset("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")
 KNOWN_HRPS = ("bcrt", "bc", "tb", "rltc", "ltc", "tltc")
 MWEB_HRPS = ("ltcmweb1", "tmweb1", "rmweb1")
@@ -72,9 +72,10 @@ class BitcoinAddressCodec:
                 f"address of another network ({hrp}1...)",
                 remedy=f"send an address that starts with {self._params.hrp}1",
             )
-        version, program = bech32.decode(hrp, lowered)
-        if version is None:
+        found = segwit.decode(hrp, lowered)
+        if found is None:
             raise InvalidAddress("wrong checksum or length", remedy="copy the address again")
+        version, program = found
         if version > 1 or (version == 1 and len(program) != 32):
             raise InvalidAddress(
                 f"witness version {version} is not in use", remedy="use a v0 or v1 address"
@@ -115,5 +116,5 @@ def _refuse_strange_text(text: str) -> None:
         raise InvalidAddress(
             "a character that no address has", remedy="copy the address without spaces"
         )
-    if len(text) > TEXT_LENGTH_MAX and not text.lower().startswith(MWEB_HRPS):
+    if len(text) > segwit.TEXT_LENGTH_MAX and not text.lower().startswith(MWEB_HRPS):
         raise InvalidAddress("too long", remedy="copy the address again")
