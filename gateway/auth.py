@@ -10,7 +10,7 @@ that changes state is stored in that call's own unit of work.
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
@@ -108,13 +108,20 @@ class RawRequest:
     header_lines: tuple[tuple[str, str], ...]
     body: bytes
     peer: str
+    _first: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lines = {name.lower(): value for name, value in reversed(self.header_lines)}
+        object.__setattr__(self, "_first", lines)
 
     def header(self, name: str) -> str | None:
-        """The value of a header that may stand once."""
-        for key, value in self.header_lines:
-            if key.lower() == name:
-                return value
-        return None
+        """The value of a header that may stand once: of several lines the first."""
+        return self._first.get(name)
+
+    @property
+    def has_each_once(self) -> bool:
+        """Whether no header stands twice."""
+        return len(self._first) == len(self.header_lines)
 
 
 class KeyCache:
@@ -205,9 +212,10 @@ class Authenticator:
 
 def _check_headers(request: RawRequest) -> None:
     """A duplicated header could mean two things to two parsers (A10)."""
-    names = [name.lower() for name, _ in request.header_lines]
-    if any(names.count(name) > 1 for name in SINGLE_HEADERS):
-        raise Unauthenticated
+    if not request.has_each_once:
+        names = [name.lower() for name, _ in request.header_lines]
+        if any(names.count(name) > 1 for name in SINGLE_HEADERS):
+            raise Unauthenticated
     digest = request.header("content-digest")
     if digest is not None and not _DIGEST.fullmatch(digest):  # the signer takes no other either
         raise Unauthenticated

@@ -133,8 +133,10 @@ async def read_request(request: web.Request, *, bytes_max: int = BODY_BYTES_MAX)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Malformed("content_encoding", "Compressed bodies are not read.")
     try:
+        if bytes_max != request.client_max_size:
+            request = request.clone(client_max_size=bytes_max)
         async with asyncio.timeout(BODY_SECONDS_MAX):
-            body = await request.clone(client_max_size=bytes_max).read()
+            body = await request.read()
     except TimeoutError as error:
         raise SlowBody("slow_body", "The body did not arrive in time.") from error
     path, mark, query = request.raw_path.partition("?")
@@ -166,8 +168,9 @@ def json_response(
 
 def encode(value: Any) -> bytes:
     """A model or plain data as JSON bytes."""
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    if isinstance(value, BaseModel):
+        return value.model_dump_json().encode("utf-8")
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def print_of(caller: SignedCall, raw_body: Mapping[str, Any]) -> bytes:
@@ -307,8 +310,7 @@ def _brand(caller: SignedCall, query: BrandQuery, services: Services) -> str:
 
 def _query(endpoint: Endpoint, request: web.Request) -> BrandQuery:
     names = [name for name, _ in request.query.items()]  # keys() has each once
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if len(set(names)) != len(names):
         raise Invalid("invalid_query", "A parameter stands twice.")
     model = endpoint.query or BrandQuery
     query = _validated(model, dict(request.query), code="invalid_query")

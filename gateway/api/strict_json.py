@@ -21,20 +21,15 @@ def parse_body(data: bytes) -> dict[str, Any]:
     if nests_deeper(data, DEPTH_MAX):
         raise Malformed("malformed_json", "The body is nested too deeply.")
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_pairs,
-            parse_constant=_refuse_constant,
-            parse_float=Decimal,
-            parse_int=_integer,
-        )
+        value = _DECODER.decode(data.decode("utf-8"))
     except _NotStrict as error:
         raise Malformed("malformed_json", str(error)) from error
     except (ValueError, RecursionError, ArithmeticError) as error:
         raise Malformed("malformed_json", "The body is not JSON in UTF-8.") from error
     if not isinstance(value, dict):
         raise Malformed("malformed_json", "The body is not a JSON object.")
-    _check(value)
+    if b"\\u" in data:  # UTF-8 itself has no surrogates
+        _check(value)
     return value
 
 
@@ -71,3 +66,11 @@ def _check(value: Any) -> None:
     elif isinstance(value, list):
         for item in value:
             _check(item)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_pairs,
+    parse_constant=_refuse_constant,
+    parse_float=Decimal,
+    parse_int=_integer,
+)

@@ -1,5 +1,6 @@
 """Bases of every wire model: field types, amounts, ids and times as integrators see them."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,6 +14,10 @@ from ledger.money import format_amount
 
 AMOUNT_PATTERN = r"^(0|[1-9][0-9]*)(\.[0-9]+)?$"
 PLAYER_PATTERN = r"^[A-Za-z0-9_~@+=:-][A-Za-z0-9._~@+=:-]{0,127}$"
+
+_UTC_MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}\+00:00", re.ASCII
+)
 
 AmountOut = Annotated[
     str, Field(pattern=AMOUNT_PATTERN, description="Decimal string in asset units.")
@@ -101,6 +106,8 @@ class WireContext:
 
 def rfc3339(moment: datetime | str) -> str:
     """An aware moment, or the ISO text of one, in UTC with `Z`."""
+    if isinstance(moment, str) and _UTC_MOMENT.fullmatch(moment):
+        return moment.removesuffix("+00:00") + "Z"  # as `isoformat` writes nearly all of them
     value = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     if value.tzinfo is None:
         raise ValueError("a moment without a zone")
