@@ -26,6 +26,7 @@ from gateway.payouts.withdrawals import (
     Trigger,
     event_of,
     hold_request,
+    withdrawal_snapshot,
 )
 from gateway.withdrawals_store import NewWithdrawal, WithdrawalRow
 from ledger import accounts, balances, holds, outbox
@@ -194,14 +195,19 @@ def _steps(judgement: Judgement, is_placed: bool | None) -> Steps:
 
 def _walked(row: WithdrawalRow, steps: Steps, told: list[Event], *, ids: Ids) -> WithdrawalRow:
     """The row at the end of its steps; the event of each state, the first one's too."""
-    previous: str | None = None
+    shown, previous = withdrawal_snapshot(row), None
+    columns: dict[str, Any] = {}
     for trigger, changes in ((None, {}), *steps):
         if trigger is not None:
-            previous = row.state
-            state = WITHDRAWALS.next(State(previous), trigger)
-            row = replace(row, state=state.value, version=row.version + 1, **changes)
-        told.append(event_of(row, previous=previous, event_type=f"withdrawal.{row.state}", ids=ids))
-    return row
+            previous = shown["state"]
+            state = WITHDRAWALS.next(State(previous), trigger).value
+            columns |= {"state": state, "version": shown["version"] + 1, **changes}
+            shown |= {name: value for name, value in columns.items() if name in shown}
+        event_type = f"withdrawal.{shown['state']}"
+        told.append(
+            event_of(row, previous=previous, event_type=event_type, ids=ids, shown=dict(shown))
+        )
+    return replace(row, **columns)
 
 
 async def _store(

@@ -472,17 +472,25 @@ def _text(minor: int | None) -> str | None:
     return None if minor is None else str(minor)
 
 
-def event_of(row: WithdrawalRow, *, previous: str | None, event_type: str, ids: Ids) -> Event:
-    """The event of a row as it is now."""
+def event_of(
+    row: WithdrawalRow,
+    *,
+    previous: str | None,
+    event_type: str,
+    ids: Ids,
+    shown: Mapping[str, Any] | None = None,
+) -> Event:
+    """The event of a row as it is now, or as `shown`, its snapshot of another state."""
+    snapshot = withdrawal_snapshot(row) if shown is None else shown
     return Event(
         event_id=ids.new_id(),
         brand=row.brand,
         type=event_type,
         object_kind="withdrawal",
         object_id=row.id,
-        object_version=row.version,
+        object_version=snapshot["version"],
         previous_state=previous,
-        snapshot=withdrawal_snapshot(row),
+        snapshot=snapshot,
     )
 
 
