@@ -30,7 +30,7 @@ EDITS = st.lists(
 @example(text=PUBLIC, edits=[])
 @example(text="bcrt1", edits=[])
 @example(text="bcrt1" + "q" * 90, edits=[])
-def test_a15_a_witness_address_is_what_embit_reads(
+def test_a17_a_witness_address_is_what_embit_reads(
     text: str, edits: list[tuple[int, int, str]]
 ) -> None:
     for place, over, new in edits:
