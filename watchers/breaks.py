@@ -96,24 +96,27 @@ async def _outgoing(
     asset: str,
     difference: int,
 ) -> list[Finding]:
-    """What is missing: fees that nobody booked as far as they reach, the rest is unknown."""
+    """What is missing: what a tx of nobody here took comes first, since no fee may hide it; then
+    fees that nobody booked, as far as they reach; the rest is unknown."""
     found = []
     async with database.snapshot() as uow:  # a settlement between two reads would look like a fee
         fees = await unposted_fees(uow, network, held, code, asset)
         since = await store.clean_height(uow, network=network.name, account=code)
         places = await _places(uow, network, held, code, asset, since)
+    if network.family is not Family.BITCOIN:
+        taken = await _foreign_sends(database, reader, network, held, code, asset, since)
+        places = [*taken, *places]
+    else:
+        places += await _missing_coins(reader, held)
+        taken = places
+    foreign = -sum(int(row["amount_minor"]) + int(row.get("returned_minor", 0)) for row in taken)
     missing = -difference
     booked = sum(int(row["amount_minor"]) for row in fees)
-    if 0 < booked <= missing:
+    if 0 < booked <= missing - max(foreign, 0):
         found.append(_finding(BreakKind.UNPOSTED_FEE, code, asset, -booked, fees, since))
         missing -= booked
     if missing == 0:
         return found
-    if network.family is not Family.BITCOIN:
-        sends = await _foreign_sends(database, reader, network, held, code, asset, since)
-        places = [*sends, *places]
-    else:
-        places += await _missing_coins(reader, held)
     return [
         *found,
         _finding(BreakKind.UNKNOWN_OUTGOING, code, asset, -missing, places, since),

@@ -108,7 +108,8 @@ async def test_l12_what_was_signed_before_the_stop_keeps_the_other_assets_moving
     assert await eth.states(coin) == ["completed"]
 
 
-async def test_l12_a_fee_that_the_books_lack_is_named_and_stops_nothing(btc: Payouts) -> None:
+async def forget_a_fee(btc: Payouts) -> int:
+    """A payout is settled, and its fee is taken out of the books again; minor units."""
     await btc.fund(btc.native, "1")
     await btc.fund(btc.native, "2", into="acme")
     row = await btc.request("0.25")
@@ -136,6 +137,40 @@ async def test_l12_a_fee_that_the_books_lack_is_named_and_stops_nothing(btc: Pay
     await book(btc, wrong)
     btc.is_compared = False
     await btc.mine()
+    return fee
+
+
+async def test_l13_what_a_strangers_tx_took_is_never_called_a_fee(btc: Payouts) -> None:
+    """The books lack a fee, and something else that they lack hides it, until a coin goes."""
+    fee = await forget_a_fee(btc)
+    hidden = Posting(
+        reference="hidden:fee",
+        kind="test",
+        entries=(
+            debit(accounts.reorg_loss(btc.native), fee),
+            credit(accounts.custody("btc", "hot", btc.native), fee),
+        ),
+    )
+    await book(btc, hidden)
+    assert (await compare(btc)).breaks == ()
+    await btc.mine()
+    async with btc.database.unit_of_work() as uow:
+        taken = await uow.execute(
+            "UPDATE chain.coins c SET spent_by = :txid, spent_hash = b.hash, "
+            "spent_height = b.height FROM chain.cursors b WHERE b.network = c.network "
+            "AND (c.txid, c.vout) IN (SELECT txid, vout FROM chain.coins "
+            "WHERE spent_by IS NULL AND height IS NOT NULL LIMIT 1) "
+            "RETURNING c.amount",
+            {"txid": "ab" * 32},
+        )
+        amount = int(taken.scalar_one())
+    [found] = (await compare(btc)).breaks
+    assert (found.kind, found.difference_minor) == (BreakKind.UNKNOWN_OUTGOING, -amount)
+    assert found.details["places"][0]["txid"] == "ab" * 32
+
+
+async def test_l12_a_fee_that_the_books_lack_is_named_and_stops_nothing(btc: Payouts) -> None:
+    fee = await forget_a_fee(btc)
     [found] = (await compare(btc)).breaks
     assert (found.kind, found.difference_minor) == (BreakKind.UNPOSTED_FEE, -fee)
     assert found.details["places"][0]["amount_minor"] == str(fee)
