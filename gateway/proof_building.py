@@ -22,6 +22,8 @@ from ledger.sum_tree import SALT_BYTES, Node, Owed, SumTree
 from signer.protocol import protocol_reserves
 
 HOUSE = "*"
+REPORT_MINOR_MAX = 1 << 120
+"""What one casino may report of one asset: 256 of them fit into what a tree can sum."""
 TREES_KEPT = 2  # of 100,000 leaves: 0.4 s to build, some 40 MB each; players ask for the same ones
 _OF_PLAYERS = frozenset({"held", "reserved", "in_flight"})
 """Stages that a casino has taken off the player's balance, or never put on it."""
@@ -45,6 +47,16 @@ class Assembled:
     transactions: Mapping[str, str]
     leaves: Sequence[LeafRow]
     addresses: Sequence[AddressOfProof]
+
+
+def believable(reported: Sequence[ReportedBalance]) -> list[ReportedBalance]:
+    """Without casinos that report more of an asset than there can be: each has one claim again, as
+    if it reported nothing, and nobody else's proof fails of it."""
+    total: Counter[tuple[str, str]] = Counter()
+    for item in reported:
+        total[item.brand, item.asset] += item.amount_minor
+    absurd = {brand for (brand, _), amount in total.items() if amount > REPORT_MINOR_MAX}
+    return [item for item in reported if item.brand not in absurd]
 
 
 def claims_of(
@@ -116,6 +128,7 @@ def assemble(
     `previous` is the statement before this one. Raises SumTreeError."""
     served = [asset for asset, spec in assets.items() if spec.network in answers]
     rows = [row for answer in answers.values() for row in answer["owed"]]
+    reported = believable(reported)
     claims = claims_of(rows, reported, served)
     by_asset: dict[str, list[Owed]] = defaultdict(list)
     for owed in claims.owed:

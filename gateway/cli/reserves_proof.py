@@ -95,6 +95,7 @@ def verify(content: bytes, *, pinned: Sequence[bytes] = ()) -> Verdict:
             ("ownership", _check_ownership),
             ("blocks", _check_blocks),
             ("books", _check_books),
+            ("coverage", _check_coverage),
         ]
     else:
         steps.append(("inclusion", _check_inclusion))
@@ -384,6 +385,23 @@ def _check_books(document: Document) -> Told:
         }
         told += [f"{line['asset']} {name} {v}" for name, v in figures.items() if v != "0"]
     return Told(detail=", ".join(told) or "nothing in transit, unexplained or unfunded")
+
+
+def _check_coverage(document: Document) -> str | Told:
+    """Whether what is owed is covered by what the lists prove, or only with figures beside them."""
+    short, on_word = [], []
+    for line in document.said["assets"]:
+        asset, surplus = line["asset"], int(line["surplus"])
+        told = max(0, int(line["in_transit"])) + max(0, -int(line["unposted"]))
+        if surplus < 0:
+            short.append(f"{asset} {-surplus}")
+        elif surplus < told:
+            on_word.append(f"{asset} {told - surplus}")
+    if on_word:
+        return Told(detail=f"covered only by what is said to be on its way: {', '.join(on_word)}")
+    if short:
+        return f"missing in minor units: {', '.join(short)}"
+    return "what is on chain covers what is owed"
 
 
 def _read(content: bytes) -> Document:
