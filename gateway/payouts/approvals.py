@@ -18,6 +18,7 @@ from config.ids import Ids
 from gateway.payouts import approvals_store as store
 from gateway.payouts import limits
 from gateway.payouts.errors import DecisionRefused
+from gateway.payouts.signed_requests_store import Signed
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Authorisation
 
@@ -175,3 +176,25 @@ def _refuse_other(action: Action, known: Sequence[Approval]) -> None:
         people = {item.person for item in known if item.action is other and item.is_valid}
         if len(people) >= TWO_PEOPLE:
             raise DecisionRefused("other_action", f"Two people have signed {other} for it.")
+
+
+def is_further(
+    signed: Sequence[Signed], staff: Staff, *, state: str, is_open: bool, expired: str | None
+) -> bool:
+    """Whether a person's request about a proposal counts beside those that stand; False for the
+    same again, which changes nothing. `expired`: what to do instead where its time is over.
+
+    Raises DecisionRefused.
+    """
+    mine = [item for item in signed if item.person == staff.person]
+    if any(item.key_id == staff.key_id for item in mine):
+        return False
+    if mine:
+        raise DecisionRefused("same_person", "This person has signed with another key.")
+    if not is_open:
+        raise DecisionRefused("decided", f"It is {state}.")
+    if expired is not None:
+        raise DecisionRefused("proposal_expired", expired)
+    if not all(item.is_valid for item in signed):
+        raise DecisionRefused("proposer_left", "The key of the first person counts no more.")
+    return True

@@ -15,7 +15,17 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, bump_build, bump_policy, families, fee_policy, funds, store
+from gateway.payouts import (
+    attempts,
+    bump_build,
+    bump_policy,
+    families,
+    fee_policy,
+    funds,
+    rebalance_build,
+    rebalances_store,
+    store,
+)
 from gateway.payouts import question as questions
 from gateway.payouts.aborts import FEE_CLASS as ABORT_CLASS
 from gateway.payouts.attempts import Attempt
@@ -113,6 +123,7 @@ class Bumping:
             if (height, sample.sampled_at, frozenset(self._fee_refused)) == self._looked:
                 return None
             riding = await store.riding(uow, network=network, states=SENT)
+            riding += await self._moves(uow)
             if not riding:
                 return None
             quote = fee_policy.usable(sample, now=self._lane.now())
@@ -125,6 +136,21 @@ class Bumping:
         return _View(
             height=height, quote=quote, sampled_at=sample.sampled_at, txs=txs, riding=riding
         )
+
+    async def _moves(self, uow: Uow) -> list[Riding]:
+        """Moves to cold that only a child can lift; where a tx is replaced, `rebalance_step` does
+        it."""
+        if self._lane.is_account_based or self._lane.spec.can_replace:
+            return []
+        return [
+            Riding(
+                attempt_id=attempt_id,
+                fee_classes=(),
+                is_cancelling=False,
+                own_blocks=rebalance_build.TARGET_BLOCKS,
+            )
+            for attempt_id in await rebalances_store.sent_to_cold(uow, network=self._lane.network)
+        ]
 
     def _due(self, view: _View) -> list[_Due]:
         """What needs more; at the end of a package first, since that lifts what is below it."""
@@ -238,6 +264,8 @@ class Bumping:
         )
 
     def _target(self, riding: Riding) -> int:
+        if riding.own_blocks is not None:
+            return riding.own_blocks
         classes = self._lane.registry.policy.classes
         family = self._lane.spec.family
         names = (ABORT_CLASS,) if riding.is_cancelling else riding.fee_classes
@@ -308,14 +336,16 @@ class Bumping:
         target = due.target or due.stuck
         stuck, family = await families.locked(uow, due.stuck.id, also=(target.family_id,))
         rows = stuck.rows(*(state for state in bumped_in(stuck.tx) if state in SENT))
-        is_current = {row.attempt_id for row in rows} == {stuck.id}
+        is_own = due.riding.own_blocks is not None
+        is_current = is_own or {row.attempt_id for row in rows} == {stuck.id}
         is_in_work = any(tx.state is OutgoingState.BUILT for tx in family)
         is_free = all(tx.height is None for tx in family) and stuck.tx.conflict_txid is None
         if len(rows) != len(stuck.members) or not (is_current and is_free) or is_in_work:
             return None
+        asset = stuck.tx.payments[0].asset if is_own else rows[0].asset
         for action in (Action.BUILD, Action.SIGN):
             if await switches.is_stopped(
-                uow, network=self._lane.network, asset=rows[0].asset, action=action
+                uow, network=self._lane.network, asset=asset, action=action
             ):
                 return None
         return stuck

@@ -2,9 +2,9 @@
 
 Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
 chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
-for, all others by the house. Between hot and cold the value is posted as well, Dr custody of the
-one / Cr custody of the other, and the wallet that it leaves pays the fee. Value that moves to own
-change, or between accounts of the hot wallet, is no posting.
+for, one that lifts an own move and all others by the house. Between hot and cold the value is
+posted as well, Dr custody of the one / Cr custody of the other, and the wallet that it leaves pays
+the fee. Value that moves to own change, or between accounts of the hot wallet, is no posting.
 """
 
 from functools import partial
@@ -100,6 +100,9 @@ class OwnMoves:
         if tx.pays_for_id is None:
             return {None: fee_minor}
         brands = await store.brands_on(uow, tx.pays_for_id)
+        parent = None if brands else await outgoing.get(uow, tx.pays_for_id)
+        if parent is not None and parent.is_own_move:
+            return {None: fee_minor}
         if not brands:
             raise BrokenAttempt(f"attempt {tx.id} was built for a payout without members")
         shares = split_by_largest_remainder(fee_minor, list(brands.values()))

@@ -9,7 +9,15 @@ from functools import partial
 from typing import Final
 
 from config.database import Uow
-from gateway.payouts import bump_build, bump_policy, coin_cover, drafts, fee_policy, funds
+from gateway.payouts import (
+    bump_build,
+    bump_policy,
+    coin_cover,
+    drafts,
+    fee_policy,
+    funds,
+    rebalances,
+)
 from gateway.payouts.account_funds import FEE_CAPITAL, HOT_WALLET
 from gateway.payouts.bump_build import Need
 from gateway.payouts.coin_selection import Terms, select
@@ -20,7 +28,7 @@ from gateway.payouts.same_tx import gas_fields
 from signer.protocol import Purpose
 from watchers import addresses, coins, fees, nonces, outgoing_families, registry
 from watchers.chain import FeeQuote
-from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
+from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
 
 TARGET_BLOCKS: Final = 6  # nobody waits for it, and a nonce must not be held up for long
 BUMPS_MAX: Final = 10  # of one move; each pays at least an eighth more than the last
@@ -115,7 +123,7 @@ async def _of_coins(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | 
     if found.change_minor:
         change = await addresses.own_address(uow, network=lane.network, role="change")
     chosen = sorted(found.coins, key=lambda coin: (coin.outpoint.txid, coin.outpoint.vout))
-    payments = (_payment(row),)
+    payments = (rebalances.payment_of(row),)
     unsigned = drafts.utxo(
         lane, coins=chosen, payments=payments, change=change, change_minor=found.change_minor
     )
@@ -150,7 +158,7 @@ async def _of_account(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft 
     nonce = await nonces.allocate(
         uow, network=lane.network, sender_key=place.sender.key, attempt_id=attempt_id
     )
-    payments = (_payment(row),)
+    payments = (rebalances.payment_of(row),)
     unsigned = drafts.account(
         lane, sender=place.sender, nonce=nonce, payments=payments, fee=place.fee, batch_of=None
     )
@@ -164,12 +172,6 @@ async def _of_account(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft 
         fee_cap_minor=place.fee.cap_minor,
         sender_key=place.sender.key,
         nonce=nonce,
-    )
-
-
-def _payment(row: RebalanceRow) -> PlannedPayment:
-    return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
     )
 
 

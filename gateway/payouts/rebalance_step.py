@@ -16,6 +16,7 @@ from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import (
     attempts,
+    ends,
     rebalance_build,
     rebalance_plan,
     rebalances,
@@ -46,7 +47,6 @@ PEOPLE_SHOWN: Final = 2  # from so many on, the signer is shown what people sign
 FAILED: Final = "rebalance_failed"
 """Alarm: a move to cold did not come about as people wanted; by rebalance."""
 
-DIFFERENT: Final = "moved_differently"
 REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
 
 _BEGUN: Final = (State.PLANNED, State.SIGNED, State.SENT)
@@ -242,8 +242,10 @@ class RebalanceStep:
 
     async def _flaw(self, uow: Uow, row: RebalanceRow) -> str | None:
         """Why it is not carried out (any more), by code."""
-        if not await rebalances.is_signed_by_enough(uow, row):
-            return "person_left"
+        policy = self._lane.registry.policy.rebalances[row.asset]
+        flaw = await rebalances.people_flaw(uow, row, policy=policy)
+        if flaw is not None:
+            return flaw
         to = await addresses.by_text(uow, network=row.network, key=row.address_key)
         return None if to is not None and to.role is AddressRole.COLD else "not_cold"
 
@@ -415,13 +417,16 @@ class RebalanceStep:
                 await self._unplan(uow, row)  # a recovery took it apart
                 return True
             return False
-        ended = _ended(signed)
+        ended = ends.ended(signed)
         if row.state in (State.DONE, State.FAILED):
-            if ended is not None or not signed:
+            is_done = row.state == State.DONE
+            if not signed or ends.says_so(
+                signed, is_done=is_done, code=row.code, attempt_id=row.attempt_id
+            ):
                 return False
             await self._move(uow, row, Trigger.REOPEN, {"code": None})
             return True
-        if row.state == State.SIGNED and any(tx.broadcast_at is not None for tx in signed):
+        if row.state == State.SIGNED and any(tx.state is not OutgoingState.SIGNED for tx in signed):
             row = await self._move(uow, row, Trigger.SEND, {})
             if ended is None:
                 return True
@@ -435,15 +440,16 @@ class RebalanceStep:
         if tx.state is OutgoingState.REPLACED:
             await self._fail(uow, row, Trigger.FAIL, "coins_or_nonce_taken")
             return True
-        if tx.block_hash is None or tx.settled_block_hash != tx.block_hash:
-            return False
         changes = {"attempt_id": tx.id, "txid": tx.txid}
         planned = sorted((item.asset, item.key, item.amount_minor) for item in tx.payments)
         moved = sorted((item.asset, item.key, item.amount_minor) for item in tx.moved)
-        if tx.state is OutgoingState.REVERTED:
-            await self._fail(uow, row, Trigger.FAIL, "reverted", changes)
-        elif moved != planned:
-            await self._fail(uow, row, Trigger.FAIL, DIFFERENT, changes)
+        is_different = tx.state is OutgoingState.FINAL and moved != planned
+        if is_different:  # the books do not take it: it is a person's case (own_moves)
+            await self._fail(uow, row, Trigger.FAIL, ends.DIFFERENT, changes)
+        elif tx.block_hash is None or tx.settled_block_hash != tx.block_hash:
+            return False
+        elif tx.state is OutgoingState.REVERTED:
+            await self._fail(uow, row, Trigger.FAIL, ends.REVERTED, changes)
         else:
             await self._move(uow, row, Trigger.CONFIRM, changes)
             await attempts.clear(lane, uow, FAILED, objects=[row.id])
@@ -483,12 +489,3 @@ class RebalanceStep:
         if tx is None:
             raise BrokenAttempt(f"rebalance {rebalance_id} has no transaction")
         return row, await outgoing_families.locked(uow, tx.family_id)
-
-
-def _ended(signed: list[OutgoingRow]) -> OutgoingRow | None:
-    """The attempt that decides: final or reverted, or the newest when none can be mined."""
-    for tx in signed:
-        if tx.state in (OutgoingState.FINAL, OutgoingState.REVERTED):
-            return tx
-    is_dead = bool(signed) and all(tx.state is OutgoingState.REPLACED for tx in signed)
-    return signed[-1] if is_dead else None

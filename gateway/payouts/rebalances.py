@@ -15,12 +15,14 @@ from typing import Any, Final
 from config.database import Uow
 from config.ids import Ids
 from config.rebalance_policy import RebalancePolicy
+from gateway.payouts import approvals
 from gateway.payouts import rebalances_store as store
 from gateway.payouts.approvals import Staff
 from gateway.payouts.errors import DecisionRefused
 from gateway.payouts.rebalances_store import RebalanceRow
 from ledger import lifecycle, outbox
 from ledger.lifecycle import Lifecycle
+from watchers.outgoing import PlannedPayment
 
 EXPIRED: Final = "expired"
 NOT_NEEDED: Final = "not_needed"
@@ -158,7 +160,32 @@ async def propose(
     What policy lets the system do by itself is approved at once.
     """
     whole = at.astimezone(UTC).replace(microsecond=0)
-    row = RebalanceRow(
+    valid_until = whole + timedelta(seconds=policy.valid_seconds)
+    people = _people(policy, wish)
+    row = _proposed(wish, people_needed=people, valid_until=valid_until, ids=ids, at=at)
+    if not await store.insert(uow, row):
+        return None
+    await _tell(uow, row, previous=None, ids=ids, at=at)
+    if row.people_needed == 0:
+        await lifecycle.set_actor(uow, "system", reason="within what policy lets go by itself")
+        row = await move(uow, row, Trigger.AGREE, {}, ids=ids, at=at)
+    return row
+
+
+async def remake(uow: Uow, wish: Wish, *, ids: Ids, at: datetime) -> RebalanceRow | None:
+    """A move that was signed, and that lost books do not know: `approved`, since the signer asked
+    for what it takes. None when the system has one open for this asset and direction."""
+    row = _proposed(wish, people_needed=0, valid_until=at, ids=ids, at=at)
+    if not await store.insert(uow, row):
+        return None
+    await _tell(uow, row, previous=None, ids=ids, at=at)
+    return await move(uow, row, Trigger.AGREE, {}, ids=ids, at=at)
+
+
+def _proposed(
+    wish: Wish, *, people_needed: int, valid_until: datetime, ids: Ids, at: datetime
+) -> RebalanceRow:
+    return RebalanceRow(
         id=ids.new_id(),
         network=wish.network,
         asset=wish.asset,
@@ -170,23 +197,16 @@ async def propose(
         forecast=wish.forecast,
         state=State.PROPOSED.value,
         code=None,
-        people_needed=_people(policy, wish),
+        people_needed=people_needed,
         version=1,
         attempt_id=None,
         sign_requested_at=None,
         txid=None,
         requested_by=wish.requested_by,
-        valid_until=whole + timedelta(seconds=policy.valid_seconds),
+        valid_until=valid_until,
         created_at=at,
         state_at=at,
     )
-    if not await store.insert(uow, row):
-        return None
-    await _tell(uow, row, previous=None, ids=ids, at=at)
-    if row.people_needed == 0:
-        await lifecycle.set_actor(uow, "system", reason="within what policy lets go by itself")
-        row = await move(uow, row, Trigger.AGREE, {}, ids=ids, at=at)
-    return row
 
 
 async def approve(
@@ -207,17 +227,14 @@ async def approve(
     if words != words_of(row):
         raise DecisionRefused("other_content", "What was signed is not this rebalance.")
     signed = await store.requests(uow, row.id)
-    mine = [item for item in signed if item.person == staff.person]
-    if any(item.key_id == staff.key_id for item in mine):
+    if not approvals.is_further(
+        signed,
+        staff,
+        state=row.state,
+        is_open=row.state == State.PROPOSED,
+        expired=None if row.valid_until > at else "Decline it, and propose it again.",
+    ):
         return row
-    if mine:
-        raise DecisionRefused("same_person", "This person has signed with another key.")
-    if row.state != State.PROPOSED:
-        raise DecisionRefused("decided", f"It is {row.state}.")
-    if row.valid_until <= at:
-        raise DecisionRefused("proposal_expired", "Decline it, and propose it again.")
-    if not all(item.is_valid for item in signed):
-        raise DecisionRefused("proposer_left", "The key of the first person counts no more.")
     await store.add_request(
         uow, row.id, person=staff.person, key_id=staff.key_id, signed=staff.signed, at=at
     )
@@ -275,10 +292,16 @@ async def move(
     return moved
 
 
-async def is_signed_by_enough(uow: Uow, row: RebalanceRow) -> bool:
-    """Whether as many people signed it as it takes whose keys still count."""
+async def people_flaw(uow: Uow, row: RebalanceRow, *, policy: RebalancePolicy) -> str | None:
+    """Why too few people stand behind a move to carry it out, by code: one of them left, or policy
+    of this moment asks for more than the process that took their words said."""
     signed = await store.requests(uow, row.id)
-    return len({item.person for item in signed if item.is_valid}) >= row.people_needed
+    people = len({item.person for item in signed if item.is_valid})
+    if people < row.people_needed:
+        return "person_left"
+    is_own = row.requested_by is None and row.direction == Direction.HOT_TO_COLD
+    needed = policy.people_for(row.amount_minor, is_system=is_own)
+    return "too_few_people" if people < needed else None
 
 
 def words_of(row: RebalanceRow) -> Words:
@@ -290,6 +313,13 @@ def words_of(row: RebalanceRow) -> Words:
         address=row.address,
         amount_minor=row.amount_minor,
         valid_until=row.valid_until,
+    )
+
+
+def payment_of(row: RebalanceRow) -> PlannedPayment:
+    """The one payment of its tx."""
+    return PlannedPayment(
+        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
     )
 
 

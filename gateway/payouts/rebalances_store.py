@@ -10,8 +10,10 @@ from sqlalchemy import RowMapping
 
 from config.database import Uow
 from gateway.payouts import signed_requests_store
+from gateway.payouts.ends_store import OTHERWISE
 from gateway.payouts.signed_requests_store import RequestTable, Signed
 from signer.protocol import Authorisation
+from watchers.outgoing import PlannedPayment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,22 +136,53 @@ async def newest_of_the_system(uow: Uow, *, asset: str, direction: str) -> Rebal
 
 
 async def disagreeing(uow: Uow, *, network: str, direction: str, limit: int) -> Sequence[UUID]:
-    """Those that are on their way, or over while the chain says otherwise by now: their tx was
-    orphaned after they were done, or failed."""
+    """Those that are on their way, or over while the chain says otherwise by now."""
     result = await uow.execute(
-        """
+        f"""
         SELECT s.id FROM gateway.rebalances s
         WHERE s.network = :network AND s.direction = :direction
-            AND (s.state IN ('planned', 'signed', 'sent')
-                OR (s.state IN ('done', 'failed') AND s.txid IS NOT NULL AND NOT EXISTS (
-                    SELECT 1 FROM chain.outgoing o
-                    JOIN chain.outgoing m ON m.family_id = o.family_id
-                    WHERE o.id = s.attempt_id AND m.state IN ('final', 'reverted', 'replaced'))))
+            AND (s.state IN ('planned', 'signed', 'sent') OR {OTHERWISE})
         ORDER BY s.created_at, s.id LIMIT :limit
         """,
         {"network": network, "direction": direction, "limit": limit},
     )
     return result.scalars().all()
+
+
+async def of_family(uow: Uow, family_id: UUID) -> RebalanceRow | None:
+    """The move of a family of own txs, locked."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM gateway.rebalances WHERE attempt_id IN "
+        "(SELECT id FROM chain.outgoing WHERE family_id = :id) FOR UPDATE",
+        {"id": family_id},
+    )
+    row = result.mappings().one_or_none()
+    return None if row is None else from_row(row)
+
+
+async def unsigned_of(
+    uow: Uow, payment: PlannedPayment, *, network: str, rebalance_id: UUID | None
+) -> RebalanceRow | None:
+    """The move to cold that asks for this payment and was never signed, locked: the one of this
+    id, or where None is known the oldest, agreed ones first. One whose attempt the signer may have
+    signed is none."""
+    result = await uow.execute(
+        f"SELECT {_COLUMNS} FROM gateway.rebalances r WHERE network = :network "
+        "AND direction = 'hot_to_cold' AND state IN ('proposed', 'approved', 'planned') "
+        "AND asset = :asset AND address_key = :key AND amount = :amount "
+        "AND (CAST(:id AS uuid) IS NULL OR id = :id) AND NOT EXISTS (SELECT 1 "
+        "FROM chain.outgoing o WHERE o.id = r.attempt_id AND o.state <> 'refused') "
+        "ORDER BY state = 'proposed', created_at, id LIMIT 1 FOR UPDATE",
+        {
+            "network": network,
+            "asset": payment.asset,
+            "key": payment.key,
+            "amount": payment.amount_minor,
+            "id": rebalance_id,
+        },
+    )
+    row = result.mappings().one_or_none()
+    return None if row is None else from_row(row)
 
 
 async def leaving(uow: Uow, *, network: str) -> dict[str, int]:
@@ -160,6 +193,16 @@ async def leaving(uow: Uow, *, network: str) -> dict[str, int]:
         {"network": network},
     )
     return {row.asset: int(row.amount) for row in result}
+
+
+async def sent_to_cold(uow: Uow, *, network: str) -> Sequence[UUID]:
+    """The newest attempts of moves to cold that nodes should hold, oldest first."""
+    result = await uow.execute(
+        "SELECT attempt_id FROM gateway.rebalances WHERE network = :network "
+        "AND direction = 'hot_to_cold' AND state = 'sent' ORDER BY created_at, id",
+        {"network": network},
+    )
+    return result.scalars().all()
 
 
 async def ask(uow: Uow, rebalance_id: UUID, *, at: datetime) -> None:

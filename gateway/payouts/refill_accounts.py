@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from config.database import Uow
-from gateway.payouts import fee_policy, funds, refills_store
+from gateway.payouts import fee_policy, funds, rebalances, refills_store
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import RefillNotPossible
 from gateway.payouts.rebalances_store import RebalanceRow
@@ -20,7 +20,7 @@ from ledger import accounts, balances
 from watchers import nonces, outgoing, outgoing_families
 from watchers.addresses import AddressRow
 from watchers.chain import AccountPlan, Pay
-from watchers.outgoing import OutgoingDraft, PlannedPayment
+from watchers.outgoing import OutgoingDraft
 
 LOOK_SECONDS: Final = 30.0  # one question to a node
 TARGET_BLOCKS: Final = 5
@@ -116,14 +116,7 @@ async def draft(
         purpose=outgoing.OUTSIDE_PURPOSE,
         family_id=attempt_id,
         unsigned=unsigned.data,
-        payments=(
-            PlannedPayment(
-                asset=row.asset,
-                address=row.address,
-                key=row.address_key,
-                amount_minor=row.amount_minor,
-            ),
-        ),
+        payments=(rebalances.payment_of(row),),
         fee_cap_minor=fee.cap_minor,
         sender_key=receive.key,
         nonce=nonce,

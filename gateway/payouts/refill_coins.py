@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from config.database import Uow
-from gateway.payouts import fee_policy, funds
+from gateway.payouts import fee_policy, funds, rebalances
 from gateway.payouts.coin_selection import Selection, Terms, select
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import RefillNotPossible
@@ -19,7 +19,7 @@ from watchers.chain import Coin, Pay, Unsigned
 from watchers.coins import CoinRow
 from watchers.cold_spends import ColdCoin, ColdPlace, ColdPlan
 from watchers.errors import PoolEmpty
-from watchers.outgoing import ChangeOutput, OutgoingDraft, PlannedPayment
+from watchers.outgoing import ChangeOutput, OutgoingDraft
 
 FILE_BYTES_MAX: Final = 256 * 1024  # of the unsigned file: comes back in a body of 512 KiB
 TARGET_BLOCKS: Final = 2  # people sign it once: hours later it must still be worth mining
@@ -79,14 +79,7 @@ def _recorded(
         purpose=outgoing.OUTSIDE_PURPOSE,
         family_id=attempt_id,
         unsigned=unsigned.data,
-        payments=(
-            PlannedPayment(
-                asset=row.asset,
-                address=row.address,
-                key=row.address_key,
-                amount_minor=row.amount_minor,
-            ),
-        ),
+        payments=(rebalances.payment_of(row),),
         fee_cap_minor=unsigned.fee_minor,
         inputs=tuple(item.coin.outpoint for item in plan.coins),
         change=tuple(

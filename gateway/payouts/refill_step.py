@@ -14,6 +14,7 @@ from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import (
     attempts,
+    ends,
     rebalance_plan,
     rebalances,
     refill_accounts,
@@ -42,6 +43,7 @@ FAILED: Final = "refill_failed"
 CONFLICT: Final = "cold_spent_elsewhere"
 """Alarm: cold coins, or the cold account's number, went to a tx that is not ours; by rebalance."""
 
+_ENDED: Final = (State.DECLINED, State.CANCELLED, State.FAILED)
 _UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
 
 log = get_logger(__name__)
@@ -108,6 +110,8 @@ class RefillStep:
             return False
         if row.state == State.APPROVED:
             return await self._build(uow, row, seen)
+        if row.attempt_id is None and row.state in _ENDED:
+            return False  # somebody said so since it was found
         tx = await self._tx(uow, row)
         match State(row.state):
             case State.UNSIGNED_READY:
@@ -122,7 +126,9 @@ class RefillStep:
                 return True
             case State.SENT:
                 return await self._end(uow, row, tx)
-            case State.DONE | State.FAILED if tx.raw is not None and not _is_over(tx):
+            case State.DONE | State.FAILED if tx.raw is not None and not ends.says_so(
+                [tx], is_done=row.state == State.DONE, code=row.code, attempt_id=row.attempt_id
+            ):
                 await self._move(uow, row, Trigger.REOPEN, code=None)
                 return True
             case _:
@@ -132,8 +138,10 @@ class RefillStep:
 
     async def _build(self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None) -> bool:
         lane = self._lane
-        if not await rebalances.is_signed_by_enough(uow, row):
-            await self._refuse(uow, row, "person_left")
+        policy = lane.registry.policy.rebalances[row.asset]
+        flaw = await rebalances.people_flaw(uow, row, policy=policy)
+        if flaw is not None:
+            await self._refuse(uow, row, flaw)
             return True
         if await self._is_stopped(uow, row):
             return False
@@ -237,7 +245,11 @@ class RefillStep:
         return True
 
     async def _end(self, uow: Uow, row: RebalanceRow, tx: OutgoingRow) -> bool:
-        if tx.state is OutgoingState.FINAL and tx.is_paid_as_planned:
+        is_paid = tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is True
+        if is_paid or tx.state is OutgoingState.REVERTED:
+            if tx.block_hash is None or tx.settled_block_hash != tx.block_hash:
+                return False  # not before the books hold it
+        if is_paid:
             await self._move(uow, row, Trigger.CONFIRM)
             await attempts.clear(self._lane, uow, FAILED, objects=[row.id])
             return True
@@ -247,7 +259,7 @@ class RefillStep:
             return True
         if tx.state in (OutgoingState.REVERTED, OutgoingState.FINAL):  # by evidence (P29)
             is_reverted = tx.state is OutgoingState.REVERTED
-            code = "reverted" if is_reverted else "moved_differently"
+            code = ends.REVERTED if is_reverted else ends.DIFFERENT
             await self._alarm(uow, row, FAILED, f"{tx.txid}: {code}")
             await self._move(uow, row, Trigger.FAIL, code=code)
             return True
@@ -290,7 +302,3 @@ class RefillStep:
             if await switches.is_stopped(uow, network=row.network, asset=row.asset, action=action):
                 return True
         return False
-
-
-def _is_over(tx: OutgoingRow) -> bool:
-    return tx.state in (OutgoingState.FINAL, OutgoingState.REPLACED, OutgoingState.REVERTED)

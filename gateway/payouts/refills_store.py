@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from config.database import Uow
+from gateway.payouts.ends_store import OTHERWISE
 from watchers.cold_spends import ColdSignature
 
 
@@ -59,16 +60,13 @@ async def to_look_at(uow: Uow, *, network: str, at: datetime, limit: int) -> Seq
     """Refills of a network that a step may move on: approved or on their way; proposed and past
     their time; cancelled with coins still held; over while the chain says otherwise by now."""
     result = await uow.execute(
-        """
-        SELECT r.id FROM gateway.rebalances r LEFT JOIN chain.outgoing o ON o.id = r.attempt_id
-        WHERE r.network = :network AND r.direction = 'cold_to_hot'
-            AND (r.state IN ('approved', 'unsigned_ready', 'signed', 'sent')
-                OR (r.state = 'proposed' AND r.valid_until <= :at)
-                OR (r.state = 'cancelled' AND o.state = 'built')
-                OR (r.state = 'done' AND o.state <> 'final')
-                OR (r.state = 'failed' AND o.raw IS NOT NULL
-                    AND o.state NOT IN ('final', 'replaced', 'reverted')))
-        ORDER BY r.created_at, r.id LIMIT :limit
+        f"""
+        SELECT s.id FROM gateway.rebalances s LEFT JOIN chain.outgoing o ON o.id = s.attempt_id
+        WHERE s.network = :network AND s.direction = 'cold_to_hot'
+            AND (s.state IN ('approved', 'unsigned_ready', 'signed', 'sent')
+                OR (s.state = 'proposed' AND s.valid_until <= :at)
+                OR (s.state = 'cancelled' AND o.state = 'built') OR {OTHERWISE})
+        ORDER BY s.created_at, s.id LIMIT :limit
         """,
         {"network": network, "at": at, "limit": limit},
     )

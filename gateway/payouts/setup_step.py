@@ -14,7 +14,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, funds, refusals, setups
+from gateway.payouts import attempts, ends, funds, refusals, setups
 from gateway.payouts import setups_store as store
 from gateway.payouts.account_funds import Single
 from gateway.payouts.context import Lane
@@ -22,7 +22,7 @@ from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from gateway.payouts.same_tx import is_signature_of
-from gateway.payouts.setups import SetupAction, State, Trigger
+from gateway.payouts.setups import SetupAction, State, Trigger, Words
 from gateway.payouts.setups_store import SetupRow
 from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
 from watchers import addresses, nonces, outgoing, switches
@@ -44,8 +44,6 @@ FAILED: Final = "contract_setup_failed"
 """Alarm: what two people wanted of the batch contract did not come about; by set-up."""
 
 REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
-NOT_OURS: Final = "not_our_contract"
-DIFFERENT: Final = "moved_differently"
 _GONE: Final = (OutgoingState.REVERTED, OutgoingState.REPLACED)
 _OVER: Final = (OutgoingState.FINAL, *_GONE)
 _UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
@@ -327,6 +325,11 @@ class SetupStep:
             await self._unplan(uow, row)  # a recovery took it apart
             return True
         if row.state in (State.DONE, State.FAILED):
+            is_done = row.state == State.DONE
+            if tx.raw is None or ends.says_so(
+                [tx], is_done=is_done, code=row.code, attempt_id=row.attempt_id
+            ):
+                return False
             changes: dict[str, Any] = {"code": None, "contract": None}
             await setups.move(uow, row, Trigger.REOPEN, changes, at=lane.now())
             return True
@@ -341,13 +344,13 @@ class SetupStep:
     async def _end(self, uow: Uow, row: SetupRow, tx: OutgoingRow, contract: str | None) -> None:
         """By evidence, never by intent (P29)."""
         if tx.state in _GONE:
-            code = "reverted" if tx.state is OutgoingState.REVERTED else "nonce_taken"
+            code = ends.REVERTED if tx.state is OutgoingState.REVERTED else "nonce_taken"
         elif row.action == SetupAction.DEPLOY:
-            code = "" if contract is not None else NOT_OURS
+            code = "" if contract is not None else ends.NOT_OURS
         else:
             planned = sorted((item.asset, item.key, item.amount_minor) for item in tx.payments)
             moved = sorted((item.asset, item.key, item.amount_minor) for item in tx.moved)
-            code = "" if moved == planned else DIFFERENT
+            code = "" if moved == planned else ends.DIFFERENT
         if code:
             await self._fail(uow, row, Trigger.FAIL, code)
             return
@@ -386,7 +389,7 @@ class SetupStep:
 
 
 def payments_of(
-    row: SetupRow, *, owner: AddressRow, contract: AddressRow | None
+    row: SetupRow | Words, *, owner: AddressRow, contract: AddressRow | None
 ) -> tuple[PlannedPayment, ...]:
     """What moves between lane 0 and the contract; nothing for a deployment."""
     to = owner if row.action == SetupAction.WITHDRAW else contract

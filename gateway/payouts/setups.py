@@ -14,7 +14,7 @@ from uuid import UUID
 from config.chains import ChainSpec, Family
 from config.database import Uow
 from config.ids import Ids
-from gateway.payouts import account_funds
+from gateway.payouts import account_funds, approvals
 from gateway.payouts import setups_store as store
 from gateway.payouts.approvals import TWO_PEOPLE, Staff
 from gateway.payouts.errors import DecisionRefused
@@ -129,29 +129,25 @@ async def propose_or_agree(
     found = await store.by_reference(uow, network=words.network, reference=words.reference)
     if found is None:
         await _check_possible(uow, words, spec)
-        row = _proposed(words, staff, ids=ids, at=at)
+        row = proposed(words, person=staff.person, ids=ids, at=at)
         if not await store.insert(uow, row):
             raise DecisionRefused(
                 "setup_open", "Another set-up of this network is on its way; wait, or decline it."
             )
         await _keep(uow, row.id, staff, at=at)
         return row
-    if _words_of(found) != words:
+    if words_of(found) != words:
         raise DecisionRefused("other_content", "This reference stands for another set-up.")
     signed = await store.requests(uow, found.id)
-    mine = [item for item in signed if item.person == staff.person]
-    if any(item.key_id == staff.key_id for item in mine):
+    late = "Decline it, and propose it under another reference."
+    if not approvals.is_further(
+        signed,
+        staff,
+        state=found.state,
+        is_open=found.state == State.PROPOSED,
+        expired=late if found.created_at + VALID <= at else None,
+    ):
         return found
-    if mine:
-        raise DecisionRefused("same_person", "This person has signed with another key.")
-    if found.state != State.PROPOSED:
-        raise DecisionRefused("decided", f"It is {found.state}.")
-    if found.created_at + VALID <= at:
-        raise DecisionRefused(
-            "proposal_expired", "Decline it, and propose it under another reference."
-        )
-    if not all(item.is_valid for item in signed):
-        raise DecisionRefused("proposer_left", "The key of the first person counts no more.")
     await _check_possible(uow, words, spec)
     await _keep(uow, found.id, staff, at=at)
     return await move(uow, found, Trigger.AGREE, {"agreed_by": staff.person}, at=at)
@@ -224,7 +220,8 @@ async def _keep(uow: Uow, setup_id: UUID, staff: Staff, *, at: datetime) -> None
     )
 
 
-def _words_of(row: SetupRow) -> Words:
+def words_of(row: SetupRow) -> Words:
+    """What people sign about it."""
     return Words(
         action=SetupAction(row.action),
         network=row.network,
@@ -234,7 +231,8 @@ def _words_of(row: SetupRow) -> Words:
     )
 
 
-def _proposed(words: Words, staff: Staff, *, ids: Ids, at: datetime) -> SetupRow:
+def proposed(words: Words, *, person: str, ids: Ids, at: datetime) -> SetupRow:
+    """A set-up that one person asks for, not stored yet."""
     return SetupRow(
         id=ids.new_id(),
         network=words.network,
@@ -249,7 +247,7 @@ def _proposed(words: Words, staff: Staff, *, ids: Ids, at: datetime) -> SetupRow
         sign_requested_at=None,
         txid=None,
         contract=None,
-        proposed_by=staff.person,
+        proposed_by=person,
         agreed_by=None,
         created_at=at,
         state_at=at,

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 
 from config.database import Uow
 from gateway.payouts import signed_requests_store
+from gateway.payouts.ends_store import OTHERWISE
 from gateway.payouts.signed_requests_store import RequestTable, Signed
 from signer.protocol import Authorisation
 
@@ -120,14 +121,12 @@ async def deployed(uow: Uow, *, network: str) -> str | None:
 
 
 async def disagreeing(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Set-ups of a network that are on their way, or over while the chain says otherwise by now:
-    their tx was orphaned after they were done, or failed."""
+    """Set-ups of a network that are on their way, or over while the chain says otherwise by
+    now."""
     result = await uow.execute(
-        """
-        SELECT s.id FROM gateway.contract_setups s JOIN chain.outgoing o ON o.id = s.attempt_id
-        WHERE s.network = :network AND (s.state IN ('planned', 'signed', 'sent')
-            OR (s.state IN ('done', 'failed') AND s.txid IS NOT NULL
-                AND o.state NOT IN ('final', 'reverted', 'replaced')))
+        f"""
+        SELECT s.id FROM gateway.contract_setups s
+        WHERE s.network = :network AND (s.state IN ('planned', 'signed', 'sent') OR {OTHERWISE})
         ORDER BY s.created_at, s.id LIMIT :limit
         """,
         {"network": network, "limit": limit},

@@ -25,11 +25,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Riding:
-    """The classes of what rides on one attempt; `is_cancelling`: two people want it aborted."""
+    """The classes of what rides on one attempt; `is_cancelling`: two people want it aborted.
+    `own_blocks`: nobody rides on it, it moves own value and should be mined within so many."""
 
     attempt_id: UUID
     fee_classes: tuple[str, ...]
     is_cancelling: bool
+    own_blocks: int | None = None
 
 
 async def by_ids(uow: Uow, ids: Sequence[UUID], *, lock: bool) -> list[WithdrawalRow]:

@@ -9,15 +9,29 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from config.database import Database, async_url
+from config.rebalance_policy import RebalancePolicy
 from gateway.client import Reply
 from gateway.payouts import rebalances, rebalances_store
 from gateway.payouts.rebalances import Direction, Wish
 from tests.support.api import ApiHouse, problem, vector_key
 from tests.support.colds import COLD_BTC_ADDRESS
+from tests.support.databases import TestDatabase
 
 pytestmark = pytest.mark.postgres
 
 COIN = 100_000_000
+OF_THE_SYSTEM = Wish(
+    network="btc",
+    asset="btc:BTC",
+    direction=Direction.HOT_TO_COLD,
+    amount_minor=COIN,
+    address=COLD_BTC_ADDRESS,
+    address_key="00",
+    reason="above_max",
+    forecast=None,
+    requested_by=None,
+)
 OVERFLOW = {"propose": True, "reason": "over its maximum"}
 
 
@@ -168,6 +182,29 @@ async def test_a31_one_key_under_two_names_is_not_two_people(house: ApiHouse) ->
         )
 
 
+async def test_x04_the_api_cannot_speak_for_the_system_nor_ask_for_fewer_people(
+    house: ApiHouse, test_database: TestDatabase
+) -> None:
+    """What nobody signs is the system's own move, and the system is another process."""
+    await house.fund("acme", "btc:BTC", 5 * COIN)
+    await proposed(house)
+    api = Database(async_url(test_database.role_url("gateway_api")))
+    try:
+        async with api.unit_of_work() as uow:
+            with pytest.raises(DBAPIError, match="takes 2 people, not 0"):
+                await uow.execute("UPDATE gateway.rebalances SET people_needed = 0")
+        policy = RebalancePolicy(
+            two_people_above_minor=2 * COIN, is_automatic=True, pause_seconds=1, valid_seconds=60
+        )
+        with pytest.raises(DBAPIError, match="names no person"):
+            async with api.unit_of_work() as uow:
+                await rebalances.propose(
+                    uow, OF_THE_SYSTEM, policy=policy, ids=house.ids, at=house.clock.now()
+                )
+    finally:
+        await api.close()
+
+
 async def test_s15_the_database_counts_the_people_too(house: ApiHouse) -> None:
     """A gateway that says `approved` by itself is refused; and nothing begins as approved."""
     await house.fund("acme", "btc:BTC", 5 * COIN)
@@ -304,23 +341,12 @@ async def test_p26_the_system_has_one_open_request_per_asset_and_direction(
     house: ApiHouse,
 ) -> None:
     """Two instances ask in the same moment, again and again: there is one; ended, another may."""
-    wish = Wish(
-        network="btc",
-        asset="btc:BTC",
-        direction=Direction.HOT_TO_COLD,
-        amount_minor=COIN,
-        address=COLD_BTC_ADDRESS,
-        address_key="00",
-        reason="above_max",
-        forecast=None,
-        requested_by=None,
-    )
     policy = house.registry.policy.rebalances["btc:BTC"]
 
     async def ask() -> bool:
         async with house.owner.unit_of_work() as uow:
             row = await rebalances.propose(
-                uow, wish, policy=policy, ids=house.ids, at=house.clock.now()
+                uow, OF_THE_SYSTEM, policy=policy, ids=house.ids, at=house.clock.now()
             )
             return row is not None
 

@@ -7,7 +7,16 @@ import pytest
 from gateway.payouts import rebalance_build, rebalances
 from gateway.payouts.rebalance_step import OPEN_MAX
 from ledger import accounts, balances
-from tests.support.bumps import funded, mine_only, no_breaks, pass_blocks, sent, work
+from tests.support.bumps import (
+    KVB,
+    funded,
+    mine_only,
+    no_breaks,
+    pass_blocks,
+    quote,
+    sent,
+    work,
+)
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import Payouts
 from tests.support.rebalancing import (
@@ -178,6 +187,22 @@ async def test_a31_a_person_who_left_did_not_agree(house: BuildHouse) -> None:
     assert (found.state, found.code, await sent(built)) == ("failed", "person_left", [])
 
 
+async def test_a31_a_move_that_policy_wants_more_people_for_by_now_fails(
+    house: BuildHouse,
+) -> None:
+    """Policy of the process that carries it out, whatever the one that took the words said."""
+    built = await funded(await house("btc"))
+    await with_cold(built, policy=replace(POLICY, two_people_above_minor=10**9))
+    row = await agree(built, await ask(built, "1"), "alice")
+    assert (row.state, row.people_needed) == ("approved", 1)
+    stricter = dict.fromkeys(built.registry.assets, POLICY)
+    policy = replace(built.registry.policy, rebalances=stricter)
+    built.registry = replace(built.registry, policy=policy)
+    await work(built)
+    found = await now(built, row)
+    assert (found.state, found.code, await sent(built)) == ("failed", "too_few_people", [])
+
+
 async def test_s05_over_the_signers_cap_of_a_day_it_waits_and_goes_by_itself(
     house: BuildHouse,
 ) -> None:
@@ -255,6 +280,72 @@ async def test_d05_a_done_move_whose_block_leaves_is_reopened_and_done_again(
     assert (await now(built, row)).state == "done"
     assert await custody(built, "cold") == row.amount_minor
     await no_breaks(built)
+    await built.assert_at_rest()
+
+
+@pytest.mark.parametrize("network", ["btc", "eth"])
+async def test_d05_a_move_that_was_made_dearer_is_reopened_when_its_block_leaves(
+    network: str, house: BuildHouse
+) -> None:
+    """Its first attempt has lost, which says nothing about the one that was mined."""
+    built = await with_cold(await funded(await house(network)))
+    row = await agree(built, await ask(built, "1"))
+    lane = await work(built, times=2)
+    while len(moves := await sent(built)) < 2:
+        await pass_blocks(built)
+        await built.sample_fees()
+        await work(built, lane)
+    await mine_only(built, moves[-1].txid or "")
+    full = built.registry.chains[network].full_depth
+    for _ in range(full - 1):
+        await built.mine()
+        await work(built, lane)
+    await work(built, lane)
+    assert (await now(built, row)).state == "done"
+    assert [tx.state for tx in await sent(built)] == ["replaced", "final"]
+
+    built.sim.rewind(full)
+    await pass_blocks(built, full + 1)
+    await work(built, lane)
+
+    assert ((await now(built, row)).state, await custody(built, "cold")) == ("sent", 0)
+    for _ in range(BLOCKS):
+        await built.mine()
+        await work(built, lane)
+    found = await now(built, row)
+    assert (found.state, found.txid) == ("done", moves[-1].txid)
+    assert await custody(built, "cold") == row.amount_minor
+    await no_breaks(built)
+    await built.assert_at_rest()
+
+
+async def test_w10_a_late_move_is_lifted_by_a_child_where_nothing_is_replaced(
+    house: BuildHouse,
+) -> None:
+    built = await with_cold(await funded(await house("ltc")))
+    await quote(built, {2: 2 * KVB, 6: 2 * KVB, 36: 2 * KVB})
+    row = await agree(built, await ask(built, "1"))
+    lane = await work(built, times=2)
+    [move] = await sent(built)
+    await quote(built, {2: 20 * KVB, 6: 20 * KVB, 36: 20 * KVB})
+    await pass_blocks(built)
+    await work(built, lane)
+    [_, child] = await sent(built)
+    assert (child.purpose, child.pays_for_id, child.state) == ("cpfp", move.id, "seen")
+    await work(built, lane, times=2)
+    assert len(await sent(built)) == 2  # one is enough
+
+    for _ in range(2 * BLOCKS):
+        await built.mine()
+        await no_breaks(built)
+        await work(built, lane)
+        await no_breaks(built)
+
+    found = await now(built, row)
+    assert (found.state, found.txid) == ("done", move.txid)
+    assert await custody(built, "cold") == row.amount_minor
+    assert await fees_booked(built) == move.fee_minor + child.fee_minor
+    assert await built.alarms() == []
     await built.assert_at_rest()
 
 
