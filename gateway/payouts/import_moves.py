@@ -12,7 +12,7 @@ from config.database import Uow
 from gateway.payouts import raw_tx, store
 from gateway.payouts.comparison import uuid_of
 from gateway.payouts.context import Lane
-from gateway.payouts.import_orders import NotImported, Signature
+from gateway.payouts.import_orders import NotImported, Signature, asset_of
 from gateway.withdrawals_store import WithdrawalRow
 from signer.protocol import Purpose
 from watchers import addresses, outgoing, outgoing_families
@@ -22,10 +22,6 @@ from watchers.outgoing import OutgoingRow, PlannedPayment
 
 async def lineage(uow: Uow, signature: Signature, *, inputs: Sequence[Outpoint]) -> dict[str, Any]:
     """Family, number in it, what it replaces and what it pays for, as a draft says them."""
-    if signature.question.purpose is Purpose.CONTRACT_SETUP:
-        raise NotImported("a set-up of the batch contract: follow its txid, book its fee by hand")
-    if signature.question.purpose is Purpose.HOT_TO_COLD:
-        raise NotImported("a move to cold: follow its txid, book it and its fee by hand")
     if signature.question.purpose is Purpose.CPFP:
         return await _of_child(uow, signature, inputs)
     if signature.question.replaces is None:
@@ -61,7 +57,7 @@ async def own_payments(lane: Lane, uow: Uow, signature: Signature) -> tuple[Plan
     [(to, amount)] = found.legs
     if to != own[path].key:
         raise NotImported(f"it does not pay {path}")
-    asset = _asset(lane, found.token)
+    asset = asset_of(lane, found.token)
     return (PlannedPayment(asset=asset, address=own[path].address, key=to, amount_minor=amount),)
 
 
@@ -72,7 +68,7 @@ async def _collected(lane: Lane, uow: Uow, signature: Signature) -> tuple[Planne
     wanted = [question.change_paths[index] for index in range(len(found.legs))]
     own = await addresses.by_paths(uow, network=lane.network, paths=wanted)
     hot = await addresses.own_address(uow, network=lane.network, role="hot")
-    asset = _asset(lane, found.token)
+    asset = asset_of(lane, found.token)
     payments = []
     for path, (key, amount) in zip(wanted, found.legs, strict=True):
         if path not in own or own[path].key != key:
@@ -83,13 +79,6 @@ async def _collected(lane: Lane, uow: Uow, signature: Signature) -> tuple[Planne
             )
         )
     return tuple(payments)
-
-
-def _asset(lane: Lane, token: str | None) -> str:
-    for asset in lane.registry.assets_of(lane.network):
-        if (asset.contract or "").lower() == (token or ""):
-            return asset.id
-    raise NotImported(f"{token} is not listed")
 
 
 async def _replaced(uow: Uow, signature: Signature) -> OutgoingRow:

@@ -121,6 +121,14 @@ async def own_parts(lane: Lane, uow: Uow, signature: Signature) -> dict[str, Any
     return {"inputs": parts.inputs, "change": change}
 
 
+def asset_of(lane: Lane, token: str | None) -> str:
+    """The asset of a token's contract; None: the native coin. Raises NotImported."""
+    for asset in lane.registry.assets_of(lane.network):
+        if (asset.contract or "").lower() == (token or ""):
+            return asset.id
+    raise NotImported(f"{token} is not listed")
+
+
 async def keep_off(lane: Lane, uow: Uow, attempt_id: UUID, question: SignRequest) -> str:
     """Give a signature that is not imported its nonce or coins for ever; a later import has its id.
 

@@ -8,7 +8,7 @@ signer's host under the database's owner, while the network's lane stands still.
 """
 
 from asyncio import timeout
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,9 @@ from gateway.payouts import (
     import_moves,
     import_orders,
     import_people,
+    import_rebalances,
+    import_setups,
+    import_sweeps,
     limits,
     store,
     withdrawals,
@@ -73,6 +76,15 @@ _TO_QUEUED: Mapping[State, Trigger] = {
     State.WAITING_LIQUIDITY: Trigger.LIQUIDITY_BACK,
     State.PLANNED: Trigger.UNPLAN,
 }
+
+_ATTACHED: Mapping[Purpose, Callable[[Lane, Uow, Signature], Awaitable[None]]] = {
+    Purpose.HOT_TO_COLD: import_rebalances.attach,
+    Purpose.CONTRACT_SETUP: import_setups.attach,
+    Purpose.SWEEP: import_sweeps.attach,
+    Purpose.COLLECT: import_sweeps.attach,
+    Purpose.GAS_TOP_UP: import_sweeps.attach,
+}
+"""What has a row of its own beside its tx, which goes on with it."""
 
 log = get_logger(__name__)
 
@@ -201,6 +213,9 @@ class Importer:
             for row in members.values():
                 await import_people.keep(lane, uow, row, signature.question)
                 await (self._abort if is_abort else self._take)(uow, row, signature)
+            attach = _ATTACHED.get(signature.question.purpose)
+            if attach is not None:
+                await attach(lane, uow, signature)
         log.info("recover.signature", network=lane.network, txid=signature.answer.txid)
 
     async def _members(self, uow: Uow, signature: Signature) -> dict[int, WithdrawalRow]:
@@ -240,6 +255,8 @@ class Importer:
         }
         draft |= await import_orders.own_parts(lane, uow, signature)
         draft |= await import_moves.lineage(uow, signature, inputs=draft.get("inputs", ()))
+        if question.purpose is Purpose.CONTRACT_SETUP:
+            draft |= await import_setups.payer(lane, uow, signature)
         await outgoing.record(uow, OutgoingDraft(**draft), at=lane.now())
         if members:
             outputs = [(row.id, index) for index, row in members.items()]
@@ -250,6 +267,10 @@ class Importer:
     ) -> tuple[PlannedPayment, ...]:
         if signature.question.purpose in (Purpose.GAS_TOP_UP, Purpose.SWEEP, Purpose.COLLECT):
             return await import_moves.own_payments(self._lane, uow, signature)
+        if signature.question.purpose is Purpose.HOT_TO_COLD:
+            return await import_rebalances.payments(self._lane, uow, signature)
+        if signature.question.purpose is Purpose.CONTRACT_SETUP:
+            return await import_setups.payments(self._lane, uow, signature)
         if signature.question.purpose is Purpose.ABORT:
             return ()
         return tuple(drafts.planned(row) for _, row in sorted(members.items()))

@@ -33,10 +33,11 @@ class UnreadableTx(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UtxoParts:
-    """Inputs in order, and the amount of each output in order, minor units."""
+    """Inputs in order, and of each output in order its amount in minor units and its script."""
 
     inputs: tuple[Outpoint, ...]
     amounts: tuple[int, ...]
+    scripts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +56,17 @@ def utxo_parts(psbt: bytes) -> UtxoParts:
         reader = _Reader(unsigned_tx(psbt))
         reader.take(4)  # version
         inputs = tuple(_input(reader) for _ in range(reader.count()))
-        amounts = tuple(_output(reader) for _ in range(reader.count()))
+        outputs = tuple(_output(reader) for _ in range(reader.count()))
         reader.take(4)  # lock time
     except (IndexError, ValueError) as error:
         raise UnreadableTx("not a PSBT of an unsigned tx") from error
-    if reader.rest or not inputs or not amounts:
+    if reader.rest or not inputs or not outputs:
         raise UnreadableTx("not a PSBT of an unsigned tx")
-    return UtxoParts(inputs=inputs, amounts=amounts)
+    return UtxoParts(
+        inputs=inputs,
+        amounts=tuple(amount for amount, _ in outputs),
+        scripts=tuple(script for _, script in outputs),
+    )
 
 
 def account_nonce(payload: bytes) -> int:
@@ -198,10 +203,8 @@ def _input(reader: _Reader) -> Outpoint:
     return Outpoint(txid=txid, vout=vout)
 
 
-def _output(reader: _Reader) -> int:
-    amount = reader.number(8)
-    reader.take(reader.count())
-    return amount
+def _output(reader: _Reader) -> tuple[int, bytes]:
+    return reader.number(8), reader.take(reader.count())
 
 
 def _item(reader: _Reader) -> bytes:

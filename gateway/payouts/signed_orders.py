@@ -69,7 +69,7 @@ def read(payment: Payment) -> SignedOrder:
             fee_mode=str(item.get("fee_mode") or "brand"),
             max_fee=None if item.get("max_fee") is None else str(item["max_fee"]),
             metadata=dict(item.get("metadata") or {}),
-            key_id=_found(_KEYID, claim),
+            key_id=key_id(claim),
             valid_until=_valid_until(item.get("valid_until"), claim),
         )
     except (ProtocolError, KeyError, TypeError, ValueError) as error:
@@ -86,10 +86,15 @@ def read_exit(claim: Authorisation) -> SignedExit:
             brand=str(raw["brand"]),
             request_id=str(raw["request_id"]),
             txids=tuple(str(txid) for txid in txids),
-            key_id=_found(_KEYID, claim),
+            key_id=key_id(claim),
         )
     except (ProtocolError, KeyError, TypeError, ValueError) as error:
         raise UnreadableOrder(f"{claim.path}: {type(error).__name__}") from error
+
+
+def key_id(claim: Authorisation) -> str:
+    """The key that signed a request; raises ValueError."""
+    return _found(_KEYID, claim)
 
 
 async def assets_of(signer: Signer, entry: LogEntry) -> frozenset[str]:
