@@ -114,13 +114,14 @@ _UNSENT_MOVES = f"""
 SELECT o.id FROM chain.outgoing o
 WHERE o.network = :network AND {_IS_OWN_MOVE} AND o.state IN {UNMINED}
     AND NOT EXISTS (SELECT 1 FROM chain.outgoing s WHERE s.family_id = o.family_id
-        AND s.family_number > o.family_number AND s.state IN {UNMINED})
+        AND (s.height IS NOT NULL OR (s.family_number > o.family_number AND s.state IN {UNMINED})))
 ORDER BY o.id LIMIT :limit
 """
 
 
 async def own_on_their_way(uow: Uow, *, network: str, limit: int) -> Sequence[UUID]:
-    """Own moves that nodes should hold: of each family the newest, oldest first."""
+    """Own moves that nodes should hold: of each family the newest, oldest first; none where another
+    one of it is in a block, since nodes would call it a conflict."""
     result = await uow.execute(_UNSENT_MOVES, {"network": network, "limit": limit})
     return result.scalars().all()
 
