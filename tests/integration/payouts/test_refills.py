@@ -1,6 +1,5 @@
 """Cold to hot: built, signed outside, taken over, sent, settled; and whatever gets in between."""
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from tests.support.payout_parts import SimulatedCrash, crash_at
 from tests.support.payouts import Payouts
 from tests.support.refills import ColdHouse
 from tests.support.restores import Backup, backups
-from tests.support.waiting import until_it_waits
 from watchers import coins, registry, switches
 from watchers.chain import Pay
 from watchers.errors import CoinTaken
@@ -239,7 +237,7 @@ async def test_a_reorg_takes_the_refill_back_and_brings_it_again(btc: Payouts) -
     await btc.assert_at_rest()
 
 
-def _rival(cold: ColdHouse, unsigned: bytes) -> tuple[bytes, str]:
+def rival(cold: ColdHouse, unsigned: bytes) -> tuple[bytes, str]:
     """The owners spend the same coins by another tx, to themselves."""
     container = psbt.PSBT.parse(unsigned)
     container.outputs[0].script_pubkey = container.outputs[1].script_pubkey
@@ -252,7 +250,7 @@ async def test_coins_that_their_owners_spend_elsewhere_end_the_unsigned_refill_l
     btc: Payouts,
 ) -> None:
     cold, row = await ready(btc)
-    raw, txid = _rival(cold, (await cold.tx(row)).unsigned)
+    raw, txid = rival(cold, (await cold.tx(row)).unsigned)
     btc.sim.pool[txid] = raw
     btc.is_compared = False  # the fee of a tx that is not ours is a break, and stays one
     await btc.mine()
@@ -268,7 +266,7 @@ async def test_coins_that_are_spent_elsewhere_after_signing_fail_it_once_that_is
     btc: Payouts,
 ) -> None:
     cold, row = await ready(btc)
-    raw, txid = _rival(cold, (await cold.tx(row)).unsigned)
+    raw, txid = rival(cold, (await cold.tx(row)).unsigned)
     signed = await cold.sign(row)
     lane = await work(btc, times=2)
     btc.sim.pool.pop(signed.txid or "")
@@ -282,53 +280,6 @@ async def test_coins_that_are_spent_elsewhere_after_signing_fail_it_once_that_is
     assert (found.state, found.code) == (State.FAILED, "coins_spent")
     assert FAILED in await btc.alarms()
     assert (await cold.custody())["hot"] == 2 * COIN
-
-
-async def test_d05_a_done_refill_that_loses_to_another_tx_while_payouts_are_down_has_failed(
-    btc: Payouts,
-) -> None:
-    """Its block leaves, and the owners' other tx is final before anybody looks again."""
-    cold, row = await ready(btc)
-    raw, txid = _rival(cold, (await cold.tx(row)).unsigned)
-    signed = await cold.sign(row)
-    lane = await work(btc, times=2)
-    for _ in range(FINAL_BLOCKS):
-        await btc.mine()
-        await work(btc, lane)
-    assert (await cold.now(row)).state == State.DONE
-    btc.is_compared = False
-    await btc.world.lose(FINAL_BLOCKS)
-    btc.sim.pool.pop(signed.txid or "")
-    btc.sim.pool[txid] = raw
-    await btc.mine(FINAL_BLOCKS + 1)
-    assert (await cold.tx(row)).state == "replaced"
-
-    await work(btc, lane, times=2)
-
-    found = await cold.now(row)
-    assert (found.state, found.code) == (State.FAILED, "coins_spent")
-    assert FAILED in await btc.alarms()
-    assert (await cold.custody())["hot"] == 2 * COIN
-    await work(btc, lane, times=2)
-    assert (await cold.now(row)).version == found.version
-
-
-async def test_a_refill_taken_back_while_a_pass_looks_at_it_calls_nobody(btc: Payouts) -> None:
-    """The lane found it approved, and waits for its row while a person takes it back."""
-    cold = await ColdHouse.of(btc, ALONE)
-    row = await cold.asked("0.7")
-    async with btc.database.unit_of_work() as uow:
-        locked = await rebalances_store.get(uow, row.id, lock=True)
-        assert locked is not None
-        looking = asyncio.create_task(btc.cycle())
-        await until_it_waits(btc.database)
-        await rebalances.decline(
-            uow, locked, person="alice", reason="not now", ids=btc.ids, at=btc.clock.now()
-        )
-    await looking
-    found = await cold.now(row)
-    assert (found.state, found.attempt_id) == (State.CANCELLED, None)
-    assert await btc.alarms() == []
 
 
 async def test_a_cancelled_refill_frees_its_coins_for_the_next(btc: Payouts) -> None:
