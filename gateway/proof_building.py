@@ -128,8 +128,7 @@ def assemble(
     `previous` is the statement before this one. Raises SumTreeError."""
     served = [asset for asset, spec in assets.items() if spec.network in answers]
     rows = [row for answer in answers.values() for row in answer["owed"]]
-    reported = believable(reported)
-    claims = claims_of(rows, reported, served)
+    claims = claims_of(rows, believable(reported), served)
     by_asset: dict[str, list[Owed]] = defaultdict(list)
     for owed in claims.owed:
         by_asset[owed.asset].append(owed)
@@ -167,7 +166,7 @@ def assemble(
             _network(name, answers[name], chains[name], holdings[name]) for name in sorted(answers)
         ],
         "assets": lines,
-        "reports": _reports(reported),
+        "reports": _reports(believable(reported)),
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return Assembled(

@@ -60,6 +60,7 @@ async def test_l18_a_stranger_verifies_that_what_is_owed_is_held(bench: Bench) -
         "ownership": "proven",
         "blocks": "told",
         "books": "told",
+        "coverage": "proven",
     }
     bitcoin = assets_of(bundle)["btc:BTC"]
     assert (bitcoin["on_chain"], bitcoin["owed"]["sum"]) == (str(5 * COIN), str(5 * COIN))
