@@ -16,12 +16,12 @@ from gateway.payouts.rebalances_store import RebalanceRow
 from ledger import accounts, balances
 from ledger.money import format_amount
 from tests.support.colds import COLD_BTC_ADDRESS, COLD_ETH_ADDRESS, single_descriptor
+from tests.support.comparing import network_of
 from tests.support.payouts import Payouts
 from tests.support.people import PEOPLE, employ
 from tests.support.sign_requests import approval
 from tests.support.vault import open_kit, staff_key
 from watchers import addresses, cold
-from watchers.network import Network
 
 DAY: Final = 86_400
 COLD: Final = {
@@ -37,16 +37,6 @@ WIDE: Final = "".join(f'cold_{name}_minor = "{10**24}"\n' for name in ("tx_max",
 POLICY: Final = RebalancePolicy(
     two_people_above_minor=0, is_automatic=False, pause_seconds=3_600, valid_seconds=DAY
 )
-
-
-def network_of(house: Payouts) -> Network:
-    """What the watcher knows of it."""
-    return Network(
-        spec=house.registry.chains[house.network],
-        assets=house.registry.assets,
-        ids=house.ids,
-        reversed_per_step_max=20,
-    )
 
 
 async def with_cold(

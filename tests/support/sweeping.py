@@ -13,7 +13,7 @@ from signer.errors import RefusalCode
 from signer.protocol import Refusal, SignedTx, SignRequest
 from tests.support.contract_bench import Bench
 from tests.support.payout_parts import VaultSigner
-from tests.support.payouts import Payouts
+from tests.support.payouts import Payouts, SimulatedCrash, crash_at
 from watchers import addresses, outgoing
 from watchers.addresses import AddressRow
 from watchers.chain import Pay
@@ -144,6 +144,20 @@ class Sweeps:
                 "SELECT type FROM ledger.events WHERE object_kind = 'sweep' ORDER BY position"
             )
             return list(result.scalars())
+
+
+async def killed_at(bench: Bench, point: str, *, rounds: int = 12) -> int:
+    """How often a process died at the point, a fresh one for each block; the books are right at
+    each."""
+    deaths = 0
+    for _ in range(rounds):
+        try:
+            await bench.house.cycle(bench.house.lane(crash=crash_at(point)))
+        except SimulatedCrash:
+            deaths += 1
+        await bench.house.mine()
+        await bench.assert_reconciled()
+    return deaths
 
 
 async def dear(bench: Bench, base_fee: int) -> None:

@@ -11,9 +11,9 @@ from gateway.payouts import rebalances_store
 from gateway.payouts.rebalances_store import RebalanceRow
 from gateway.treasury.watch import TreasuryWatch
 from tests.support.colds import COLD_BTC_ADDRESS, COLD_BTC_DESCRIPTOR
+from tests.support.comparing import network_of
 from tests.support.payouts import Payouts
 from watchers import cold
-from watchers.network import Network
 
 COLD_BTC = ColdSettings(address=COLD_BTC_ADDRESS, descriptor=COLD_BTC_DESCRIPTOR, addresses=2)
 
@@ -32,13 +32,8 @@ async def furnish(
     registry = load_registry(settings)
     changed = replace(registry.policy.treasury, outflow_max=outflow or {}, **treasury)
     house.registry = replace(registry, policy=replace(registry.policy, treasury=changed))
-    network = Network(
-        spec=registry.chains[house.network],
-        assets=registry.assets,
-        ids=house.ids,
-        reversed_per_step_max=20,
-    )
-    await cold.register(house.database, network, settings.cold.get("btc"), clock=house.clock)
+    wallet = settings.cold.get("btc")
+    await cold.register(house.database, network_of(house), wallet, clock=house.clock)
 
 
 def watch_of(house: Payouts) -> TreasuryWatch:

@@ -6,40 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from config.database import Database
 from gateway.sandbox.nodes import Anvil, UtxoNode
-from tests.conformance.conftest import open_world
 from tests.support.bumps import KVB, no_breaks, quote, sent, work
-from tests.support.clock import ManualClock, SequentialIds
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.payouts import Payouts
 from watchers.chain import TxPlace
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
 GWEI = 10**9
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 FINAL_BLOCKS = {"btc": 7, "ltc": 14}  # the full tier of a child, which has no payments
 Open = Callable[[str], AbstractAsyncContextManager[Payouts]]
 
 
 @pytest.fixture
-def open_house(
-    request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    tmp_path: Path,
-) -> Open:
+def open_house(on_node: OnNode, tmp_path: Path) -> Open:
     """A house with money on a real node."""
 
     @asynccontextmanager
     async def build(network: str) -> AsyncIterator[Payouts]:
-        async with open_world(BACKENDS[network], request) as world:
-            house = await Payouts.start(
-                network, database=database, role=payouts_role, clock=clock, ids=ids,
-                folder=tmp_path, world=world,
-            )  # fmt: skip
+        async with on_node(network, tmp_path) as house:
             await house.fund(house.native, "0.01")
             await house.fund(house.native, "2", into="acme")
             yield house
@@ -106,7 +92,7 @@ async def test_p19_a_node_mines_the_package_of_a_child(
     network: str, open_house: Open, request: pytest.FixtureRequest
 ) -> None:
     """BTC: a later payout hangs on the stuck one. LTC: nothing is replaced there."""
-    process: UtxoNode = request.getfixturevalue(f"{BACKENDS[network]}_process")
+    process: UtxoNode = request.getfixturevalue(f"{NODES[network]}_process")
     async with open_house(network) as house, process.connected() as node:
         await cheap(house)
         rows = [await house.request("1.5")]

@@ -13,7 +13,6 @@ from gateway.payouts.same_tx import gas_fields
 from signer.protocol import LogEntry, Purpose, SignedTx
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
-from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.sweeping import (
     ETH,
     NATIVE_RULE,
@@ -22,6 +21,7 @@ from tests.support.sweeping import (
     RefusingSigner,
     Sweeps,
     dear,
+    killed_at,
 )
 from tests.support.vault import COLLECTOR, TOKEN
 from watchers import addresses
@@ -263,14 +263,7 @@ async def test_p02_killed_at_any_step_a_collect_takes_each_deposit_once(
     """A process dies at the point as often as it is reached."""
     bench, sweeps = await opened(build_bench)
     await paid(sweeps)
-    deaths = 0
-    for _ in range(12):
-        try:
-            await bench.house.cycle(bench.house.lane(crash=crash_at(point)))
-        except SimulatedCrash:
-            deaths += 1
-        await bench.house.mine()
-        await bench.assert_reconciled()
+    deaths = await killed_at(bench, point)
     await sweeps.finish()
     assert (deaths > 0) is (point not in NOT_REACHED)
     assert await sweeps.states() == ["swept"] * 3

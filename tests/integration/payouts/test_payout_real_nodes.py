@@ -5,45 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from config.database import Database
 from gateway import withdrawals_store
 from gateway.payouts import recovery_store
 from gateway.payouts.imports import Importer
 from ledger import accounts, balances
-from tests.conformance.conftest import open_world
-from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
-from tests.support.payouts import Payouts, SimulatedCrash, crash_at
+from tests.support.payout_fixtures import NODES, OnNode
+from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.restores import backups, dump, rescan
 from tests.support.signing import socket_signer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 
-
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", list(NODES))
 async def test_real_node_payout_survives_a_kill_between_signing_and_broadcast(
-    network: str,
-    request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    session_folder: Path,
+    network: str, on_node: OnNode, session_folder: Path
 ) -> None:
-    folder = session_folder / f"house-{network}"
-    folder.mkdir()
-    async with open_world(BACKENDS[network], request) as world:
-        house = await Payouts.start(
-            network,
-            database=database,
-            role=payouts_role,
-            clock=clock,
-            ids=ids,
-            folder=folder,
-            world=world,
-        )
+    async with on_node(network, session_folder / f"house-{network}") as house:
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         player = {"fee_mode": "player", "max_fee": "0.01"}
@@ -72,28 +51,11 @@ async def test_real_node_payout_survives_a_kill_between_signing_and_broadcast(
 
 @pytest.mark.parametrize("network", ["btc", "eth"])
 async def test_p09_restored_database_on_a_real_node_pays_nothing_twice(
-    network: str,
-    request: pytest.FixtureRequest,
-    database: Database,
-    test_database: TestDatabase,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    session_folder: Path,
+    network: str, on_node: OnNode, test_database: TestDatabase, session_folder: Path
 ) -> None:
     """A backup by pg_dump before two payouts, restored after one is mined and one is not."""
     folder = session_folder / f"back-{network}"
-    folder.mkdir()
-    async with open_world(BACKENDS[network], request) as world, backups() as take_back:
-        house = await Payouts.start(
-            network,
-            database=database,
-            role=payouts_role,
-            clock=clock,
-            ids=ids,
-            folder=folder,
-            world=world,
-        )
+    async with on_node(network, folder) as house, backups() as take_back:
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         async with socket_signer(house) as (_, signer):
@@ -119,7 +81,7 @@ async def test_p09_restored_database_on_a_real_node_pays_nothing_twice(
             await rescan(back)
             async with back.database.unit_of_work() as uow:
                 assert await recovery_store.confirm(
-                    uow, row.id, version=row.version, people=["ada", "bob"], at=clock.now()
+                    uow, row.id, version=row.version, people=["ada", "bob"], at=back.clock.now()
                 )
             for _ in range(5):
                 await back.cycle(back.lane(signer=signer), times=2)

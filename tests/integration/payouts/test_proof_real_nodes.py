@@ -8,26 +8,22 @@ from typing import Any
 import pytest
 
 from config.clock import SystemClock
-from config.database import Database
 from config.ids import public_id
 from gateway import proofs_store
 from gateway.cli import reserves_nodes, reserves_proof
 from gateway.cli.deposit_proof import Status
 from gateway.payouts.proving import Proving
-from tests.conformance.conftest import open_world
 from tests.support.api import api_house
-from tests.support.clock import ManualClock, SequentialIds
+from tests.support.comparing import network_of
 from tests.support.databases import TestDatabase
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.payouts import Payouts
 from tests.support.signing import socket_signer
 from tests.support.worlds import AnvilWorld, UtxoNodeWorld
 from watchers import probes
-from watchers.network import Network
 from watchers.probes import ProbeKind
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
-
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,12 +49,7 @@ class Maker:
                 requested_by="test",
                 at=at,
             )
-        network = Network(
-            spec=house.registry.chains[house.network],
-            assets=house.registry.assets,
-            ids=house.ids,
-            reversed_per_step_max=20,
-        )
+        network = network_of(house)
         await probes.answer_all(house.database, house.chain, network, clock=SystemClock())
         async with socket_signer(house) as (_, signer):
             proving = Proving(
@@ -85,31 +76,15 @@ class Maker:
             return reply.body
 
 
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", list(NODES))
 async def test_l18_a_readers_own_node_confirms_what_a_proof_says_is_held(
     network: str,
-    request: pytest.FixtureRequest,
-    database: Database,
+    on_node: OnNode,
     test_database: TestDatabase,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
     session_folder: Path,
     tmp_path: Path,
 ) -> None:
-    folder = session_folder / f"proof-{network}"
-    folder.mkdir()
-    async with open_world(BACKENDS[network], request) as world:
-        assert isinstance(world, UtxoNodeWorld | AnvilWorld)
-        house = await Payouts.start(
-            network,
-            database=database,
-            role=payouts_role,
-            clock=clock,
-            ids=ids,
-            folder=folder,
-            world=world,
-        )
+    async with on_node(network, session_folder / f"proof-{network}") as house:
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         maker = Maker(house=house, test_database=test_database, folder=tmp_path)
@@ -119,7 +94,8 @@ async def test_l18_a_readers_own_node_confirms_what_a_proof_says_is_held(
         told = {check.name: check.status for check in verdict.checks}
         assert told["ownership"] is Status.PROVEN
 
-        url = world._node.url
+        assert isinstance(house.world, UtxoNodeWorld | AnvilWorld)
+        url = house.world._node.url
         document = reserves_proof.read(content)
         line = next(a for a in document["said"]["assets"] if a["asset"] == house.native)
         unit = house.minor(house.native, "1")

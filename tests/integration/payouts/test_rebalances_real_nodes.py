@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from config.clock import SystemClock
-from config.database import Database
-from tests.conformance.conftest import open_world
 from tests.support.bumps import no_breaks, work
-from tests.support.clock import ManualClock, SequentialIds
 from tests.support.cold import ALONE
 from tests.support.databases import TestDatabase
 from tests.support.desk import REFUSED, USAGE
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.payouts import Payouts
 from tests.support.rebalancing import COLD, believe, custody, every, with_cold
 from tests.support.refill_desk import open_desk
@@ -20,7 +18,6 @@ from tests.support.refills import ColdHouse
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind", "eth": "anvil"}
 BLOCKS_MAX = 40
 
 
@@ -31,22 +28,11 @@ async def in_real_time(house: Payouts) -> None:
     await house.sample_fees()
 
 
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", list(NODES))
 async def test_t6_t8_commands_bring_a_hot_wallet_over_its_maximum_into_its_band(
-    network: str,
-    request: pytest.FixtureRequest,
-    database: Database,
-    test_database: TestDatabase,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
-    tmp_path: Path,
+    network: str, on_node: OnNode, test_database: TestDatabase, tmp_path: Path
 ) -> None:
-    async with open_world(BACKENDS[network], request) as world:
-        house = await Payouts.start(
-            network, database=database, role=payouts_role, clock=clock, ids=ids,
-            folder=tmp_path, world=world,
-        )  # fmt: skip
+    async with on_node(network, tmp_path) as house:
         await house.fund(house.native, "1")
         await house.fund(house.native, "3", into="acme")
         await in_real_time(house)
@@ -76,6 +62,7 @@ async def test_t6_t8_commands_bring_a_hot_wallet_over_its_maximum_into_its_band(
             code, out, _ = await desk.runs("bob", *sign, "3", "--json")
             assert (code, json.loads(out)["signed_by"]) == (0, ["alice", "bob"])
 
+            await in_real_time(house)  # the commands took theirs
             lane = await work(house, times=2)
             for _ in range(BLOCKS_MAX):
                 if (await every(house))[0].state == "done":

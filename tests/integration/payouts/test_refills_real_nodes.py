@@ -6,21 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from config.database import Database
 from gateway.sandbox.nodes import Bitcoind, Litecoind, UtxoNode
-from tests.conformance.conftest import open_world
 from tests.support.bumps import no_breaks, quote, work
-from tests.support.clock import ManualClock, SequentialIds
 from tests.support.cold import TWO_OF_THREE
 from tests.support.databases import TestDatabase
-from tests.support.payouts import Payouts
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.refill_desk import open_desk
 from tests.support.refills import ColdHouse
 from tests.support.upkeep import CHEAP
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
-BACKENDS = {"btc": ("bitcoind", Bitcoind), "ltc": ("litecoind", Litecoind)}
+KINDS = {"btc": Bitcoind, "ltc": Litecoind}
 
 
 @pytest.fixture
@@ -28,30 +25,21 @@ async def offline(
     network: str, node_programs: dict[str, Path], tmp_path: Path
 ) -> AsyncIterator[UtxoNode]:
     """A machine that was never connected to anything, with the cold keys."""
-    name, kind = BACKENDS[network]
-    async with kind(node_programs[name], tmp_path / "offline") as node:
+    async with KINDS[network](node_programs[NODES[network]], tmp_path / "offline") as node:
         yield node
 
 
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", list(KINDS))
 async def test_a_refill_signed_by_a_wallet_that_is_not_ours_reaches_the_hot_wallet(
     network: str,
     offline: UtxoNode,
     request: pytest.FixtureRequest,
-    database: Database,
+    on_node: OnNode,
     test_database: TestDatabase,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
     tmp_path: Path,
 ) -> None:
-    name = BACKENDS[network][0]
-    process: UtxoNode = request.getfixturevalue(f"{name}_process")
-    async with open_world(name, request) as world, process.connected() as node:
-        house = await Payouts.start(
-            network, database=database, role=payouts_role, clock=clock, ids=ids,
-            folder=tmp_path, world=world,
-        )  # fmt: skip
+    process: UtxoNode = request.getfixturevalue(f"{NODES[network]}_process")
+    async with on_node(network, tmp_path) as house, process.connected() as node:
         cold = await ColdHouse.of(house, TWO_OF_THREE)
         await quote(house, CHEAP)
         async with open_desk(cold, test_database, tmp_path) as desk:

@@ -6,8 +6,7 @@ from gateway.payouts.crash import POINTS_OF_SWEEPS
 from tests.support import evm
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
-from tests.support.payouts import SimulatedCrash, crash_at
-from tests.support.sweeping import ETH, USDT, Sweeps, dear
+from tests.support.sweeping import ETH, USDT, Sweeps, dear, killed_at
 from tests.support.vault import TOKEN
 from watchers import switches
 from watchers.outgoing import OutgoingState
@@ -328,14 +327,7 @@ async def test_p02_killed_at_any_step_a_deposit_is_swept_once(
     sweeps = await Sweeps.open(bench.house)
     await sweeps.deposit("anna", USDT, "50")
     await sweeps.deposit("bert", ETH, "0.5")
-    deaths = 0
-    for _ in range(12):
-        try:
-            await bench.house.cycle(bench.house.lane(crash=crash_at(point)))
-        except SimulatedCrash:
-            deaths += 1
-        await bench.house.mine()
-        await bench.assert_reconciled()
+    deaths = await killed_at(bench, point)
     await sweeps.finish()
     assert (deaths > 0) is (point not in NOT_REACHED)
     assert await sweeps.states() == ["swept", "swept"]
