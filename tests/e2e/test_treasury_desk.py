@@ -141,3 +141,20 @@ async def test_commands_bring_every_hot_wallet_into_its_band(desk: TreasuryHouse
 
     assert await desk.statuses() == dict.fromkeys(FUNDS, "ok")
     assert await reconcile(desk.tale, desk.tale.staff["alice"], key="at-rest") == []
+
+
+async def test_t8_a_command_splits_a_coin_on_a_node_and_only_its_fee_leaves(
+    desk: TreasuryHouse,
+) -> None:
+    told = await desk.runs("alice", "consolidate", "btc", "--split", "--dry-run")
+    assert (told["state"], told["coins"], told["txid"]) == ("quoted", 1, None)
+    fee = ("--max-fee", "0.001", "--confirm-amount", "0.001")
+    made = await desk.runs("alice", "consolidate", "btc", "--split", *fee)
+    assert (made["state"], made["requested_by"], made["coins"]) == ("planned", "alice", 1)
+
+    async def is_final() -> bool | None:
+        found = await desk.tale.staff["bob"].get(f"/v1/consolidations/{made['id']}")
+        return True if found["tx_state"] == "final" else None
+
+    await desk.tale.until("the split is final", is_final, mine="btc")
+    assert await reconcile(desk.tale, desk.tale.staff["alice"], key="split") == []
