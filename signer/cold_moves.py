@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from signer import attempts_store as rows
-from signer import cold_pins_store
+from signer import cold_pins
 from signer.authorisation import StaffRequests
 from signer.errors import RefusalCode, Refused
 from signer.orders import DAY_SECONDS, amount_minor, moment_seconds
@@ -53,7 +53,13 @@ class ColdMoves:
     ) -> Decision:
         """Yes with a Decision, or raises Refused."""
         move = _move(request, tx, network)
-        self._check_pinned(move, network, now)
+        cold_pins.check_pinned(
+            self._store,
+            self._rules.settings,
+            network=network.name,
+            place=move.place,
+            now_seconds=now,
+        )
         if isinstance(tx, UtxoTx):
             rest = set(range(len(tx.outputs))) - set(request.change_paths)
             self._rules.check_own_outputs(request, tx, network, roles=(Role.CHANGE,), skip=rest)
@@ -70,15 +76,6 @@ class ColdMoves:
             counted = self._check_caps(move, agreed, network, now)
         self._rules.check_exclusive(request, tx, network, priors, said)
         return self._rules.decision(request, tx, network, now, family, said, pairs, counted)
-
-    def _check_pinned(self, move: Move, network: NetworkSettings, now: int) -> None:
-        at = cold_pins_store.pinned_at(self._store, network=network.name, place=move.place)
-        if at is None:
-            raise Refused(RefusalCode.NOT_PINNED, "it does not go to a pinned cold address")
-        age, least = now - at, self._rules.settings.pin_seconds
-        if age < least:
-            reason = f"the cold address was pinned {age} s ago, which must be {least}"
-            raise Refused(RefusalCode.NOT_PINNED, reason)
 
     def _family(
         self,

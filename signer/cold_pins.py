@@ -14,6 +14,19 @@ from signer.settings import Settings
 from signer.store import Store
 
 
+def check_pinned(
+    store: Store, settings: Settings, *, network: str, place: bytes, now_seconds: int
+) -> None:
+    """Raises Refused (`not_pinned`) unless people pinned this place long enough ago."""
+    at = pins.pinned_at(store, network=network, place=place)
+    if at is None:
+        raise Refused(RefusalCode.NOT_PINNED, "it does not go to a pinned cold address")
+    age, least = now_seconds - at, settings.pin_seconds
+    if age < least:
+        reason = f"the cold address was pinned {age} s ago, which must be {least}"
+        raise Refused(RefusalCode.NOT_PINNED, reason)
+
+
 def apply(
     action: str, raw: Mapping[str, Any], store: Store, settings: Settings, *, now_seconds: int
 ) -> None:

@@ -23,6 +23,8 @@ def check_fee(tx: UtxoTx | EvmTx, network: NetworkSettings) -> None:
         ceiling = network.gas_limit_max * payments
         if tx.collect is not None:
             ceiling += AUTHORISATION_GAS * len(tx.collect.authorised)
+        if tx.safe is not None:
+            ceiling += tx.safe.gas_beside
         if tx.setup is not None and tx.setup.action is SetupAction.DEPLOY:
             ceiling = max(ceiling, DEPLOY_GAS_MAX)
         if tx.gas_limit > ceiling:

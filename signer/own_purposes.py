@@ -1,11 +1,12 @@
 """The purposes that nobody authorises: what they move stays ours, and its fee is all that leaves.
 
-Merges, splits and children of own coins, and gas for own accounts (CONTRACT 8). Each re-derives
-where it goes and has caps and counters of its own. It writes and signs nothing.
+Merges, splits and children of own coins, gas for own accounts, and a Safe's call that fills a hot
+lane (CONTRACT 8). Each re-derives where it goes and has caps and counters of its own. It writes and
+signs nothing.
 """
 
 from signer import attempts_store as rows
-from signer import own_moves
+from signer import cold_pins, own_moves
 from signer.collector import SENDER_INDEX
 from signer.errors import RefusalCode, Refused
 from signer.orders import DAY_SECONDS
@@ -101,6 +102,31 @@ class OwnPurposes:
             for part in (tx.collect.legs, tx.collect.authorised)
         ]
         return self._at_nonce(request, tx, network, now, hash_of(["collect", tx.asset, *said]))
+
+    def safe_refill(
+        self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int
+    ) -> Decision:
+        """A Safe that people pinned as cold gives to a hot lane, as its owners signed elsewhere:
+        gas is all that leaves, and it has the sweeps' counter."""
+        if tx.safe is None or request.own_path is None or request.change_paths or request.approvals:
+            raise Refused(RefusalCode.BAD_REQUEST, "it names the hot lane and nothing else")
+        target = parse_path(request.own_path, network)
+        if tx.sender.role is not Role.HOT:
+            raise Refused(RefusalCode.BAD_PATH, "a Safe is called by a hot lane")
+        if target.role is not Role.HOT or target.index >= HOT_LANES_MAX:
+            raise Refused(RefusalCode.BAD_PATH, "a refill goes to a hot lane")
+        cold_pins.check_pinned(
+            self._store,
+            self._rules.settings,
+            network=network.name,
+            place=tx.destination,
+            now_seconds=now,
+        )
+        hot = self._keyring.evm_address(target)
+        if tx.safe.to != hot:
+            raise Refused(RefusalCode.FOREIGN_OUTPUT, f"it does not pay {target.text}")
+        said = ["safe_refill", tx.destination.hex(), tx.asset, hot.hex(), tx.amount_minor]
+        return self._at_nonce(request, tx, network, now, hash_of(said))
 
     def _at_nonce(
         self, request: SignRequest, tx: EvmTx, network: NetworkSettings, now: int, said: str

@@ -65,6 +65,8 @@ class Policy:
             return self._own.sweep(request, tx, network, now_seconds)
         if request.purpose is Purpose.COLLECT and isinstance(tx, EvmTx):
             return self._own.collect(request, tx, network, now_seconds)
+        if request.purpose is Purpose.SAFE_REFILL and isinstance(tx, EvmTx):
+            return self._own.safe_refill(request, tx, network, now_seconds)
         if request.purpose is Purpose.HOT_TO_COLD:
             return self._cold.decide(request, tx, network, now_seconds)
         if isinstance(tx, EvmTx) and tx.setup is not None:

@@ -5,7 +5,8 @@ answer at a time per connection. Bytes travel as base64, amounts as decimal inte
 written as strings. This module owns the message shapes and their (de)serialisation, and
 `signer.protocol_fields` the reading of a field; `attest` is in `signer.protocol_attest`, `log` in
 `signer.protocol_log`, `prove` in `signer.protocol_reserves`, signed requests and `void` in
-`signer.protocol_orders`, how a signature is written in `signer.protocol_signatures`. None of them
+`signer.protocol_orders`, purposes in `signer.protocol_purposes`, how a signature is written in
+`signer.protocol_signatures`. None of them
 contains policy. Unknown fields, duplicate keys and JSON numbers for amounts are refused.
 """
 
@@ -54,6 +55,8 @@ from signer.protocol_orders import encode_authorisation as encode_authorisation
 from signer.protocol_orders import encode_void_answer as encode_void_answer
 from signer.protocol_orders import encode_void_request as encode_void_request
 from signer.protocol_orders import identity as identity
+from signer.protocol_purposes import OWN_MOVES as OWN_MOVES
+from signer.protocol_purposes import Purpose as Purpose
 from signer.protocol_signatures import CanonicalSignature as CanonicalSignature
 from signer.protocol_signatures import canonical_signature as canonical_signature
 from signer.protocol_signatures import content_digest as content_digest
@@ -63,44 +66,6 @@ MAX_QUESTIONS = 100  # of one `sign_many`
 MAX_POOL_ROWS = 1_000  # a pool batch (CONTRACT 8)
 MAX_APPROVALS = 2_000  # two people for each of the most payments of a tx
 PROTOCOL_VERSION = 1
-
-
-class Purpose(StrEnum):
-    """What a signature is for; each has its own caps and counters (CONTRACT 8)."""
-
-    WITHDRAWAL = "withdrawal"
-    """Pays exactly what clients signed."""
-    GAS_TOP_UP = "gas_top_up"
-    """Native coin to an own, re-derived address."""
-    SWEEP = "sweep"
-    """EVM: from a deposit address to `own_path`, a hot lane; no payments."""
-    COLLECT = "collect"
-    """EVM: tokens of many deposit addresses to hot lane 0, by the collector; no payments."""
-    CPFP = "cpfp"
-    """Child pays for parent: own output to an own, re-derived address."""
-    REISSUE = "reissue"
-    """As a withdrawal; members that were signed before go on in a new family, by two people each,
-    who name every txid that was ever signed for them and call it dead."""
-    REFUND = "refund"
-    """A deposit back to where two people send it, from hot coins (CONTRACT 8); no payments."""
-    RECOVERY = "recovery"
-    """As a refund, from the deposit's own path: of what never came into custody."""
-    ABORT = "abort"
-    """Instead of a payment of one member, by two people: its own coins back to own change, or its
-    account's nonce spent on a transfer of nothing to itself. Named by `replaces`; no payments."""
-    CONTRACT_SETUP = "contract_setup"
-    """The batch contract deployed, funded or withdrawn from by hot lane 0, as two people signed; no
-    payments."""
-    HOT_TO_COLD = "hot_to_cold"
-    """Hot value to a pinned cold address; no payments."""
-    CONSOLIDATE = "consolidate"
-    """UTXO: own coins, which no signed tx spends, into one own change output."""
-    FAN_OUT = "fan_out"
-    """UTXO: one such coin into several own change outputs."""
-
-
-OWN_MOVES = (Purpose.CONSOLIDATE, Purpose.FAN_OUT)
-"""Purposes that pay nobody, replace nothing and need nobody: the fee is all that leaves."""
 
 
 class Operation(StrEnum):
@@ -151,10 +116,10 @@ class SignRequest:
     has one BIP-32 path per input (UTXO) or exactly one, the sender (EVM). `change_paths` maps
     output index to own path; of COLLECT leg index to deposit path, and behind the legs each
     EIP-7702 authorisation to its own.
-    `own_path`: where a top-up, a sweep or CPFP goes. `replaces` names the attempt whose family
-    this one continues, or is None for the first of a family. `approvals` are staff's signed
-    requests, exactly as received, for what the client's bytes do not authorise (above the dual
-    limit, REISSUE, ABORT). They are no part of what makes two questions the same.
+    `own_path`: where a top-up, a sweep, a Safe's refill or CPFP goes. `replaces` names the attempt
+    whose family this one continues, or is None for the first of a family. `approvals` are staff's
+    signed requests, exactly as received, for what the client's bytes do not authorise (above the
+    dual limit, REISSUE, ABORT). They are no part of what makes two questions the same.
     """
 
     attempt_id: str

@@ -3,8 +3,9 @@
 Allow-list of shapes: a native transfer with empty data (of nothing only to the sender itself),
 ERC-20 `transfer(address,uint256)` to a listed contract, or `pay` of the pinned batch contract. No
 creation, no other selector, no access list, no other type (S10), but for what one purpose alone may
-do: the batch contract's own set-up (`signer.contract_setup`), and `collect` of the pinned collector
-(`signer.collector`), which alone may carry authorisations (EIP-7702). It must not decide policy.
+do: the batch contract's own set-up (`signer.contract_setup`), the call of a pinned Safe
+(`signer.safe_calls`), and `collect` of the pinned collector (`signer.collector`), which alone may
+carry authorisations (EIP-7702). It must not decide policy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from signer.errors import RefusalCode, Refused
 from signer.keyring import Keyring
 from signer.paths import OwnPath, parse_path
 from signer.protocol import Purpose
+from signer.safe_calls import SafeCall, decode_exec
 from signer.settings import NetworkSettings
 
 TYPE_EIP1559 = b"\x02"
@@ -37,7 +39,8 @@ _NONCE_LIMIT = 2**63  # EIP-2681 ends below 2**64; SQLite holds up to here
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvmTx:
     """A decoded transfer. Fees in wei; `asset` is our name, `amount_minor` its units. Of a batch
-    and of a collect they are the contract and the sum of its legs."""
+    and of a collect they are the contract and the sum of its legs; of `safe`, `destination` is the
+    Safe that is called."""
 
     sender: OwnPath
     sender_address: str
@@ -52,6 +55,7 @@ class EvmTx:
     batch: Legs | None = None
     setup: SetupCall | None = None
     collect: Collect | None = None
+    safe: SafeCall | None = None
 
     @property
     def payment_count(self) -> int:
@@ -102,7 +106,7 @@ def decode(
         raise Refused(RefusalCode.FOREIGN_INPUT, "exactly one path, the sender, is required")
     sender = parse_path(paths[0], network)
     own = keyring.evm_address(sender)
-    batch, setup, collect = None, None, None
+    batch, setup, collect, safe = None, None, None, None
     if is_collect:
         if network.collector is None or to != network.collector:
             raise Refused(RefusalCode.FORBIDDEN_SHAPE, "not a call of the pinned collector")
@@ -111,6 +115,9 @@ def decode(
         )
         asset, destination = collect.asset, to
         amount = sum(leg[1] for leg in collect.legs)
+    elif purpose is Purpose.SAFE_REFILL:
+        safe = decode_exec(data, value, network.assets, safe=to)
+        asset, destination, amount = safe.asset, to, safe.amount_minor
     elif is_setup:
         setup = decode_call(to, value, data, network, own=own)
         asset, destination, amount = setup.asset, setup.to, setup.amount_minor
@@ -134,6 +141,7 @@ def decode(
         batch=batch,
         setup=setup,
         collect=collect,
+        safe=safe,
     )
 
 

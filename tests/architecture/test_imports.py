@@ -169,6 +169,7 @@ WIRE_CONTRACT = (
     "protocol_attest",
     "protocol_log",
     "protocol_orders",
+    "protocol_purposes",
     "protocol_reserves",
     "protocol_signatures",
 )
