@@ -91,6 +91,8 @@ class ChainSpec:
     """Our own contract that deposit addresses delegate to (EIP-7702), lower-case 0x hex."""
     collects: bool = True
     """Whether it takes tokens; addresses that delegate to it are known either way."""
+    safe: str | None = None
+    """The Safe that is the cold wallet, lower-case 0x hex (account chains)."""
 
     def account_path(self, account: int) -> str:
         """The hardened account path `m/84h/0h/<account>h` (BIP 44/84)."""
@@ -129,7 +131,7 @@ def load_chains(settings: Settings) -> ChainRegistry:
     """
     registry = loads(resources.files("config").joinpath("chains.toml").read_text("utf-8"))
     chains = {
-        name: _chain(name, network, registry)
+        name: _with_safe(_chain(name, network, registry), settings)
         for name, network in settings.enabled_networks().items()
     }
     for spec in chains.values():
@@ -141,6 +143,15 @@ def load_chains(settings: Settings) -> ChainRegistry:
                 hint="one deployment serves main networks only or test networks only",
             )
     return chains
+
+
+def _with_safe(spec: ChainSpec, settings: Settings) -> ChainSpec:
+    cold = settings.cold.get(spec.network)
+    if cold is None or cold.safe is None:
+        return spec
+    if spec.family is not Family.EVM:
+        raise ConfigError(f"cold.{spec.network}.safe: a Safe is of account chains")
+    return replace(spec, safe=cold.safe.lower())
 
 
 def _chain(name: str, network: NetworkSettings, registry: Mapping[str, Any]) -> ChainSpec:

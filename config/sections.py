@@ -4,7 +4,7 @@ Owns the shape of assets, payouts, bands and the address pool in `cage.toml`; `c
 the tree together and reads it.
 """
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -123,12 +123,24 @@ class ColdSettings(Section):
 
     `address` is where hot value goes; the signer pins the same text. UTXO networks give the output
     `descriptor` too (BIP 380, with its checksum), of which the first `addresses` of each branch are
-    watched.
+    watched. `safe` instead of `address`: on account chains, a Safe, whose owners sign refills.
     """
 
     address: str = Field(min_length=1, max_length=128)
+    safe: str | None = Field(default=None, pattern=r"^0x[0-9a-fA-F]{40}$")
     descriptor: str | None = Field(default=None, min_length=1, max_length=4096)
     addresses: int = Field(default=100, ge=1, le=10_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _safe_is_the_address(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("safe") is None:
+            return raw
+        if raw.get("descriptor") is not None:
+            raise ValueError("safe and descriptor are of different networks")
+        if raw.get("address", raw["safe"]) != raw["safe"]:
+            raise ValueError("with safe, address is left out or the same")
+        return {**raw, "address": raw["safe"]}
 
 
 class RebalanceSettings(Section):

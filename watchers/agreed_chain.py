@@ -65,6 +65,9 @@ class AgreeingWriter:
     def expected_gas(self, asset: str, *, legs: int | None = None) -> int:
         return self._builder.expected_gas(asset, legs=legs)
 
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        return self._builder.safe_gas(asset, signatures=signatures)
+
     def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         return self._builder.collect_gas(legs=legs, authorisations=authorisations)
 

@@ -28,8 +28,8 @@ class BatchLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEvidence:
-    """What our batch contract did in a tx: each leg that it tried, in order, and whatever of
-    listed assets left it, paid legs included."""
+    """What our batch contract, or the Safe that is the cold wallet, did in a tx: each leg that it
+    tried, in order, and whatever of listed assets left it, paid legs included."""
 
     payer_key: str
     legs: tuple[BatchLeg, ...]

@@ -24,6 +24,9 @@ from watchers.plans import ContractPlan as ContractPlan
 from watchers.plans import Delegation as Delegation
 from watchers.plans import DerivedAddress as DerivedAddress
 from watchers.plans import Pay as Pay
+from watchers.safes import SafeCallPlan as SafeCallPlan
+from watchers.safes import SafePlan as SafePlan
+from watchers.safes import SafeState as SafeState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +291,7 @@ class UtxoPlan:
     change_minor: int
 
 
-Plan = UtxoPlan | AccountPlan | BatchPlan | CollectPlan | ContractPlan
+Plan = UtxoPlan | AccountPlan | BatchPlan | CollectPlan | ContractPlan | SafeCallPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -406,6 +409,11 @@ class ChainReader(Protocol):
         code stands at this block, or it obeys somebody else (account chains)."""
         ...
 
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
+        """The Safe that is the cold wallet, at a block; None where the network has none, or what
+        stands there is no Safe whose rules are known (account chains)."""
+        ...
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -430,6 +438,9 @@ class ChainWriter(Protocol):
     def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         """(gas limit, gas expected) of a collect of so many legs, so many of which delegate in it
         (EVM)."""
+
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        """Gas limit of a call by which a Safe transfers this asset (EVM)."""
 
     def build(self, plan: Plan) -> Unsigned:
         """The unsigned tx; pure, so that the same plan gives the same bytes."""

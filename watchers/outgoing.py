@@ -131,7 +131,7 @@ class OutgoingDraft:
     """CPFP: the payout for whose sake it is built; it bears the fee."""
     planned_height: int | None = None
     payer_key: str | None = None
-    """The batch contract that pays, one leg each; None: the sender does."""
+    """The batch contract or the Safe that pays, one leg each; None: the sender does."""
     expected_txid: str | None = None
     """Signed outside: what it will be called, whoever sends it (UTXO, native segwit)."""
 
@@ -183,7 +183,8 @@ class OutgoingRow:
 
     @property
     def is_batch(self) -> bool:
-        """Whether it pays by our batch contract, so that each payment is settled by its own leg."""
+        """Whether another account pays than the sender, our batch contract or the cold Safe, so
+        that each payment is settled by its own leg."""
         return self.payer_key is not None
 
     @property

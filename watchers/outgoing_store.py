@@ -26,6 +26,7 @@ SWEEP_PURPOSES = ("sweep", "collect", "gas_top_up")  # deposits to hot, and the 
 # What pays nobody.
 OWN_PURPOSES = (
     *UPKEEP_PURPOSES, *SWEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE,
+    "safe_refill",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+from watchers import state_asks
 from watchers.agreement import Answers, Traced, collect, digest, kth_best, timed, traced
 from watchers.chain import (
     AccountState,
@@ -36,6 +37,7 @@ from watchers.errors import (
     WrongNetwork,
 )
 from watchers.nodes import Node, NodePool
+from watchers.safes import SafeState
 
 T = TypeVar("T")
 
@@ -216,7 +218,7 @@ class AgreeingReader:
         self, keys: Sequence[str], asset: str, *, block_hash: str
     ) -> Mapping[str, int]:
         """Balances that k nodes give."""
-        ask = partial(_holdings, keys=keys, asset=asset, block_hash=block_hash)
+        ask = partial(state_asks.holdings, keys=keys, asset=asset, block_hash=block_hash)
         return dict(await self._same(ask, "balances"))
 
     async def token_facts(self, asset: str, *, block_hash: str) -> TokenFacts:
@@ -235,7 +237,7 @@ class AgreeingReader:
         self, keys: Sequence[str], *, block_hash: str
     ) -> Mapping[str, AccountState]:
         """Delegations and numbers that k nodes give."""
-        ask = partial(_account_states, keys=keys, block_hash=block_hash)
+        ask = partial(state_asks.account_states, keys=keys, block_hash=block_hash)
         return dict(await self._same(ask, "states of accounts"))
 
     async def transfer_gas(self, asset: str, hops: Sequence[Hop]) -> Sequence[int | None]:
@@ -257,11 +259,17 @@ class AgreeingReader:
             "a created batch contract",
         )
 
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
+        """The Safe, by k nodes."""
+        return await self._same(
+            lambda reader: reader.safe_state(block_hash=block_hash), "the Safe of the cold wallet"
+        )
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
         """Unspent outputs that k nodes give."""
-        ask = partial(_open_coins, outpoints=outpoints, block_hash=block_hash)
+        ask = partial(state_asks.open_coins, outpoints=outpoints, block_hash=block_hash)
         return dict(await self._same(ask, "open coins"))
 
     async def _first(self, read: Read[T], *, patience: int = 1) -> T:
@@ -462,24 +470,6 @@ async def _reduced(reader: ChainReader, *, block_hash: str) -> _Reduced:
     # A full block takes over 10 ms to digest (HOUSE 11).
     found = await asyncio.to_thread(digest, block)
     return _Reduced(block=block, digest=found, traced=traced(block))
-
-
-async def _holdings(
-    reader: ChainReader, *, keys: Sequence[str], asset: str, block_hash: str
-) -> tuple[tuple[str, int], ...]:
-    return tuple((await reader.holdings(keys, asset, block_hash=block_hash)).items())
-
-
-async def _account_states(
-    reader: ChainReader, *, keys: Sequence[str], block_hash: str
-) -> tuple[tuple[str, AccountState], ...]:
-    return tuple((await reader.account_states(keys, block_hash=block_hash)).items())
-
-
-async def _open_coins(
-    reader: ChainReader, *, outpoints: Sequence[Outpoint], block_hash: str
-) -> tuple[tuple[Outpoint, int], ...]:
-    return tuple((await reader.open_coins(outpoints, block_hash=block_hash)).items())
 
 
 def _is_everybody(found: Answers[T]) -> bool:

@@ -278,7 +278,8 @@ def _count_unsettled(
     brand = None if sender is None else sender.brand
     is_of_sweeps = row.purpose in own_store.SWEEP_PURPOSES
     for moved in row.moved:
-        source = by_key.get(moved.from_key or "")  # a collect takes from deposit addresses
+        # A collect takes from deposit addresses, a Safe gives of its own.
+        source = by_key.get(moved.from_key or row.payer_key or "")
         of = (role, brand) if source is None else (source.role, source.brand)
         total[_code(network, *of, moved.asset)] += moved.amount_minor
         receiver = by_key.get(moved.key)

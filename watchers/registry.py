@@ -23,6 +23,7 @@ from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
 from watchers.chains.evm import build as evm_build
 from watchers.chains.evm import cold_signed as evm_cold
 from watchers.chains.evm import collect as evm_collect
+from watchers.chains.evm import safe as evm_safe
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.chain import EvmChain
 from watchers.chains.evm.params import EvmParams
@@ -34,6 +35,7 @@ from watchers.cold_spends import ColdPlan, ColdProgress, ColdSignature
 from watchers.errors import InvalidAddress, UnsupportedOperation
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
+from watchers.safes import SafePlan
 
 REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
 URI_SCHEMES = {"btc": "bitcoin", "ltc": "litecoin"}  # BIP 21 and its Litecoin counterpart
@@ -272,6 +274,32 @@ def cold_transaction(spec: ChainSpec, unsigned: bytes) -> Mapping[str, str | int
     return evm_cold.transaction_of(unsigned) if spec.family is Family.EVM else None
 
 
+def safe_unsigned(spec: ChainSpec, assets: Iterable[AssetSpec], plan: SafePlan) -> bytes:
+    """What the owners of a Safe sign: typed data (EIP-712) as JSON. Raises InvalidAddress. Pure."""
+    params = evm_params(spec, [asset for asset in assets if asset.network == spec.network])
+    to = EvmAddressCodec(params).parse(plan.payment.address)
+    return evm_safe.typed_data(plan, to_key=to.key, params=params)
+
+
+def safe_hash(typed: bytes) -> str:
+    """The name that a Safe gives to a transaction, and what its owners sign. Pure."""
+    return "0x" + evm_safe.digest(typed).hex()
+
+
+def safe_signature(
+    typed: bytes, upload: bytes, *, owners: Sequence[str]
+) -> tuple[ColdSignature, ...]:
+    """An owner's signature, verified over the stored typed data. Raises SignedFileRefused. Pure."""
+    return evm_safe.read_signature(typed, upload, owners=owners)
+
+
+def safe_progress(
+    signatures: Sequence[ColdSignature], *, owners: Sequence[str], threshold: int
+) -> ColdProgress:
+    """How far a Safe's transaction is signed; `raw`: its signatures, as the Safe takes them."""
+    return evm_safe.progress(signatures, owners=owners, threshold=threshold)
+
+
 def cold_progress(
     spec: ChainSpec,
     *,
@@ -330,6 +358,7 @@ def evm_params(spec: ChainSpec, assets: Iterable[AssetSpec]) -> EvmParams:
         asks_traces=spec.traces is Traces.AUTO,
         batch_contract=spec.batch_contract,
         collector=spec.collector,
+        safe=spec.safe,
     )
 
 

@@ -152,6 +152,7 @@ def _paid_keys(network: Network, block: Block, own: Mapping[str, AddressRow]) ->
         if item.to_key in own and item.amount_minor > 0 and network.asset(item.asset) is not None
     }
     coded = {key for key, row in own.items() if row.scheme == SCHEME}  # ours, and has its code
+    coded |= {network.spec.safe or ""}
     return ((keys | {item.sender_key for item in block.sends}) & own.keys()) - coded
 
 

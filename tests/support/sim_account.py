@@ -30,6 +30,7 @@ from watchers.chain import (
     Outpoint,
     Pay,
     Plan,
+    SafeState,
     SendOutcome,
     SendResult,
     TokenFacts,
@@ -38,7 +39,7 @@ from watchers.chain import (
     Unsigned,
     UtxoPlan,
 )
-from watchers.chains.evm import build
+from watchers.chains.evm import build, safe
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable, UnsupportedOperation
@@ -343,6 +344,9 @@ class SimAccountReader(SimReaderBase[State]):
     async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
         return None
 
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
+        return None
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -370,6 +374,9 @@ class SimAccountWriter:
 
     def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         raise UnsupportedOperation("nothing delegates on this chain")
+
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        return safe.gas_limit(transfer_gas=self.gas_limit(asset), signatures=signatures)
 
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):

@@ -21,6 +21,7 @@ from watchers.chain import (
     MempoolTx,
     Outpoint,
     Plan,
+    SafeState,
     SendOutcome,
     SendResult,
     Spend,
@@ -305,6 +306,9 @@ class SimUtxoReader(SimReaderBase[State]):
     async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
         raise UnsupportedOperation("a UTXO chain has no contracts")
 
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
+        raise UnsupportedOperation("a UTXO chain has no contracts")
+
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str
     ) -> Mapping[Outpoint, int]:
@@ -335,6 +339,9 @@ class SimUtxoWriter:
 
     def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         raise UnsupportedOperation("a UTXO chain has no gas")
+
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        raise UnsupportedOperation("a UTXO chain has no contracts")
 
     def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):

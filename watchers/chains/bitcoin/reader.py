@@ -14,6 +14,7 @@ from watchers.chain import (
     Hop,
     MempoolTx,
     Outpoint,
+    SafeState,
     TokenFacts,
     TxOutline,
     TxPlace,
@@ -181,6 +182,9 @@ class BitcoinReader:
         raise UnsupportedOperation(f"{self._params.network} has no contracts")
 
     async def created_batch(self, *, creator: str, nonce: int, block_hash: str) -> str | None:
+        raise UnsupportedOperation(f"{self._params.network} has no contracts")
+
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
         raise UnsupportedOperation(f"{self._params.network} has no contracts")
 
     async def open_coins(

@@ -53,6 +53,9 @@ class BitcoinWriter:
     def collect_gas(self, *, legs: int, authorisations: int) -> tuple[int, int]:
         raise UnsupportedOperation(f"{self._params.network} has no gas")
 
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        raise UnsupportedOperation(f"{self._params.network} has no contracts")
+
     def build(self, plan: Plan) -> Unsigned:
         if not isinstance(plan, UtxoPlan):
             raise UnsupportedOperation(f"{self._params.network} takes UTXO plans")

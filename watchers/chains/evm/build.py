@@ -10,9 +10,16 @@ from dataclasses import replace
 
 import rlp  # type: ignore[import-untyped]
 
-from watchers.chain import AccountPlan, BatchPlan, CollectPlan, ContractPlan, Unsigned
+from watchers.chain import (
+    AccountPlan,
+    BatchPlan,
+    CollectPlan,
+    ContractPlan,
+    SafeCallPlan,
+    Unsigned,
+)
 from watchers.chains.errors import BadPlan
-from watchers.chains.evm import batch, collect
+from watchers.chains.evm import batch, collect, safe
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.batch_data import creation_data, pay_data, withdraw_data
 from watchers.chains.evm.params import EvmParams
@@ -29,7 +36,7 @@ TOKEN_GAS_LIMIT = 100_000
 NATIVE_GAS = 21_000
 TOKEN_GAS = 60_000
 
-OnePlan = AccountPlan | BatchPlan | CollectPlan | ContractPlan
+OnePlan = AccountPlan | BatchPlan | CollectPlan | ContractPlan | SafeCallPlan
 
 
 def gas_limit(asset: str, *, legs: int | None = None, params: EvmParams) -> int:
@@ -69,6 +76,9 @@ def build(plan: OnePlan, *, codec: EvmAddressCodec, params: EvmParams) -> Unsign
         return _collect(plan, codec=codec, params=params)
     if isinstance(plan, ContractPlan):
         return _payload(plan, _contract_call(plan, codec=codec, params=params), (), params)
+    if isinstance(plan, SafeCallPlan):
+        call = safe.safe_of(plan.typed), 0, safe.exec_data(plan.typed, plan.signatures)
+        return _payload(plan, call, (), params)
     return _payload(plan, _transfer(plan, codec=codec, params=params), (0,), params)
 
 

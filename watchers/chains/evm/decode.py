@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from watchers.chain import AccountSend, Block, BlockRef, MempoolTx, Transfer, TxOutline
-from watchers.chains.evm import batch, collect
+from watchers.chains.evm import batch, collect, safe
 from watchers.chains.evm.params import EvmParams
 from watchers.errors import NodeUnavailable
 
@@ -316,6 +316,7 @@ def _send(
     ]
     if native is not None and has_succeeded:
         out.insert(0, (native.asset, native.to_key, native.amount_minor))
+    logs = sequence(receipt.get("logs"), "receipt.logs") if has_succeeded else ()
     return AccountSend(
         txid=txid,
         sender_key=sender,
@@ -323,12 +324,8 @@ def _send(
         is_success=has_succeeded,
         fee_minor=_fee_minor(tx, receipt),
         transfers_out=tuple(out),
-        batch=batch.evidence(
-            sequence(receipt.get("logs"), "receipt.logs") if has_succeeded else (),
-            moves,
-            sender_key=sender,
-            params=params,
-        ),
+        batch=batch.evidence(logs, moves, sender_key=sender, params=params)
+        or safe.evidence(tx, logs, moves, params=params),
         collected=collect.collected(moves, to_key=_called(tx), params=params),
     )
 

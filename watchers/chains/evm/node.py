@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from config.clock import Clock
 from watchers.chain import NodeInfo
 from watchers.chains.errors import RpcError
+from watchers.chains.evm import safe
 from watchers.chains.evm.decode import quantity
 from watchers.chains.evm.errors import (
     METHOD_NOT_FOUND,
@@ -161,6 +162,12 @@ class EvmNode:
         """The code of our batch contract at a block, and what it answers to `owner()`."""
         owner: Call = ("eth_call", ({"to": contract, "data": OWNER_SELECTOR}, block_id))
         return await self._views([("eth_getCode", (contract, block_id)), owner])
+
+    async def safe_views(self, contract: str, block_id: BlockId) -> list[object]:
+        """What a Safe answers to its views (`safe.VIEWS`); None where one reverts."""
+        return await self._views(
+            [("eth_call", ({"to": contract, "data": data}, block_id)) for data in safe.view_data()]
+        )
 
 
 def _balance_call(key: str, contract: str | None, block_id: BlockId) -> Call:

@@ -16,6 +16,7 @@ class EvmParams:
     `asks_traces`: look for native coin moved by contract calls where a node can tell (D45).
     `batch_contract`: our own `BatchPayer` there, lower-case 0x hex.
     `collector`: what our deposit addresses may delegate to (EIP-7702), likewise.
+    `safe`: the Safe that is the cold wallet, likewise.
     """
 
     network: str
@@ -29,6 +30,7 @@ class EvmParams:
     asks_traces: bool = True
     batch_contract: str | None = None
     collector: str | None = None
+    safe: str | None = None
 
     def contract_of(self, asset: str) -> str | None:
         """The contract of a listed token, or None for the native coin. KeyError when unknown."""

@@ -6,6 +6,7 @@ block (N12). Keeps only the set of pending txids already reported.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from watchers.chain import (
@@ -22,7 +23,7 @@ from watchers.chain import (
     TxStatus,
 )
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import batch, batch_data, collect, decode, mempool, proof
+from watchers.chains.evm import batch, batch_data, collect, decode, mempool, proof, safe
 from watchers.chains.evm.build import transfer_data
 from watchers.chains.evm.errors import INVALID_PARAMS, METHOD_NOT_FOUND, is_pruned
 from watchers.chains.evm.node import BlockId, EvmNode
@@ -31,6 +32,7 @@ from watchers.chains.evm.trace import Tracer
 from watchers.chains.jsonrpc import reduce_answer, reduce_answers
 from watchers.chains.verifier import Verify, in_thread
 from watchers.errors import NodeUnavailable, StateUnavailable, TipMoved, UnsupportedOperation
+from watchers.safes import SafeState
 
 T = TypeVar("T")
 
@@ -289,6 +291,30 @@ class EvmReader:
 
         code, owner = await self._at_block(block_hash, ask)
         return batch.owner_of(code, owner)
+
+    async def safe_state(self, *, block_hash: str) -> SafeState | None:
+        contract = self._params.safe
+        if contract is None:
+            return None
+
+        async def ask(block_id: BlockId) -> Sequence[object]:
+            return await self._node.safe_views(contract, block_id)
+
+        answers = await self._at_block(block_hash, ask)
+        found = safe.state_of(answers, safe=contract, params=self._params)
+        if found is None:
+            return None
+
+        async def ask_codes(block_id: BlockId) -> Sequence[object]:
+            return await self._node.codes(found.owners, block_id)
+
+        codes = await self._at_block(block_hash, ask_codes)
+        coded = {
+            key
+            for key, code in zip(found.owners, map(decode.code, codes), strict=True)
+            if code != "0x" and not code.startswith(collect.DELEGATION_PREFIX)
+        }
+        return replace(found, owner_contracts=frozenset(coded))
 
     async def open_coins(
         self, outpoints: Sequence[Outpoint], *, block_hash: str

@@ -9,7 +9,7 @@ from eth_utils.crypto import keccak
 
 from watchers.chain import FeeQuote, Plan, SendOutcome, SendResult, Unsigned, UtxoPlan
 from watchers.chains.errors import RpcError
-from watchers.chains.evm import build, collect, fee
+from watchers.chains.evm import build, collect, fee, safe
 from watchers.chains.evm.address import EvmAddressCodec
 from watchers.chains.evm.errors import result_of
 from watchers.chains.evm.node import EvmNode
@@ -47,6 +47,9 @@ class EvmWriter:
             collect.gas_limit(legs=legs, authorisations=authorisations),
             collect.expected_gas(legs=legs, authorisations=authorisations),
         )
+
+    def safe_gas(self, asset: str, *, signatures: int) -> int:
+        return safe.gas_limit(transfer_gas=self.gas_limit(asset), signatures=signatures)
 
     def build(self, plan: Plan) -> Unsigned:
         if isinstance(plan, UtxoPlan):
