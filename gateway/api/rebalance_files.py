@@ -9,24 +9,22 @@ import asyncio
 import base64
 import binascii
 
-import segno
-
-from gateway.api import two_people
-from gateway.api.addresses import QR_MASK
+from gateway.api import rebalance_safes, two_people
 from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
+from gateway.api.qr import qr_svg
 from gateway.api.rebalances import KIND, READ, ROLES, STAFF, WRITE, wire
 from gateway.api.switches import check_operator
 from gateway.api.wire_rebalance_files import (
-    Signatures,
     SignedRebalance,
     SignedRebalanceIn,
     UnsignedRebalance,
 )
 from gateway.api.wire_rebalances import RebalanceDeclineIn, RebalanceDetail
 from gateway.errors import Conflict, Invalid, NotFound, invalid_field
-from gateway.payouts import rebalances, rebalances_store, refills_store
+from gateway.payouts import rebalances, rebalances_store, refills_store, safe_plans_store
 from gateway.payouts.rebalances import Direction, State, Trigger
 from gateway.payouts.rebalances_store import RebalanceRow
+from gateway.payouts.safe_plans_store import SafePlanRow
 from ledger import lifecycle
 from watchers import outgoing, registry
 from watchers.cold_spends import ColdProgress, ColdSignature
@@ -34,7 +32,6 @@ from watchers.errors import SignedFileRefused
 from watchers.outgoing import OutgoingRow
 
 SIGNED_BYTES_MAX = 512 * 1024  # of a body; the largest plan is half of it (refill_step)
-QR_BYTES_MAX = 2_953  # binary, version 40, level L (ISO/IEC 18004)
 
 _TAKEN = (State.UNSIGNED_READY, State.SIGNED, State.SENT, State.DONE, State.FAILED)
 
@@ -53,6 +50,9 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
     row = await rebalances_store.get(call.uow, call.object_id(KIND))
     if row is None:
         raise NotFound
+    safe = await _safe_of(call, row)
+    if safe is not None:
+        return await rebalance_safes.unsigned(call, row, safe)
     tx = await _plan_of(call, row)
     progress = await _progress(call, tx)
     context, spec = call.services.wire, call.services.registry.chains[tx.network]
@@ -67,6 +67,8 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
             "psbt": None if is_account else text,
             "tx": f"0x{payload}" if is_account else None,
             "transaction": registry.cold_transaction(spec, tx.unsigned),
+            "typed_data": None,
+            "safe_tx_hash": None,
             "file_name": f"{context.id(KIND, row.id)}.{suffix}",
             "txid": progress.txid,
             "asset": row.asset,
@@ -76,8 +78,8 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
             "fee": context.amount(tx.fee_cap_minor, native),
             "fee_minor": str(tx.fee_cap_minor),
             "coins": len(tx.inputs),
-            "signatures": _signatures(progress),
-            "qr_svg": _qr_svg(payload if is_account else text),
+            "signatures": rebalance_safes.signatures(progress),
+            "qr_svg": qr_svg(payload if is_account else text),
         }
     )
 
@@ -98,25 +100,20 @@ async def post_signed(call: Call) -> Answer:
     """202 while others must sign, 200 once it is complete. The same file again changes nothing."""
     two_people.check_operator(call, roles=ROLES, scopes=WRITE)
     row = await _locked(call)
-    tx = await _plan_of(call, row)
-    found = await _verified(call, tx)
-    uow, at, ids = call.uow, call.at, call.services.ids
-    new = 0
-    if row.state == State.UNSIGNED_READY and tx.raw is None:
-        new = await refills_store.add(
-            uow,
-            rebalance_id=row.id,
-            attempt_id=tx.id,
-            signatures=found,
-            person=two_people.person_of(call),
-            at=at,
-        )
-    progress = await _progress(call, tx)
+    safe = await _safe_of(call, row)
+    if safe is not None:
+        new, progress = await _take_owner(call, row, safe)
+    else:
+        new, progress = await _take_file(call, row, await _plan_of(call, row))
     if row.state == State.UNSIGNED_READY and progress.raw is not None:
-        await lifecycle.set_actor(uow, two_people.person_of(call))
-        row = await rebalances.move(uow, row, Trigger.SIGN, {}, ids=ids, at=at)
+        await lifecycle.set_actor(call.uow, two_people.person_of(call))
+        row = await rebalances.move(
+            call.uow, row, Trigger.SIGN, {}, ids=call.services.ids, at=call.at
+        )
     body = SignedRebalance(
-        rebalance=await wire(call, row), signatures=_signatures(progress), new_signatures=new
+        rebalance=await wire(call, row),
+        signatures=rebalance_safes.signatures(progress),
+        new_signatures=new,
     )
     return Answer(body=body, status=200 if progress.raw is not None else 202)
 
@@ -162,14 +159,51 @@ async def _plan_of(call: Call, row: RebalanceRow) -> OutgoingRow:
     if row.state not in _TAKEN or row.attempt_id is None:
         raise Conflict("not_ready", f"It is {row.state}: there is nothing to sign.")
     tx = await outgoing.get(call.uow, row.attempt_id)
-    if tx is None:
-        raise NotFound
+    if tx is None or tx.purpose != outgoing.OUTSIDE_PURPOSE:  # a Safe's, whose plan was dropped
+        raise Conflict("not_ready", f"It is {row.state}: there is nothing to sign.")
     return tx
+
+
+async def _safe_of(call: Call, row: RebalanceRow) -> SafePlanRow | None:
+    """What the owners of a Safe sign for it, if it is that kind of refill."""
+    if row.state not in _TAKEN:
+        return None
+    return await safe_plans_store.of_rebalance(call.uow, row.id)
+
+
+async def _take_owner(call: Call, row: RebalanceRow, safe: SafePlanRow) -> tuple[int, ColdProgress]:
+    """(new signatures, how far it is signed) after one owner of a Safe. Raises Invalid."""
+    name, upload = _upload(call.body)
+    if name != "signature":
+        raise invalid_field(name, "not_a_signature", "A Safe takes signatures, one by one.")
+    try:
+        found = await asyncio.to_thread(rebalance_safes.signature_of, safe, upload)
+    except SignedFileRefused as error:
+        raise _refused(name, error) from error
+    new = await rebalance_safes.keep(call, row, safe, found)
+    return new, await rebalance_safes.progress_of(call, safe)
+
+
+async def _take_file(call: Call, row: RebalanceRow, tx: OutgoingRow) -> tuple[int, ColdProgress]:
+    """(new signatures, how far it is signed) after a file. Raises Invalid."""
+    found, new = await _verified(call, tx), 0
+    if row.state == State.UNSIGNED_READY and tx.raw is None:
+        new = await refills_store.add(
+            call.uow,
+            rebalance_id=row.id,
+            attempt_id=tx.id,
+            signatures=found,
+            person=two_people.person_of(call),
+            at=call.at,
+        )
+    return new, await _progress(call, tx)
 
 
 async def _verified(call: Call, tx: OutgoingRow) -> tuple[ColdSignature, ...]:
     """The signatures of the upload. Raises Invalid with field, reason and remedy."""
     name, upload = _upload(call.body)
+    if name == "signature":
+        raise invalid_field(name, "not_a_signed_file", "This cold wallet is no Safe.")
     spec = call.services.registry.chains[tx.network]
     try:
         return await asyncio.to_thread(
@@ -180,22 +214,28 @@ async def _verified(call: Call, tx: OutgoingRow) -> tuple[ColdSignature, ...]:
             sender_key=tx.sender_key,
         )
     except SignedFileRefused as error:
-        detail = f"{_sentence(error.reason)} {_sentence(error.remedy)}"
-        raise invalid_field(name, error.code, detail) from error
+        raise _refused(name, error) from error
+
+
+def _refused(name: str, error: SignedFileRefused) -> Invalid:
+    detail = f"{_sentence(error.reason)} {_sentence(error.remedy)}"
+    return invalid_field(name, error.code, detail)
 
 
 def _upload(body: SignedRebalanceIn) -> tuple[str, bytes]:
     """(field, bytes) of the one that was sent; strict, nothing is repaired."""
-    if (body.psbt is None) == (body.tx is None):
-        raise Invalid("one_file", "Send exactly one of psbt and tx.")
+    sent = {"psbt": body.psbt, "tx": body.tx, "signature": body.signature}
+    given = [(name, text) for name, text in sent.items() if text is not None]
+    if len(given) != 1:
+        raise Invalid("one_file", "Send exactly one of psbt, tx and signature.")
+    [(name, text)] = given
     try:
-        if body.psbt is not None:
-            return "psbt", base64.b64decode(body.psbt, validate=True)
-        return "tx", bytes.fromhex((body.tx or "").removeprefix("0x"))
+        if name == "psbt":
+            return name, base64.b64decode(text, validate=True)
+        return name, bytes.fromhex(text.removeprefix("0x"))
     except (binascii.Error, ValueError) as error:
-        name = "psbt" if body.psbt is not None else "tx"
-        text = "It is not base64." if name == "psbt" else "It is not hex."
-        raise invalid_field(name, "invalid", text) from error
+        kind = "base64" if name == "psbt" else "hex"
+        raise invalid_field(name, "invalid", f"It is not {kind}.") from error
 
 
 async def _progress(call: Call, tx: OutgoingRow) -> ColdProgress:
@@ -209,23 +249,6 @@ async def _progress(call: Call, tx: OutgoingRow) -> ColdProgress:
     return registry.cold_progress(
         spec, unsigned=tx.unsigned, signatures=signatures, sender_key=sender
     )
-
-
-def _signatures(progress: ColdProgress) -> Signatures:
-    return Signatures(
-        needed=progress.needed,
-        signed_by=list(progress.signed_by),
-        waits_for=list(progress.waits_for),
-        is_complete=progress.raw is not None,
-    )
-
-
-def _qr_svg(text: str) -> str | None:
-    """One code where it fits; larger files go by file (there is no animated form here)."""
-    if len(text) > QR_BYTES_MAX:
-        return None
-    code = segno.make(text, error="l", micro=False, mask=QR_MASK, boost_error=False)
-    return str(code.svg_inline(scale=3))
 
 
 def _sentence(text: str) -> str:

@@ -1,6 +1,6 @@
 """Wire models of files that the owners of a cold wallet sign."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,12 +22,16 @@ class UnsignedRebalance(Wire):
 
     rebalance_id: str
     network: NetworkName
-    format: Literal["psbt", "eip1559"]
+    format: Literal["psbt", "eip1559", "safe"]
     psbt: str | None = Field(description="PSBT version 0 (BIP 174), base64; UTXO networks.")
     tx: str | None = Field(description="Payload that is signed (EIP-1559), hex; account networks.")
     transaction: dict[str, str | int] | None = Field(
         description="The same by name, quantities in hex; account networks."
     )
+    typed_data: dict[str, Any] | None = Field(
+        description="What each owner of a Safe signs (EIP-712, `eth_signTypedData_v4`)."
+    )
+    safe_tx_hash: str | None = Field(description="Its hash, as the Safe names it.")
     file_name: str
     txid: str | None = Field(
         description="What it will be called, whoever sends it; account networks: null until then."
@@ -36,7 +40,9 @@ class UnsignedRebalance(Wire):
     address: str = Field(description="An address of the hot wallet: compare it on each device.")
     amount: AmountOut
     amount_minor: MinorOut
-    fee: AmountOut = Field(description="Exact on UTXO networks, else the most it can cost.")
+    fee: AmountOut = Field(
+        description="Exact on UTXO networks, else the most it can cost; of a Safe 0, hot pays."
+    )
     fee_minor: MinorOut
     coins: int = Field(description="How many it spends; 0 on account networks.")
     signatures: Signatures
@@ -44,10 +50,13 @@ class UnsignedRebalance(Wire):
 
 
 class SignedRebalanceIn(Body):
-    """A signed file, whole or with some of the signatures; exactly one of the two."""
+    """A signed file, whole or with some of the signatures; exactly one of the three."""
 
     psbt: str | None = Field(default=None, min_length=1, description="Base64.")
     tx: str | None = Field(default=None, min_length=1, description="A finished tx, hex.")
+    signature: str | None = Field(
+        default=None, min_length=1, description="Of one owner of a Safe, 65 bytes in hex."
+    )
 
 
 class SignedRebalance(Wire):

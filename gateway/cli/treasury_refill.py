@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/rebalances"
 PSBT_MAGIC = b"psbt\xff"  # BIP 174
+SAFE_SIGNATURE_BYTES = 65  # no transaction is as short
 FILE_BYTES_MAX = 512 * 1024  # the API takes no larger body
 
 refill_app = typer.Typer(
@@ -97,6 +98,10 @@ def export(
         return
     is_psbt = answer["format"] == "psbt"
     if as_base64:
+        if answer["format"] == "safe":
+            raise CliError(
+                "typed data has no such form", hint=f"refill export {refill} --file FILE"
+            )
         show_line(answer["psbt"] if is_psbt else answer["tx"])
         return
     if qr is not None:
@@ -106,7 +111,7 @@ def export(
             )
         _write(qr, answer["qr_svg"].encode("utf-8"))
     else:
-        text = json.dumps(answer["transaction"], indent=2) + "\n"
+        text = json.dumps(answer["transaction"] or answer["typed_data"], indent=2) + "\n"
         data = base64.b64decode(answer["psbt"]) if is_psbt else text.encode("ascii")
         _write(psbt or Path(answer["file_name"]), data)
     _show_file(answer)
@@ -116,7 +121,10 @@ def export(
 def import_(
     refill: RefillArgument,
     file: Annotated[
-        Path, typer.Argument(help="A signed PSBT (binary or base64), or a finished tx (hex).")
+        Path,
+        typer.Argument(
+            help="A signed PSBT, a finished tx (hex), or the signature of a Safe's owner (hex)."
+        ),
     ],
     confirm_amount: ConfirmOption = None,
     api: ApiOption = None,
@@ -193,7 +201,10 @@ def _show_file(answer: Mapping[str, Any]) -> None:
     signatures = answer["signatures"]
     show_line(f"pays {answer['amount']} {answer['asset']} to {answer['address']}")
     coins = f", {answer['coins']} coins, txid {answer['txid']}" if answer["coins"] else " at most"
-    show_line(f"fee {answer['fee']}{coins}")
+    if answer["format"] == "safe":
+        show_line(f"SafeTx hash {answer['safe_tx_hash']}; the hot wallet pays the fee")
+    else:
+        show_line(f"fee {answer['fee']}{coins}")
     show_line(f"{signatures['needed']} of these keys sign: {', '.join(signatures['waits_for'])}")
     show_line("compare amount and address on each device before it signs")
 
@@ -230,4 +241,5 @@ def _signed(path: Path) -> dict[str, str]:
             hint="export the signed file again from the wallet program",
             code=USAGE,
         ) from error
-    return {"tx": text}
+    is_signature = len(text.removeprefix("0x")) == 2 * SAFE_SIGNATURE_BYTES
+    return {"signature" if is_signature else "tx": text}

@@ -292,8 +292,11 @@ def _count_unmined(
             continue
         sender.take(native, 0 if tx.family_id == but else tx.fee_cap_minor)
         sender.waiting += 1
+        source = sender if tx.payer_key is None else payer
+        if source is None:
+            continue  # a Safe pays out of the cold wallet
         for payment in tx.payments:
-            (payer or sender).take(payment.asset, payment.amount_minor)
+            source.take(payment.asset, payment.amount_minor)
 
 
 def _mark_stuck(lane: Lane, found: Mapping[str, Payer], own: Sequence[OutgoingRow]) -> None:

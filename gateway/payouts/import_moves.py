@@ -22,6 +22,8 @@ from watchers.outgoing import OutgoingRow, PlannedPayment
 
 async def lineage(uow: Uow, signature: Signature, *, inputs: Sequence[Outpoint]) -> dict[str, Any]:
     """Family, number in it, what it replaces and what it pays for, as a draft says them."""
+    if signature.question.purpose is Purpose.SAFE_REFILL:
+        raise NotImported("a Safe's refill: follow its txid, book it and its fee by hand")
     if signature.question.purpose is Purpose.CPFP:
         return await _of_child(uow, signature, inputs)
     if signature.question.replaces is None:

@@ -27,6 +27,7 @@ from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.rebalance_step import RebalanceStep
 from gateway.payouts.recovery import Standing
 from gateway.payouts.refill_step import RefillStep
+from gateway.payouts.safe_step import SafeStep
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.setup_step import SetupStep
 from gateway.payouts.signing import SigningStep, is_stopped
@@ -63,6 +64,7 @@ class PayoutLane:
         self._time_limits = TimeLimitStep(lane)
         self._setups = SetupStep(lane)
         self._refills = RefillStep(lane)
+        self._safes = SafeStep(lane)
         self._rebalances = RebalanceStep(lane)
         self._upkeep = Upkeep(lane)
         self._asked_upkeep = AskedUpkeep(lane, self._upkeep)
@@ -124,6 +126,7 @@ class PayoutLane:
             await self._step("liquidity", self._liquidity.run)
             await self._step("set_up", self._set_up)
             await self._step("rebalance", self._rebalance)
+            await self._step("call_safe", self._call_safe)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
@@ -152,6 +155,10 @@ class PayoutLane:
     async def _rebalance(self) -> None:
         await self._rebalances.propose()
         if not await is_stopped(self._lane) and await self._rebalances.run():
+            await self._broadcaster.run()
+
+    async def _call_safe(self) -> None:
+        if not await is_stopped(self._lane) and await self._safes.run():
             await self._broadcaster.run()
 
     async def _has_unsigned(self) -> bool:

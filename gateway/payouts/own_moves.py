@@ -3,7 +3,7 @@
 Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
 chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
 for, one that lifts an own move and all others by the house. Between hot and cold the value is
-posted as well, Dr custody of the one / Cr custody of the other, and the wallet that it leaves pays
+posted as well, Dr custody of the one / Cr custody of the other, and the account that sends it pays
 the fee. Value that moves to own change, or between accounts of the hot wallet, is no posting.
 """
 
@@ -23,7 +23,11 @@ from watchers import outgoing, outgoing_families
 from watchers.outgoing import OutgoingRow, OutgoingState
 
 MOVES_MAX = 200  # own moves posted or reversed in one pass
-BETWEEN_WALLETS = {"hot_to_cold": ("hot", "cold"), "cold_to_hot": ("cold", "hot")}
+BETWEEN_WALLETS = {
+    "hot_to_cold": ("hot", "cold"),
+    "cold_to_hot": ("cold", "hot"),
+    "safe_refill": ("cold", "hot"),
+}
 """Wallets that value leaves and reaches, by the purpose of the tx."""
 
 log = get_logger(__name__)
@@ -125,8 +129,9 @@ class OwnMoves:
 
 
 def _source(tx: OutgoingRow) -> str:
-    """The wallet that pays the fee."""
-    return BETWEEN_WALLETS.get(tx.purpose, ("hot", "hot"))[0]
+    """The wallet that pays the fee: that which the value leaves, but for a Safe, which a hot lane
+    calls."""
+    return "hot" if tx.is_batch else BETWEEN_WALLETS.get(tx.purpose, ("hot", "hot"))[0]
 
 
 def _moved(tx: OutgoingRow) -> tuple[Entry, ...] | None:

@@ -15,6 +15,7 @@ from uuid import UUID
 from config.database import Uow
 from config.logs import get_logger
 from gateway.payouts import (
+    asking,
     attempts,
     ends,
     rebalance_build,
@@ -30,7 +31,6 @@ from gateway.payouts.rebalance_plan import Need
 from gateway.payouts.rebalances import EXPIRED, NOT_NEEDED, Direction, State, Trigger, Wish
 from gateway.payouts.rebalances_store import RebalanceRow
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
-from gateway.payouts.same_tx import is_signature_of
 from ledger.errors import StaleState
 from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
 from watchers import addresses, nonces, outgoing, outgoing_families, switches
@@ -287,18 +287,9 @@ class RebalanceStep:
             if row is None or tx is None:
                 raise BrokenAttempt(f"rebalance {rebalance_id} has no attempt")
             request = await self._question(uow, row, tx)
-        answer: SignedTx | Refusal | None = None
-        if gate is _Gate.OPEN:
-            answer = await lane.signer.sign(request)
-        lane.crash("payout.rebalance_answered")
-        if isinstance(answer, Refusal):
-            await refusals.raise_unless_about_the_tx(lane, answer)
-        if not isinstance(answer, SignedTx):
-            known = await lane.signer.lookup(str(tx.id))
-            if isinstance(known, SignedTx) and is_signature_of(
-                tx.unsigned, raw=known.raw, txid=known.txid
-            ):
-                answer = known
+        answer = await asking.answer_of(
+            lane, request, is_asked=gate is _Gate.OPEN, crash="payout.rebalance_answered"
+        )
         if isinstance(answer, SignedTx):
             store_it = partial(self._store, answer=answer)
             await lane.run(partial(store_it, rebalance_id=rebalance_id, attempt_id=tx.id))

@@ -85,12 +85,16 @@ class Trigger(StrEnum):
     """Signed bytes are stored."""
     SEND = "send"
     """It was handed to a node."""
+    EXECUTE = "execute"
+    """Cold to hot, owners of a Safe have signed: the call that executes it was built, signed, or
+    dropped to be built anew."""
     REPLACE = "replace"
     """Another attempt of its family is the live one: it pays more for the same."""
     CONFIRM = "confirm"
     """Final, as planned."""
     FAIL = "fail"
-    """Final, and not as planned; or something else took its coins or its nonce."""
+    """Final, and not as planned; or something else took its coins or its nonce; or the signer
+    refused the call of a Safe."""
     REOPEN = "reopen"
     """Its final block left the chain."""
 
@@ -115,6 +119,8 @@ REBALANCES: Final = Lifecycle(
         (_S.UNSIGNED_READY, _T.CANCEL): _S.CANCELLED,
         (_S.UNSIGNED_READY, _T.SIGN): _S.SIGNED,
         (_S.SIGNED, _T.SEND): _S.SENT,
+        (_S.SIGNED, _T.EXECUTE): _S.SIGNED,
+        (_S.SIGNED, _T.FAIL): _S.FAILED,
         (_S.SIGNED, _T.REPLACE): _S.SIGNED,
         (_S.SENT, _T.REPLACE): _S.SENT,
         (_S.SENT, _T.CONFIRM): _S.DONE,

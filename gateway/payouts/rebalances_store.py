@@ -209,7 +209,7 @@ async def ask(uow: Uow, rebalance_id: UUID, *, at: datetime) -> None:
     """From now on the signer may have signed it."""
     await uow.execute(
         "UPDATE gateway.rebalances SET sign_requested_at = :at "
-        "WHERE id = :id AND state = 'planned' AND sign_requested_at IS NULL",
+        "WHERE id = :id AND state IN ('planned', 'signed') AND sign_requested_at IS NULL",
         {"id": rebalance_id, "at": at},
     )
 

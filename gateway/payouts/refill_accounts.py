@@ -1,8 +1,8 @@
 """A refill from a cold account: one EIP-1559 transfer that its owner signs.
 
 What a lane has to ask a node about the account, and the draft from it. A network has one such
-refill at a time, since they stand in the order of their numbers. A contract account (a Safe) cannot
-sign one: its owners move value with its own program, and it arrives as an inflow.
+refill at a time, since they stand in the order of their numbers. A contract cannot sign one: a Safe
+that is configured as such has a road of its own (`safe_refills`), any other is refused.
 """
 
 from asyncio import timeout
@@ -17,13 +17,19 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import RefillNotPossible
 from gateway.payouts.rebalances_store import RebalanceRow
 from ledger import accounts, balances
-from watchers import nonces, outgoing, outgoing_families
-from watchers.addresses import AddressRow
-from watchers.chain import AccountPlan, Pay
+from watchers import addresses, nonces, outgoing, outgoing_families
+from watchers.addresses import AddressRole, AddressRow
+from watchers.chain import AccountPlan, Pay, SafeState
 from watchers.outgoing import OutgoingDraft
 
 LOOK_SECONDS: Final = 30.0  # one question to a node
 TARGET_BLOCKS: Final = 5
+
+FAILED: Final = "refill_failed"
+"""Alarm: what people wanted to move from cold to hot did not come about; by rebalance."""
+
+CONFLICT: Final = "cold_spent_elsewhere"
+"""Alarm: cold coins, or the cold account's number, went to a tx that is not ours; by rebalance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,24 @@ class ColdAccount:
     has_code: bool
     held: Mapping[str, int]
     """By asset, minor units. The books have one account for this one and older ones together."""
+    safe: SafeState | None = None
+
+
+async def safe_state(lane: Lane) -> SafeState | None:
+    """The Safe that is configured, at the newest block. Raises NodeUnavailable."""
+    reader = lane.chain.reader
+    return await reader.safe_state(block_hash=(await reader.tip()).hash)
+
+
+async def is_hot(uow: Uow, *, network: str, address: str, key: str) -> bool:
+    """Whether it is the hot wallet's, as the signer re-derived it."""
+    found = await addresses.by_text(uow, network=network, key=key)
+    return (
+        found is not None
+        and found.role is AddressRole.HOT
+        and found.is_verified
+        and found.address == address
+    )
 
 
 async def look(lane: Lane, receive: AddressRow) -> ColdAccount:
@@ -47,10 +71,13 @@ async def look(lane: Lane, receive: AddressRow) -> ColdAccount:
         for asset in lane.registry.assets_of(lane.network):
             found = await reader.holdings([key], asset.id, block_hash=tip.hash)
             held[asset.id] = found.get(key, 0)
-    return ColdAccount(height=tip.height, mined_count=count, has_code=key in coded, held=held)
+        safe = await reader.safe_state(block_hash=tip.hash)
+    return ColdAccount(
+        height=tip.height, mined_count=count, has_code=key in coded, held=held, safe=safe
+    )
 
 
-async def _reaches(
+async def reaches(
     lane: Lane, uow: Uow, row: RebalanceRow, seen: ColdAccount, *, fee_minor: int
 ) -> bool:
     """Whether it pays the amount and the fee, by the books and by what the account itself holds;
@@ -88,7 +115,7 @@ async def draft(
         policy=policy,
         gas_limit=lane.chain.writer.gas_limit(row.asset),
     )
-    if not await _reaches(lane, uow, row, seen, fee_minor=fee.cap_minor):
+    if not await reaches(lane, uow, row, seen, fee_minor=fee.cap_minor):
         return None
     if await balances.fee_capital(uow, native) < fee.cap_minor:
         raise RefillNotPossible(funds.FEE_CAPITAL)

@@ -2,7 +2,8 @@
 
 Owns `approved` to `done` of that direction. Unsigned bytes, coins and the change address are
 committed before anybody can fetch the file; complete signatures become the plan's own tx, which
-the broadcaster sends and `own_moves` books as other own moves. No key of a cold wallet is anywhere
+the broadcaster sends and `own_moves` books as other own moves. A Safe's plan and call are those of
+`safe_refills` and `safe_step`. No key of a cold wallet is anywhere
 here. What nobody signs holds its coins until a person cancels it.
 """
 
@@ -20,16 +21,21 @@ from gateway.payouts import (
     refill_accounts,
     refill_coins,
     refills_store,
+    safe_plans_store,
+    safe_refills,
 )
 from gateway.payouts import rebalances_store as store
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, FeeAboveCap, FeesUnknown, RefillNotPossible
 from gateway.payouts.rebalances import Direction, State, Trigger
 from gateway.payouts.rebalances_store import RebalanceRow
+from gateway.payouts.refill_accounts import CONFLICT as CONFLICT
+from gateway.payouts.refill_accounts import FAILED as FAILED
 from gateway.payouts.refill_accounts import ColdAccount
+from gateway.payouts.safe_plans_store import SafePlanRow
 from ledger.errors import StaleState
-from watchers import addresses, coins, nonces, outgoing, registry, switches
-from watchers.addresses import AddressRole
+from watchers import coins, nonces, outgoing, registry, switches
+from watchers.addresses import AddressRow
 from watchers.errors import CoinTaken, SignedFileRefused
 from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
 from watchers.switches import Action
@@ -37,14 +43,9 @@ from watchers.switches import Action
 LOOK_AGAIN_SECONDS: Final = 30.0
 LOOKED_AT_MAX: Final = 100  # refills in one pass; a network has one or two open
 
-FAILED: Final = "refill_failed"
-"""Alarm: what people wanted to move from cold to hot did not come about; by rebalance."""
-
-CONFLICT: Final = "cold_spent_elsewhere"
-"""Alarm: cold coins, or the cold account's number, went to a tx that is not ours; by rebalance."""
-
 _ENDED: Final = (State.DECLINED, State.CANCELLED, State.FAILED)
 _UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
+_UNSIGNED: Final = (OutgoingState.BUILT, OutgoingState.REFUSED)
 
 log = get_logger(__name__)
 
@@ -112,7 +113,15 @@ class RefillStep:
             return await self._build(uow, row, seen)
         if row.attempt_id is None and row.state in _ENDED:
             return False  # somebody said so since it was found
+        plan = await safe_plans_store.of_rebalance(uow, row.id)
+        if plan is not None and (row.attempt_id == plan.id or row.state == State.CANCELLED):
+            safe = None if seen is None else seen.safe
+            return await safe_refills.watch(self._lane, uow, row, plan, seen=safe)
         tx = await self._tx(uow, row)
+        if plan is not None and row.state == State.SIGNED and tx.state in _UNSIGNED:
+            if tx.state is OutgoingState.REFUSED:  # a recovery took it apart
+                await safe_refills.unbuild(self._lane, uow, row, plan)
+            return tx.state is OutgoingState.REFUSED
         match State(row.state):
             case State.UNSIGNED_READY:
                 return await self._watch_unsigned(uow, row, tx, seen)
@@ -125,7 +134,7 @@ class RefillStep:
                 await self._move(uow, row, Trigger.SEND, txid=tx.txid)
                 return True
             case State.SENT:
-                return await self._end(uow, row, tx)
+                return await self._end(uow, row, tx, plan)
             case State.DONE | State.FAILED if tx.raw is not None and not ends.says_so(
                 [tx], is_done=row.state == State.DONE, code=row.code, attempt_id=row.attempt_id
             ):
@@ -146,7 +155,10 @@ class RefillStep:
         if await self._is_stopped(uow, row):
             return False
         try:
-            draft = await self._draft(uow, row, seen)
+            receive = await self._receive(uow, row, seen)
+            if lane.spec.safe is not None and seen is not None:
+                return await safe_refills.build(lane, uow, row, receive, account=seen)
+            draft = await self._draft(uow, row, receive, seen)
         except RefillNotPossible as error:
             await self._refuse(uow, row, str(error))
             return True
@@ -167,16 +179,23 @@ class RefillStep:
         )
         return True
 
-    async def _draft(
-        self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None
-    ) -> OutgoingDraft | None:
-        """What people sign; None: not now. Raises RefillNotPossible."""
+    async def _receive(self, uow: Uow, row: RebalanceRow, seen: ColdAccount | None) -> AddressRow:
+        """The cold wallet's own address. Raises RefillNotPossible."""
         lane = self._lane
         receive = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
         if receive is None or (lane.is_account_based and seen is None):
             raise RefillNotPossible("no_cold_wallet")
-        if not await self._is_hot(uow, row.address, row.address_key):
+        if not await refill_accounts.is_hot(
+            uow, network=lane.network, address=row.address, key=row.address_key
+        ):
             raise RefillNotPossible("not_a_hot_address")
+        return receive
+
+    async def _draft(
+        self, uow: Uow, row: RebalanceRow, receive: AddressRow, seen: ColdAccount | None
+    ) -> OutgoingDraft | None:
+        """What people sign; None: not now. Raises RefillNotPossible."""
+        lane = self._lane
         if seen is not None:
             return await refill_accounts.draft(lane, uow, row, receive, seen=seen)
         return await refill_coins.draft(lane, uow, row, receive)
@@ -221,7 +240,9 @@ class RefillStep:
         since the process that took the file has no say over what is sent."""
         lane = self._lane
         paid = tx.payments[0]
-        if not await self._is_hot(uow, paid.address, paid.key):
+        if not await refill_accounts.is_hot(
+            uow, network=lane.network, address=paid.address, key=paid.key
+        ):
             raise BrokenAttempt(f"attempt {tx.id} does not pay a hot address of ours")
         signatures = await refills_store.of_attempt(uow, tx.id)
         progress = registry.cold_progress(
@@ -244,7 +265,9 @@ class RefillStep:
         )
         return True
 
-    async def _end(self, uow: Uow, row: RebalanceRow, tx: OutgoingRow) -> bool:
+    async def _end(
+        self, uow: Uow, row: RebalanceRow, tx: OutgoingRow, plan: SafePlanRow | None
+    ) -> bool:
         is_paid = tx.state is OutgoingState.FINAL and tx.is_paid_as_planned is True
         if is_paid or tx.state is OutgoingState.REVERTED:
             if tx.block_hash is None or tx.settled_block_hash != tx.block_hash:
@@ -255,15 +278,20 @@ class RefillStep:
             return True
         if tx.state is OutgoingState.REPLACED:
             await self._alarm(uow, row, FAILED, f"{tx.txid} lost to {tx.conflict_txid}")
-            await self._move(uow, row, Trigger.FAIL, code="coins_spent")
+            await self._fail(uow, row, plan, "coins_spent")
             return True
         if tx.state in (OutgoingState.REVERTED, OutgoingState.FINAL):  # by evidence (P29)
             is_reverted = tx.state is OutgoingState.REVERTED
             code = ends.REVERTED if is_reverted else ends.DIFFERENT
             await self._alarm(uow, row, FAILED, f"{tx.txid}: {code}")
-            await self._move(uow, row, Trigger.FAIL, code=code)
+            await self._fail(uow, row, plan, code)
             return True
         return False
+
+    async def _fail(self, uow: Uow, row: RebalanceRow, plan: SafePlanRow | None, code: str) -> None:
+        if plan is not None:  # its number is still the Safe's next one, or it is gone
+            await safe_plans_store.drop(uow, plan.id, at=self._lane.now())
+        await self._move(uow, row, Trigger.FAIL, code=code)
 
     async def _refuse(self, uow: Uow, row: RebalanceRow, code: str) -> None:
         await self._alarm(uow, row, FAILED, code)
@@ -286,16 +314,6 @@ class RefillStep:
         if tx is None:
             raise BrokenAttempt(f"rebalance {row.id} has no transaction")
         return tx
-
-    async def _is_hot(self, uow: Uow, address: str, key: str) -> bool:
-        """Whether it is the hot wallet's, as the signer re-derived it."""
-        found = await addresses.by_text(uow, network=self._lane.network, key=key)
-        return (
-            found is not None
-            and found.role is AddressRole.HOT
-            and found.is_verified
-            and found.address == address
-        )
 
     async def _is_stopped(self, uow: Uow, row: RebalanceRow) -> bool:
         for action in (Action.BUILD, Action.SIGN):

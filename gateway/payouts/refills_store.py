@@ -65,7 +65,9 @@ async def to_look_at(uow: Uow, *, network: str, at: datetime, limit: int) -> Seq
         WHERE s.network = :network AND s.direction = 'cold_to_hot'
             AND (s.state IN ('approved', 'unsigned_ready', 'signed', 'sent')
                 OR (s.state = 'proposed' AND s.valid_until <= :at)
-                OR (s.state = 'cancelled' AND o.state = 'built') OR {OTHERWISE})
+                OR (s.state = 'cancelled' AND o.state = 'built')
+                OR (s.state = 'cancelled' AND EXISTS (SELECT 1 FROM gateway.safe_plans p
+                    WHERE p.rebalance_id = s.id AND p.dropped_at IS NULL)) OR {OTHERWISE})
         ORDER BY s.created_at, s.id LIMIT :limit
         """,
         {"network": network, "at": at, "limit": limit},
@@ -80,7 +82,8 @@ async def has_open(uow: Uow, *, network: str) -> bool:
         "SELECT EXISTS (SELECT 1 FROM gateway.rebalances r "
         "LEFT JOIN chain.outgoing o ON o.id = r.attempt_id WHERE r.network = :network "
         "AND r.direction = 'cold_to_hot' AND (r.state IN ('unsigned_ready', 'signed', 'sent') "
-        "OR (r.state = 'cancelled' AND o.state = 'built')))",
+        "OR (r.state = 'cancelled' AND (o.state = 'built' OR EXISTS (SELECT 1 "
+        "FROM gateway.safe_plans p WHERE p.rebalance_id = r.id AND p.dropped_at IS NULL)))))",
         {"network": network},
     )
     return bool(result.scalar_one())

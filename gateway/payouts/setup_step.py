@@ -14,14 +14,13 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, ends, funds, refusals, setups
+from gateway.payouts import asking, attempts, ends, funds, setups
 from gateway.payouts import setups_store as store
 from gateway.payouts.account_funds import Single
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
 from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
-from gateway.payouts.same_tx import is_signature_of
 from gateway.payouts.setups import SetupAction, State, Trigger, Words
 from gateway.payouts.setups_store import SetupRow
 from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
@@ -205,18 +204,9 @@ class SetupStep:
         async with lane.database.unit_of_work() as uow:
             row, tx = await self._read(uow, setup_id, is_locked=False)
             request = await self._question(uow, row, tx)
-        answer: SignedTx | Refusal | None = None
-        if gate is _Gate.OPEN:
-            answer = await lane.signer.sign(request)
-        lane.crash("payout.setup_answered")
-        if isinstance(answer, Refusal):
-            await refusals.raise_unless_about_the_tx(lane, answer)
-        if not isinstance(answer, SignedTx):
-            known = await lane.signer.lookup(str(tx.id))
-            if isinstance(known, SignedTx) and is_signature_of(
-                tx.unsigned, raw=known.raw, txid=known.txid
-            ):
-                answer = known
+        answer = await asking.answer_of(
+            lane, request, is_asked=gate is _Gate.OPEN, crash="payout.setup_answered"
+        )
         if isinstance(answer, SignedTx):
             await lane.run(partial(self._store, setup_id=setup_id, answer=answer))
             lane.crash("payout.setup_signed")

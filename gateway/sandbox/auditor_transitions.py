@@ -72,7 +72,7 @@ _REBALANCE = {
     "approved": ["planned", "unsigned_ready", "failed", "cancelled"],
     "planned": ["approved", "signed", "failed"],
     "unsigned_ready": ["approved", "signed", "cancelled"],
-    "signed": ["signed", "sent"],  # to itself: another attempt of its family counts
+    "signed": ["signed", "sent", "failed"],  # to itself: another attempt of its family counts
     "sent": ["sent", "done", "failed"],
     "done": ["sent"],
     "failed": ["sent"],

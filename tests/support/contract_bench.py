@@ -89,11 +89,15 @@ async def build_bench(
     ids: SequentialIds,
     tmp_path: Path,
 ) -> AsyncIterator[BuildBench]:
-    """Builds the house: `has_contract`, `lanes`, `has_collector`."""
+    """Builds the house: `has_contract`, `lanes`, `has_collector`, `safe` (the cold wallet)."""
     stack = AsyncExitStack()
 
     async def build(
-        *, has_contract: bool = True, lanes: int = 1, has_collector: bool = False
+        *,
+        has_contract: bool = True,
+        lanes: int = 1,
+        has_collector: bool = False,
+        safe: str | None = None,
     ) -> Bench:
         await batch.place(anvil, "OddToken", TOKEN)
         world = (await anvil.accounts())[0]
@@ -103,6 +107,8 @@ async def build_bench(
             overrides["batch_contract"] = BATCH_CONTRACT
         if has_collector:
             overrides["collector"] = COLLECTOR
+        if safe is not None:
+            overrides["safe"] = safe
         settings = settings_of("eth", **overrides)
         chains = load_chains(settings)
         chain = build_chain(

@@ -8,6 +8,7 @@ from config.settings import (
     AssetSettings,
     BatchSettings,
     BrandSettings,
+    ColdSettings,
     NetworkSettings,
     PayoutSettings,
     Settings,
@@ -148,7 +149,8 @@ def simulated(network: str) -> SimUtxoWorld | SimAccountWorld:
 
 def settings_of(network: str, **overrides: Any) -> Settings:
     """Test settings with one network (with `overrides`), no batch windows and one confirmation
-    tier."""
+    tier; of `overrides`, `safe` is the Safe that is its cold wallet."""
+    safe = overrides.pop("safe", None)
     tiers = (TierSettings(min=1, full=DEPTH),)
     if network == "eth":
         networks = {"eth": NetworkSettings(chain="dev", **overrides)}
@@ -165,4 +167,5 @@ def settings_of(network: str, **overrides: Any) -> Settings:
         assets=assets,
         brands={"acme": BrandSettings(account_index=1), "bravo": BrandSettings(account_index=2)},
         payouts=PayoutSettings(urgent=at_once, normal=at_once, economy=at_once),
+        cold={} if safe is None else {network: ColdSettings.model_validate({"safe": safe})},
     )

@@ -162,7 +162,7 @@ class ColdHouse(RefillHouse):
         wallet = people.wallet(bitcoin_params(spec))
         first = wallet.derive(branch=0, index=0).address
         settings = ColdSettings(address=first, descriptor=people.text(), addresses=10)
-        await _watched(house, settings)
+        await watched(house, settings)
         await house.fund(house.native, "2")
         for index in range(coins):
             await house.fund(house.native, "1", at=wallet.derive(branch=0, index=index).address)
@@ -188,7 +188,7 @@ class AccountHouse(RefillHouse):
     @classmethod
     async def of(cls, house: Payouts) -> "AccountHouse":
         """Capital; hot and cold have 2 coins each, cold 100 tokens beside."""
-        await _watched(house, ColdSettings(address=COLD_ACCOUNT.address))
+        await watched(house, ColdSettings(address=COLD_ACCOUNT.address))
         await house.fund(house.native, "2")
         await house.fund(house.native, "2", at=COLD_ACCOUNT.address)
         await house.fund("eth:USDT", "100", at=COLD_ACCOUNT.address)
@@ -210,7 +210,7 @@ class AccountHouse(RefillHouse):
         return await self.upload(row, await self.signed(row))
 
 
-async def _watched(house: Payouts, settings: ColdSettings) -> None:
+async def watched(house: Payouts, settings: ColdSettings) -> None:
     """The cold wallet is configured and watched; two people work here."""
     await _named(house, settings)
     await employ(house)

@@ -22,6 +22,8 @@ LEGAL = {
     (State.UNSIGNED_READY, Trigger.CANCEL): State.CANCELLED,
     (State.UNSIGNED_READY, Trigger.SIGN): State.SIGNED,
     (State.SIGNED, Trigger.SEND): State.SENT,
+    (State.SIGNED, Trigger.EXECUTE): State.SIGNED,
+    (State.SIGNED, Trigger.FAIL): State.FAILED,
     (State.SIGNED, Trigger.REPLACE): State.SIGNED,
     (State.SENT, Trigger.REPLACE): State.SENT,
     (State.SENT, Trigger.CONFIRM): State.DONE,
