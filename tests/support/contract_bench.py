@@ -79,6 +79,8 @@ def network_of(house: Payouts) -> Network:
 
 BuildBench = Callable[..., Awaitable[Bench]]
 
+BASE_FEE = 10**9  # of a new anvil: whatever ran before
+
 
 @pytest.fixture
 async def build_bench(
@@ -99,6 +101,7 @@ async def build_bench(
         has_collector: bool = False,
         safe: str | None = None,
     ) -> Bench:
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(BASE_FEE))
         await batch.place(anvil, "OddToken", TOKEN)
         world = (await anvil.accounts())[0]
         await anvil.transact(to=TOKEN, data=evm.call_data("mint(address,uint256)", world, 10**12))

@@ -2,7 +2,6 @@
 
 import pytest
 
-from gateway.sandbox.nodes import Anvil
 from ledger import accounts, balances
 from tests.support import evm
 from tests.support.batch import balance
@@ -36,11 +35,10 @@ async def later(sweeps: Sweeps) -> None:
 
 
 async def test_d57_a_sweep_that_failed_and_moved_it_after_a_reorg_is_swept_not_unsweepable(
-    build_bench: BuildBench, anvil: Anvil
+    build_bench: BuildBench,
 ) -> None:
     """Its first tx reverted and was final; a second is sent. Then the chain goes another way, the
     first one moves everything and the second finds nothing."""
-    await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(10**9))  # whatever ran before
     bench = await build_bench(has_contract=False)
     house = bench.house
     sweeps = await Sweeps.open(house)
