@@ -248,7 +248,7 @@ async def reorged_out_and_back(story: Story) -> None:
     await node.mine()
     found = await story.deposit_state("acme", txid, "ida", "final", mine="btc")
     story.deposit_ids[found["id"]] = "acme"
-    events = await _event_types(story, "acme", found["id"])
+    events = await _event_types(story, "acme", found["id"], last="deposit.final")
     story.narration.check(
         "it was orphaned, restored and final once",
         {"deposit.orphaned", "deposit.restored", "deposit.final"} <= set(events)
@@ -271,7 +271,7 @@ async def double_spent_away(story: Story) -> None:
     await node.mine(CONFLICT_BLOCKS)
     found = await story.deposit_state("acme", txid, "jon", "reversed", mine="btc")
     story.deposit_ids[found["id"]] = "acme"
-    events = await _event_types(story, "acme", found["id"])
+    events = await _event_types(story, "acme", found["id"], last="deposit.reversed")
     story.narration.check(
         "it was orphaned, then reversed",
         {"deposit.orphaned", "deposit.reversed"} <= set(events),
@@ -284,7 +284,17 @@ async def double_spent_away(story: Story) -> None:
     )
 
 
-async def _event_types(story: Story, brand: str, object_id: str) -> list[str]:
+async def _event_types(story: Story, brand: str, object_id: str, *, last: str) -> list[str]:
+    """What the feed tells of it, once `last` is there: a state is read before it has a number."""
+
+    async def probe() -> list[str] | None:
+        types = await _types_now(story, brand, object_id)
+        return types if last in types else None
+
+    return await story.until(f"{last} of {object_id} in the feed", probe)
+
+
+async def _types_now(story: Story, brand: str, object_id: str) -> list[str]:
     after = 0
     types: list[str] = []
     while True:
