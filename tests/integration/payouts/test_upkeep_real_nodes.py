@@ -5,40 +5,30 @@ from pathlib import Path
 
 import pytest
 
-from config.database import Database
 from config.sections import BatchSettings, PayoutSettings
 from gateway.payouts import consolidations_store
 from gateway.sandbox.nodes import UtxoNode
-from tests.conformance.conftest import open_world
 from tests.support.bumps import no_breaks, quote, sent, work
-from tests.support.clock import ManualClock, SequentialIds
-from tests.support.payouts import Payouts
+from tests.support.payout_fixtures import NODES, OnNode
 from tests.support.upkeep import CHEAP, DEAR, POLICY, ask, cheap_hour, coins_of, rain
 
 pytestmark = [pytest.mark.postgres, pytest.mark.node]
 
-BACKENDS = {"btc": "bitcoind", "ltc": "litecoind"}
+UTXO = ["btc", "ltc"]
 FINAL_BLOCKS = 14  # the full tier of a tx without payments
 
 
 @pytest.mark.parametrize("purpose", ["fan_out", "consolidate"])
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", UTXO)
 async def test_f3_a_node_takes_the_move_and_payouts_spend_what_it_made(
     network: str,
     purpose: str,
     request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
+    on_node: OnNode,
     tmp_path: Path,
 ) -> None:
-    process: UtxoNode = request.getfixturevalue(f"{BACKENDS[network]}_process")
-    async with open_world(BACKENDS[network], request) as world, process.connected() as node:
-        house = await Payouts.start(
-            network, database=database, role=payouts_role, clock=clock, ids=ids,
-            folder=tmp_path, world=world,
-        )  # fmt: skip
+    process: UtxoNode = request.getfixturevalue(f"{NODES[network]}_process")
+    async with on_node(network, tmp_path) as house, process.connected() as node:
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         if purpose == "consolidate":
@@ -72,22 +62,15 @@ async def test_f3_a_node_takes_the_move_and_payouts_spend_what_it_made(
         await house.assert_at_rest()
 
 
-@pytest.mark.parametrize("network", list(BACKENDS))
+@pytest.mark.parametrize("network", UTXO)
 async def test_t8_a_node_takes_the_merge_that_a_person_asks_for_in_a_dear_hour(
     network: str,
     request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
+    on_node: OnNode,
     tmp_path: Path,
 ) -> None:
-    process: UtxoNode = request.getfixturevalue(f"{BACKENDS[network]}_process")
-    async with open_world(BACKENDS[network], request) as world, process.connected() as node:
-        house = await Payouts.start(
-            network, database=database, role=payouts_role, clock=clock, ids=ids,
-            folder=tmp_path, world=world,
-        )  # fmt: skip
+    process: UtxoNode = request.getfixturevalue(f"{NODES[network]}_process")
+    async with on_node(network, tmp_path) as house, process.connected() as node:
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         await rain(house, count=9, minor=100_000)
@@ -122,20 +105,16 @@ async def test_t8_a_node_takes_the_merge_that_a_person_asks_for_in_a_dear_hour(
 async def test_p32_no_payout_is_signed_that_a_node_refuses_after_a_split(
     in_turn: int,
     request: pytest.FixtureRequest,
-    database: Database,
-    payouts_role: Database,
-    clock: ManualClock,
-    ids: SequentialIds,
+    on_node: OnNode,
     tmp_path: Path,
 ) -> None:
     """30 payouts with a tx each, `in_turn` of them one after the other and the others in one pass,
     and no block after the split into 25 parts: 24 descendants of it are all that a node keeps."""
     process: UtxoNode = request.getfixturevalue("bitcoind_process")
-    async with open_world("bitcoind", request) as world, process.connected() as node:
-        house = await Payouts.start(
-            "btc", database=database, role=payouts_role, clock=clock, ids=ids,
-            folder=tmp_path, world=world, change_rows=70,
-        )  # fmt: skip
+    async with (
+        on_node("btc", tmp_path, change_rows=70) as house,
+        process.connected() as node,
+    ):
         await house.fund(house.native, "1")
         await house.fund(house.native, "2", into="acme")
         await cheap_hour(
