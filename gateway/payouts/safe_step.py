@@ -40,7 +40,7 @@ from watchers import addresses, nonces, outgoing, registry, switches
 from watchers.chain import SafeCallPlan, SafeState
 from watchers.errors import SignedFileRefused
 from watchers.nonces import Below
-from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState, PlannedPayment
+from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
 from watchers.switches import Action
 
 OPEN_MAX: Final = 20  # refills of a network in one pass; it has one on its way
@@ -174,7 +174,7 @@ class SafeStep:
             purpose=Purpose.SAFE_REFILL.value,
             family_id=attempt_id,
             unsigned=unsigned.data,
-            payments=(_payment(row),),
+            payments=(rebalances.payment_of(row),),
             fee_cap_minor=place.fee.cap_minor,
             sender_key=place.sender.key,
             nonce=nonce,
@@ -331,9 +331,3 @@ class SafeStep:
             if await switches.is_stopped(uow, network=row.network, asset=row.asset, action=action):
                 return True
         return False
-
-
-def _payment(row: RebalanceRow) -> PlannedPayment:
-    return PlannedPayment(
-        asset=row.asset, address=row.address, key=row.address_key, amount_minor=row.amount_minor
-    )
