@@ -74,6 +74,7 @@ async def deliveries(uow: Uow, deposit_ids: Sequence[UUID]) -> Sequence[RowMappi
         "FROM gateway.event_log l "
         "JOIN gateway.webhook_endpoints e ON e.brand = l.brand AND e.state <> 'deleted' "
         "JOIN gateway.deliveries d ON d.endpoint_id = e.id AND d.event_id = l.event_id "
+        "AND d.object_id = l.object_id "
         "WHERE l.object_id = ANY(CAST(:ids AS uuid[])) "
         "ORDER BY l.object_id, l.object_version, e.id",
         {"ids": list(deposit_ids)},

@@ -83,16 +83,19 @@ class Scheduler:
         self._networks = networks
         self._comparisons = ComparisonWatch(networks=networks, ids=ids)
         self._lease = Lease(name="scheduler", holder=f"scheduler-{ids.new_id()}")
-        self.upkeep: dict[str, Callable[[Uow], Awaitable[int]]] = {
-            "cage_fold": partial(store.fold, limit=FOLD_ACCOUNTS),
-            "cage_nonces": self._prune_nonces,
-            "cage_limits": self._prune_limit_usage,
-            "cage_partitions": self._ensure_partitions,
-            "cage_compare": self._ask_comparison,
-            "cage_compared": self._watch_comparisons,
-            "cage_books": partial(self._check_books, is_whole=False),
-            "cage_reconcile": partial(self._check_books, is_whole=True),
-            "cage_close": self._close_day,
+        # The steps of each loop's pass, each in a unit of work of its own.
+        self.upkeep: dict[str, Sequence[Callable[[Uow], Awaitable[int]]]] = {
+            "cage_fold": (partial(store.fold, limit=FOLD_ACCOUNTS),),
+            "cage_nonces": (self._prune_nonces,),
+            "cage_limits": (self._prune_limit_usage,),
+            "cage_partitions": tuple(
+                partial(self._make_months, table) for table in store.MONTHLY_TABLES
+            ),
+            "cage_compare": (self._ask_comparison,),
+            "cage_compared": (self._watch_comparisons,),
+            "cage_books": (partial(self._check_books, is_whole=False),),
+            "cage_reconcile": (partial(self._check_books, is_whole=True),),
+            "cage_close": (self._close_day,),
         }
 
     async def run(
@@ -144,9 +147,12 @@ class Scheduler:
 
     async def work(self, channel: str) -> int:
         """One pass of a loop of upkeep; raises LeaseLost when another instance does it."""
-        async with self._database.unit_of_work() as uow:
-            await self._lease.check(uow)
-            return await self.upkeep[channel](uow)
+        done = 0
+        for step in self.upkeep[channel]:
+            async with self._database.unit_of_work() as uow:
+                await self._lease.check(uow)
+                done += await step(uow)
+        return done
 
     async def _keep_house(self, channel: str, waker: Waker) -> None:
         while True:
@@ -198,8 +204,8 @@ class Scheduler:
     async def _watch_comparisons(self, uow: Uow) -> int:
         return await self._comparisons.look(uow, at=self._clock.now())
 
-    async def _ensure_partitions(self, uow: Uow) -> int:
-        return await store.ensure_partitions(uow, at=self._clock.now(), months=PARTITION_MONTHS)
+    async def _make_months(self, table: str, uow: Uow) -> int:
+        return await store.make_months(uow, table, at=self._clock.now(), months=PARTITION_MONTHS)
 
 
 async def run_scheduler(settings: Settings) -> None:

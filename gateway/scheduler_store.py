@@ -4,6 +4,16 @@ from datetime import datetime
 
 from config.database import Uow
 
+MONTHLY_TABLES = (
+    "ledger.entries",
+    "gateway.audit",
+    "ledger.events",
+    "ledger.state_history",
+    "gateway.event_log",
+    "gateway.deliveries",
+)
+"""What is parted by month (HOUSE 7)."""
+
 
 async def hint(uow: Uow, channel: str) -> None:
     """Wake whoever listens; sent at the commit, and allowed to be lost."""
@@ -16,12 +26,15 @@ async def fold(uow: Uow, *, limit: int) -> int:
     return int(result.scalar_one())
 
 
-async def ensure_partitions(uow: Uow, *, at: datetime, months: int) -> int:
-    """Make the months ahead of journal and audit log; how many tables are new."""
+async def make_months(uow: Uow, table: str, *, at: datetime, months: int) -> int:
+    """Make the months ahead of one of MONTHLY_TABLES; how many are new.
+
+    The commit ends an exclusive lock on it: one table in a unit of work, so that nothing waits for
+    a second one while it holds the first.
+    """
     result = await uow.execute(
-        "SELECT ledger.ensure_partitions(:at, :months)"
-        " + gateway.ensure_audit_partitions(:at, :months)",
-        {"at": at, "months": months},
+        "SELECT config.make_months(CAST(CAST(:table AS text) AS regclass), :at, :months)",
+        {"table": table, "at": at, "months": months},
     )
     return int(result.scalar_one())
 

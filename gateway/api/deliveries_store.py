@@ -107,6 +107,7 @@ async def missed(
         SELECT log.event_id, d.id AS delivery_id, log.created_at FROM gateway.event_log log
         LEFT JOIN gateway.deliveries d
             ON d.endpoint_id = :endpoint_id AND d.event_id = log.event_id
+            AND d.object_id = log.object_id
         WHERE log.brand = :brand AND log.created_at >= :since AND log.created_at < :until
             AND (d.id IS NULL OR d.state = 'parked') AND log.object_kind <> 'webhook_endpoint'
             AND (cardinality(CAST(:types AS text[])) = 0 OR log.type = ANY(CAST(:types AS text[]))

@@ -5,6 +5,7 @@ from gateway.api.endpoint import Answer, Call, endpoint
 from gateway.api.wire_base import Wire
 from gateway.api.wire_objects import Event
 from gateway.api.wire_query import FeedQuery, limit_of, sequence_of
+from gateway.errors import Conflict
 
 OPERATOR = "operator"
 
@@ -27,15 +28,22 @@ class Feed(Wire):
     client_scopes=frozenset({"deposits:read", "withdrawals:read"}),
 )
 async def list_events(call: Call) -> Answer:
-    """The stored text of each event, byte for byte what a webhook carries."""
+    """The stored text of each event, byte for byte what a webhook carries.
+
+    Raises Conflict where it would have to leave out what was put away.
+    """
     query: FeedQuery = call.query
     after = sequence_of(query.after)
-    rows = await events_store.after(
-        call.uow,
-        brand=call.one_brand or OPERATOR,
-        after=after,
-        limit=limit_of(query.limit),
-    )
+    brand = call.one_brand or OPERATOR
+    rows = await events_store.after(call.uow, brand=brand, after=after, limit=limit_of(query.limit))
+    bodies = [row.body for row in rows if row.body is not None]
+    if len(bodies) < len(rows):  # asked after the rows: what took one away has told the number
+        kept_after = await events_store.put_away_up_to(call.uow, brand)
+        raise Conflict(
+            "events_put_away",
+            f"Events up to {kept_after} are no longer in the feed: ask with after={kept_after},"
+            " or ask the operator for the archive.",
+        )
     last = rows[-1].seq if rows else after
-    items = ",".join(row.body for row in rows)
+    items = ",".join(bodies)
     return Answer(body=None, raw=f'{{"items":[{items}],"next_after":{last}}}'.encode())

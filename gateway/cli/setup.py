@@ -1,4 +1,4 @@
-"""`cage config check`, `cage db migrate`, `cage client add`, `cage staff key | add`: set-up.
+"""`cage config check`, `cage db migrate | detach`, `cage client add`, `cage staff key | add`.
 
 Talks to the database as its owner. `client add` registers a key in the gateway only: paying needs
 the trust of the signer as well, given on its own host (CONTRACT 3), and the command to do so is
@@ -144,6 +144,27 @@ async def migrate_database(settings: "Settings") -> str:
     finally:
         await database.close()
     return version
+
+
+@db_app.command("detach")
+def detach(
+    month: Annotated[str, typer.Argument(help="The month: 2026-01.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an old month out of events, history, feed and deliveries; its tables stay."""
+    from config.clock import SystemClock
+    from gateway.cli import months
+
+    settings = settings_of(config)
+    first = months.month_of(month, at=SystemClock().now())
+    detached = run_coroutine(months.detach_month(settings, first, actor=_who()))
+    if as_json:
+        show_json({"month": month, "detached": detached})
+    elif detached:
+        show_line(f"{month} is out of the tables in use; its rows are in: {', '.join(detached)}")
+    else:
+        show_line(f"{month} is in none of the tables in use")
 
 
 @client_app.command("add")

@@ -1,7 +1,8 @@
 """SQL of the relay: which deliveries are due, who holds them, how each try ended.
 
 A claim is `claimed_until`: a time after which the try counts as dead with its process, so that a
-crash at any line means one more try with the same webhook-id. Numbering is in `store.py`.
+crash at any line means one more try with the same webhook-id. Numbering is in `store.py`. The table
+is by month of its objects: who names the object beside the delivery opens one month.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,11 +68,11 @@ _RETURNING = """
 
 _CLAIM_DUE = f"""
     WITH due AS MATERIALIZED (
-        SELECT candidate.id FROM gateway.webhook_endpoints e
+        SELECT candidate.id, candidate.object_id FROM gateway.webhook_endpoints e
         LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
             AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
         CROSS JOIN LATERAL (
-            SELECT d.id FROM gateway.deliveries d
+            SELECT d.id, d.object_id FROM gateway.deliveries d
             WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.is_oldest
                 AND d.next_attempt_at <= :at
                 AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
@@ -84,8 +85,8 @@ _CLAIM_DUE = f"""
     )
     UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
     FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
-    WHERE claimed.id = due.id AND log.event_id = claimed.event_id
-        AND endpoint.id = claimed.endpoint_id
+    WHERE claimed.id = due.id AND claimed.object_id = due.object_id
+        AND log.event_id = claimed.event_id AND endpoint.id = claimed.endpoint_id
     {_RETURNING}
 """
 
@@ -98,9 +99,9 @@ _CLAIM_PROBES = f"""
         ORDER BY e.next_probe_at LIMIT :total
         FOR UPDATE SKIP LOCKED
     ), due AS MATERIALIZED (
-        SELECT candidate.id, asleep.id AS endpoint_id FROM asleep
+        SELECT candidate.id, candidate.object_id, asleep.id AS endpoint_id FROM asleep
         CROSS JOIN LATERAL (
-            SELECT d.id FROM gateway.deliveries d
+            SELECT d.id, d.object_id FROM gateway.deliveries d
             WHERE d.endpoint_id = asleep.id AND d.state = 'pending' AND d.is_oldest
                 AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
             ORDER BY d.next_attempt_at, d.seq LIMIT 1
@@ -112,8 +113,8 @@ _CLAIM_PROBES = f"""
     )
     UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
     FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
-    WHERE claimed.id = due.id AND log.event_id = claimed.event_id
-        AND endpoint.id = claimed.endpoint_id
+    WHERE claimed.id = due.id AND claimed.object_id = due.object_id
+        AND log.event_id = claimed.event_id AND endpoint.id = claimed.endpoint_id
     {_RETURNING}
 """
 
@@ -184,12 +185,14 @@ async def mark_delivered(uow: Uow, results: Sequence[tuple[Claim, int]], *, at: 
         UPDATE gateway.deliveries d SET state = 'delivered', attempts = d.attempts + 1,
             first_attempt_at = coalesce(d.first_attempt_at, :at), last_status = done.status,
             last_error = NULL, delivered_at = :at, claimed_until = NULL
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:statuses AS integer[])) AS done (id, status)
-        WHERE d.id = done.id AND d.state = 'pending'
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:object_ids AS uuid[]),
+            CAST(:statuses AS integer[])) AS done (id, object_id, status)
+        WHERE d.id = done.id AND d.object_id = done.object_id AND d.state = 'pending'
         """,
         {
             "at": at,
             "ids": [claim.delivery_id for claim, _ in results],
+            "object_ids": [claim.object_id for claim, _ in results],
             "statuses": [status for _, status in results],
         },
     )
@@ -204,14 +207,17 @@ async def mark_failed(uow: Uow, retries: Sequence[Retry], *, at: datetime) -> No
             attempts = d.attempts + 1, first_attempt_at = coalesce(d.first_attempt_at, :at),
             next_attempt_at = coalesce(failed.next_at, d.next_attempt_at),
             last_status = failed.status, last_error = failed.reason, claimed_until = NULL
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS timestamptz[]),
-            CAST(:next_ats AS timestamptz[]), CAST(:statuses AS integer[]),
-            CAST(:reasons AS text[])) AS failed (id, token, next_at, status, reason)
-        WHERE d.id = failed.id AND d.state = 'pending' AND d.claimed_until = failed.token
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:object_ids AS uuid[]),
+            CAST(:tokens AS timestamptz[]), CAST(:next_ats AS timestamptz[]),
+            CAST(:statuses AS integer[]), CAST(:reasons AS text[]))
+            AS failed (id, object_id, token, next_at, status, reason)
+        WHERE d.id = failed.id AND d.object_id = failed.object_id AND d.state = 'pending'
+            AND d.claimed_until = failed.token
         """,
         {
             "at": at,
             "ids": [retry.claim.delivery_id for retry in retries],
+            "object_ids": [retry.claim.object_id for retry in retries],
             "tokens": [retry.claim.claimed_until for retry in retries],
             "next_ats": [retry.next_attempt_at for retry in retries],
             "statuses": [retry.status for retry in retries],
@@ -230,7 +236,7 @@ async def release_next(uow: Uow, claims: Sequence[Claim]) -> None:
         """
         UPDATE gateway.deliveries released SET is_oldest = true
         FROM (
-            SELECT DISTINCT ON (d.endpoint_id, d.object_id) d.id
+            SELECT DISTINCT ON (d.endpoint_id, d.object_id) d.id, d.object_id
             FROM gateway.deliveries d
             JOIN unnest(CAST(:endpoint_ids AS uuid[]), CAST(:object_ids AS uuid[]))
                 AS gone (endpoint_id, object_id)
@@ -238,7 +244,8 @@ async def release_next(uow: Uow, claims: Sequence[Claim]) -> None:
             WHERE d.state = 'pending'
             ORDER BY d.endpoint_id, d.object_id, d.seq
         ) AS oldest
-        WHERE released.id = oldest.id AND NOT released.is_oldest
+        WHERE released.id = oldest.id AND released.object_id = oldest.object_id
+            AND NOT released.is_oldest
         """,
         {
             "endpoint_ids": [claim.endpoint_id for claim in claims],
