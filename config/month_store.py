@@ -15,14 +15,14 @@ DETACHABLE_TABLES = (
 )
 """What is told and what was told. Not the journal, whose entries prove the balances, and not the
 audit log, whose seals name its rows."""
-HAS_WORK = "CG009"  # SQLSTATE: what still is to be numbered or delivered stays
+REFUSED = "CG009"  # SQLSTATE: still to be numbered or delivered, or not of these tables
 
 
 async def detach(uow: Uow, table: str, *, month: datetime) -> bool:
     """Take the month of a moment out of one of DETACHABLE_TABLES; False: it is not in it.
 
     The commit ends an exclusive lock on the table: one table in a unit of work. DBAPIError with
-    HAS_WORK where something of the month still waits.
+    REFUSED where something of the month still waits.
     """
     result = await uow.execute(
         "SELECT config.detach_month(CAST(CAST(:table AS text) AS regclass), :month)",

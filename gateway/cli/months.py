@@ -48,7 +48,7 @@ async def detach_month(settings: "Settings", month: datetime, *, actor: str) -> 
                 async with database.unit_of_work(session=acting(actor)) as uow:
                     is_taken = await store.detach(uow, table, month=month)
             except DBAPIError as error:
-                if sqlstate(error) != store.HAS_WORK:
+                if sqlstate(error) != store.REFUSED:
                     raise
                 raise CliError(
                     f"{name} still has events to number or to deliver",

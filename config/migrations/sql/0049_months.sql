@@ -212,8 +212,9 @@ $$;
 DO $$
 DECLARE
     part record;
-    first timestamptz;
-    this_month timestamptz := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
+    born timestamptz;  -- the oldest of its ids
+    earliest timestamp;
+    this_month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
 BEGIN
     FOR part IN SELECT * FROM (VALUES
         ('ledger.events', 'config.events', 'id'),
@@ -226,11 +227,11 @@ BEGIN
             '::bit(48)::bigint / 1000.0) FROM %2$s '
             'WHERE substr(%1$I::text, 15, 1) = ''7'' AND %1$I >= config.first_id($1) '
             'ORDER BY %1$I LIMIT 1',
-            part.key, part.old) INTO first USING this_month - interval '20 years';
-        first := least(coalesce(first, this_month), this_month);
-        PERFORM config.make_months(part.name::regclass, first,
-            (extract(year FROM age(this_month, first)) * 12
-                + extract(month FROM age(this_month, first)))::integer + 2);
+            part.key, part.old) INTO born USING now() - interval '20 years';
+        earliest := least(date_trunc('month', born AT TIME ZONE 'UTC'), this_month);
+        PERFORM config.make_months(part.name::regclass, earliest AT TIME ZONE 'UTC',
+            (extract(year FROM age(this_month, earliest)) * 12
+                + extract(month FROM age(this_month, earliest)))::integer + 1);
         EXECUTE format('INSERT INTO %s OVERRIDING SYSTEM VALUE SELECT * FROM %s',
             part.name, part.old);
         EXECUTE format('DROP TABLE %s', part.old);
@@ -346,9 +347,10 @@ CREATE FUNCTION config.detach_month(p_table regclass, p_month timestamptz) RETUR
 LANGUAGE plpgsql SET search_path = pg_catalog SET lock_timeout = '2s' AS $$
 DECLARE
     starts timestamptz := date_trunc('month', p_month AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
-    first uuid := config.first_id(starts);
+    lowest uuid := config.first_id(starts);
     beyond uuid := config.first_id((starts AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC');
-    part regclass := to_regclass(p_table || '_' || to_char(starts AT TIME ZONE 'UTC', 'YYYYMM'));
+    part regclass := to_regclass(
+        format('%s_%s', p_table, to_char(starts AT TIME ZONE 'UTC', 'YYYYMM')));
     has_work boolean := false;
 BEGIN
     IF p_table <> ALL (ARRAY['ledger.events', 'ledger.state_history', 'gateway.event_log',
@@ -365,16 +367,16 @@ BEGIN
     CASE p_table
         WHEN 'ledger.events'::regclass THEN
             has_work := EXISTS (SELECT 1 FROM gateway.event_queue q
-                WHERE q.event_id >= first AND q.event_id < beyond);
+                WHERE q.event_id >= lowest AND q.event_id < beyond);
         WHEN 'gateway.deliveries'::regclass THEN
             has_work := EXISTS (SELECT 1 FROM gateway.deliveries d
                 JOIN gateway.webhook_endpoints e ON e.id = d.endpoint_id AND e.state <> 'deleted'
-                WHERE d.state = 'pending' AND d.object_id >= first AND d.object_id < beyond);
+                WHERE d.state = 'pending' AND d.object_id >= lowest AND d.object_id < beyond);
         WHEN 'gateway.event_log'::regclass THEN
             LOCK TABLE gateway.deliveries IN SHARE MODE;
             has_work := EXISTS (SELECT 1 FROM gateway.deliveries d
                 JOIN gateway.webhook_endpoints e ON e.id = d.endpoint_id AND e.state <> 'deleted'
-                WHERE d.state = 'pending' AND d.event_id >= first AND d.event_id < beyond);
+                WHERE d.state = 'pending' AND d.event_id >= lowest AND d.event_id < beyond);
         ELSE
             NULL;  -- no work hangs on history
     END CASE;

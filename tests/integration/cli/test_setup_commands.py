@@ -1,6 +1,7 @@
 """`db migrate`, `client add` and `staff add` on a real database, run as a person runs them."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.postgres
 PUBLIC_HEX = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 FAILED = 1
 USAGE = 2
+REFUSED = 3
 
 
 class Person:
@@ -73,6 +75,24 @@ def test_migrate_twice_copies_the_brands_once(
         test_database, loop_thread, "SELECT id, account_index, balance_mode FROM gateway.brands"
     )
     assert rows == [("acme", 1, "per_asset")]
+
+
+def test_an_old_month_is_detached_once_and_a_young_one_never(
+    person: Person, test_database: TestDatabase, loop_thread: LoopThread
+) -> None:
+    person.runs("db", "migrate")
+    made = "SELECT config.make_months('ledger.events', '2024-05-01 00:00+00', 0)"
+    assert read(test_database, loop_thread, made) == [(1,)]
+    code, answer, _ = person.runs("db", "detach", "2024-05")
+    assert (code, list(answer["detached"])) == (0, ["ledger.events_202405"])
+    code, answer, _ = person.runs("db", "detach", "2024-05")
+    assert (code, list(answer["detached"])) == (0, [])
+    code, _, error = person.runs("db", "detach", f"{datetime.now(UTC):%Y-%m}")
+    assert code == REFUSED
+    assert "may be detached from" in error
+    assert person.runs("db", "detach", "2024-13")[0] == USAGE
+    told = "SELECT left(actor, 5), subject FROM gateway.audit WHERE action = 'month.detached'"
+    assert read(test_database, loop_thread, told) == [("host:", "ledger.events_202405")]
 
 
 def test_account_index_of_a_brand_never_changes(
