@@ -272,8 +272,8 @@ async def test_the_rows_of_an_older_release_move_to_their_months(
         "gateway.deliveries": "SELECT to_jsonb(t) FROM gateway.deliveries t ORDER BY id",
         "gateway.event_queue": "SELECT to_jsonb(t) FROM gateway.event_queue t ORDER BY event_id",
         "grants": "SELECT jsonb_agg(x ORDER BY x) FROM (SELECT table_schema, table_name,"
-        " column_name, grantee, privilege_type FROM information_schema.column_privileges WHERE table_name IN"
-        " ('events', 'state_history', 'event_log', 'deliveries')) x",
+        " column_name, grantee, privilege_type FROM information_schema.column_privileges"
+        " WHERE table_name IN ('events', 'state_history', 'event_log', 'deliveries')) x",
         "policies": "SELECT jsonb_agg(x ORDER BY x) FROM (SELECT schemaname, tablename, policyname,"
         " permissive, roles, cmd, qual, with_check FROM pg_policies WHERE tablename IN"
         " ('events', 'state_history', 'event_log', 'deliveries')) x",
