@@ -2,7 +2,7 @@
 
 A claim is `claimed_until`: a time after which the try counts as dead with its process, so that a
 crash at any line means one more try with the same webhook-id. Numbering is in `store.py`. The table
-is by month of its objects: who names the object beside the delivery opens one month.
+is by month of its objects: who names them as one array opens their months only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,41 +58,27 @@ class EndpointHealth:
     next_probe_at: datetime | None
 
 
-_RETURNING = """
-    RETURNING claimed.id, claimed.endpoint_id, claimed.object_id, claimed.event_id,
-        claimed.attempts,
-        claimed.first_attempt_at, claimed.claimed_until, log.body, endpoint.url,
-        endpoint.secret_sealed, endpoint.previous_secret_sealed, endpoint.previous_until,
-        (endpoint.failures_in_a_row > 0 OR endpoint.state = 'paused') AS is_failing
-"""
-
-_CLAIM_DUE = f"""
-    WITH due AS MATERIALIZED (
-        SELECT candidate.id, candidate.object_id FROM gateway.webhook_endpoints e
-        LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
-            AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
-        CROSS JOIN LATERAL (
-            SELECT d.id, d.object_id FROM gateway.deliveries d
-            WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.is_oldest
-                AND d.next_attempt_at <= :at
-                AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
-            ORDER BY d.next_attempt_at, d.seq
-            LIMIT coalesce(busy.free, :fan_out)
-            FOR UPDATE SKIP LOCKED
-        ) AS candidate
-        WHERE e.state = 'active'
-        LIMIT :total
-    )
-    UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
-    FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
-    WHERE claimed.id = due.id AND claimed.object_id = due.object_id
-        AND log.event_id = claimed.event_id AND endpoint.id = claimed.endpoint_id
-    {_RETURNING}
+# What is due may lie in any month: each is asked by an index that holds pending ones only.
+_DUE = """
+    SELECT candidate.id, candidate.object_id FROM gateway.webhook_endpoints e
+    LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
+        AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
+    CROSS JOIN LATERAL (
+        SELECT d.id, d.object_id FROM gateway.deliveries d
+        WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.is_oldest
+            AND d.next_attempt_at <= :at
+            AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
+        ORDER BY d.next_attempt_at, d.seq
+        LIMIT coalesce(busy.free, :fan_out)
+        FOR UPDATE SKIP LOCKED
+    ) AS candidate
+    WHERE e.state = 'active'
+    LIMIT :total
 """
 
 # A paused endpoint gets one probe at its time: its oldest delivery, whatever that one's own is.
 # The endpoint's row is locked and its probe time moved, so that no second process probes as well.
-_CLAIM_PROBES = f"""
+_PROBES = """
     WITH asleep AS MATERIALIZED (
         SELECT e.id FROM gateway.webhook_endpoints e
         WHERE e.state = 'paused' AND e.next_probe_at <= :at
@@ -111,11 +97,26 @@ _CLAIM_PROBES = f"""
         UPDATE gateway.webhook_endpoints e SET next_probe_at = :claimed_until
         FROM due WHERE e.id = due.endpoint_id
     )
-    UPDATE gateway.deliveries claimed SET claimed_until = :claimed_until
-    FROM due, gateway.event_log log, gateway.webhook_endpoints endpoint
-    WHERE claimed.id = due.id AND claimed.object_id = due.object_id
-        AND log.event_id = claimed.event_id AND endpoint.id = claimed.endpoint_id
-    {_RETURNING}
+    SELECT id, object_id FROM due
+"""
+
+# Their rows are locked by now. The objects as one array leave the other months out of the plan, and
+# a body is looked up by its id, however the planner judges months that nobody has analysed.
+_CLAIM = """
+    WITH claimed AS (
+        UPDATE gateway.deliveries d SET claimed_until = :claimed_until
+        WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.object_id = ANY(CAST(:object_ids AS uuid[]))
+        RETURNING d.id, d.endpoint_id, d.object_id, d.event_id, d.attempts, d.first_attempt_at,
+            d.claimed_until
+    )
+    SELECT claimed.*, log.body, endpoint.url, endpoint.secret_sealed,
+        endpoint.previous_secret_sealed, endpoint.previous_until,
+        (endpoint.failures_in_a_row > 0 OR endpoint.state = 'paused') AS is_failing
+    FROM claimed
+    JOIN gateway.webhook_endpoints endpoint ON endpoint.id = claimed.endpoint_id
+    CROSS JOIN LATERAL (
+        SELECT l.body FROM gateway.event_log l WHERE l.event_id = claimed.event_id LIMIT 1
+    ) AS log
 """
 
 
@@ -135,27 +136,40 @@ async def claim_due(
     """
     busy = list(free.items())
     result = await uow.execute(
-        _CLAIM_DUE,
+        _DUE,
         {
             "at": at,
-            "claimed_until": claimed_until,
             "fan_out": fan_out,
             "total": total,
             "busy_ids": [endpoint_id for endpoint_id, _ in busy],
             "busy_free": [places for _, places in busy],
         },
     )
-    return [_claim(row, is_probe=False) for row in result]
+    return await _claimed(uow, result.all(), until=claimed_until, is_probe=False)
 
 
 async def claim_probes(
     uow: Uow, *, at: datetime, claimed_until: datetime, total: int
 ) -> list[Claim]:
     """Claim one delivery of each paused endpoint whose probe is due, at most `total`."""
+    result = await uow.execute(_PROBES, {"at": at, "claimed_until": claimed_until, "total": total})
+    return await _claimed(uow, result.all(), until=claimed_until, is_probe=True)
+
+
+async def _claimed(
+    uow: Uow, due: Sequence[Row[Any]], *, until: datetime, is_probe: bool
+) -> list[Claim]:
+    if not due:
+        return []
     result = await uow.execute(
-        _CLAIM_PROBES, {"at": at, "claimed_until": claimed_until, "total": total}
+        _CLAIM,
+        {
+            "claimed_until": until,
+            "ids": [row.id for row in due],
+            "object_ids": [row.object_id for row in due],
+        },
     )
-    return [_claim(row, is_probe=True) for row in result]
+    return [_claim(row, is_probe=is_probe) for row in result]
 
 
 def _claim(row: Row[Any], *, is_probe: bool) -> Claim:
@@ -188,6 +202,7 @@ async def mark_delivered(uow: Uow, results: Sequence[tuple[Claim, int]], *, at: 
         FROM unnest(CAST(:ids AS uuid[]), CAST(:object_ids AS uuid[]),
             CAST(:statuses AS integer[])) AS done (id, object_id, status)
         WHERE d.id = done.id AND d.object_id = done.object_id AND d.state = 'pending'
+            AND d.object_id = ANY(CAST(:object_ids AS uuid[]))
         """,
         {
             "at": at,
@@ -212,7 +227,7 @@ async def mark_failed(uow: Uow, retries: Sequence[Retry], *, at: datetime) -> No
             CAST(:statuses AS integer[]), CAST(:reasons AS text[]))
             AS failed (id, object_id, token, next_at, status, reason)
         WHERE d.id = failed.id AND d.object_id = failed.object_id AND d.state = 'pending'
-            AND d.claimed_until = failed.token
+            AND d.claimed_until = failed.token AND d.object_id = ANY(CAST(:object_ids AS uuid[]))
         """,
         {
             "at": at,
@@ -241,11 +256,12 @@ async def release_next(uow: Uow, claims: Sequence[Claim]) -> None:
             JOIN unnest(CAST(:endpoint_ids AS uuid[]), CAST(:object_ids AS uuid[]))
                 AS gone (endpoint_id, object_id)
                 ON d.endpoint_id = gone.endpoint_id AND d.object_id = gone.object_id
-            WHERE d.state = 'pending'
+            WHERE d.state = 'pending' AND d.object_id = ANY(CAST(:object_ids AS uuid[]))
             ORDER BY d.endpoint_id, d.object_id, d.seq
         ) AS oldest
         WHERE released.id = oldest.id AND released.object_id = oldest.object_id
             AND NOT released.is_oldest
+            AND released.object_id = ANY(CAST(:object_ids AS uuid[]))
         """,
         {
             "endpoint_ids": [claim.endpoint_id for claim in claims],

@@ -105,7 +105,9 @@ async def take_unnumbered(uow: Uow, *, limit: int) -> list[EventRow]:
         )
         SELECT e.id, coalesce(e.brand, :operator) AS brand, e.type, e.object_kind, e.object_id,
             e.object_version, e.previous_state, e.snapshot::text AS snapshot, e.created_at
-        FROM taken JOIN ledger.events e ON e.id = taken.event_id
+        FROM taken CROSS JOIN LATERAL (
+            SELECT * FROM ledger.events WHERE id = taken.event_id LIMIT 1  -- opens one month
+        ) AS e
         ORDER BY e.position
         """,
         {"limit": limit, "operator": OPERATOR},
@@ -202,7 +204,7 @@ async def lock_pending(uow: Uow, pairs: Collection[tuple[UUID, UUID]]) -> set[tu
         JOIN unnest(CAST(:endpoint_ids AS uuid[]), CAST(:object_ids AS uuid[]))
             AS wanted (endpoint_id, object_id)
             ON d.endpoint_id = wanted.endpoint_id AND d.object_id = wanted.object_id
-        WHERE d.state = 'pending'
+        WHERE d.state = 'pending' AND d.object_id = ANY(CAST(:object_ids AS uuid[]))
         ORDER BY d.id FOR SHARE OF d
         """,
         {
