@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from config import month_store
-from config.database import Database, async_url, sqlstate
+from config.database import LOCK_NOT_AVAILABLE, Database, async_url, sqlstate
 from config.ids import uuid7
 from config.migrate import MIGRATIONS_FOLDER, migrate
 from gateway.scheduler_store import MONTHLY_TABLES, make_months
@@ -99,6 +99,34 @@ async def test_a_row_lies_in_the_month_of_its_id_to_the_millisecond(
         [1, 2, 3],
         [1, 3, 2],
     )
+
+
+async def test_months_are_made_only_when_nobody_holds_the_table(desk: Desk) -> None:
+    """Whoever waits for a whole table makes all others wait: it gives up, and comes again."""
+    async with desk.owner.unit_of_work() as writing:
+        await desk.append(writing, object_id=desk.ids.new_id())
+        with pytest.raises(DBAPIError) as refused:
+            async with desk.owner.unit_of_work() as uow:
+                await make_months(uow, "ledger.events", at=JANUARY, months=0)
+        assert sqlstate(refused.value) == LOCK_NOT_AVAILABLE
+    async with desk.owner.unit_of_work() as uow:
+        assert await make_months(uow, "ledger.events", at=JANUARY, months=0) == 1
+
+
+async def test_a_month_whose_rows_lie_in_the_default_partition_stays_there(desk: Desk) -> None:
+    travel(desk, JANUARY)
+    await desk.event()
+    async with desk.owner.unit_of_work() as uow:
+        assert await make_months(uow, "ledger.events", at=JANUARY, months=1) == 1
+    await desk.event()
+    assert await desk.rows(WHERE.format(table="ledger.events")) == [("ledger.events_default", 2)]
+
+
+async def test_months_without_end_are_not_made(desk: Desk) -> None:
+    for table, months in (("ledger.events", 301), ("ledger.events", -1), ("ledger.postings", 1)):
+        with pytest.raises(DBAPIError):
+            async with desk.owner.unit_of_work() as uow:
+                await make_months(uow, table, at=JANUARY, months=months)
 
 
 async def test_an_id_that_tells_no_time_lies_in_the_default_partition(desk: Desk) -> None:
