@@ -24,10 +24,13 @@ WITH deposit AS MATERIALIZED (
     JOIN ledger.postings p ON p.reference = d.stem || c.cycle || ':' || s.step
 ), cycle AS MATERIALIZED (
     SELECT s.id, s.cycle, bool_or(s.step = 'reversed') AS is_reversed,
-        count(*) FILTER (WHERE s.step IN ('provisional', 'clearing', 'unallocated')) AS credits,
+        count(*) FILTER (WHERE s.step IN ('provisional', 'clearing', 'unallocated'))
+            + CASE WHEN bool_or(s.step = 'held') AND NOT bool_or(s.step = 'provisional')
+                THEN 1 ELSE 0 END AS credits,
         CASE WHEN bool_or(s.step = 'reversed') THEN NULL
             WHEN bool_or(s.step IN ('clearing', 'final', 'released')) THEN 'clearing'
             WHEN bool_or(s.step = 'unallocated') THEN 'unallocated'
+            WHEN bool_or(s.step = 'held') THEN 'held'
             WHEN bool_or(s.step = 'provisional') THEN 'provisional' END AS stage
     FROM step s GROUP BY s.id, s.cycle
 ), custody AS (

@@ -294,7 +294,8 @@ async def _refuse(
             changes = {"substatus": classify(network, deposit.asset)}
             steps.append(Step(deposit=deposit, trigger=DepositTrigger.DISALLOW, changes=changes))
         elif deposit.amount_minor < asset.minimum_deposit_minor:
-            steps.append(Step(deposit=deposit, trigger=DepositTrigger.UNDERPAY, changes={}))
+            changes = {"substatus": None}  # it may say what it was before it was reversed
+            steps.append(Step(deposit=deposit, trigger=DepositTrigger.UNDERPAY, changes=changes))
     await step_many(uow, steps, ids=network.ids, at=at)
 
 

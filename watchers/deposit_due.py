@@ -18,7 +18,7 @@ from config.logs import get_logger
 from ledger import balances
 from watchers import deposit_postings as postings
 from watchers import deposit_store as store
-from watchers import exposure, policies, reversal_limit, switches
+from watchers import exposure, player_flags, policies, reversal_limit, switches
 from watchers.deposit_postings import Booking
 from watchers.deposits import (
     RESTORES,
@@ -33,6 +33,7 @@ from watchers.deposits import (
 from watchers.network import Network
 from watchers.reversal_limit import Excess
 from watchers.switches import Action
+from watchers.unsupported import Substatus
 
 log = get_logger("watchers.deposits")
 
@@ -40,6 +41,7 @@ PAGE_ROWS = 1_000  # deposits moved in one unit of work (D28)
 FIRST = UUID(int=0)
 WAVES_MAX = 4  # restored, then finalised; after that nothing is due
 REVERSALS_ALARM = switches.REVERSALS_ALARM
+PLAYER_BLOCKED = "player_blocked"  # substatus of what is held for that
 
 
 Due = tuple[DepositRow, DepositTrigger]
@@ -275,6 +277,7 @@ async def _settle(
             )
             if trigger is not None and trigger is not DepositTrigger.REVERSE:
                 moves.append((item, trigger))
+        moves = await _without_blocked(uow, moves)
         moves = await _with_room(uow, network, moves, at=at)
         if not moves:
             break
@@ -282,7 +285,25 @@ async def _settle(
         latest |= {item.id: item for item in current}
     else:
         raise AssertionError("a deposit had a further step due after every wave")
-    await _book_below_minimum(uow, network, list(latest.values()), tip, at=at)
+    await _close_aside(uow, network, list(latest.values()), tip, at=at)
+
+
+_CREDITS = (DepositTrigger.CREDIT, DepositTrigger.FINALISE)
+
+
+async def _without_blocked(uow: Uow, moves: Sequence[Due]) -> list[Due]:
+    """The same steps, but what would be credited to a blocked player is held (CONTRACT 4).
+
+    A block that is committed later holds the next step; it takes nothing back.
+    """
+    asking = {(item.brand, item.player_id) for item, trigger in moves if trigger in _CREDITS}
+    blocked = await player_flags.blocked(uow, asking) if asking else frozenset()
+    return [
+        (item, DepositTrigger.HOLD)
+        if trigger in _CREDITS and (item.brand, item.player_id) in blocked
+        else (item, trigger)
+        for item, trigger in moves
+    ]
 
 
 async def _with_room(
@@ -311,6 +332,9 @@ def _booking(deposit: DepositRow, trigger: DepositTrigger) -> Booking | None:
         case DepositTrigger.FINALISE:
             is_pending = deposit.state is DepositState.PENDING
             return Booking.CLEARING if is_pending else Booking.FINAL
+        case DepositTrigger.HOLD:
+            is_credited = deposit.state is DepositState.PROVISIONAL
+            return Booking.HELD if is_credited else None  # of a pending one: at its finality
         case DepositTrigger.REVERSE:
             return Booking.REVERSED
         case _:
@@ -322,6 +346,9 @@ _FINAL = (DepositTrigger.FINALISE, DepositTrigger.RESTORE_FINAL)
 
 def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     booking = _booking(deposit, trigger)
+    if trigger is DepositTrigger.HOLD:
+        held = {} if booking is None else {"credited_stage": booking.value}
+        return {"substatus": PLAYER_BLOCKED, **held}
     swept = sweep_state_in(deposit, is_final=trigger in _FINAL)
     if booking in (Booking.PROVISIONAL, Booking.CLEARING):
         return {
@@ -343,38 +370,47 @@ def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
         }
     if trigger not in RESTORES.values():
         raise ValueError(f"{trigger} is not a step of the chain")
-    changes: dict[str, Any] = {
+    return {
         **swept,
         "prior_state": None,
         "orphaned_at_height": None,
         "absent_at_height": None,
     }
-    if deposit.credited_stage == "unallocated":
-        changes["final_at_height"] = None  # its posting stands: nothing is due any more
-    return changes
 
 
-async def _book_below_minimum(
+_ASIDE = (DepositState.BELOW_MINIMUM, DepositState.ON_HOLD, DepositState.REJECTED)
+
+
+async def _close_aside(
     uow: Uow, network: Network, deposits: Sequence[DepositRow], tip: Tip, *, at: datetime
 ) -> None:
-    """At finality deposits below the minimum are booked as unallocated (D20)."""
+    """What stands aside is final: booked where nothing of it is yet (D20), and due no more."""
     due = [
         item
         for item in deposits
-        if item.state is DepositState.BELOW_MINIMUM
-        and item.credited_stage is None
+        if item.state in _ASIDE
         and item.height is not None
         and item.final_at_height is not None
         and item.final_at_height <= tip.height
         and item.height <= tip.final_below
     ]
-    if not due:
-        return
-    wanted = [(item, Booking.UNALLOCATED) for item in due]
+    wanted = [(item, booking) for item in due if (booking := _aside(item)) is not None]
     await postings.book_many(uow, wanted, family=network.family, ids=network.ids, at=at)
-    await store.mark_booked(
-        uow, deposit_ids=[item.id for item in due], stage=Booking.UNALLOCATED.value
-    )
+    for booking in (Booking.HELD, Booking.UNALLOCATED):
+        if booked := [item.id for item, into in wanted if into is booking]:
+            await store.mark_booked(uow, deposit_ids=booked, stage=booking.value)
+    taken = {item.id for item, _ in wanted}
+    if standing := [item.id for item in due if item.id not in taken]:
+        await store.mark_final(uow, deposit_ids=standing)
+
+
+def _aside(deposit: DepositRow) -> Booking | None:
+    """What its finality books. Rejected before it, it is nobody's; a token that was on no list
+    books nothing, whatever is listed today."""
+    if deposit.credited_stage is not None or deposit.substatus in tuple(Substatus):
+        return None
+    is_held = deposit.state is DepositState.ON_HOLD
+    return Booking.HELD if is_held else Booking.UNALLOCATED
 
 
 async def _refuse_reversals(uow: Uow, network: Network, excess: Excess, *, at: datetime) -> None:

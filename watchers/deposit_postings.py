@@ -29,15 +29,19 @@ class Booking(StrEnum):
     """Dr custody / Cr brand clearing, with the block."""
     UNALLOCATED = "unallocated"
     """Dr custody / Cr unallocated, with the block."""
+    HELD = "held"
+    """Dr player provisional / Cr held; Dr custody, with the block, where nothing stands yet."""
     FINAL = "final"
     """Dr player provisional / Cr brand clearing."""
+    RELEASED = "released"
+    """Dr held / Cr brand clearing."""
     REVERSED = "reversed"
     """Dr what stands / Cr custody, with the block of the standing credit."""
 
 
 Booked = tuple[DepositRow, Booking]
 
-_TO_CLEARING = (Booking.CLEARING, Booking.FINAL)
+_TO_CLEARING = (Booking.CLEARING, Booking.FINAL, Booking.RELEASED)
 
 
 async def book_many(
@@ -71,15 +75,13 @@ async def _credits(uow: Uow, wanted: Sequence[Booked], family: Family) -> list[t
     lines: list[tuple[Entry, ...]] = []
     for deposit, booking in wanted:
         amount = deposit.amount_minor
-        is_final = booking is Booking.FINAL
-        source = _provisional(deposit) if is_final else _custody(deposit, family)
+        is_new = deposit.credited_stage is None
+        source = _custody(deposit, family) if is_new else _standing(deposit, deposit.credited_stage)
         into: tuple[Entry, ...]
         if booking in _TO_CLEARING:
             into = next(shares)
-        elif booking is Booking.PROVISIONAL:
-            into = (credit(_provisional(deposit), amount),)
         else:
-            into = (credit(unallocated(deposit.asset), amount),)
+            into = (credit(_standing(deposit, booking), amount),)
         lines.append((debit(source, amount), *into))
     return lines
 
@@ -101,10 +103,8 @@ async def _debits(uow: Uow, wanted: Sequence[Booked], family: Family) -> list[tu
         taken: tuple[Entry, ...]
         if deposit.credited_stage == "clearing":
             taken = next(shares)
-        elif deposit.credited_stage == "provisional":
-            taken = (debit(_provisional(deposit), amount),)
         else:
-            taken = (debit(unallocated(deposit.asset), amount),)
+            taken = (debit(_standing(deposit, deposit.credited_stage), amount),)
         lines.append((*taken, credit(_custody(deposit, family), amount)))
     return lines
 
@@ -153,13 +153,20 @@ def _custody(deposit: DepositRow, family: Family) -> Account:
     )
 
 
-def _provisional(deposit: DepositRow) -> Account:
-    return player(deposit.brand, deposit.player_id, Stage.PROVISIONAL, deposit.asset)
+def _standing(deposit: DepositRow, stage: str | None) -> Account:
+    """The account of a stage that is not the brand's clearing."""
+    match stage:
+        case "provisional" | "held":
+            return player(deposit.brand, deposit.player_id, Stage(stage), deposit.asset)
+        case "unallocated":
+            return unallocated(deposit.asset)
+        case _:
+            raise ValueError(f"deposit {deposit.id}: nothing of it stands in {stage}")
 
 
 def _effect(deposit: DepositRow, booking: Booking) -> ChainEffect | None:
-    if booking is Booking.FINAL:
-        return None
+    if booking is not Booking.REVERSED and deposit.credited_stage is not None:
+        return None  # custody has it already
     is_reversal = booking is Booking.REVERSED
     block_hash = deposit.custody_block_hash if is_reversal else deposit.block_hash
     height = deposit.custody_height if is_reversal else deposit.height

@@ -155,7 +155,7 @@ SELECT {COLUMNS} FROM chain.deposits d WHERE d.id IN (
         AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
     UNION
     (SELECT id FROM chain.deposits WHERE network = :network
-        AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum')
+        AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum', 'on_hold', 'rejected')
         AND final_at_height <= :height AND height <= :final_below
         AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
 ) ORDER BY d.id LIMIT :limit
@@ -258,6 +258,16 @@ async def mark_booked(uow: Uow, *, deposit_ids: Sequence[UUID], stage: str) -> N
         "WHEN position LIKE 'out:%' THEN 'swept' ELSE sweep_state END "
         "WHERE id = ANY(CAST(:ids AS uuid[]))",
         {"ids": list(deposit_ids), "stage": stage},
+    )
+
+
+async def mark_final(uow: Uow, *, deposit_ids: Sequence[UUID]) -> None:
+    """They stand aside and their block is final; what the books have of them stays."""
+    await uow.execute(
+        "UPDATE chain.deposits SET final_at_height = NULL, sweep_state = CASE "
+        "WHEN position LIKE 'out:%' THEN 'swept' ELSE sweep_state END "
+        "WHERE id = ANY(CAST(:ids AS uuid[]))",
+        {"ids": list(deposit_ids)},
     )
 
 

@@ -155,8 +155,9 @@ class DepositRow:
     """A deposit. Heights are thresholds: the tip at or above which the step is due.
 
     `credited_stage` says which account its standing credit is in: `provisional`, `clearing`,
-    `unallocated`, or None; `custody_block_hash` is the block of that custody entry. `is_late`: its
-    address had been rotated away when it was first seen (D22).
+    `unallocated`, `held`, or None; `custody_block_hash` is the block of that custody entry.
+    `is_late`: its address had been rotated away when it was first seen (D22). What stands aside
+    with a block and no `final_at_height` is final.
     """
 
     id: UUID

@@ -19,6 +19,7 @@ WatcherError
 ├── CoinTaken (conflict)     a coin was reserved or spent meanwhile; select again
 ├── PoolEmpty (expected)     no verified address is free; the pool is being filled
 ├── UnknownAddress (expected)  no such active address of this brand
+├── DepositStays (expected)  people may not decide this about the deposit now; carries a code
 ├── RateRefused (expected)   a reference rate that cannot count; carries a code
 │   └── RateTooFar           further from the last ones than one person may move it
 ├── UnknownAttempt (invariant) no such own transaction
@@ -116,6 +117,14 @@ class PoolEmpty(WatcherError):
 
 class UnknownAddress(WatcherError):
     """No such active address."""
+
+
+class DepositStays(WatcherError):
+    """People may not decide this about the deposit as it stands. `code` is a stable word."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 class RateRefused(WatcherError):

@@ -1,10 +1,11 @@
 """What the casino says of a player: KYC level, group, country, reasons to block.
 
 Owns `chain.player_flags`; the database keeps every version. The group chooses confirmation tiers;
-what a block reason stops belongs to the rules that read it.
+a
+block reason keeps deposits from being credited (`deposit_due.py`), as any rule may that reads it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -65,6 +66,12 @@ async def get(uow: Uow, *, brand: str, player_id: str) -> PlayerFlags | None:
     """A player's flags, or None when there were never any."""
     row = await store.flags(uow, brand=brand, player_id=player_id)
     return None if row is None else _flags(row)
+
+
+async def blocked(uow: Uow, pairs: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Which of these (brand, player) the casino blocks now, for whatever reason."""
+    rows = await store.blocked(uow, sorted(pairs))
+    return frozenset((row["brand"], row["player_id"]) for row in rows)
 
 
 def _flags(row: RowMapping) -> PlayerFlags:

@@ -24,6 +24,17 @@ async def groups(uow: Uow, pairs: Sequence[tuple[str, str]]) -> Sequence[RowMapp
     return result.mappings().all()
 
 
+async def blocked(uow: Uow, pairs: Sequence[tuple[str, str]]) -> Sequence[RowMapping]:
+    """Players that have a reason to be blocked."""
+    result = await uow.execute(
+        "SELECT brand, player_id FROM chain.player_flags "
+        "WHERE cardinality(blocked_reasons) > 0 AND (brand, player_id) IN "
+        "(SELECT * FROM unnest(CAST(:brands AS text[]), CAST(:players AS text[])))",
+        {"brands": [pair[0] for pair in pairs], "players": [pair[1] for pair in pairs]},
+    )
+    return result.mappings().all()
+
+
 async def put_flags(uow: Uow, values: Mapping[str, Any]) -> RowMapping | None:
     """Write a player's flags; the version rises only when something differs, else no row."""
     result = await uow.execute(

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from gateway.api import (
     adjustments,
+    deposit_decisions,
     inflows,
     inflows_store,
     limit_policies,
@@ -31,6 +32,7 @@ from gateway.errors import Conflict, Forbidden, NotFound, invalid_field
 Check: TypeAlias = Callable[[Call], None]
 Approve: TypeAlias = Callable[[Call, ApprovalRow], Awaitable[ApprovalRow]]
 
+ROLES = switches.ROLES | inflows.TREASURY
 STATES = frozenset({"pending_approval", "done", "declined", "expired"})
 DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
     switches.KIND: (switches.check_principal, switches.approve),
@@ -50,6 +52,7 @@ DECIDED_BY: Mapping[str, tuple[Check, Approve]] = {
         reconciliation_breaks.approve,
     ),
     node_pardons.KIND: (node_pardons.check_principal, node_pardons.approve),
+    deposit_decisions.KIND: (deposit_decisions.check_principal, deposit_decisions.approve),
     recoveries.KIND: (recoveries.check_principal, recoveries.approve),
 }
 """By kind: who may say yes or no, and what a yes does. Inflows are older and keep their own."""
@@ -84,9 +87,9 @@ async def list_approvals(call: Call) -> Page[Approval]:
     "Agree to what another person proposed, which does it, or decline it.",
     answers=Approval,
     body=ApprovalIn,
-    scopes=switches.WRITE,
+    scopes=switches.WRITE | deposit_decisions.WRITE,
     kinds=frozenset({PrincipalKind.STAFF}),
-    roles=switches.ROLES | inflows.TREASURY,
+    roles=ROLES | deposit_decisions.ROLES,
     idempotency=Idempotency.REQUIRED,
 )
 async def decide(call: Call) -> Approval:
@@ -99,6 +102,8 @@ async def decide(call: Call) -> Approval:
         raise Conflict("decided", f"This decision is {row.state}.")
     if two_people.is_expired(call, row):
         raise Conflict("expired", "The time to agree has passed; propose it again.")
+    if row.kind != deposit_decisions.KIND:  # compliance is let in for its own kind alone
+        two_people.check_operator(call, roles=ROLES, scopes=switches.WRITE)
     is_consent = call.body.decision == "approve"
     if row.kind == "inflow":
         if not is_consent:

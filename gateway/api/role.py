@@ -24,6 +24,7 @@ from gateway.api import (
     consolidations,
     contract_setups,
     day_closes,
+    deposit_decisions,
     deposits,
     doctor,
     events,
@@ -80,6 +81,7 @@ MODULES = (
     addresses,
     doctor,  # before `deposits`: its path would match `/v1/deposits/{id}`
     deposits,
+    deposit_decisions,
     players,
     player_balances,
     proofs,

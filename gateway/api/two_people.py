@@ -19,6 +19,12 @@ from gateway.errors import Conflict, Forbidden, Refusal
 from gateway.payouts.approvals import Staff
 from gateway.payouts.errors import DecisionRefused
 
+_SUBJECTS = {
+    "inflow": "inflow",
+    "break": "reconciliation_break",
+    "deposit_release": "deposit",
+}
+"""Kinds whose subject is an object, and what kind of object."""
 VALID_SECONDS = 24 * 3600  # CONTRACT 5 gives an approval the same day
 
 
@@ -106,7 +112,7 @@ def is_expired(call: Call, row: ApprovalRow) -> bool:
 def wire(call: Call, row: ApprovalRow) -> Approval:
     """The decision as integrators see it."""
     context = call.services.wire
-    named = {"inflow": "inflow", "break": "reconciliation_break"}.get(row.kind)
+    named = _SUBJECTS.get(row.kind)
     return Approval.model_validate(
         {
             "id": context.id("approval", row.id),

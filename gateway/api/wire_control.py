@@ -91,6 +91,7 @@ class Approval(Wire):
         "adjustment",
         "break",
         "node_pardon",
+        "deposit_release",
     ]
     subject: str = Field(description="`network:btc/all`, an inflow's id, an asset.")
     content: dict[str, str | int | None] = Field(description="What is done once it is approved.")

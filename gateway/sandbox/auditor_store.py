@@ -141,13 +141,16 @@ _CREDITED_ONCE = {
     """,
     "provisional": _BOOKS
     + """
-        SELECT format('player %s of %s: provisional %s, the deposits say %s', coalesce(b.player_id,
-            d.player_id), coalesce(b.brand, d.brand), coalesce(b.balance, 0), coalesce(d.amount, 0))
-        FROM (SELECT brand, player_id, asset, balance FROM books WHERE kind = 'provisional') b
+        SELECT format('player %s of %s: %s %s, the deposits say %s', coalesce(b.player_id,
+            d.player_id), coalesce(b.brand, d.brand), coalesce(b.kind, d.kind),
+            coalesce(b.balance, 0), coalesce(d.amount, 0))
+        FROM (SELECT kind, brand, player_id, asset, balance FROM books
+            WHERE kind IN ('provisional', 'held')) b
         FULL JOIN (
-            SELECT brand, player_id, asset, sum(amount) AS amount FROM chain.deposits
-            WHERE credited_stage = 'provisional' GROUP BY brand, player_id, asset) d
-            USING (brand, player_id, asset)
+            SELECT credited_stage AS kind, brand, player_id, asset, sum(amount) AS amount
+            FROM chain.deposits WHERE credited_stage IN ('provisional', 'held')
+            GROUP BY credited_stage, brand, player_id, asset) d
+            USING (kind, brand, player_id, asset)
         WHERE coalesce(b.balance, 0) <> coalesce(d.amount, 0)
     """,
 }

@@ -57,6 +57,7 @@ WATCHERS_SURFACE = {
     "node_pardons",
     "rescans",
     "deposit_commands",
+    "deposit_decisions",
     "evidence",
     "inflows",
     "probes",
