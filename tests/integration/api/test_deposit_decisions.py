@@ -88,7 +88,7 @@ async def history(desk: Ward, deposit: str) -> list[tuple[str, str | None, str |
     return [(row["to_state"], row["actor"], row["reason"]) for row in rows]
 
 
-async def test_d12_a31_two_people_release_a_held_deposit_once(desk: Ward) -> None:
+async def test_a31_two_people_release_a_held_deposit_once(desk: Ward) -> None:
     watch = desk.watches["btc"]
     deposit = await paid(desk)
     assert await watch.books() == {CUSTODY: HALF, HELD: HALF}
@@ -121,7 +121,7 @@ async def test_d12_a31_two_people_release_a_held_deposit_once(desk: Ward) -> Non
     await watch.audit()
 
 
-async def test_d12_the_second_person_may_answer_the_approval(desk: Ward) -> None:
+async def test_the_second_person_may_answer_the_approval(desk: Ward) -> None:
     deposit = await paid(desk)
     first = await decide(desk, deposit, "release", key="ada-key")
     target = f"/v1/approvals/{first.json()['approval']['id']}"
@@ -145,7 +145,7 @@ async def test_d12_the_second_person_may_answer_the_approval(desk: Ward) -> None
     await desk.watches["btc"].audit()
 
 
-async def test_d12_a_declined_release_releases_nothing(desk: Ward) -> None:
+async def test_a_declined_release_releases_nothing(desk: Ward) -> None:
     deposit = await paid(desk)
     first = await decide(desk, deposit, "release", key="ada-key")
     declined = await desk.house.call(
@@ -161,7 +161,7 @@ async def test_d12_a_declined_release_releases_nothing(desk: Ward) -> None:
     assert (await shown(desk, deposit))["state"] == "on_hold"
 
 
-async def test_a30_d12_who_may_not_decide_is_refused(desk: Ward) -> None:
+async def test_a29_a30_who_may_not_decide_is_refused(desk: Ward) -> None:
     deposit = await paid(desk)
     for word in ("release", "reject"):
         assert (await decide(desk, deposit, word, key="acme-key")).status == 403
@@ -170,7 +170,7 @@ async def test_a30_d12_who_may_not_decide_is_refused(desk: Ward) -> None:
     assert (await shown(desk, deposit))["state"] == "on_hold"
 
 
-async def test_d12_nothing_is_released_before_it_is_final(desk: Ward) -> None:
+async def test_nothing_is_released_before_it_is_final(desk: Ward) -> None:
     deposit = await paid(desk, blocks=1)
     early = await decide(desk, deposit, "release", key="ada-key")
     assert (early.status, problem(early)["code"]) == (409, "not_final")
@@ -179,7 +179,7 @@ async def test_d12_nothing_is_released_before_it_is_final(desk: Ward) -> None:
     assert (await decide(desk, deposit, "release", key="ada-key")).status == 202
 
 
-async def test_d12_nothing_is_released_while_credits_are_stopped(desk: Ward) -> None:
+async def test_nothing_is_released_while_credits_are_stopped(desk: Ward) -> None:
     deposit = await paid(desk)
     assert (await decide(desk, deposit, "release", key="ada-key")).status == 202
     watch = desk.watches["btc"]
@@ -198,7 +198,7 @@ async def test_d12_nothing_is_released_while_credits_are_stopped(desk: Ward) -> 
     assert await watch.books() == {CUSTODY: HALF, HELD: HALF}
 
 
-async def test_d04_d12_what_was_proposed_before_a_reorg_is_proposed_again(desk: Ward) -> None:
+async def test_d04_what_was_proposed_before_a_reorg_is_proposed_again(desk: Ward) -> None:
     deposit = await paid(desk)
     assert (await decide(desk, deposit, "release", key="ada-key")).status == 202
     desk.btc.rewind(3)
@@ -216,7 +216,7 @@ async def test_d04_d12_what_was_proposed_before_a_reorg_is_proposed_again(desk: 
     await desk.watches["btc"].audit()
 
 
-async def test_d12_two_second_people_at_once_release_once(desk: Ward) -> None:
+async def test_two_second_people_at_once_release_once(desk: Ward) -> None:
     deposit = await paid(desk)
     assert (await decide(desk, deposit, "release", key="ada-key")).status == 202
     replies = await asyncio.gather(
@@ -228,7 +228,7 @@ async def test_d12_two_second_people_at_once_release_once(desk: Ward) -> None:
     await desk.watches["btc"].audit()
 
 
-async def test_d12_a_rejected_deposit_stays_held_and_is_released_no_more(desk: Ward) -> None:
+async def test_a_rejected_deposit_stays_held_and_is_released_no_more(desk: Ward) -> None:
     watch = desk.watches["btc"]
     deposit = await paid(desk)
     assert (await decide(desk, deposit, "release", key="ada-key")).status == 202
@@ -243,7 +243,7 @@ async def test_d12_a_rejected_deposit_stays_held_and_is_released_no_more(desk: W
     await watch.audit()
 
 
-async def test_d12_d20_rejected_before_its_finality_it_is_nobodys(desk: Ward) -> None:
+async def test_d20_rejected_before_its_finality_it_is_nobodys(desk: Ward) -> None:
     watch = desk.watches["btc"]
     deposit = await paid(desk, amount=9_999, blocks=1)
     assert (await shown(desk, deposit))["state"] == "below_minimum"
@@ -267,9 +267,7 @@ async def test_d12_d20_rejected_before_its_finality_it_is_nobodys(desk: Ward) ->
         "player_id = 'mallory'",
     ],
 )
-async def test_a30_the_role_of_the_api_moves_a_deposit_no_other_way(
-    desk: Ward, change: str
-) -> None:
+async def test_the_role_of_the_api_moves_a_deposit_no_other_way(desk: Ward, change: str) -> None:
     await paid(desk)
     with pytest.raises(DBAPIError):
         async with desk.watches["btc"].as_api.unit_of_work() as uow:

@@ -33,7 +33,7 @@ async def block(watch: Watch, *reasons: str, player: str = "anna") -> None:
         )
 
 
-async def test_d12_a_blocked_players_deposit_is_held_and_booked_at_its_finality(
+async def test_a_blocked_players_deposit_is_held_and_booked_at_its_finality(
     utxo: UtxoBench,
 ) -> None:
     await block(utxo.watch, "fraud")
@@ -59,7 +59,7 @@ async def test_d12_a_blocked_players_deposit_is_held_and_booked_at_its_finality(
     assert await utxo.watch.books() == {CUSTODY: HALF, HELD: HALF}
 
 
-async def test_d12_a_deposit_that_is_final_at_once_is_held_at_once(utxo: UtxoBench) -> None:
+async def test_a_deposit_that_is_final_at_once_is_held_at_once(utxo: UtxoBench) -> None:
     await block(utxo.watch, "fraud")
     anna = await utxo.watch.address("anna")
     utxo.sim.pay([(anna.address, HALF)])
@@ -71,7 +71,7 @@ async def test_d12_a_deposit_that_is_final_at_once_is_held_at_once(utxo: UtxoBen
     await utxo.watch.audit()
 
 
-async def test_d12_what_is_provisional_when_the_player_is_blocked_never_becomes_final(
+async def test_what_is_provisional_when_the_player_is_blocked_never_becomes_final(
     utxo: UtxoBench,
 ) -> None:
     anna = await utxo.watch.address("anna")
@@ -90,7 +90,7 @@ async def test_d12_what_is_provisional_when_the_player_is_blocked_never_becomes_
     await utxo.watch.audit()
 
 
-async def test_d12_only_the_blocked_players_deposits_are_held(utxo: UtxoBench) -> None:
+async def test_only_the_blocked_players_deposits_are_held(utxo: UtxoBench) -> None:
     await block(utxo.watch, "fraud")
     await block(utxo.watch, player="ben")
     for index, player in enumerate(("anna", "ben")):
@@ -108,7 +108,7 @@ async def test_d12_only_the_blocked_players_deposits_are_held(utxo: UtxoBench) -
     await utxo.watch.audit()
 
 
-async def test_d04_d12_a_held_deposit_whose_block_is_lost_comes_back_held(utxo: UtxoBench) -> None:
+async def test_d04_a_held_deposit_whose_block_is_lost_comes_back_held(utxo: UtxoBench) -> None:
     await block(utxo.watch, "fraud")
     anna = await utxo.watch.address("anna")
     utxo.sim.pay([(anna.address, HALF)])
@@ -137,7 +137,7 @@ async def test_d04_d12_a_held_deposit_whose_block_is_lost_comes_back_held(utxo: 
 
 
 @pytest.mark.parametrize("is_provisional", [False, True])
-async def test_d04_d12_a_held_deposit_that_is_reversed_leaves_nothing(
+async def test_d04_a_held_deposit_that_is_reversed_leaves_nothing(
     utxo: UtxoBench, is_provisional: bool
 ) -> None:
     anna = await utxo.watch.address("anna")
@@ -176,7 +176,7 @@ async def test_d20_what_is_nobodys_and_comes_back_is_booked_once(utxo: UtxoBench
     await utxo.watch.audit()
 
 
-async def test_d12_a_held_deposit_of_an_account_chain_stands_at_its_address(
+async def test_a_held_deposit_of_an_account_chain_stands_at_its_address(
     account: AccountBench,
 ) -> None:
     await block(account.watch, "fraud")
