@@ -1,5 +1,7 @@
 """Holds: clearing -> reserved -> in flight -> out, each step at most once (two-phase).
 
+A refund's hold is placed from held or unallocated value instead, and given back there.
+
 Owns `ledger.holds` and the postings between those three stages, both written in one call. The
 posting that consumes what is in flight is the caller's (settlement); `settle` only closes the hold
 in the same unit of work.
@@ -33,6 +35,17 @@ class HoldState(StrEnum):
     """Signed, failed on chain, given back."""
 
 
+class HoldSource(StrEnum):
+    """Where a hold was placed from, and where it is given back."""
+
+    CLEARING = "clearing"
+    """The brand's clearing: a withdrawal."""
+    HELD = "held"
+    """The player's held value: a refund."""
+    UNALLOCATED = "unallocated"
+    """Nobody's value: a refund."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldRequest:
     """One reservation from a brand's clearing, minor units."""
@@ -60,6 +73,7 @@ class Hold:
     amount: int
     state: HoldState
     cycle: int
+    source: HoldSource = HoldSource.CLEARING
 
 
 def posting_id_of(reference: str) -> UUID:
@@ -101,6 +115,17 @@ async def place_many(uow: Uow, requests: Sequence[HoldRequest], *, at: datetime)
     return await store.place_many(uow, requests, posting_ids=posting_ids, at=at)
 
 
+async def place_aside(uow: Uow, request: HoldRequest, *, source: HoldSource, at: datetime) -> None:
+    """Reserve for a refund, from what stands aside; the same again changes nothing.
+
+    Raises InsufficientFunds where that much does not stand there, StaleState for a hold that is,
+    ReferenceConflict for other content, ValueError for clearing, which `place` asks.
+    """
+    if source is HoldSource.CLEARING:
+        raise ValueError(f"{request.reference}: clearing does not stand aside")
+    await store.place_aside(uow, request, source=source.value, at=at)
+
+
 async def capture(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
     """Reserved -> in flight, at signing. Raises StaleState unless the hold is open."""
     await _move(uow, hold_id, HoldState.CAPTURED, reference, at)
@@ -113,12 +138,14 @@ async def capture_many(uow: Uow, holds: Sequence[tuple[UUID, str]], *, at: datet
 
 
 async def release(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
-    """Reserved -> clearing, before signing. Raises StaleState unless the hold is open."""
+    """Reserved -> where it was placed from, before signing. Raises StaleState unless the hold is
+    open."""
     await _move(uow, hold_id, HoldState.RELEASED, reference, at)
 
 
 async def return_in_flight(uow: Uow, *, hold_id: UUID, reference: str, at: datetime) -> None:
-    """In flight -> clearing, failed on chain and final. Raises StaleState unless captured."""
+    """In flight -> where it was placed from, failed on chain and final. Raises StaleState unless
+    captured."""
     await _move(uow, hold_id, HoldState.RETURNED, reference, at)
 
 
@@ -169,4 +196,5 @@ def _from_row(row: store.Row) -> Hold:
         amount=int(row["amount"]),
         state=HoldState(row["state"]),
         cycle=row["cycle"],
+        source=HoldSource(row["source"]),
     )

@@ -142,6 +142,28 @@ async def place_many(
     return list(found["answers"])
 
 
+async def place_aside(uow: Uow, request: "HoldRequest", *, source: str, at: datetime) -> None:
+    """Call `ledger.place_aside`."""
+    parameters = {
+        "id": request.hold_id,
+        "source": source,
+        "brand": request.brand,
+        "player": request.player_id,
+        "asset": request.asset,
+        "amount": request.amount,
+        "reference": request.reference,
+        "at": at,
+    }
+    try:
+        await uow.execute(
+            "SELECT ledger.place_aside(:id, :source, :brand, :player, :asset, "
+            "CAST(:amount AS numeric), :reference, :at)",
+            parameters,
+        )
+    except DBAPIError as error:
+        refuse(error, request.reference)
+
+
 async def move_hold(
     uow: Uow,
     hold_id: UUID,
@@ -185,7 +207,8 @@ async def move_holds(uow: Uow, holds: Sequence[tuple[UUID, str]], *, to: str, at
 async def read_hold(uow: Uow, hold_id: UUID) -> Row | None:
     """A hold by id."""
     result = await uow.execute(
-        "SELECT id, brand, player_id, asset, amount, state, cycle FROM ledger.holds WHERE id = :id",
+        "SELECT id, brand, player_id, asset, amount, state, cycle, source FROM ledger.holds "
+        "WHERE id = :id",
         {"id": hold_id},
     )
     return result.mappings().one_or_none()
