@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from config.database import sqlstate
 from gateway.client import Reply
 from tests.support.api import CLIENT_SCOPES, problem
 from tests.support.ward import COIN, Ward
@@ -269,6 +270,7 @@ async def test_d20_rejected_before_its_finality_it_is_nobodys(desk: Ward) -> Non
 )
 async def test_the_role_of_the_api_moves_a_deposit_no_other_way(desk: Ward, change: str) -> None:
     await paid(desk)
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DBAPIError) as refused:
         async with desk.watches["btc"].as_api.unit_of_work() as uow:
             await uow.execute(f"UPDATE chain.deposits SET {change} WHERE state = 'on_hold'", {})
+    assert sqlstate(refused.value) == "42501"  # of a column, or of the policy
