@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from config.database import sqlstate
+from config.ids import parse_public_id
+from gateway import verification
 from gateway.client import Reply
 from tests.support.api import CLIENT_SCOPES, problem
 from tests.support.ward import COIN, Ward
@@ -256,6 +258,51 @@ async def test_d20_rejected_before_its_finality_it_is_nobodys(desk: Ward) -> Non
     await desk.follow()
     assert await watch.books() == {CUSTODY: 9_999, UNALLOCATED: 9_999}
     await watch.audit()
+
+
+async def found(desk: Ward) -> list[str]:
+    """What the whole check of deposits against their postings finds."""
+    async with desk.house.owner.unit_of_work() as uow:
+        page = await verification.check(uow, "deposits", place=None)
+    return [item.kind for item in page.findings]
+
+
+async def test_l14_the_check_of_the_books_knows_each_place_that_a_deposit_may_stand_in(
+    desk: Ward,
+) -> None:
+    """Held from pending, held, released, rejected, and held after it was provisional."""
+    waiting = await paid(desk, blocks=1)
+    await paid(desk, amount=HALF + 1)
+    released = await paid(desk, amount=HALF + 2)
+    for key in ("ada-key", "grace-key"):
+        assert (await decide(desk, released, "release", key=key)).status < 300
+    rejected = await paid(desk, amount=HALF + 3)
+    assert (await decide(desk, rejected, "reject", key="ada-key")).status == 200
+    row = await desk.watches["btc"].address("ben")
+    desk.btc.pay([(row.address, HALF + 4)])
+    desk.btc.mine()
+    await desk.follow()
+    await desk.house.call(
+        "PUT", "/v1/players/ben/flags", body={"blocked_reasons": ["fraud"]}, key="flags-key"
+    )
+    desk.btc.mine(2)
+    await desk.follow()
+    assert [item.state.value for item in await desk.watches["btc"].deposits()] == [
+        "on_hold",
+        "on_hold",
+        "final",
+        "rejected",
+        "on_hold",
+    ]
+    assert await found(desk) == []
+    await desk.watches["btc"].audit()
+
+    await desk.house.rows(
+        "UPDATE chain.deposits SET state = 'final', credited_stage = 'clearing',"
+        " version = version + 1 WHERE id = :id",
+        id=parse_public_id("deposit", waiting, livemode=False),
+    )
+    assert await found(desk) == ["deposit_stage"]  # released with no posting
 
 
 @pytest.mark.parametrize(
