@@ -4,7 +4,7 @@ Owns how change shrinks, which coins are added and when that is over a bound (Bu
 coins and addresses in the caller's unit of work, and reserves and records nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -26,6 +26,10 @@ from watchers.outgoing import OutgoingDraft, OutgoingRow, PlannedPayment
 
 ADDED_MAX: Final = 10  # coins that a bump may add; more is a case for a person
 SPARE_MAX: Final = 100  # coins looked at for it
+
+
+Write = Callable[[AddressRow, AccountFee, int], Unsigned]
+"""An account's tx by its sender, fee and nonce."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +164,10 @@ async def same_nonce(
     *,
     target_blocks: int,
     is_abort: bool = False,
+    write: Write | None = None,
 ) -> Built:
     """The same payment at the same nonce, both fee fields higher (EIP-1559); an abort is a transfer
-    of nothing to itself. Raises BumpCapped."""
+    of nothing to itself, and `write` makes what is no payment. Raises BumpCapped."""
     sender = await addresses.by_text(uow, network=lane.network, key=current.sender_key or "")
     if sender is None or current.nonce is None:
         raise BrokenAttempt(f"attempt {current.id}: the sender is no address of ours")
@@ -179,14 +184,17 @@ async def same_nonce(
     nothing = PlannedPayment(
         asset=lane.spec.native_asset, address=sender.address, key=sender.key, amount_minor=0
     )
-    unsigned = drafts.account(
-        lane,
-        sender=sender,
-        nonce=current.nonce,
-        payments=[nothing] if is_abort else current.payments,
-        fee=fee,
-        batch_of=None if is_abort or current.payer_key is None else current.family_id,
-    )
+    if write is not None:
+        unsigned = write(sender, fee, current.nonce)
+    else:
+        unsigned = drafts.account(
+            lane,
+            sender=sender,
+            nonce=current.nonce,
+            payments=[nothing] if is_abort else current.payments,
+            fee=fee,
+            batch_of=None if is_abort or current.payer_key is None else current.family_id,
+        )
     draft = OutgoingDraft(
         id=lane.ids.new_id(),
         network=lane.network,

@@ -48,6 +48,7 @@ POINTS_OF_SETUPS = (
     "payout.setup_answered",
     "payout.setup_signed",
     "payout.setup_refused",
+    "payout.setup_bumped",  # a further attempt at a higher fee is planned
     "payout.setup_moved",  # it went on by what the chain shows
 )
 """Points of set-ups of the batch contract; they are sent and settled as other own moves are."""

@@ -17,7 +17,7 @@ from gateway.payouts.setups_store import SetupRow
 from ledger.errors import AmountError
 from ledger.money import parse_amount
 from signer.protocol import ProtocolError, strict_loads
-from watchers import addresses
+from watchers import addresses, outgoing
 from watchers.addresses import AddressRow
 from watchers.outgoing import PlannedPayment
 
@@ -49,6 +49,9 @@ async def attach(lane: Lane, uow: Uow, signature: Signature) -> None:
         row = await _remade(lane, uow, words, _keys(signature))
     if setups.words_of(row) != words:
         raise NotImported(f"the books have another set-up called {words.reference}")
+    if row.state in (State.SIGNED, State.SENT):
+        await _follow(lane, uow, row, signature)
+        return
     if row.state == State.PROPOSED:
         agreed = {"agreed_by": _keys(signature)[-1]}
         row = await setups.move(uow, row, Trigger.AGREE, agreed, at=lane.now())
@@ -60,6 +63,17 @@ async def attach(lane: Lane, uow: Uow, signature: Signature) -> None:
     changes = {"attempt_id": signature.id, "sign_requested_at": lane.now()}
     row = await setups.move(uow, row, Trigger.PLAN, changes, at=lane.now())
     await setups.move(uow, row, Trigger.SIGN, {"txid": signature.answer.txid}, at=lane.now())
+
+
+async def _follow(lane: Lane, uow: Uow, row: SetupRow, signature: Signature) -> None:
+    """A further attempt of a family that the books know: the newest one counts."""
+    tx = await outgoing.get(uow, signature.id)
+    current = None if row.attempt_id is None else await outgoing.get(uow, row.attempt_id)
+    if tx is None or current is None or tx.family_id != current.family_id:
+        raise NotImported(f"the set-up {row.reference} has another tx in the books")
+    if tx.family_number > current.family_number:
+        changes = {"attempt_id": tx.id, "txid": tx.txid}
+        await setups.move(uow, row, Trigger.REPLACE, changes, at=lane.now())
 
 
 async def _remade(lane: Lane, uow: Uow, words: Words, keys: Sequence[str]) -> SetupRow:

@@ -1,17 +1,14 @@
 """The tx of an approved move to cold: its coins or its lane, beside all that payouts wait for.
 
-Owns the choice and the draft of a first attempt, in the unit of work of the caller, and of a
-further one that pays more for the same. It asks nobody and moves no state.
+Owns the choice and the draft of a first attempt, in the unit of work of the caller. A further one
+is of `move_bumps`. It asks nobody and moves no state.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from config.database import Uow
 from gateway.payouts import (
-    bump_build,
-    bump_policy,
     coin_cover,
     drafts,
     fee_policy,
@@ -19,19 +16,15 @@ from gateway.payouts import (
     rebalances,
 )
 from gateway.payouts.account_funds import FEE_CAPITAL, HOT_WALLET
-from gateway.payouts.bump_build import Need
 from gateway.payouts.coin_selection import Terms, select
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap
 from gateway.payouts.rebalances_store import RebalanceRow
-from gateway.payouts.same_tx import gas_fields
 from signer.protocol import Purpose
-from watchers import addresses, coins, fees, nonces, outgoing_families, registry
-from watchers.chain import FeeQuote
-from watchers.outgoing import OutgoingDraft, OutgoingRow, OutgoingState
+from watchers import addresses, coins, fees, nonces
+from watchers.outgoing import OutgoingDraft
 
 TARGET_BLOCKS: Final = 6  # nobody waits for it, and a nonce must not be held up for long
-BUMPS_MAX: Final = 10  # of one move; each pays at least an eighth more than the last
 
 
 async def first(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
@@ -42,56 +35,6 @@ async def first(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
     if lane.is_account_based:
         return await _of_account(lane, uow, row)
     return await _of_coins(lane, uow, row)
-
-
-async def dearer(
-    lane: Lane, uow: Uow, family: Sequence[OutgoingRow], row: RebalanceRow
-) -> OutgoingDraft | None:
-    """A further attempt at a higher fee where the newest one is late; its family is locked.
-
-    None while it need not be. Raises FeesUnknown, BumpCapped, CoinTaken (somebody builds on it).
-    """
-    current = next(tx for tx in reversed(family) if tx.raw is not None)
-    height = await outgoing_families.followed_height(uow, network=lane.network)
-    first_height = min(
-        (tx.broadcast_height for tx in family if tx.broadcast_height is not None), default=None
-    )
-    if height is None or current.broadcast_height is None or first_height is None:
-        return None
-    tried = [tx.planned_height or 0 for tx in family if tx.replaces_id is not None]
-    if not lane.spec.can_replace or len(tried) >= BUMPS_MAX or height in tried:
-        return None
-    quote = await funds.current_quote(lane, uow)
-    rate = bump_policy.wanted_rate(
-        bump_policy.Waiting(
-            rate=_rate(lane, current, quote),
-            quote=quote,
-            target_blocks=TARGET_BLOCKS,
-            waited=height - current.broadcast_height,
-            family_waited=height - first_height,
-            is_fee_refused=current.state is OutgoingState.DROPPED,
-        )
-    )
-    if rate is None:
-        return None
-    need = Need(
-        rate=rate,
-        quote=quote,
-        below_size_vb=0,
-        below_fee_minor=0,
-        room_minor=await funds.room_beside(lane, uow, family_id=current.family_id),
-        share_minor=None,
-        for_id=row.id,
-        height=height,
-    )
-    if lane.is_account_based:
-        built = await bump_build.same_nonce(
-            lane, uow, current, family, need, target_blocks=TARGET_BLOCKS
-        )
-    else:
-        built = await bump_build.replacement(lane, uow, current, family, need)
-    await coins.reserve(uow, attempt_id=built.draft.id, outpoints=built.takes)
-    return built.draft
 
 
 async def _of_coins(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
@@ -173,14 +116,3 @@ async def _of_account(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft 
         sender_key=place.sender.key,
         nonce=nonce,
     )
-
-
-def _rate(lane: Lane, tx: OutgoingRow, quote: FeeQuote) -> int:
-    """What an attempt offers for inclusion: sat per kvB, or wei per gas."""
-    if lane.is_account_based:
-        max_fee, tip, _ = gas_fields(tx.unsigned)
-        return min(max_fee, max(quote.base_fee, 0) + tip)
-    offered = registry.offered_rate(
-        lane.spec, unsigned=tx.unsigned, raw=tx.raw, fee_minor=tx.fee_cap_minor
-    )
-    return offered or 0

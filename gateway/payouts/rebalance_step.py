@@ -18,6 +18,7 @@ from gateway.payouts import (
     asking,
     attempts,
     ends,
+    move_bumps,
     rebalance_build,
     rebalance_plan,
     rebalances,
@@ -260,7 +261,9 @@ class RebalanceStep:
         if newest.state is OutgoingState.BUILT or not is_free:
             return False
         try:
-            draft = await rebalance_build.dearer(lane, uow, family, row)
+            draft = await move_bumps.dearer(
+                lane, uow, family, for_id=row.id, target_blocks=rebalance_build.TARGET_BLOCKS
+            )
         except FeesUnknown:
             return False
         except BumpCapped as error:

@@ -2,11 +2,12 @@
 
 Owns `approved` to `done`. It takes a nonce of hot lane 0 as a payout does and asks the signer with
 what both people signed; the broadcaster sends it and `own_moves` books its fee, as of other own
-moves. Value moves inside hot custody and is no posting. It is never bumped: its fee is that of the
-quickest class.
+moves. Value moves inside hot custody and is no posting. A late one is bumped at its nonce, since
+lane 0 waits behind it.
 """
 
 from asyncio import timeout
+from collections.abc import Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import Any, Final
@@ -14,17 +15,19 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import asking, attempts, ends, funds, setups
+from gateway.payouts import asking, attempts, ends, funds, move_bumps, setups
 from gateway.payouts import setups_store as store
 from gateway.payouts.account_funds import Single
+from gateway.payouts.bump_build import Write
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt
+from gateway.payouts.errors import BrokenAttempt, BumpCapped
+from gateway.payouts.fee_policy import AccountFee
 from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from gateway.payouts.setups import SetupAction, State, Trigger, Words
 from gateway.payouts.setups_store import SetupRow
 from signer.protocol import Purpose, Refusal, SignedTx, SignRequest
-from watchers import addresses, nonces, outgoing, switches
+from watchers import addresses, nonces, outgoing, outgoing_families, switches
 from watchers.addresses import AddressRow
 from watchers.chain import ContractPlan, Pay, Unsigned
 from watchers.nonces import Below
@@ -44,8 +47,6 @@ FAILED: Final = "contract_setup_failed"
 
 REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
 _GONE: Final = (OutgoingState.REVERTED, OutgoingState.REPLACED)
-_OVER: Final = (OutgoingState.FINAL, *_GONE)
-_UNSENT: Final = (OutgoingState.BUILT, OutgoingState.SIGNED)
 
 log = get_logger(__name__)
 
@@ -77,27 +78,30 @@ class SetupStep:
             found = await store.disagreeing(uow, network=lane.network, limit=FOLLOWED_MAX)
         for setup_id in found:
             async with lane.database.unit_of_work() as uow:
-                row, tx = await self._read(uow, setup_id, is_locked=False)
-            contract = await self._created(row, tx)
-            work = partial(self._follow, setup_id=setup_id, seen=tx.version, contract=contract)
+                row, family = await self._read(uow, setup_id, is_locked=False)
+            contract = await self._created(row, ends.ended(_signed(family)))
+            seen = [tx.version for tx in family]
+            work = partial(self._follow, setup_id=setup_id, seen=seen, contract=contract)
             if await lane.run(work):
                 lane.crash("payout.setup_moved")
 
     async def run(self) -> bool:
-        """Plan and sign; whether something was signed. Raises SignerUnavailable, FeesUnknown,
-        FeeAboveCap."""
+        """Plan, sign and make dearer; whether something was signed. Raises SignerUnavailable,
+        FeesUnknown, FeeAboveCap."""
         lane = self._lane
         if not lane.is_account_based:
             return False
         async with lane.database.unit_of_work() as uow:
             row = await store.open_of(uow, network=lane.network)
-        if row is None or row.state not in (State.APPROVED, State.PLANNED):
+        if row is None or row.state == State.PROPOSED:
             return False
         await lane.signer.head()  # without a signer nothing takes a nonce (S21)
         if row.state == State.APPROVED:
             if not await lane.run(partial(self._plan, setup_id=row.id)):
                 return False
             lane.crash("payout.setup_planned")
+        elif row.state != State.PLANNED and await lane.run(partial(self._bump, setup_id=row.id)):
+            lane.crash("payout.setup_bumped")
         return await self._sign(row.id)
 
     async def _plan(self, uow: Uow, *, setup_id: UUID) -> bool:
@@ -155,7 +159,7 @@ class SetupStep:
             network=lane.network,
             purpose=Purpose.CONTRACT_SETUP.value,
             family_id=attempt_id,
-            unsigned=self._build(row, place, nonce, payments).data,
+            unsigned=self._write(row, payments)(place.sender, place.fee, nonce).data,
             payments=payments,
             fee_cap_minor=place.fee.cap_minor,
             sender_key=place.sender.key,
@@ -174,63 +178,95 @@ class SetupStep:
             fee_cap_minor=str(draft.fee_cap_minor),
         )
 
-    def _build(
-        self, row: SetupRow, place: Single, nonce: int, payments: tuple[PlannedPayment, ...]
-    ) -> Unsigned:
-        lane = self._lane
+    def _write(self, row: SetupRow, payments: tuple[PlannedPayment, ...]) -> Write:
+        """How its call is built, at any fee."""
         pays = [
             Pay(asset=item.asset, address=item.address, amount_minor=item.amount_minor)
             for item in payments
         ]
-        return lane.chain.writer.build(
-            ContractPlan(
-                sender=place.sender.derived(),
-                nonce=nonce,
-                pay=pays[0] if pays else None,
-                is_back=row.action == SetupAction.WITHDRAW,
-                gas_limit=place.fee.gas_limit,
-                max_fee_per_gas=place.fee.max_fee_per_gas,
-                max_priority_fee_per_gas=place.fee.max_priority_fee_per_gas,
+
+        def write(sender: AddressRow, fee: AccountFee, nonce: int) -> Unsigned:
+            return self._lane.chain.writer.build(
+                ContractPlan(
+                    sender=sender.derived(),
+                    nonce=nonce,
+                    pay=pays[0] if pays else None,
+                    is_back=row.action == SetupAction.WITHDRAW,
+                    gas_limit=fee.gas_limit,
+                    max_fee_per_gas=fee.max_fee_per_gas,
+                    max_priority_fee_per_gas=fee.max_priority_fee_per_gas,
+                )
             )
-        )
+
+        return write
+
+    async def _bump(self, uow: Uow, *, setup_id: UUID) -> bool:
+        """Build a further attempt of a late one; False while it need not be, or may not."""
+        lane = self._lane
+        row, family = await self._read(uow, setup_id)
+        if row.state not in (State.SIGNED, State.SENT) or await self._is_stopped(uow, row):
+            return False
+        newest = family[-1]
+        is_free = all(tx.height is None and tx.conflict_txid is None for tx in family)
+        if newest.state is OutgoingState.BUILT or not is_free:
+            return False
+        write = self._write(row, newest.payments)
+        try:
+            draft = await move_bumps.dearer(
+                lane, uow, family, for_id=row.id, target_blocks=TARGET_BLOCKS, write=write
+            )
+        except BumpCapped as error:
+            log.info("payout.setup_capped", setup_id=str(row.id), detail=str(error))
+            return False
+        if draft is None:
+            return False
+        await outgoing.record(uow, draft, at=lane.now())
+        log.info("payout.setup_bumped", setup_id=str(row.id), attempt_id=str(draft.id))
+        return True
 
     async def _sign(self, setup_id: UUID) -> bool:
         """Gate, question, answer. What the signer may have signed is never dropped unasked."""
         lane = self._lane
-        gate = await lane.run(partial(self._gate, setup_id=setup_id))
-        if gate is _Gate.SHUT:
+        gate, attempt_id = await lane.run(partial(self._gate, setup_id=setup_id))
+        if gate is _Gate.SHUT or attempt_id is None:
             return False
         lane.crash("payout.setup_asked")
         async with lane.database.unit_of_work() as uow:
-            row, tx = await self._read(uow, setup_id, is_locked=False)
+            row, family = await self._read(uow, setup_id, is_locked=False)
+            (tx,) = (item for item in family if item.id == attempt_id)
             request = await self._question(uow, row, tx)
         answer = await asking.answer_of(
             lane, request, is_asked=gate is _Gate.OPEN, crash="payout.setup_answered"
         )
         if isinstance(answer, SignedTx):
-            await lane.run(partial(self._store, setup_id=setup_id, answer=answer))
+            store_it = partial(self._store, answer=answer)
+            await lane.run(partial(store_it, setup_id=setup_id, attempt_id=attempt_id))
             lane.crash("payout.setup_signed")
             return True
-        await lane.run(partial(self._not_signed, setup_id=setup_id, refusal=answer))
+        drop = partial(self._not_signed, refusal=answer)
+        await lane.run(partial(drop, setup_id=setup_id, attempt_id=attempt_id))
         lane.crash("payout.setup_refused")
         return False
 
-    async def _gate(self, uow: Uow, *, setup_id: UUID) -> _Gate:
+    async def _gate(self, uow: Uow, *, setup_id: UUID) -> tuple[_Gate, UUID | None]:
         lane = self._lane
-        row, tx = await self._read(uow, setup_id)
-        if row.state != State.PLANNED or tx.state is not OutgoingState.BUILT:
-            return _Gate.SHUT
-        sender = tx.sender_key or ""
-        unsigned = await nonces.unsigned(uow, network=lane.network, sender_keys=[sender])
-        below = NonceOrder(unsigned).below(tx)
+        row, family = await self._read(uow, setup_id)
+        tx = family[-1]
+        if tx.state is not OutgoingState.BUILT:
+            return _Gate.SHUT, None
+        below = Below.CLEAR
+        if tx.replaces_id is None:
+            sender = tx.sender_key or ""
+            unsigned = await nonces.unsigned(uow, network=lane.network, sender_keys=[sender])
+            below = NonceOrder(unsigned).below(tx)
         age_seconds = (lane.now() - tx.created_at).total_seconds()
         is_late = age_seconds > lane.registry.policy.limits.planned_seconds
-        if below is Below.FREE or is_late:
-            return _Gate.LATE
+        if below is Below.FREE or is_late or any(item.height is not None for item in family):
+            return _Gate.LATE, tx.id
         if below is Below.UNSIGNED or await self._is_stopped(uow, row):
-            return _Gate.SHUT
+            return _Gate.SHUT, None
         await store.ask(uow, row.id, at=lane.now())
-        return _Gate.OPEN
+        return _Gate.OPEN, tx.id
 
     async def _question(self, uow: Uow, row: SetupRow, tx: OutgoingRow) -> SignRequest:
         """From committed rows only: the same after every crash."""
@@ -246,93 +282,125 @@ class SetupStep:
             input_paths=(sender.path,),
             change_paths={},
             payments=(),
+            replaces=None if tx.replaces_id is None else str(tx.replaces_id),
             approvals=tuple(item.signed for item in await store.requests(uow, row.id)),
         )
 
-    async def _store(self, uow: Uow, *, setup_id: UUID, answer: SignedTx) -> None:
+    async def _store(self, uow: Uow, *, setup_id: UUID, attempt_id: UUID, answer: SignedTx) -> None:
         """Signed bytes and txid, before anything is sent."""
         lane = self._lane
-        row, tx = await self._read(uow, setup_id)
+        row, family = await self._read(uow, setup_id)
         await outgoing.mark_signed(
-            uow, attempt_id=tx.id, raw=answer.raw, txid=answer.txid, at=lane.now()
+            uow, attempt_id=attempt_id, raw=answer.raw, txid=answer.txid, at=lane.now()
         )
-        await setups.move(uow, row, Trigger.SIGN, {"txid": answer.txid}, at=lane.now())
+        for tx in family:
+            if tx.height is not None:
+                await outgoing_families.note_winner(
+                    uow, attempt_id=attempt_id, winner=tx, at=lane.now()
+                )
+        is_first = row.state == State.PLANNED
+        changes = {"attempt_id": attempt_id, "txid": answer.txid}
+        if is_first or row.state in (State.SIGNED, State.SENT):
+            trigger = Trigger.SIGN if is_first else Trigger.REPLACE
+            await setups.move(uow, row, trigger, changes, at=lane.now())
         log.info(
             "payout.setup_signed",
             network=lane.network,
             setup_id=str(row.id),
-            attempt_id=str(tx.id),
+            attempt_id=str(attempt_id),
             txid=answer.txid,
             log_sequence=answer.log_sequence,
         )
 
-    async def _not_signed(self, uow: Uow, *, setup_id: UUID, refusal: Refusal | None) -> None:
-        """A refusal ends it: also that another tx was signed for its reference, in books that were
-        lost. Where the signer knows more of its nonce, all stays for people to look."""
+    async def _not_signed(
+        self, uow: Uow, *, setup_id: UUID, attempt_id: UUID, refusal: Refusal | None
+    ) -> None:
+        """A refusal ends a first attempt: also that another tx was signed for its reference, in
+        books that were lost. A further one is dropped, and the earlier ones go on. Where the signer
+        knows more, all stays for people to look."""
         lane = self._lane
-        row, tx = await self._read(uow, setup_id)
-        if refusal is not None and refusal.code in KNOWS_MORE - {REFERENCE_USED}:
-            detail = f"attempt {tx.id}: {refusal.code}: {refusal.reason}"
+        row, family = await self._read(uow, setup_id)
+        is_further = any(tx.raw is not None for tx in family)
+        stays = KNOWS_MORE if is_further else KNOWS_MORE - {REFERENCE_USED}
+        if refusal is not None and refusal.code in stays:
+            detail = f"attempt {attempt_id}: {refusal.code}: {refusal.reason}"
             await attempts.alarm(lane, uow, SIGNER_KNOWS_MORE, detail)
             return
-        await outgoing.drop_unsigned(uow, attempt_id=tx.id, at=lane.now())
+        await outgoing.drop_unsigned(uow, attempt_id=attempt_id, at=lane.now())
+        if refusal is not None:
+            log.warning("payout.setup_refused", setup_id=str(row.id), reason=refusal.reason)
+        if is_further:
+            return
         if refusal is None:
             await self._unplan(uow, row)
         else:
-            log.warning("payout.setup_refused", setup_id=str(row.id), reason=refusal.reason)
             await self._fail(uow, row, Trigger.REFUSE, refusal.code)
 
     async def _unplan(self, uow: Uow, row: SetupRow) -> None:
         changes = {"attempt_id": None, "sign_requested_at": None}
         await setups.move(uow, row, Trigger.UNPLAN, changes, at=self._lane.now())
 
-    async def _fail(self, uow: Uow, row: SetupRow, trigger: Trigger, code: str) -> SetupRow:
+    async def _fail(
+        self,
+        uow: Uow,
+        row: SetupRow,
+        trigger: Trigger,
+        code: str,
+        changes: dict[str, Any] | None = None,
+    ) -> SetupRow:
         await attempts.alarm(
             self._lane, uow, FAILED, f"{row.action} {row.reference}: {code}", object_id=row.id
         )
-        return await setups.move(uow, row, trigger, {"code": code}, at=self._lane.now())
+        changes = {**(changes or {}), "code": code}
+        return await setups.move(uow, row, trigger, changes, at=self._lane.now())
 
-    async def _created(self, row: SetupRow, tx: OutgoingRow) -> str | None:
+    async def _created(self, row: SetupRow, tx: OutgoingRow | None) -> str | None:
         """Of a final deployment: our contract, as its block shows it."""
-        is_final = tx.state is OutgoingState.FINAL and tx.block_hash is not None
-        if row.action != SetupAction.DEPLOY or not is_final:
+        if tx is None or tx.state is not OutgoingState.FINAL or tx.block_hash is None:
+            return None
+        if row.action != SetupAction.DEPLOY:
             return None
         if tx.sender_key is None or tx.nonce is None:
             raise BrokenAttempt(f"attempt {tx.id} has no account")
         async with timeout(LOOK_SECONDS):
             return await self._lane.chain.reader.created_batch(
-                creator=tx.sender_key, nonce=tx.nonce, block_hash=tx.block_hash or ""
+                creator=tx.sender_key, nonce=tx.nonce, block_hash=tx.block_hash
             )
 
-    async def _follow(self, uow: Uow, *, setup_id: UUID, seen: int, contract: str | None) -> bool:
+    async def _follow(
+        self, uow: Uow, *, setup_id: UUID, seen: list[int], contract: str | None
+    ) -> bool:
         lane = self._lane
-        row, tx = await self._read(uow, setup_id)
-        if tx.version != seen:  # a block came or went: the next pass looks again
+        row, family = await self._read(uow, setup_id)
+        if [tx.version for tx in family] != seen:  # a block came or went: the next pass looks again
             return False
+        signed = _signed(family)
         if row.state == State.PLANNED:
-            if tx.state is not OutgoingState.REFUSED:
+            if signed or any(tx.state is not OutgoingState.REFUSED for tx in family):
                 return False
             await self._unplan(uow, row)  # a recovery took it apart
             return True
         if row.state in (State.DONE, State.FAILED):
             is_done = row.state == State.DONE
-            if tx.raw is None or ends.says_so(
-                [tx], is_done=is_done, code=row.code, attempt_id=row.attempt_id
+            if not signed or ends.says_so(
+                signed, is_done=is_done, code=row.code, attempt_id=row.attempt_id
             ):
                 return False
             changes: dict[str, Any] = {"code": None, "contract": None}
             await setups.move(uow, row, Trigger.REOPEN, changes, at=lane.now())
             return True
-        if tx.state in _UNSENT or (row.state == State.SENT and tx.state not in _OVER):
-            return False
-        if row.state == State.SIGNED:
+        before = row.state
+        if before == State.SIGNED and any(tx.state is not OutgoingState.SIGNED for tx in signed):
             row = await setups.move(uow, row, Trigger.SEND, {}, at=lane.now())
-        if tx.state in _OVER:
-            await self._end(uow, row, tx, contract)
+        ended = ends.ended(signed)
+        if row.state != State.SENT or ended is None:
+            return row.state != before
+        await self._end(uow, row, ended, contract)
         return True
 
     async def _end(self, uow: Uow, row: SetupRow, tx: OutgoingRow, contract: str | None) -> None:
         """By evidence, never by intent (P29)."""
+        changes: dict[str, Any] = {"attempt_id": tx.id, "txid": tx.txid}
         if tx.state in _GONE:
             code = ends.REVERTED if tx.state is OutgoingState.REVERTED else "nonce_taken"
         elif row.action == SetupAction.DEPLOY:
@@ -342,10 +410,10 @@ class SetupStep:
             moved = sorted((item.asset, item.key, item.amount_minor) for item in tx.moved)
             code = "" if moved == planned else ends.DIFFERENT
         if code:
-            await self._fail(uow, row, Trigger.FAIL, code)
+            await self._fail(uow, row, Trigger.FAIL, code, changes)
             return
         lane = self._lane
-        changes = {} if contract is None else {"contract": contract}
+        changes |= {} if contract is None else {"contract": contract}
         await setups.move(uow, row, Trigger.CONFIRM, changes, at=lane.now())
         await attempts.clear(lane, uow, FAILED, objects=[row.id])
         log.info(
@@ -367,15 +435,21 @@ class SetupStep:
 
     async def _read(
         self, uow: Uow, setup_id: UUID, *, is_locked: bool = True
-    ) -> tuple[SetupRow, OutgoingRow]:
-        """The set-up and its tx, locked in this order."""
+    ) -> tuple[SetupRow, list[OutgoingRow]]:
+        """The set-up and every attempt of its family, the newest last, locked in this order."""
         row = await store.get(uow, setup_id, lock=is_locked)
         if row is None or row.attempt_id is None:
             raise BrokenAttempt(f"set-up {setup_id} has no attempt")
-        tx = await outgoing.get(uow, row.attempt_id, is_locked=is_locked)
+        tx = await outgoing.get(uow, row.attempt_id)
         if tx is None:
             raise BrokenAttempt(f"set-up {setup_id} has no transaction")
-        return row, tx
+        if is_locked:
+            return row, await outgoing_families.locked(uow, tx.family_id)
+        return row, await outgoing.family(uow, tx.family_id)
+
+
+def _signed(family: Sequence[OutgoingRow]) -> list[OutgoingRow]:
+    return [tx for tx in family if tx.raw is not None]
 
 
 def payments_of(

@@ -65,6 +65,8 @@ class Trigger(StrEnum):
     """Signed bytes are stored."""
     SEND = "send"
     """It was handed to a node."""
+    REPLACE = "replace"
+    """Another attempt of its family is the live one: it pays more for the same."""
     CONFIRM = "confirm"
     """Final, as planned."""
     FAIL = "fail"
@@ -88,6 +90,8 @@ CONTRACT_SETUPS: Final = Lifecycle(
         (_S.PLANNED, _T.REFUSE): _S.FAILED,
         (_S.PLANNED, _T.SIGN): _S.SIGNED,
         (_S.SIGNED, _T.SEND): _S.SENT,
+        (_S.SIGNED, _T.REPLACE): _S.SIGNED,
+        (_S.SENT, _T.REPLACE): _S.SENT,
         (_S.SENT, _T.CONFIRM): _S.DONE,
         (_S.SENT, _T.FAIL): _S.FAILED,
         (_S.DONE, _T.REOPEN): _S.SENT,

@@ -9,6 +9,7 @@ from gateway.payouts import setups, setups_store, withdrawals
 from gateway.payouts.approvals import Staff
 from gateway.payouts.crash import POINTS_OF_SETUPS
 from gateway.payouts.errors import DecisionRefused
+from gateway.payouts.same_tx import gas_fields
 from gateway.payouts.setups import SetupAction, State, Words
 from gateway.payouts.setups_store import SetupRow
 from ledger import accounts, balances
@@ -20,6 +21,7 @@ from tests.support.payout_parts import VaultSigner
 from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.people import PEOPLE, employ
 from tests.support.sign_requests import LANE, approval
+from tests.support.sweeping import dear
 from tests.support.vault import BATCH_CONTRACT, TOKEN, staff_key
 from watchers import switches
 from watchers.outgoing import OutgoingState
@@ -191,7 +193,7 @@ POINTS = [
     "payout.recorded",
     "payout.child_settled",
 ]
-NEVER_REACHED = {"payout.setup_refused"}
+NEVER_REACHED = {"payout.setup_refused", "payout.setup_bumped"}  # the last has its own test
 
 
 @pytest.mark.parametrize("point", [item for item in POINTS if item not in NEVER_REACHED])
@@ -209,6 +211,40 @@ async def test_p02_a_set_up_survives_a_kill_and_is_done_once(
     assert await balance(bench.node, BATCH_CONTRACT, token=TOKEN) == 40 * ONE
     [tx] = await bench.own_txs()
     assert await fees(bench) == tx.fee_minor
+    await bench.house.assert_at_rest()
+    await bench.assert_reconciled()
+
+
+@pytest.mark.parametrize("point", ["", "payout.setup_bumped", "payout.setup_answered"])
+async def test_p15_a_late_set_up_is_replaced_at_its_nonce_and_done_once(
+    build_bench: BuildBench, point: str
+) -> None:
+    """Gas outgrows what it offers, and lane 0 waits behind it; also killed in between."""
+    bench = await in_force(build_bench)
+    row = await signed(bench, "fund", asset="eth:USDT", amount="40")
+    lane = await bench.house.cycle(times=2)
+    [first] = await bench.own_txs()
+    await dear(bench, 3 * gas_fields(first.unsigned)[0])
+    if point:
+        with pytest.raises(SimulatedCrash):
+            await bench.house.cycle(bench.house.lane(crash=crash_at(point)))
+        lane = bench.house.lane()
+    await bench.house.cycle(lane, times=2)
+
+    family = sorted(await bench.own_txs(), key=lambda tx: tx.family_number)
+    assert [tx.nonce for tx in family] == [first.nonce] * 2
+    assert (family[1].replaces_id, family[1].family_id) == (first.id, first.family_id)
+    assert family[1].fee_cap_minor > first.fee_cap_minor
+    assert (await now(bench, row)).txid == family[1].txid
+    await bench.assert_reconciled()
+    for _ in range(3):
+        await bench.finish(lane=lane)
+    found = await now(bench, row)
+    assert (found.state, found.attempt_id) == (State.DONE, family[1].id)
+    assert await balance(bench.node, BATCH_CONTRACT, token=TOKEN) == 40 * ONE
+    [won] = [tx for tx in await bench.own_txs() if tx.state is OutgoingState.FINAL]
+    assert await fees(bench) == won.fee_minor
+    assert await bench.house.alarms() == []
     await bench.house.assert_at_rest()
     await bench.assert_reconciled()
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.payouts import setups_store
 from gateway.payouts.import_rebalances import SIGNED_BEFORE
+from gateway.payouts.same_tx import gas_fields
 from gateway.payouts.setups import State
 from tests.integration.payouts.test_contract_setups import in_force
 from tests.integration.payouts.test_contract_setups import signed as set_up
@@ -21,7 +22,7 @@ from tests.support.payout_fixtures import BuildHouse
 from tests.support.payouts import SimulatedCrash, crash_at
 from tests.support.rebalancing import POLICY, agree, ask, custody, every, now, with_cold
 from tests.support.restores import Backup, backups
-from tests.support.sweeping import ETH, USDT, Sweeps
+from tests.support.sweeping import ETH, USDT, Sweeps, dear
 from tests.support.vault import BATCH_CONTRACT, TOKEN
 from watchers.outgoing import OutgoingState
 
@@ -183,6 +184,35 @@ async def test_p09_a_set_up_that_the_books_lost_goes_on_and_is_done_once(
     assert await balance(back.node, BATCH_CONTRACT, token=TOKEN) == left
     assert found.txid == before.txid
     assert await back.house.alarms() == []
+    await back.house.assert_at_rest()
+    await back.assert_reconciled()
+
+
+@pytest.mark.node
+async def test_p09_a_set_ups_dearer_attempt_that_the_books_lost_is_the_live_one_again(
+    build_bench: BuildBench, backup: Backup
+) -> None:
+    bench = await in_force(build_bench)
+    row = await set_up(bench, "fund", asset="eth:USDT", amount="40")
+    lane = await bench.house.cycle(times=2)
+    [first] = await bench.own_txs()
+    await backup.take()
+    await dear(bench, 3 * gas_fields(first.unsigned)[0])
+    await bench.house.cycle(lane, times=2)
+    [second] = [tx for tx in await bench.own_txs() if tx.id != first.id]
+    back = Bench(node=bench.node, house=await noticed(backup, bench.house))
+
+    await recover(back.house)
+
+    async with back.house.database.unit_of_work() as uow:
+        [found] = await setups_store.newest(uow, limit=9)
+    assert (found.id, found.state, found.txid) == (row.id, State.SENT, second.txid)
+    for _ in range(3):
+        await back.finish()
+    async with back.house.database.unit_of_work() as uow:
+        [found] = await setups_store.newest(uow, limit=9)
+    assert (found.state, found.attempt_id) == (State.DONE, second.id)
+    assert await balance(back.node, BATCH_CONTRACT, token=TOKEN) == 40_000_000
     await back.house.assert_at_rest()
     await back.assert_reconciled()
 
