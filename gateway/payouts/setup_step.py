@@ -303,6 +303,7 @@ class SetupStep:
         if is_first or row.state in (State.SIGNED, State.SENT):
             trigger = Trigger.SIGN if is_first else Trigger.REPLACE
             await setups.move(uow, row, trigger, changes, at=lane.now())
+        await attempts.clear(lane, uow, "payout_fee_too_low", objects=[tx.id for tx in family])
         log.info(
             "payout.setup_signed",
             network=lane.network,
