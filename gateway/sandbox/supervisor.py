@@ -47,6 +47,7 @@ class RoleProcess:
         self._environ = dict(environ)
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
         self._is_stopping = False
         self.changed = asyncio.Event()
 
@@ -59,16 +60,19 @@ class RoleProcess:
     async def run(self) -> None:
         """Keep the role running until `stop`."""
         failures = 0
-        while not self._is_stopping:
+        while True:
             started_seconds = self._clock.monotonic_seconds()
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                env=self._environ,
-                stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches us alone: the roles end in our order
-            )
+            async with self._starting:
+                if self._is_stopping:
+                    return
+                process = self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    env=self._environ,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C reaches us alone: the roles end in our order
+                )
             self.changed.set()
-            code = await self._process.wait()
+            code = await process.wait()
             self.changed.set()
             if self._is_stopping:
                 return
@@ -82,7 +86,8 @@ class RoleProcess:
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL when that is not enough; a second call does nothing."""
         self._is_stopping = True
-        process = self._process
+        async with self._starting:  # one that is being started now would be left behind
+            process = self._process
         if process is None or process.returncode is not None:
             return
         with suppress(ProcessLookupError):

@@ -51,6 +51,21 @@ async def test_role_that_is_stopped_stays_down() -> None:
     assert idle.restarts == 0
 
 
+async def test_p01_a_role_that_is_stopped_while_it_starts_is_not_left_behind() -> None:
+    """The stop comes between the decision to start it and its process."""
+    idle = role("idle", IDLE)
+    running = asyncio.create_task(idle.run())
+    stopping = asyncio.create_task(idle.stop())  # runs when the first one waits for its process
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await stopping
+            await running
+        assert idle.pid is None
+    finally:
+        if idle.pid is not None:
+            os.kill(idle.pid, signal.SIGKILL)
+
+
 async def test_roles_end_in_the_reverse_order_and_the_status_file_goes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     code = (
