@@ -213,12 +213,15 @@ class BitcoinReader:
         return [decode.hash_text(item, "txid") for item in answer]
 
     async def _status_off_chain(self, txid: str) -> TxStatus:
-        """A tx whose indexed block is not on the active chain: pooled again, or nowhere."""
+        """A tx whose indexed block is not on the active chain: pooled again, or nowhere. A node
+        without a mempool shows nothing (N22)."""
         try:
-            await self._node.rpc.call("getmempoolentry", txid)
-        except RpcError:
-            return TxStatus(place=TxPlace.UNKNOWN)
-        return TxStatus(place=TxPlace.MEMPOOL)
+            entry = await self._node.pool_entry(txid)
+        except RpcError as error:
+            if error.code != METHOD_NOT_FOUND:
+                raise
+            entry = None
+        return TxStatus(place=TxPlace.UNKNOWN if entry is None else TxPlace.MEMPOOL)
 
     async def _scan_for_spender(self, outpoint: Outpoint) -> str | None:
         txids = (await self._mempool_txids())[:MEMPOOL_SCAN_MAX]

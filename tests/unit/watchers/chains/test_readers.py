@@ -117,6 +117,34 @@ async def test_d02_a_tx_indexed_in_a_lost_block_is_not_mined() -> None:
     assert (await chain.reader.tx_status(C)).place is TxPlace.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("answer", "place"),
+    [
+        (lambda txid: {}, TxPlace.MEMPOOL),
+        (_refuse(-5), TxPlace.UNKNOWN),
+        (_refuse(-32601), TxPlace.UNKNOWN),  # it has no mempool
+        (_refuse(-28, "Loading block index"), None),
+        (_refuse(-32603), None),
+    ],
+)
+async def test_d02_a_tx_of_a_lost_block_is_nowhere_only_where_the_node_says_so(
+    answer: Callable[..., object], place: TxPlace | None
+) -> None:
+    """A node that does not answer about its mempool would make our own tx disappear."""
+    chain, _ = _bitcoin(
+        {
+            "getrawtransaction": lambda txid, verbose: {"txid": txid, "blockhash": A},
+            "getblockheader": lambda block_hash, verbose: _header(block_hash),
+            "getmempoolentry": answer,
+        }
+    )
+    if place is None:
+        with pytest.raises(NodeUnavailable):
+            await chain.reader.tx_status(C)
+    else:
+        assert (await chain.reader.tx_status(C)).place is place
+
+
 async def test_a_tx_that_leaves_during_the_poll_is_left_out() -> None:
     chain, _ = _bitcoin({"getrawmempool": lambda: [A, B], "getrawtransaction": _refuse(-5)})
     assert await chain.reader.mempool() == []
