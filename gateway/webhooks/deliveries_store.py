@@ -58,21 +58,27 @@ class EndpointHealth:
     next_probe_at: datetime | None
 
 
-# What is due may lie in any month: each is asked by an index that holds pending ones only.
+# What is due may lie in any month: each is asked by an index that holds pending ones only. Whoever
+# has most places left comes first, so that slow endpoints with a long queue take nobody's turn; the
+# order is made before the look-ups, which end with the last place.
 _DUE = """
-    SELECT candidate.id, candidate.object_id FROM gateway.webhook_endpoints e
-    LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
-        AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
+    SELECT candidate.id, candidate.object_id FROM (
+        SELECT e.id, coalesce(busy.free, :fan_out) AS free FROM gateway.webhook_endpoints e
+        LEFT JOIN unnest(CAST(:busy_ids AS uuid[]), CAST(:busy_free AS integer[]))
+            AS busy (endpoint_id, free) ON busy.endpoint_id = e.id
+        WHERE e.state = 'active'
+        ORDER BY free DESC, e.id
+    ) AS place
     CROSS JOIN LATERAL (
         SELECT d.id, d.object_id FROM gateway.deliveries d
-        WHERE d.endpoint_id = e.id AND d.state = 'pending' AND d.is_oldest
+        WHERE d.endpoint_id = place.id AND d.state = 'pending' AND d.is_oldest
             AND d.next_attempt_at <= :at
             AND (d.claimed_until IS NULL OR d.claimed_until <= :at)
         ORDER BY d.next_attempt_at, d.seq
-        LIMIT coalesce(busy.free, :fan_out)
+        LIMIT place.free
         FOR UPDATE SKIP LOCKED
     ) AS candidate
-    WHERE e.state = 'active'
+    ORDER BY place.free DESC, place.id
     LIMIT :total
 """
 

@@ -1,12 +1,15 @@
 """Deliveries: at least once, in order per object, on the schedule, each endpoint for itself."""
 
 import asyncio
+from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from standardwebhooks import Webhook
 
 from config.ids import public_id
+from gateway.webhooks import deliveries_store
 from gateway.webhooks.connector import WebhookClient
 from gateway.webhooks.delivery import Schedule
 from gateway.webhooks.relay import FAN_OUT
@@ -291,6 +294,29 @@ async def test_p34_hanging_receiver_leaves_the_others_alone(
             finally:
                 running.cancel()
                 await asyncio.wait([running])
+
+
+async def test_p34_places_go_to_who_has_most_left_however_long_the_queues_of_others_are(
+    desk: Desk,
+) -> None:
+    """As many places as the busy endpoints could take at once: their queues are always full."""
+    busy = [await desk.add_endpoint(f"https://slow-{number}.test") for number in range(3)]
+    idle = await desk.add_endpoint("https://quick.test")
+    busy.append(await desk.add_endpoint("https://slow-3.test"))
+    for _ in range(4):
+        await desk.event()
+    await desk.number()
+    now = desk.clock.now()
+    async with desk.role.unit_of_work() as uow:
+        claims = await deliveries_store.claim_due(
+            uow,
+            at=now,
+            claimed_until=now + timedelta(seconds=5),
+            fan_out=FAN_OUT,
+            free=dict.fromkeys(busy, 2),
+            total=6,
+        )
+    assert Counter(claim.endpoint_id for claim in claims) == {idle: 4, busy[0]: 2}
 
 
 async def test_p18_two_relays_send_each_delivery_once(
