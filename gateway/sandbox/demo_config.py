@@ -34,8 +34,8 @@ class Pace:
 
     poll_seconds: float = 0.3
     urgent_seconds: int = 0
-    normal_seconds: int = 2
-    economy_seconds: int = 4
+    normal_seconds: int = 5  # five orders at once ride together, also on a machine that stalls
+    economy_seconds: int = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
