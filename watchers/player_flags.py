@@ -1,7 +1,6 @@
 """What the casino says of a player: KYC level, group, country, reasons to block.
 
-Owns `chain.player_flags`; the database keeps every version. The group chooses confirmation tiers;
-a
+Owns `chain.player_flags`; the database keeps every version. The group chooses confirmation tiers; a
 block reason keeps deposits from being credited (`deposit_due.py`), as any rule may that reads it.
 """
 
