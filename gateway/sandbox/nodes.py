@@ -127,9 +127,10 @@ class DevNode(ABC):
     async def start(self) -> None:
         """Start and wait until the node answers. Raises NodeFailed."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        fixed_port = self._port
+        is_first = self._port is None
         for attempt in range(START_ATTEMPTS):
-            self._port = fixed_port or free_port()
+            if is_first:
+                self._choose_ports()
             with self.log_path.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *self.command(),
@@ -144,6 +145,10 @@ class DevNode(ABC):
             await self.stop()
             if attempt == START_ATTEMPTS - 1:
                 raise NodeFailed(f"{self.name} did not start: {self._log_tail()}")
+
+    def _choose_ports(self) -> None:
+        """Ports that were free a moment ago; it keeps those that it started with."""
+        self._port = free_port()
 
     async def _is_ready(self) -> bool:
         deadline = self._clock.monotonic_seconds() + READY_TIMEOUT_SECONDS
@@ -202,7 +207,7 @@ class UtxoNode(DevNode):
         self._login = self._ids.token_bytes(16).hex()
         self._peer = peer
         self._has_peers = has_peers
-        self._peer_port = free_port()
+        self._peer_port: int | None = None
         self.keeps_rewards = True
         """Whether the wallet has what blocks pay: its young coins die in a reorg."""
 
@@ -231,6 +236,10 @@ class UtxoNode(DevNode):
             "-dbcache=50",
             *self.extra_flags,
         )
+
+    def _choose_ports(self) -> None:
+        super()._choose_ports()
+        self._peer_port = free_port() if self._has_peers else None
 
     def _peering(self) -> Sequence[str]:
         if self._peer is not None:
