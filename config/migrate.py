@@ -4,6 +4,7 @@ Owns the migration run; the SQL is in config/migrations/sql/. A start on another
 by `require_current_schema` (X03, P36).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -18,6 +19,9 @@ from config.settings import DATABASE_ROLES
 
 MIGRATIONS_FOLDER = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6361_6765  # advisory lock id, "cage": two `db migrate` at once wait in line
+
+Tell = Callable[[str], None]
+"""Hears of each step: one that moves many rows takes long."""
 
 
 class SchemaMismatch(RuntimeError):
@@ -38,16 +42,39 @@ def head_revision() -> str:
     return head
 
 
-def _upgrade(connection: Connection) -> None:
+def _nobody(text: str) -> None:
+    """Hears nothing."""
+
+
+def _upgrade(connection: Connection, before: str | None, tell: Tell) -> None:
     config = _alembic_config()
     config.attributes["connection"] = connection
+    if before is not None:  # a new database takes a moment
+        script = ScriptDirectory.from_config(config)
+        config.attributes["told"] = _teller(script, before, tell)
     command.upgrade(config, "head")
 
 
-async def migrate(url: str) -> str:
+def _teller(script: ScriptDirectory, before: str, tell: Tell) -> Tell:
+    """Tells how many steps are ahead; what it returns is told of each that is done."""
+    newest_first = [item.revision for item in script.walk_revisions()]
+    known = before in newest_first
+    ahead = set(newest_first[: newest_first.index(before)]) if known else set[str]()
+    if ahead:
+        tell(f"schema {before}: {len(ahead)} steps to {max(ahead)}, which stand together or not")
+
+    def done(revision: str) -> None:
+        ahead.discard(revision)
+        tell(f"schema {revision} is done, {len(ahead)} to go")
+
+    return done
+
+
+async def migrate(url: str, *, tell: Tell = _nobody) -> str:
     """Upgrade the database at `url` (its owner's) to the head; returns the version. Idempotent.
 
-    Raises UnsafeEnvironment where roles of another version still work in it (P36).
+    All of it is one transaction. `tell` hears how far it is, unless the database is new. Raises
+    UnsafeEnvironment where roles of another version still work in it (P36).
     """
     engine = create_async_engine(async_url(url))
     try:
@@ -57,7 +84,7 @@ async def migrate(url: str) -> str:
             )
             await connection.execute(text("CREATE SCHEMA IF NOT EXISTS config"))
             await _require_nobody_works(connection)
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, await _revision(connection), tell)
     finally:
         await engine.dispose()
     return head_revision()

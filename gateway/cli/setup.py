@@ -118,7 +118,7 @@ async def migrate_database(settings: "Settings") -> str:
     from ledger.lifecycle import acting
 
     url = settings.owner_url()
-    version = await migrate_schema(url)
+    version = await migrate_schema(url, tell=lambda text: note(f"cage: {text}"))
     clock = SystemClock()
     is_tcp = urlsplit(url).hostname is not None  # over a Unix socket the server trusts its host
     passwords = {}

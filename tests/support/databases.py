@@ -4,8 +4,13 @@ from dataclasses import dataclass
 from itertools import count
 
 import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from config.migrate import migrate
+from config.database import async_url
+from config.migrate import MIGRATIONS_FOLDER, migrate
 from config.settings import DatabaseRole
 from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database
 
@@ -61,6 +66,25 @@ async def recreate(database: TestDatabase) -> None:
     """An empty database in the place of a clone, whoever is still connected."""
     await drop(database)
     await _run(database.server, f"CREATE DATABASE {database.name} TEMPLATE template0")
+
+
+async def recreate_at(database: TestDatabase, revision: str) -> None:
+    """The same with the schema of an older release."""
+    await recreate(database)
+    engine = create_async_engine(async_url(database.owner_url))
+    try:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("CREATE SCHEMA config")
+            await connection.run_sync(_upgrade, revision)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS_FOLDER))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 async def _run(server: EmbeddedPostgres, statement: str) -> None:
