@@ -31,15 +31,20 @@ def month_of(text: str, *, at: datetime) -> datetime:
 
 async def detach_month(settings: "Settings", month: datetime, *, actor: str) -> list[str]:
     """Each table in a unit of work of its own; which tables hold the month now. Safe to repeat:
-    what an earlier run took out is left alone. CliError where something of it still waits."""
+    what an earlier run took out is left alone. CliError where something of it still waits, or
+    where somebody holds a table for longer than is waited for."""
     from sqlalchemy.exc import DBAPIError
 
     from config import month_store as store
     from config.database import Database, async_url, sqlstate
     from ledger.lifecycle import acting
 
-    url = async_url(settings.owner_url())
-    database = Database(url, pool_size=1, application_name="cage db detach")
+    database = Database(
+        async_url(settings.owner_url()),
+        pool_size=1,
+        application_name="cage db detach",
+        settings={"statement_timeout": "0"},  # it looks at each row of a month, and locks nothing
+    )
     detached = []
     try:
         for table in store.DETACHABLE_TABLES:
@@ -48,6 +53,11 @@ async def detach_month(settings: "Settings", month: datetime, *, actor: str) -> 
                 async with database.unit_of_work(session=acting(actor)) as uow:
                     is_taken = await store.detach(uow, table, month=month)
             except DBAPIError as error:
+                if sqlstate(error) in store.BUSY:
+                    raise CliError(
+                        f"{name} is busy: it was waited for and left as it is",
+                        hint="run the command again; what it took out before stays out",
+                    ) from error
                 if sqlstate(error) != store.REFUSED:
                     raise
                 raise CliError(

@@ -143,9 +143,6 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION gateway.keep_numbers() FROM PUBLIC;
-CREATE TRIGGER numbers_kept AFTER INSERT ON gateway.event_log
-    REFERENCING NEW TABLE AS numbered
-    FOR EACH STATEMENT EXECUTE FUNCTION gateway.keep_numbers();
 
 -- The feed of a brand up to this number was put away: it is refused below, never told with a hole.
 ALTER TABLE gateway.event_counters ADD COLUMN put_away_seq bigint NOT NULL DEFAULT 0
@@ -241,7 +238,13 @@ $$;
 SELECT setval(pg_get_serial_sequence('ledger.events', 'position'),
     (SELECT coalesce(max(position), 0) + 1 FROM ledger.events), false);
 
--- After the rows: they are queued already, or numbered.
+-- The triggers come after the rows, which one statement brought: they would keep all of it aside.
+INSERT INTO gateway.event_numbers (brand, seq, event_id)
+    SELECT brand, seq, event_id FROM gateway.event_log;
+CREATE TRIGGER numbers_kept AFTER INSERT ON gateway.event_log
+    REFERENCING NEW TABLE AS numbered
+    FOR EACH STATEMENT EXECUTE FUNCTION gateway.keep_numbers();
+-- What was copied is queued already, or numbered.
 CREATE TRIGGER events_to_number AFTER INSERT ON ledger.events
     REFERENCING NEW TABLE AS appended
     FOR EACH STATEMENT EXECUTE FUNCTION gateway.queue_events();
@@ -352,12 +355,22 @@ DECLARE
     part regclass := to_regclass(
         format('%s_%s', p_table, to_char(starts AT TIME ZONE 'UTC', 'YYYYMM')));
     has_work boolean := false;
+    counted jsonb;  -- the last number of each brand when the look at the month began
+    seen jsonb;     -- the last one in the month, as far as that look saw
 BEGIN
     IF p_table <> ALL (ARRAY['ledger.events', 'ledger.state_history', 'gateway.event_log',
                              'gateway.deliveries']::regclass[]) THEN
         RAISE EXCEPTION 'no month of % can be detached', p_table USING ERRCODE = 'CG009';
     END IF;
     IF p_table = 'gateway.event_log'::regclass THEN
+        -- A look at all of the month takes minutes of many rows, so nobody waits for it: what was
+        -- numbered meanwhile has numbers above `counted`, and is looked for under the locks.
+        SELECT coalesce(jsonb_object_agg(c.brand, c.last_seq), '{}') INTO counted
+            FROM gateway.event_counters c;
+        IF part IS NOT NULL THEN
+            EXECUTE format('SELECT coalesce(jsonb_object_agg(m.brand, m.seq), ''{}'') '
+                'FROM (SELECT brand, max(seq) AS seq FROM %s GROUP BY brand) AS m', part) INTO seen;
+        END IF;
         PERFORM 1 FROM gateway.event_counters ORDER BY brand FOR UPDATE;
     END IF;
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', p_table);
@@ -384,10 +397,15 @@ BEGIN
         RAISE EXCEPTION '% still has events to number or to deliver', part USING ERRCODE = 'CG009';
     END IF;
     IF p_table = 'gateway.event_log'::regclass THEN
-        EXECUTE format('UPDATE gateway.event_counters c '
-            'SET put_away_seq = greatest(c.put_away_seq, m.seq) '
-            'FROM (SELECT brand, max(seq) AS seq FROM %s GROUP BY brand) AS m '
-            'WHERE m.brand = c.brand', part);
+        UPDATE gateway.event_counters c SET put_away_seq = m.seq
+            FROM (
+                SELECT k.brand, greatest(k.put_away_seq, (seen ->> k.brand)::bigint, (
+                    SELECT max(n.seq) FROM gateway.event_numbers n
+                    WHERE n.brand = k.brand AND n.seq > coalesce((counted ->> k.brand)::bigint, 0)
+                        AND n.event_id >= lowest AND n.event_id < beyond)) AS seq
+                FROM gateway.event_counters k
+            ) AS m
+            WHERE m.brand = c.brand AND m.seq > c.put_away_seq;
     END IF;
     EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', p_table, part);
     EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %s '

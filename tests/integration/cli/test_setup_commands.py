@@ -8,7 +8,7 @@ import pytest
 
 from config.migrate import head_revision
 from gateway.cli.main import main
-from tests.support.databases import TestDatabase
+from tests.support.databases import TestDatabase, recreate, recreate_at
 from tests.support.hosting import LoopThread
 
 pytestmark = pytest.mark.postgres
@@ -77,6 +77,27 @@ def test_migrate_twice_copies_the_brands_once(
     assert rows == [("acme", 1, "per_asset")]
 
 
+def test_migrate_tells_how_far_it_is_where_there_may_be_rows(
+    person: Person, test_database: TestDatabase, loop_thread: LoopThread
+) -> None:
+    """Not of a new database, nor where nothing is to be done."""
+    loop_thread.run(recreate(test_database))
+    assert person.runs("db", "migrate")[2] == ""
+    assert person.runs("db", "migrate")[2] == ""
+    loop_thread.run(recreate_at(test_database, "0048"))
+
+    code, answer, told = person.runs("db", "migrate")
+
+    assert (code, answer["schema"]) == (0, head_revision())
+    first, second, *_, last = told.splitlines()
+    steps = len(told.splitlines()) - 1
+    assert first == (
+        f"cage: schema 0048: {steps} steps to {head_revision()}, which stand together or not"
+    )
+    assert second == f"cage: schema 0049 is done, {steps - 1} to go"
+    assert last == f"cage: schema {head_revision()} is done, 0 to go"
+
+
 def test_an_old_month_is_detached_once_and_a_young_one_never(
     person: Person, test_database: TestDatabase, loop_thread: LoopThread
 ) -> None:
@@ -93,6 +114,31 @@ def test_an_old_month_is_detached_once_and_a_young_one_never(
     assert person.runs("db", "detach", "2024-13")[0] == USAGE
     told = "SELECT left(actor, 5), subject FROM gateway.audit WHERE action = 'month.detached'"
     assert read(test_database, loop_thread, told) == [("host:", "ledger.events_202405")]
+
+
+def test_a_month_of_a_busy_table_is_left_with_what_to_do(
+    person: Person, test_database: TestDatabase, loop_thread: LoopThread
+) -> None:
+    """Somebody writes for longer than is waited for."""
+    import asyncpg
+
+    person.runs("db", "migrate")
+
+    async def write() -> asyncpg.Connection:
+        connection = await asyncpg.connect(test_database.owner_url, timeout=10)
+        await connection.execute("BEGIN", timeout=10)
+        await connection.execute("LOCK TABLE gateway.deliveries IN ROW EXCLUSIVE MODE", timeout=10)
+        return connection
+
+    writing = loop_thread.run(write())
+    try:
+        code, _, error = person.runs("db", "detach", "2024-05")
+    finally:
+        loop_thread.run(writing.close(timeout=10))
+    assert code == FAILED
+    assert "gateway.deliveries_202405 is busy" in error
+    assert "run the command again" in error
+    assert person.runs("db", "detach", "2024-05")[0] == 0
 
 
 def test_account_index_of_a_brand_never_changes(
