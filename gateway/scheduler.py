@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from config.breaker_policy import BreakerPolicy
 from config.clock import Clock, SystemClock, Waker
-from config.database import Database, Uow, async_url
+from config.database import Database, Uow, async_url, is_lock_timeout
 from config.ids import Ids, SystemIds
 from config.logs import get_logger
 from config.process import run_until_stopped
@@ -55,7 +55,8 @@ TICKS = (
     Tick(channel="cage_fold", every_seconds=5),
     Tick(channel="cage_nonces", every_seconds=60),
     Tick(channel="cage_limits", every_seconds=3_600),
-    Tick(channel="cage_partitions", every_seconds=3_600),
+    # Not in step with what reads the whole journal each hour: a new month waits for its table.
+    Tick(channel="cage_partitions", every_seconds=700),
     Tick(channel="cage_books", every_seconds=60),  # totals
     Tick(channel="cage_reconcile", every_seconds=3_600),  # every entry
     Tick(channel="cage_close", every_seconds=600),
@@ -146,12 +147,18 @@ class Scheduler:
         return True
 
     async def work(self, channel: str) -> int:
-        """One pass of a loop of upkeep; raises LeaseLost when another instance does it."""
+        """One pass of a loop of upkeep; raises LeaseLost when another instance does it. A step that
+        waits too long for a lock is left to the next pass, and holds up no other."""
         done = 0
         for step in self.upkeep[channel]:
-            async with self._database.unit_of_work() as uow:
-                await self._lease.check(uow)
-                done += await step(uow)
+            try:
+                async with self._database.unit_of_work() as uow:
+                    await self._lease.check(uow)
+                    done += await step(uow)
+            except DBAPIError as error:
+                if not is_lock_timeout(error):
+                    raise
+                log.warning("scheduler.waited_too_long", channel=channel, detail=str(error.orig))
         return done
 
     async def _keep_house(self, channel: str, waker: Waker) -> None:

@@ -1,7 +1,7 @@
 """The scheduler ticks under its lease, only wakes others, and keeps its own house."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -9,13 +9,16 @@ from config.clock import Waker
 from config.database import Database, async_url
 from gateway.leases import LeaseLost
 from gateway.payouts import limits
-from gateway.scheduler import TICKS, Scheduler
+from gateway.scheduler import PARTITION_MONTHS, TICKS, Scheduler
+from gateway.scheduler_store import MONTHLY_TABLES
 from gateway.webhooks.listen_store import Listener
 from tests.support.clock import ManualClock, SequentialIds
 from tests.support.databases import TestDatabase
 from tests.support.payouts import Payouts
 
 pytestmark = pytest.mark.postgres
+
+LATER = datetime(2031, 1, 15, tzinfo=UTC)  # far from the months that a migration makes
 
 
 @pytest.fixture
@@ -105,13 +108,30 @@ async def test_sums_of_limits_go_when_no_window_reaches_them(
 async def test_partitions_are_made_ahead_once(
     own_role: Database, clock: ManualClock, ids: SequentialIds
 ) -> None:
+    clock.advance((LATER - clock.now()).total_seconds())
     scheduler = Scheduler(database=own_role, clock=clock, ids=ids)
     await scheduler.tick("cage_partitions")
 
-    made = await scheduler.work("cage_partitions")
-
-    assert made >= 0
+    assert await scheduler.work("cage_partitions") == len(MONTHLY_TABLES) * (PARTITION_MONTHS + 1)
     assert await scheduler.work("cage_partitions") == 0
+    await own_role.close()
+
+
+async def test_a_busy_table_gets_its_months_later_and_holds_up_no_other(
+    own_role: Database, database: Database, clock: ManualClock, ids: SequentialIds
+) -> None:
+    """A long look at the journal holds it for longer than is waited for."""
+    clock.advance((LATER - clock.now()).total_seconds())
+    scheduler = Scheduler(database=own_role, clock=clock, ids=ids)
+    await scheduler.tick("cage_partitions")
+    months = PARTITION_MONTHS + 1
+
+    async with database.unit_of_work() as reading:
+        await reading.execute("LOCK TABLE ledger.entries IN ACCESS SHARE MODE")
+        made = await scheduler.work("cage_partitions")
+
+    assert made == (len(MONTHLY_TABLES) - 1) * months
+    assert await scheduler.work("cage_partitions") == months
     await own_role.close()
 
 
