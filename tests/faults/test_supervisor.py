@@ -51,7 +51,7 @@ async def test_role_that_is_stopped_stays_down() -> None:
     assert idle.restarts == 0
 
 
-async def test_p01_a_role_that_is_stopped_while_it_starts_is_not_left_behind() -> None:
+async def test_a_role_that_is_stopped_while_it_starts_is_not_left_behind() -> None:
     """The stop comes between the decision to start it and its process."""
     idle = role("idle", IDLE)
     running = asyncio.create_task(idle.run())
