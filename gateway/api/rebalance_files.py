@@ -8,6 +8,8 @@ it again and send it.
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
+from uuid import UUID
 
 from gateway.api import rebalance_safes, two_people
 from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
@@ -15,11 +17,12 @@ from gateway.api.qr import qr_svg
 from gateway.api.rebalances import KIND, READ, ROLES, STAFF, WRITE, wire
 from gateway.api.switches import check_operator
 from gateway.api.wire_rebalance_files import (
+    RebalanceCancelIn,
     SignedRebalance,
     SignedRebalanceIn,
     UnsignedRebalance,
 )
-from gateway.api.wire_rebalances import RebalanceDeclineIn, RebalanceDetail
+from gateway.api.wire_rebalances import RebalanceDetail
 from gateway.errors import Conflict, Invalid, NotFound, invalid_field
 from gateway.payouts import rebalances, rebalances_store, refills_store, safe_plans_store
 from gateway.payouts.rebalances import Direction, State, Trigger
@@ -97,7 +100,8 @@ async def get_unsigned(call: Call) -> UnsignedRebalance:
     body_bytes_max=SIGNED_BYTES_MAX,
 )
 async def post_signed(call: Call) -> Answer:
-    """202 while others must sign, 200 once it is complete. The same file again changes nothing."""
+    """202 while others must sign, 200 once it is complete. The same file again changes nothing;
+    with `dry_run` it is checked, and nothing is kept."""
     two_people.check_operator(call, roles=ROLES, scopes=WRITE)
     row = await _locked(call)
     safe = await _safe_of(call, row)
@@ -105,7 +109,8 @@ async def post_signed(call: Call) -> Answer:
         new, progress = await _take_owner(call, row, safe)
     else:
         new, progress = await _take_file(call, row, await _plan_of(call, row))
-    if row.state == State.UNSIGNED_READY and progress.raw is not None:
+    is_dry = call.body.dry_run
+    if row.state == State.UNSIGNED_READY and progress.raw is not None and not is_dry:
         await lifecycle.set_actor(call.uow, two_people.person_of(call))
         row = await rebalances.move(
             call.uow, row, Trigger.SIGN, {}, ids=call.services.ids, at=call.at
@@ -114,6 +119,7 @@ async def post_signed(call: Call) -> Answer:
         rebalance=await wire(call, row),
         signatures=rebalance_safes.signatures(progress),
         new_signatures=new,
+        dry_run=is_dry,
     )
     return Answer(body=body, status=200 if progress.raw is not None else 202)
 
@@ -123,7 +129,7 @@ async def post_signed(call: Call) -> Answer:
     "/v1/rebalances/{id}/cancel",
     "Take a move from cold to hot back while its file waits for signatures.",
     answers=RebalanceDetail,
-    body=RebalanceDeclineIn,
+    body=RebalanceCancelIn,
     scopes=WRITE,
     kinds=STAFF,
     roles=ROLES,
@@ -137,6 +143,8 @@ async def cancel_unsigned(call: Call) -> RebalanceDetail:
     if row.state != State.CANCELLED:
         if row.state != State.UNSIGNED_READY:
             raise Conflict("too_late", f"It is {row.state}.")
+        if call.body.dry_run:
+            return await wire(call, row)
         await lifecycle.set_actor(call.uow, two_people.person_of(call), reason=call.body.reason)
         changes = {"code": "cancelled_by_staff"}
         row = await rebalances.move(
@@ -155,7 +163,7 @@ async def _locked(call: Call) -> RebalanceRow:
 async def _plan_of(call: Call, row: RebalanceRow) -> OutgoingRow:
     """The tx that people sign. Raises Conflict where there is none (any more)."""
     if row.direction != Direction.COLD_TO_HOT:
-        raise Conflict("not_signed_outside", "The signer signs moves from hot to cold.")
+        raise Conflict("not_signed_outside", f"The signer signs {row.direction}.")
     if row.state not in _TAKEN or row.attempt_id is None:
         raise Conflict("not_ready", f"It is {row.state}: there is nothing to sign.")
     tx = await outgoing.get(call.uow, row.attempt_id)
@@ -180,23 +188,40 @@ async def _take_owner(call: Call, row: RebalanceRow, safe: SafePlanRow) -> tuple
         found = await asyncio.to_thread(rebalance_safes.signature_of, safe, upload)
     except SignedFileRefused as error:
         raise _refused(name, error) from error
-    new = await rebalance_safes.keep(call, row, safe, found)
-    return new, await rebalance_safes.progress_of(call, safe)
+    if row.state != State.UNSIGNED_READY:
+        return 0, await rebalance_safes.progress_of(call, safe)
+    new, beside = await _keep(call, row, safe.id, found)
+    return new, await rebalance_safes.progress_of(call, safe, beside=beside)
 
 
 async def _take_file(call: Call, row: RebalanceRow, tx: OutgoingRow) -> tuple[int, ColdProgress]:
     """(new signatures, how far it is signed) after a file. Raises Invalid."""
-    found, new = await _verified(call, tx), 0
-    if row.state == State.UNSIGNED_READY and tx.raw is None:
-        new = await refills_store.add(
-            call.uow,
-            rebalance_id=row.id,
-            attempt_id=tx.id,
-            signatures=found,
-            person=two_people.person_of(call),
-            at=call.at,
-        )
-    return new, await _progress(call, tx)
+    found = await _verified(call, tx)
+    if row.state != State.UNSIGNED_READY or tx.raw is not None:
+        return 0, await _progress(call, tx)
+    new, beside = await _keep(call, row, tx.id, found)
+    return new, await _progress(call, tx, beside=beside)
+
+
+async def _keep(
+    call: Call, row: RebalanceRow, plan_id: UUID, found: Sequence[ColdSignature]
+) -> tuple[int, Sequence[ColdSignature]]:
+    """(how many are new, those that a dry run does not keep): of one input and key the first one
+    stays."""
+    if call.body.dry_run:
+        known = await refills_store.of_attempt(call.uow, plan_id)
+        places = {(item.input_index, item.public_key) for item in known}
+        beside = [item for item in found if (item.input_index, item.public_key) not in places]
+        return len(beside), beside
+    new = await refills_store.add(
+        call.uow,
+        rebalance_id=row.id,
+        attempt_id=plan_id,
+        signatures=found,
+        person=two_people.person_of(call),
+        at=call.at,
+    )
+    return new, ()
 
 
 async def _verified(call: Call, tx: OutgoingRow) -> tuple[ColdSignature, ...]:
@@ -238,9 +263,11 @@ def _upload(body: SignedRebalanceIn) -> tuple[str, bytes]:
         raise invalid_field(name, "invalid", f"It is not {kind}.") from error
 
 
-async def _progress(call: Call, tx: OutgoingRow) -> ColdProgress:
+async def _progress(
+    call: Call, tx: OutgoingRow, *, beside: Sequence[ColdSignature] = ()
+) -> ColdProgress:
     spec, sender = call.services.registry.chains[tx.network], tx.sender_key
-    signatures = await refills_store.of_attempt(call.uow, tx.id)
+    signatures = [*await refills_store.of_attempt(call.uow, tx.id), *beside]
     if tx.raw is not None:  # they sent it themselves: its block shows who signed
         shown = registry.cold_signatures(
             spec, unsigned=tx.unsigned, upload=tx.raw, sender_key=sender

@@ -5,14 +5,13 @@ sent from here: payouts verify all of it again and call the Safe.
 """
 
 import json
+from collections.abc import Sequence
 
-from gateway.api import two_people
 from gateway.api.endpoint import Call
 from gateway.api.qr import qr_svg
 from gateway.api.rebalances import KIND
 from gateway.api.wire_rebalance_files import Signatures, UnsignedRebalance
 from gateway.payouts import refills_store
-from gateway.payouts.rebalances import State
 from gateway.payouts.rebalances_store import RebalanceRow
 from gateway.payouts.safe_plans_store import SafePlanRow
 from watchers import registry
@@ -29,31 +28,17 @@ def signatures(progress: ColdProgress) -> Signatures:
     )
 
 
-async def progress_of(call: Call, plan: SafePlanRow) -> ColdProgress:
-    """How many owners have signed."""
-    signatures = await refills_store.of_attempt(call.uow, plan.id)
+async def progress_of(
+    call: Call, plan: SafePlanRow, *, beside: Sequence[ColdSignature] = ()
+) -> ColdProgress:
+    """How many owners have signed, with those `beside` that are not kept."""
+    signatures = [*await refills_store.of_attempt(call.uow, plan.id), *beside]
     return registry.safe_progress(signatures, owners=plan.owners, threshold=plan.threshold)
 
 
 def signature_of(plan: SafePlanRow, upload: bytes) -> tuple[ColdSignature, ...]:
     """One owner's signature. Raises SignedFileRefused."""
     return registry.safe_signature(plan.typed, upload, owners=plan.owners)
-
-
-async def keep(
-    call: Call, row: RebalanceRow, plan: SafePlanRow, found: tuple[ColdSignature, ...]
-) -> int:
-    """How many were new."""
-    if row.state != State.UNSIGNED_READY:
-        return 0
-    return await refills_store.add(
-        call.uow,
-        rebalance_id=row.id,
-        attempt_id=plan.id,
-        signatures=found,
-        person=two_people.person_of(call),
-        at=call.at,
-    )
 
 
 async def unsigned(call: Call, row: RebalanceRow, plan: SafePlanRow) -> UnsignedRebalance:

@@ -57,11 +57,20 @@ class SignedRebalanceIn(Body):
     signature: str | None = Field(
         default=None, min_length=1, description="Of one owner of a Safe, 65 bytes in hex."
     )
+    dry_run: bool = Field(default=False, description="Check it and keep nothing.")
+
+
+class RebalanceCancelIn(Body):
+    """Why it is taken back."""
+
+    reason: str = Field(min_length=1, max_length=500)
+    dry_run: bool = Field(default=False, description="Say whether it could be; change nothing.")
 
 
 class SignedRebalance(Wire):
-    """The move after an upload."""
+    """The move after an upload; of a dry run the signatures as they would be."""
 
     rebalance: RebalanceDetail
     signatures: Signatures
     new_signatures: int = Field(description="0: all of them were here already.")
+    dry_run: bool

@@ -30,6 +30,9 @@ refill_app = typer.Typer(
     no_args_is_help=True, help="From cold to hot: signed outside, brought back, sent."
 )
 
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")
+]
 RefillArgument = Annotated[str, typer.Argument(help="The refill's id: reb_...")]
 
 
@@ -41,9 +44,7 @@ def request(
         str | None, typer.Argument(help="In asset units; without it, what the band asks for.")
     ] = None,
     confirm_amount: ConfirmOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be asked for; ask for nothing.")
-    ] = False,
+    dry_run: DryRunOption = False,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
     key: KeyFileOption = None,
@@ -127,30 +128,35 @@ def import_(
         ),
     ],
     confirm_amount: ConfirmOption = None,
+    dry_run: DryRunOption = False,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
     key: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a signed file back; once every signature is there, payouts send it."""
-    body = _signed(file)
+    body: dict[str, Any] = {**_signed(file), "dry_run": dry_run}
 
     async def look(client: "StaffClient") -> Mapping[str, Any]:
         return await client.get(f"{PATH}/{refill}")
 
     row = call(look, api=api, key_id=key_id, key=key)
     what = f"{row['amount']} {row['asset']} from cold to {row['address']}"
-    say_twice(what, row["amount"], confirm_amount)
+    if not dry_run:
+        say_twice(what, row["amount"], confirm_amount)
     path = f"{PATH}/{refill}/signed"
     answer = change(path, body, "signed", api=api, key_id=key_id, key=key)
     if as_json:
         show_json(answer)
         return
     signatures = answer["signatures"]
-    if answer["new_signatures"] == 0:
+    if dry_run:
+        show_line(f"checked {what}: {answer['new_signatures']} new signatures; nothing was stored")
+    elif answer["new_signatures"] == 0:
         show_line("nothing new: these signatures were here already")
     if signatures["is_complete"]:
-        show_line(f"{refill}: every signature is there; payouts send it")
+        then = "payouts would send it" if dry_run else "payouts send it"
+        show_line(f"{refill}: every signature is there; {then}")
     else:
         had = ", ".join(signatures["signed_by"]) or "nobody"
         show_line(f"{refill}: signed by {had}; {signatures['needed']} keys must")
@@ -161,17 +167,20 @@ def import_(
 def cancel(
     refill: RefillArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+    dry_run: DryRunOption = False,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
     key: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take it back while its file waits for signatures; its coins are free again."""
-    said = {"reason": reason}
+    said = {"reason": reason, "dry_run": dry_run}
     path = f"{PATH}/{refill}/cancel"
     answer = change(path, said, "cancel", api=api, key_id=key_id, key=key)
     if as_json:
-        show_json(answer)
+        show_json({**answer, "dry_run": dry_run})
+    elif dry_run and answer["state"] != "cancelled":
+        show_line(f"{refill} is {answer['state']} and would be cancelled; nothing was changed")
     else:
         show_line(f"{refill} is {answer['state']}; make sure that nobody signs its file any more")
 

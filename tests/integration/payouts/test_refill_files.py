@@ -217,9 +217,19 @@ async def test_the_commands_carry_a_refill_from_the_request_to_the_hot_wallet(
     signed = tmp_path / "signed.psbt"
     bring_in = ("treasury", "refill", "import", refill, str(signed), "--confirm-amount", "0.8")
     signed.write_bytes(TWO_OF_THREE.sign(file.read_bytes(), 1))
+    for _ in range(2):  # it keeps nothing: the second one says the same
+        code, out, _ = await desk.runs("bob", *bring_in[:5], "--dry-run")
+        assert (code, "1 new signatures; nothing was stored" in out) == (0, True)
     code, out, _ = await desk.runs("bob", *bring_in)
     assert (code, "2 keys must" in out) == (0, True)
     signed.write_text(text(TWO_OF_THREE.sign(file.read_bytes(), 2)) + "\n")
+    code, out, _ = await desk.runs("bob", *bring_in, "--dry-run", "--json")
+    told = json.loads(out)
+    assert (told["dry_run"], told["signatures"]["is_complete"]) == (True, True)
+    assert told["rebalance"]["state"] == "unsigned_ready"
+    take_back = ("treasury", "refill", "cancel", refill, "--reason", "why not", "--dry-run")
+    code, out, _ = await desk.runs("bob", *take_back)
+    assert (code, "would be cancelled; nothing was changed" in out) == (0, True)
     code, out, _ = await desk.runs("bob", *bring_in)
     assert (code, "payouts send it" in out) == (0, True)
     code, out, _ = await desk.runs("bob", *bring_in)
@@ -237,6 +247,8 @@ async def test_the_commands_carry_a_refill_from_the_request_to_the_hot_wallet(
     code, _, error = await desk.runs(
         "bob", "treasury", "refill", "cancel", refill, "--reason", "too late"
     )
+    assert (code, "too_late" in error) == (3, True)
+    code, _, error = await desk.runs("bob", *take_back)
     assert (code, "too_late" in error) == (3, True)
 
 
