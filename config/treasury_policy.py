@@ -95,6 +95,14 @@ class TreasuryPolicy:
         return self.bands.get((WalletRole(role), asset))
 
 
+def has_warm(wallets: Mapping[str, WalletSettings], network: str) -> bool:
+    """Whether a network has a warm wallet: it has one where an asset of it has a warm band."""
+    return any(
+        asset.partition(":")[0] == network and settings.warm is not None
+        for asset, settings in wallets.items()
+    )
+
+
 def load_treasury(
     *,
     wallets: Mapping[str, WalletSettings],

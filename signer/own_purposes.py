@@ -16,9 +16,9 @@ from signer.rules import SWEEP_FEES, Decision, Rules, hash_of
 from signer.schemes.bitcoin import UtxoTx
 from signer.schemes.evm import EvmTx
 from signer.settings import NetworkSettings
+from signer.wallet_ways import HOT_LANES_MAX
 
 OWN_UTXO_ROLES = (Role.HOT, Role.CHANGE)
-HOT_LANES_MAX = 64  # nobody looks for what is swept to a lane beyond those that are in use
 
 
 class OwnPurposes:

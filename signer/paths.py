@@ -2,7 +2,8 @@
 
 UTXO `m/84h/<coin>h/<account>h/<chain>/<index>` (BIP-84), EVM `m/44h/60h/<account>h/<chain>/<index>`
 (BIP-44). Account 0 is the operator's: UTXO chain 0 hot, chain 1 change; EVM chain 0 hot lanes,
-chain 1 gas. Accounts from 1 are a brand's deposit addresses on chain 0. It must not touch keys.
+chain 1 gas; both chain 5 warm. Accounts from 1 are a brand's deposit addresses on chain 0. It must
+not touch keys.
 """
 
 import re
@@ -13,10 +14,11 @@ from signer.errors import RefusalCode, Refused
 from signer.settings import Family, NetworkSettings
 
 _SHAPE = re.compile(
-    r"m/(84|44)[h']/(0|[1-9][0-9]{0,9})[h']/(0|[1-9][0-9]{0,9})[h']/([01])/(0|[1-9][0-9]{0,9})",
+    r"m/(84|44)[h']/(0|[1-9][0-9]{0,9})[h']/(0|[1-9][0-9]{0,9})[h']/([015])/(0|[1-9][0-9]{0,9})",
     re.ASCII,
 )
 _LIMIT = 2**31  # BIP-32: indexes from here on are hardened
+WARM_CHAIN = 5  # 2 to 4 are no branches of these keys (docs/adr/0043)
 _PURPOSE = {Family.BITCOIN: 84, Family.EVM: 44}
 
 
@@ -29,6 +31,8 @@ class Role(StrEnum):
     """Operator's UTXO change."""
     GAS = "gas"
     """Operator's EVM accounts that fund gas."""
+    WARM = "warm"
+    """Operator's reserve: two people sign each move from and to it."""
     DEPOSIT = "deposit"
     """A brand's deposit address."""
 
@@ -83,4 +87,6 @@ def _role(family: Family, *, account: int, chain: int) -> Role:
         return Role.DEPOSIT
     if chain == 0:
         return Role.HOT
+    if chain == WARM_CHAIN:
+        return Role.WARM
     return Role.CHANGE if family is Family.BITCOIN else Role.GAS

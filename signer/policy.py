@@ -30,6 +30,7 @@ from signer.settings import NetworkSettings, Settings
 from signer.staff_purposes import StaffPurposes
 from signer.store import Store
 from signer.voids_store import voided
+from signer.wallet_ways import WAYS, check_not_warm
 
 HOUR_SECONDS = 3_600
 PAYMENTS_MAX = 1_000
@@ -44,13 +45,14 @@ class Policy:
         self._rules = Rules(store=store, settings=settings, keyring=keyring)
         self._own = OwnPurposes(self._rules)
         self._staff = StaffPurposes(self._rules)
-        self._cold = ColdMoves(self._rules)
+        self._moves = ColdMoves(self._rules)
 
     def decide(
         self, request: SignRequest, tx: UtxoTx | EvmTx, network: NetworkSettings, now_seconds: int
     ) -> Decision:
         """Yes with a Decision, or raises Refused."""
         check_fee(tx, network)
+        check_not_warm(request.purpose, tx)
         if request.purpose in (Purpose.WITHDRAWAL, Purpose.REISSUE):
             return self._withdrawal(request, tx, network, now_seconds)
         if request.payments:
@@ -67,8 +69,8 @@ class Policy:
             return self._own.collect(request, tx, network, now_seconds)
         if request.purpose is Purpose.SAFE_REFILL and isinstance(tx, EvmTx):
             return self._own.safe_refill(request, tx, network, now_seconds)
-        if request.purpose is Purpose.HOT_TO_COLD:
-            return self._cold.decide(request, tx, network, now_seconds)
+        if request.purpose in WAYS:
+            return self._moves.decide(request, tx, network, now_seconds)
         if isinstance(tx, EvmTx) and tx.setup is not None:
             return self._staff.setup(request, tx, network, now_seconds)
         if request.purpose is Purpose.CPFP and isinstance(tx, UtxoTx):

@@ -31,6 +31,10 @@ class Purpose(StrEnum):
     payments."""
     HOT_TO_COLD = "hot_to_cold"
     """Hot value to a pinned cold address; no payments."""
+    HOT_TO_WARM = "hot_to_warm"
+    """Hot value to `own_path`, the warm wallet; two people sign each. No payments."""
+    WARM_TO_HOT = "warm_to_hot"
+    """Warm value to `own_path`, the hot wallet; two people sign each. No payments."""
     SAFE_REFILL = "safe_refill"
     """EVM: a pinned Safe, whose owners have signed, pays `own_path`, a hot lane; no payments."""
     CONSOLIDATE = "consolidate"
@@ -41,3 +45,6 @@ class Purpose(StrEnum):
 
 OWN_MOVES = (Purpose.CONSOLIDATE, Purpose.FAN_OUT)
 """Purposes that pay nobody, replace nothing and need nobody: the fee is all that leaves."""
+
+WARM_MOVES = (Purpose.HOT_TO_WARM, Purpose.WARM_TO_HOT)
+"""Purposes that may name the warm wallet; coins of it leave by the second one alone."""

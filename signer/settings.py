@@ -44,6 +44,7 @@ class AssetSettings:
     A single payment above `dual_limit_minor` also takes two people's approvals (S15). Refunds and
     recoveries, which two people sign alone, and moves to cold have caps of their own: none unless
     they are set. A move above `cold_dual_limit_minor` takes two people, too; unset, every one does.
+    Moves between hot and warm have caps of their own, counted by direction, and always take two.
     """
 
     asset: str
@@ -58,6 +59,8 @@ class AssetSettings:
     cold_tx_max_minor: int
     cold_day_max_minor: int
     cold_dual_limit_minor: int
+    warm_tx_max_minor: int
+    warm_day_max_minor: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +314,8 @@ def _asset(network: str, symbol: str, raw: "_Table", family: Family) -> AssetSet
         cold_tx_max_minor=raw.integer("cold_tx_max_minor", 0),
         cold_day_max_minor=raw.integer("cold_day_max_minor", 0),
         cold_dual_limit_minor=raw.integer("cold_dual_limit_minor", 0),
+        warm_tx_max_minor=raw.integer("warm_tx_max_minor", 0),
+        warm_day_max_minor=raw.integer("warm_day_max_minor", 0),
     )
     raw.end()
     return result

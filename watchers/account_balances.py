@@ -1,4 +1,4 @@
-"""What each account of the operator holds on an account chain: hot lanes, batch contract, gas.
+"""What each account of the operator holds on an account chain: hot, batch contract, warm, gas.
 
 Owns `chain.account_balances`: moved by the evidence of each block in its own unit of work, taken
 back with it. The books hold one custody account per wallet; this says which account of it can pay,
@@ -16,7 +16,7 @@ from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import AccountSend, Block
 from watchers.network import Network
 
-ROLES = (AddressRole.HOT, AddressRole.GAS)
+ROLES = (AddressRole.HOT, AddressRole.WARM, AddressRole.GAS)
 
 Place = tuple[str, str]
 """Key and asset."""

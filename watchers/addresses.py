@@ -35,8 +35,14 @@ class AddressRole(StrEnum):
     """Change of UTXO payouts."""
     GAS = "gas"
     """Pays gas of token sweeps (account chains)."""
+    WARM = "warm"
+    """The warm wallet's: its key is the signer's, and two people sign what leaves it."""
     COLD = "cold"
     """The cold wallet's: watched, never spent from by anything online."""
+
+
+APART = (AddressRole.WARM, AddressRole.COLD)
+"""Roles whose coins no payout spends and which pass for no change of hot ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,9 +214,9 @@ async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
 
 
 async def own_address(
-    uow: Uow, *, network: str, role: Literal["hot", "change", "gas"], lane: int = 0
+    uow: Uow, *, network: str, role: Literal["hot", "change", "gas", "warm"], lane: int = 0
 ) -> AddressRow:
-    """An address of the operator's: `hot` and `gas` by lane, `change` the next unused one.
+    """An address of the operator's: `change` the next unused one, the others by lane.
 
     Raises PoolEmpty when there is none that the signer verified.
     """

@@ -28,7 +28,8 @@ _KEPT = (
 # Where a family has several signed attempts, any of them may be mined, or after a reorg another
 # one: their change waits for the full tier, so that nothing hangs on a tx that may lose (ADR 0023).
 # Coins of others wait for their full tier, coinbase for maturity. A coin of another script than
-# P2WPKH is none that the signer can spend (docs/adr/0022), and a cold one is never spent from here.
+# P2WPKH is none that the signer can spend (docs/adr/0022), and one of the cold wallet, or of the
+# warm one (both `is_cold`), is never spent from here.
 _SPENDABLE = f"""
 WITH RECURSIVE tip AS (
     SELECT height FROM chain.cursors WHERE network = :network
@@ -96,9 +97,10 @@ async def by_outpoints(
 
 
 # One statement: read by two, a coin that becomes final in between would be missing in both.
-_COLD = f"""
+_APART = f"""
 SELECT {_COLUMNS}, coalesce(c.spendable_at_height <= tip.height, false) AS is_final
-FROM chain.coins c LEFT JOIN chain.cursors tip ON tip.network = c.network
+FROM chain.coins c JOIN chain.addresses a ON a.id = c.address_id AND a.role = :role
+LEFT JOIN chain.cursors tip ON tip.network = c.network
 WHERE c.network = :network AND c.is_cold AND c.spent_by IS NULL AND c.reserved_by IS NULL
     AND NOT c.is_other_script AND NOT EXISTS ({_KEPT})
 ORDER BY is_final DESC, c.amount DESC, c.txid, c.vout
@@ -106,9 +108,9 @@ LIMIT :limit
 """
 
 
-async def cold(uow: Uow, *, network: str, limit: int) -> Sequence[RowMapping]:
-    """Cold coins that nothing has reserved, final ones first, then largest first."""
-    result = await uow.execute(_COLD, {"network": network, "limit": limit})
+async def apart(uow: Uow, *, network: str, role: str, limit: int) -> Sequence[RowMapping]:
+    """Coins of one role that nothing has reserved, final ones first, then largest first."""
+    result = await uow.execute(_APART, {"network": network, "role": role, "limit": limit})
     return result.mappings().all()
 
 
@@ -216,7 +218,7 @@ async def insert_unmined(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
         "INSERT INTO chain.coins (network, txid, vout, asset, amount, address_id, key, path, "
         "is_own_change, is_cold) VALUES (:network, :txid, :vout, :asset, :amount, :address_id, "
         ":key, :path, true, "
-        "(SELECT role = 'cold' FROM chain.addresses WHERE id = :address_id)) "
+        "(SELECT role IN ('warm', 'cold') FROM chain.addresses WHERE id = :address_id)) "
         "ON CONFLICT (txid, vout, network) DO NOTHING",
         [dict(row) for row in rows],
     )
@@ -261,7 +263,8 @@ async def disconnect(uow: Uow, *, network: str, block_hash: str) -> None:
 async def open_mined(uow: Uow, *, network: str) -> Sequence[RowMapping]:
     """Unspent coins in blocks: what the chain must confirm in a reconciliation."""
     result = await uow.execute(
-        f"SELECT {_COLUMNS}, c.is_cold FROM chain.coins c WHERE c.network = :network "
+        f"SELECT {_COLUMNS}, a.role FROM chain.coins c JOIN chain.addresses a "
+        "ON a.id = c.address_id WHERE c.network = :network "
         "AND c.height IS NOT NULL AND c.spent_by IS NULL ORDER BY c.txid, c.vout",
         {"network": network},
     )

@@ -12,6 +12,7 @@ from sqlalchemy import RowMapping
 
 from config.database import Uow
 from watchers import coin_store as store
+from watchers.addresses import AddressRole
 from watchers.chain import Coin, Outpoint
 from watchers.errors import CoinTaken
 
@@ -26,7 +27,7 @@ class MinedCoin:
     outpoint: Outpoint
     asset: str
     amount_minor: int
-    is_cold: bool
+    role: AddressRole
     address_id: UUID
 
 
@@ -60,9 +61,9 @@ class CoinRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ColdCoins:
-    """The cold wallet's coins that nothing has reserved, largest first: `free` are final, `young`
-    will be."""
+class ApartCoins:
+    """Coins of the cold or the warm wallet that nothing has reserved, largest first: `free` are
+    final, `young` will be."""
 
     free: Sequence[CoinRow]
     young: Sequence[CoinRow]
@@ -77,12 +78,21 @@ async def spendable(uow: Uow, *, network: str, limit: int) -> list[CoinRow]:
     return [_row(row, raws[row["txid"]]) for row in rows]
 
 
-async def cold(uow: Uow, *, network: str, limit: int) -> ColdCoins:
+async def cold(uow: Uow, *, network: str, limit: int) -> ApartCoins:
     """The cold wallet's coins as of one moment. The path of each is `cold/<branch>/<index>` of its
     descriptor. Nothing online can sign for them."""
-    rows = await store.cold(uow, network=network, limit=limit)
+    return await _apart(uow, network=network, role=AddressRole.COLD, limit=limit)
+
+
+async def warm(uow: Uow, *, network: str, limit: int) -> ApartCoins:
+    """The warm wallet's coins as of one moment, for moves that two people sign."""
+    return await _apart(uow, network=network, role=AddressRole.WARM, limit=limit)
+
+
+async def _apart(uow: Uow, *, network: str, role: AddressRole, limit: int) -> ApartCoins:
+    rows = await store.apart(uow, network=network, role=role.value, limit=limit)
     raws = await store.previous_txs(uow, network=network, txids={row["txid"] for row in rows})
-    return ColdCoins(
+    return ApartCoins(
         free=[_row(row, raws[row["txid"]]) for row in rows if row["is_final"]],
         young=[_row(row, raws[row["txid"]]) for row in rows if not row["is_final"]],
     )
@@ -111,7 +121,8 @@ async def reserve(
 ) -> None:
     """Reserve coins for an attempt; again for the same attempt changes nothing.
 
-    Hot and cold coins are never mixed: of the other kind none is free. Raises CoinTaken, after
+    Hot coins are never mixed with others (`is_cold`: of the cold or the warm wallet): of the other
+    kind none is free. Raises CoinTaken, after
     which the unit of work must end without a commit.
     """
     wanted = set(outpoints)
@@ -157,7 +168,7 @@ async def open_mined(uow: Uow, *, network: str) -> list[MinedCoin]:
             outpoint=Outpoint(txid=row["txid"], vout=row["vout"]),
             asset=row["asset"],
             amount_minor=int(row["amount"]),
-            is_cold=row["is_cold"],
+            role=AddressRole(row["role"]),
             address_id=row["address_id"],
         )
         for row in await store.open_mined(uow, network=network)

@@ -30,7 +30,7 @@ from watchers import (
     store,
 )
 from watchers.address_filter import AddressFilter
-from watchers.addresses import AddressRole, AddressRow
+from watchers.addresses import APART, AddressRole, AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Transfer
 from watchers.columns import hashes_of, spends_of
 from watchers.deposit_due import Tip
@@ -394,9 +394,9 @@ def _coin(
         "key": transfer.to_key,
         "path": address.path,
         "is_own_change": is_ours
-        and address.role not in (AddressRole.DEPOSIT, AddressRole.COLD)
+        and address.role not in (AddressRole.DEPOSIT, *APART)
         and not is_other_script,
-        "is_cold": address.role is AddressRole.COLD,
+        "is_cold": address.role in APART,
         "is_other_script": is_other_script,
         "is_coinbase": transfer.is_coinbase,
         "block_hash": block.ref.hash,

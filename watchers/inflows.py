@@ -20,7 +20,7 @@ from ledger import journal, outbox
 from ledger.accounts import Account, capital, custody, suspense
 from ledger.journal import ChainEffect, Posting, Reversal, credit, debit
 from watchers import inflow_store as store
-from watchers.addresses import AddressRole, AddressRow
+from watchers.addresses import APART, AddressRole, AddressRow
 from watchers.chain import BlockRef, Transfer
 
 PAGE_ROWS = 500  # inflows booked in one unit of work
@@ -81,10 +81,10 @@ class InflowRow:
 def custody_account(
     *, family: Family, network: str, role: AddressRole, brand: str | None, asset: str
 ) -> Account:
-    """The custody account of an address (HOUSE 7): UTXO networks have one hot wallet, and a cold
-    one."""
-    if role is AddressRole.COLD:
-        return custody(network, "cold", asset)
+    """The custody account of an address (HOUSE 7): UTXO networks have one hot wallet, and a warm
+    and a cold one."""
+    if role in APART:
+        return custody(network, role.value, asset)
     if family is Family.BITCOIN or role in (AddressRole.HOT, AddressRole.CHANGE):
         return custody(network, "hot", asset)
     return custody(network, role.value, asset, brand=brand)

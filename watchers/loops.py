@@ -25,8 +25,17 @@ from ledger.errors import (
     ReferenceConflict,
     UnbalancedPosting,
 )
-from watchers import addresses, batch_contract, cold, fees, health, nonces, pool, probes
-from watchers.addresses import AddressRole
+from watchers import (
+    account_balances,
+    addresses,
+    batch_contract,
+    cold,
+    fees,
+    health,
+    nonces,
+    pool,
+    probes,
+)
 from watchers.chain import Chain
 from watchers.errors import (
     LeaseLost,
@@ -251,7 +260,7 @@ class FollowLoop:
             return
         async with self._database.unit_of_work() as uow:
             own = await addresses.by_role(
-                uow, network=self._network.name, roles=(AddressRole.HOT, AddressRole.GAS)
+                uow, network=self._network.name, roles=account_balances.ROLES
             )
         for address in (item for item in own if item.scheme != batch_contract.SCHEME):
             count = await self._chain.reader.account_nonce(address.key)

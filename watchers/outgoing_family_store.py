@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from config.database import Uow
-from watchers.outgoing_store import OWN_PURPOSES, SWEEP_PURPOSES, UPKEEP_PURPOSES
+from watchers.outgoing_store import OWN_PURPOSES, SIGNED_MOVES, SWEEP_PURPOSES, UPKEEP_PURPOSES
 
-BUMPED_BY_STEPS = (*SWEEP_PURPOSES, "hot_to_cold", "contract_setup")  # and signed by them
+BUMPED_BY_STEPS = (*SWEEP_PURPOSES, *SIGNED_MOVES, "contract_setup")  # and signed by them
 UNMINED = "('signed', 'broadcast', 'seen', 'dropped')"
 
 # Own moves, which no withdrawal rides on: children that pay for a parent, merges and splits, and

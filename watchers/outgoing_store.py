@@ -22,10 +22,12 @@ _COLUMNS = (
 
 UPKEEP_PURPOSES = ("consolidate", "fan_out")  # merges and splits of own coins
 OUTSIDE_PURPOSE = "cold_to_hot"  # signed by people with keys of their own, never by the signer
+FROM_WARM = "warm_to_hot"
+SIGNED_MOVES = ("hot_to_cold", "hot_to_warm", FROM_WARM)  # between wallets, by the signer
 SWEEP_PURPOSES = ("sweep", "collect", "gas_top_up")  # deposits to hot, and the gas for it
 # What pays nobody.
 OWN_PURPOSES = (
-    *UPKEEP_PURPOSES, *SWEEP_PURPOSES, "contract_setup", "hot_to_cold", OUTSIDE_PURPOSE,
+    *UPKEEP_PURPOSES, *SWEEP_PURPOSES, "contract_setup", *SIGNED_MOVES, OUTSIDE_PURPOSE,
     "safe_refill",
 )  # fmt: skip
 

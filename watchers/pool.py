@@ -14,6 +14,7 @@ from config.database import Database
 from config.errors import ConfigError
 from config.logs import get_logger
 from config.settings import Settings
+from config.treasury_policy import has_warm
 from watchers import addresses
 from watchers.addresses import OPERATOR_ACCOUNT, AddressRole, PoolBranch
 from watchers.chain import AddressCodec
@@ -23,6 +24,7 @@ log = get_logger("watchers.pool")
 
 EVM_HOT_LANES = 4  # watched at least; `hot_lanes` of a network says how many of them pay
 EVM_GAS_ACCOUNTS = 1
+WARM_BRANCH = 5  # 2 to 4 are no branches of these keys (`batch_contract`, `cold`)
 CHANGE_AHEAD = 100  # unused change addresses; one per payout transaction
 ROWS_PER_WRITE = 200  # derived in one thread call and written in one unit of work
 
@@ -51,11 +53,13 @@ def branches(
         raise ConfigError(f"no public key of account 0 for {network.name}")
     is_utxo = network.family is Family.BITCOIN
     lanes = max(EVM_HOT_LANES, network.spec.hot_lanes)
-    fixed = (
+    fixed: tuple[tuple[AddressRole, int, int], ...] = (
         ((AddressRole.HOT, 0, 1), (AddressRole.CHANGE, 1, CHANGE_AHEAD))
         if is_utxo
         else ((AddressRole.HOT, 0, lanes), (AddressRole.GAS, 1, EVM_GAS_ACCOUNTS))
     )
+    if has_warm(settings.wallets, network.name):
+        fixed = (*fixed, (AddressRole.WARM, WARM_BRANCH, 1))
     rows = [
         PoolBranch(
             network=network.name,

@@ -41,6 +41,8 @@ from watchers.outgoing import OutgoingRow
 READ_TRIES_MAX = 8  # a tip that moves, or a commit between two reads: look again
 RETRY_SECONDS = 0.5  # the follower reaches a new tip within its poll interval
 KEYS_PER_CALL = 200  # account chains: addresses per holdings call
+_SPENDS = {outgoing.OUTSIDE_PURPOSE: AddressRole.COLD, own_store.FROM_WARM: AddressRole.WARM}
+"""Whose coins a purpose spends, where they are not hot ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,8 +275,7 @@ def _count_unsettled(
     total: Counter[str],
 ) -> None:
     sender = by_key.get(row.sender_key or "")
-    role = AddressRole.COLD if row.purpose == outgoing.OUTSIDE_PURPOSE else AddressRole.HOT
-    role = role if sender is None else sender.role
+    role = _SPENDS.get(row.purpose, AddressRole.HOT) if sender is None else sender.role
     brand = None if sender is None else sender.brand
     is_of_sweeps = row.purpose in own_store.SWEEP_PURPOSES
     for moved in row.moved:
@@ -300,10 +301,10 @@ async def _read_chain(
         open_coins = await reader.open_coins(
             [coin.outpoint for coin in found.open_coins], block_hash=found.block_hash
         )
-        cold = {coin.outpoint for coin in found.open_coins if coin.is_cold}
+        roles = {coin.outpoint: coin.role for coin in found.open_coins}
         for outpoint, amount in open_coins.items():
-            role = AddressRole.COLD if outpoint in cold else AddressRole.HOT
-            seen.total[_code(network, role, None, network.spec.native_asset)] += amount
+            code = _code(network, roles[outpoint], None, network.spec.native_asset)
+            seen.total[code] += amount
         seen.missing = tuple(coin for coin in found.open_coins if coin.outpoint not in open_coins)
         if is_proof:
             seen.held += _coins_held(found, open_coins)

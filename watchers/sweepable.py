@@ -115,10 +115,10 @@ async def coded(uow: Uow, *, network: str, keys: Sequence[str]) -> frozenset[str
     return await store.coded(uow, network=network, keys=keys)
 
 
-async def free(uow: Uow, *, network: str, key: str, asset: str) -> int:
-    """What an account of the operator holds of its native coin `asset`, less what its unmined own
-    txs may take, fees included; both at one moment."""
-    return await store.free(uow, network=network, key=key, asset=asset)
+async def free(uow: Uow, *, network: str, key: str, asset: str, pays_fees: bool = True) -> int:
+    """What an account of the operator holds of an asset (`pays_fees`: its native coin), less what
+    its unmined own txs may take, fees included; both at one moment."""
+    return await store.free(uow, network=network, key=key, asset=asset, pays_fees=pays_fees)
 
 
 async def given(uow: Uow, *, network: str, sender_keys: Sequence[str], since: datetime) -> int:

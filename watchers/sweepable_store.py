@@ -135,15 +135,15 @@ async def release(uow: Uow, sweep_ids: Sequence[UUID]) -> None:
 
 
 # One statement: read by two, a tx that a block takes in between would be in neither.
-async def free(uow: Uow, *, network: str, key: str, asset: str) -> int:
-    """What an account of the operator holds of native coin, less what its own txs in no block may
-    take: of each family the dearest."""
+async def free(uow: Uow, *, network: str, key: str, asset: str, pays_fees: bool) -> int:
+    """What an account of the operator holds of an asset, less what its own txs in no block may
+    take, with their fees where it `pays_fees`: of each family the dearest."""
     result = await uow.execute(
         """
         SELECT coalesce((SELECT amount FROM chain.account_balances
             WHERE network = :network AND key = :key AND asset = :asset), 0)
             - coalesce(sum(f.most), 0) FROM (
-            SELECT max(o.fee_cap_minor + coalesce((
+            SELECT max(CASE WHEN :pays_fees THEN o.fee_cap_minor ELSE 0 END + coalesce((
                 SELECT sum(CAST(p ->> 'amount_minor' AS numeric))
                 FROM jsonb_array_elements(o.payments) AS p
                 WHERE p ->> 'asset' = :asset), 0)) AS most
@@ -152,7 +152,7 @@ async def free(uow: Uow, *, network: str, key: str, asset: str) -> int:
             HAVING bool_or(o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped'))
                 AND NOT bool_or(o.height IS NOT NULL)) AS f
         """,
-        {"network": network, "key": key, "asset": asset},
+        {"network": network, "key": key, "asset": asset, "pays_fees": pays_fees},
     )
     return int(result.scalar_one())
 

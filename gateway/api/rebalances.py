@@ -1,8 +1,10 @@
-"""`/v1/rebalances`: moves between hot and cold are planned, proposed, approved and declined.
+"""`/v1/rebalances`: moves between hot, warm and cold are planned, proposed, approved and declined.
 
 `plan` moves nothing. Each approval is a person's signature over the whole move, which is kept: the
 signer reads the same bytes (CONTRACT 8).
 """
+
+from typing import Literal
 
 from gateway.api import two_people, wire_rebalances
 from gateway.api.endpoint import NOT_CLIENTS, Answer, Call, Idempotency, endpoint
@@ -29,6 +31,7 @@ from ledger import accounts, balances
 from ledger.errors import AmountError
 from ledger.money import parse_amount
 from watchers import addresses
+from watchers.addresses import AddressRole, AddressRow
 from watchers.errors import PoolEmpty
 
 KIND = "rebalance"
@@ -41,7 +44,7 @@ STAFF = frozenset({PrincipalKind.STAFF})
 @endpoint(
     "GET",
     "/v1/rebalances",
-    "Moves between hot and cold, newest first.",
+    "Moves between hot, warm and cold, newest first.",
     answers=Page[RebalanceDetail],
     query=RebalanceQuery,
     scopes=READ,
@@ -247,7 +250,7 @@ async def _given(call: Call, body: RebalancePlanIn, found: list[Need]) -> Need:
     if amount <= asset.dust_minor:
         raise invalid_field("amount", "too_small", "Less than the chain carries.")
     direction = Direction(body.direction)
-    role = "hot" if direction is Direction.HOT_TO_COLD else "cold"
+    role = direction.partition("_to_")[0]
     held = await balances.balance(call.uow, accounts.custody(asset.network, role, asset_id))
     if held < amount:
         raise Conflict("not_enough", f"The {role} wallet does not hold that much.")
@@ -263,15 +266,7 @@ async def _given(call: Call, body: RebalancePlanIn, found: list[Need]) -> Need:
 
 async def _propose(call: Call, need: Need, *, reason: str) -> RebalanceRow:
     uow, registry = call.uow, call.services.registry
-    cold = await rebalance_plan.cold_address(uow, registry, need.network)
-    if cold is None:
-        raise Conflict("no_cold_wallet", f"[cold.{need.network}] is not set, or not yet watched.")
-    to = cold
-    if need.direction is Direction.COLD_TO_HOT:
-        try:
-            to = await addresses.own_address(uow, network=need.network, role="hot")
-        except PoolEmpty as error:
-            raise Conflict("no_hot_address", "The signer has not verified it yet.") from error
+    to = await _target(call, need)
     wish = Wish(
         network=need.network,
         asset=need.asset,
@@ -293,6 +288,23 @@ async def _propose(call: Call, need: Need, *, reason: str) -> RebalanceRow:
     if row is None:  # only requests of the system exclude each other
         raise Conflict("proposed_meanwhile", "It was proposed in this moment; look again.")
     return row
+
+
+async def _target(call: Call, need: Need) -> AddressRow:
+    """Where it goes. Raises Conflict for a wallet that is not there."""
+    role, network = rebalances.TARGETS[need.direction], need.network
+    if "cold" in need.direction:
+        cold = await rebalance_plan.cold_address(call.uow, call.services.registry, network)
+        if cold is None:
+            raise Conflict("no_cold_wallet", f"[cold.{network}] is not set, or not yet watched.")
+        if role is AddressRole.COLD:
+            return cold
+    try:
+        name: Literal["warm", "hot"] = "warm" if role is AddressRole.WARM else "hot"
+        return await addresses.own_address(call.uow, network=network, role=name)
+    except PoolEmpty as error:
+        detail = "Its band is not set, or the signer has not verified its address yet."
+        raise Conflict(f"no_{role}_address", detail) from error
 
 
 def _planned(call: Call, need: Need, row: RebalanceRow | None) -> PlannedRebalance:

@@ -1,4 +1,4 @@
-"""Wire models of moves between hot and cold."""
+"""Wire models of moves between hot, warm and cold."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from gateway.api.wire_base import (
 )
 from gateway.api.wire_query import PageQuery
 
-Way = Literal["hot_to_cold", "cold_to_hot"]
+Way = Literal["hot_to_cold", "cold_to_hot", "hot_to_warm", "warm_to_hot"]
 Standing = Literal[
     "proposed",
     "approved",
@@ -101,7 +101,7 @@ class RebalancePlan(Wire):
 
 
 class Rebalance(Stated):
-    """One move between hot and cold."""
+    """One move between two wallets."""
 
     network: str
     asset: str

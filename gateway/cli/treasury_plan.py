@@ -35,7 +35,8 @@ def plan(
         bool, typer.Option("--propose", help="Make it a request that people approve.")
     ] = False,
     direction: Annotated[
-        str | None, typer.Option("--direction", help="hot_to_cold or cold_to_hot; with --amount.")
+        str | None,
+        typer.Option("--direction", help="hot_to_cold, warm_to_hot, ...; with --amount."),
     ] = None,
     amount: Annotated[
         str | None, typer.Option("--amount", help="In asset units, instead of what the band asks.")

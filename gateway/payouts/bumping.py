@@ -149,7 +149,7 @@ class Bumping:
                 is_cancelling=False,
                 own_blocks=rebalance_build.TARGET_BLOCKS,
             )
-            for attempt_id in await rebalances_store.sent_to_cold(uow, network=self._lane.network)
+            for attempt_id in await rebalances_store.sent_from_hot(uow, network=self._lane.network)
         ]
 
     def _due(self, view: _View) -> list[_Due]:

@@ -1,4 +1,4 @@
-"""Moves to cold that lost books do not know: paid as the signer's bytes say, and followed again.
+"""Moves between wallets that lost books do not know: paid as signed, and followed again.
 
 For `cage recover`. Each signature finds the row that it was made for: by its family, by the words
 that people signed, or else the oldest one that asks for the same, in the order of the signer's log;
@@ -19,7 +19,6 @@ from gateway.payouts.rebalances import Direction, State, Trigger, Wish
 from gateway.payouts.rebalances_store import RebalanceRow
 from signer.protocol import ProtocolError, strict_loads
 from watchers import addresses, outgoing
-from watchers.addresses import AddressRole
 from watchers.outgoing import OutgoingRow, PlannedPayment
 
 REASON: Final = "written again from the signer's log"
@@ -28,12 +27,17 @@ SIGNED_BEFORE: Final = "signed_before"
 
 
 async def payments(lane: Lane, uow: Uow, signature: Signature) -> tuple[PlannedPayment, ...]:
-    """The one payment to cold; raises NotImported, UnreadableTx."""
+    """The one payment of the move; raises NotImported, UnreadableTx."""
     key, amount, asset = _paid(lane, signature)
     to = await addresses.by_text(uow, network=lane.network, key=key)
-    if to is None or to.role is not AddressRole.COLD:
-        raise NotImported("it goes to no cold address of these books")
+    wanted = rebalances.TARGETS[_direction(signature)]
+    if to is None or to.role is not wanted:
+        raise NotImported(f"it goes to no {wanted} address of these books")
     return (PlannedPayment(asset=asset, address=to.address, key=to.key, amount_minor=amount),)
+
+
+def _direction(signature: Signature) -> Direction:
+    return Direction(signature.question.purpose.value)
 
 
 def _paid(lane: Lane, signature: Signature) -> tuple[str, int, str]:
@@ -89,7 +93,10 @@ async def _row_of(lane: Lane, uow: Uow, signature: Signature, tx: OutgoingRow) -
     """The row that waits for this signature, locked; a new one where none does."""
     [payment] = tx.payments
     named = _named(lane, signature)
-    found = await store.unsigned_of(uow, payment, network=lane.network, rebalance_id=named)
+    direction = _direction(signature)
+    found = await store.unsigned_of(
+        uow, payment, network=lane.network, direction=direction, rebalance_id=named
+    )
     if found is not None and found.state != State.PROPOSED:
         return found
     if found is not None:  # who agreed to it signed words that are lost: it must not go again
@@ -99,7 +106,7 @@ async def _row_of(lane: Lane, uow: Uow, signature: Signature, tx: OutgoingRow) -
         Wish(
             network=lane.network,
             asset=payment.asset,
-            direction=Direction.HOT_TO_COLD,
+            direction=direction,
             amount_minor=payment.amount_minor,
             address=payment.address,
             address_key=payment.key,

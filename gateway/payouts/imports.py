@@ -10,7 +10,7 @@ signer's host under the database's owner, while the network's lane stands still.
 from asyncio import timeout
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -77,8 +77,9 @@ _TO_QUEUED: Mapping[State, Trigger] = {
     State.PLANNED: Trigger.UNPLAN,
 }
 
+_MOVES: Final = (Purpose.HOT_TO_COLD, Purpose.HOT_TO_WARM, Purpose.WARM_TO_HOT)
 _ATTACHED: Mapping[Purpose, Callable[[Lane, Uow, Signature], Awaitable[None]]] = {
-    Purpose.HOT_TO_COLD: import_rebalances.attach,
+    **dict.fromkeys(_MOVES, import_rebalances.attach),
     Purpose.CONTRACT_SETUP: import_setups.attach,
     Purpose.SWEEP: import_sweeps.attach,
     Purpose.COLLECT: import_sweeps.attach,
@@ -267,7 +268,7 @@ class Importer:
     ) -> tuple[PlannedPayment, ...]:
         if signature.question.purpose in (Purpose.GAS_TOP_UP, Purpose.SWEEP, Purpose.COLLECT):
             return await import_moves.own_payments(self._lane, uow, signature)
-        if signature.question.purpose is Purpose.HOT_TO_COLD:
+        if signature.question.purpose in _MOVES:
             return await import_rebalances.payments(self._lane, uow, signature)
         if signature.question.purpose is Purpose.CONTRACT_SETUP:
             return await import_setups.payments(self._lane, uow, signature)

@@ -25,6 +25,7 @@ from gateway.payouts.liquidity import LiquidityStep
 from gateway.payouts.outflow import OutflowStep
 from gateway.payouts.own_moves import OwnMoves
 from gateway.payouts.rebalance_step import RebalanceStep
+from gateway.payouts.rebalances import SIGNED_HERE
 from gateway.payouts.recovery import Standing
 from gateway.payouts.refill_step import RefillStep
 from gateway.payouts.safe_step import SafeStep
@@ -65,7 +66,7 @@ class PayoutLane:
         self._setups = SetupStep(lane)
         self._refills = RefillStep(lane)
         self._safes = SafeStep(lane)
-        self._rebalances = RebalanceStep(lane)
+        self._rebalances = [RebalanceStep(lane, way) for way in SIGNED_HERE]
         self._upkeep = Upkeep(lane)
         self._asked_upkeep = AskedUpkeep(lane, self._upkeep)
         self._sweeping = Sweeping(lane)
@@ -114,7 +115,8 @@ class PayoutLane:
                 await self._step("setups", self._setups.follow)
                 await self._step("refills", self._refills.run)
                 await self._step("sweeps", self._sweeping.follow)
-                await self._step("rebalances", self._rebalances.follow)
+                for moves in self._rebalances:
+                    await self._step("rebalances", moves.follow)
             await self._step("broadcast", self._broadcaster.run)
             await self._step("send_sweeps", self._sweeping.send)
             if standing is Standing.BLIND:
@@ -153,9 +155,10 @@ class PayoutLane:
             await self._broadcaster.run()
 
     async def _rebalance(self) -> None:
-        await self._rebalances.propose()
-        if not await is_stopped(self._lane) and await self._rebalances.run():
-            await self._broadcaster.run()
+        for moves in self._rebalances:
+            await moves.propose()
+            if not await is_stopped(self._lane) and await moves.run():
+                await self._broadcaster.run()
 
     async def _call_safe(self) -> None:
         if not await is_stopped(self._lane) and await self._safes.run():

@@ -2,9 +2,9 @@
 
 Owns Dr expense:fee:network / Cr custody at finality, and its reversal when the block leaves the
 chain. A child that pays for a parent (CPFP) is borne by the brands of the payout that it was built
-for, one that lifts an own move and all others by the house. Between hot and cold the value is
-posted as well, Dr custody of the one / Cr custody of the other, and the account that sends it pays
-the fee. Value that moves to own change, or between accounts of the hot wallet, is no posting.
+for, one that lifts an own move and all others by the house. Between hot, warm and cold the value
+is posted as well, Dr custody of the one / Cr custody of the other, and the account that sends it
+pays the fee. Value that moves to own change, or between accounts of the hot wallet, is no posting.
 """
 
 from functools import partial
@@ -27,6 +27,8 @@ BETWEEN_WALLETS = {
     "hot_to_cold": ("hot", "cold"),
     "cold_to_hot": ("cold", "hot"),
     "safe_refill": ("cold", "hot"),
+    "hot_to_warm": ("hot", "warm"),
+    "warm_to_hot": ("warm", "hot"),
 }
 """Wallets that value leaves and reaches, by the purpose of the tx."""
 

@@ -1,7 +1,8 @@
-"""The tx of an approved move to cold: its coins or its lane, beside all that payouts wait for.
+"""The tx of an approved move out of hot: its coins or its lane, beside all that payouts wait for.
 
-Owns the choice and the draft of a first attempt, in the unit of work of the caller. A further one
-is of `move_bumps`. It asks nobody and moves no state.
+Owns the choice and the draft of a first attempt, in the unit of work of the caller; what leaves the
+warm wallet is of `warm_build`, a further attempt of `move_bumps`. It asks nobody and moves no
+state.
 """
 
 from functools import partial
@@ -14,13 +15,14 @@ from gateway.payouts import (
     fee_policy,
     funds,
     rebalances,
+    warm_build,
 )
 from gateway.payouts.account_funds import FEE_CAPITAL, HOT_WALLET
 from gateway.payouts.coin_selection import Terms, select
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap
+from gateway.payouts.rebalances import Direction
 from gateway.payouts.rebalances_store import RebalanceRow
-from signer.protocol import Purpose
 from watchers import addresses, coins, fees, nonces
 from watchers.outgoing import OutgoingDraft
 
@@ -32,6 +34,8 @@ async def first(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | str:
 
     Raises FeesUnknown, FeeAboveCap, PoolEmpty, CoinTaken.
     """
+    if row.direction == Direction.WARM_TO_HOT:
+        return await warm_build.first(lane, uow, row)
     if lane.is_account_based:
         return await _of_account(lane, uow, row)
     return await _of_coins(lane, uow, row)
@@ -54,7 +58,7 @@ async def _of_coins(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | 
     if found is None:
         return HOT_WALLET
     if not fee_policy.fits(found.fee_minor, policy=policy):
-        raise FeeAboveCap(f"a move to cold for {found.fee_minor}")
+        raise FeeAboveCap(f"a move out of hot for {found.fee_minor}")
     if found.fee_minor > await funds.room_beside(lane, uow, family_id=None):
         return FEE_CAPITAL
     taken = {coin.outpoint for coin in found.coins}
@@ -74,7 +78,7 @@ async def _of_coins(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft | 
     draft = OutgoingDraft(
         id=attempt_id,
         network=lane.network,
-        purpose=Purpose.HOT_TO_COLD.value,
+        purpose=row.direction,
         family_id=attempt_id,
         unsigned=unsigned.data,
         payments=payments,
@@ -108,7 +112,7 @@ async def _of_account(lane: Lane, uow: Uow, row: RebalanceRow) -> OutgoingDraft 
     return OutgoingDraft(
         id=attempt_id,
         network=lane.network,
-        purpose=Purpose.HOT_TO_COLD.value,
+        purpose=row.direction,
         family_id=attempt_id,
         unsigned=unsigned.data,
         payments=payments,

@@ -1,8 +1,8 @@
-"""Moves to cold: planned, signed, followed, made dearer when late (CONTRACT 8, T6).
+"""Moves that the signer signs: planned, signed, followed, made dearer when late (CONTRACT 8, T6).
 
-Owns `approved` to `done` of hot to cold, and what the system does by itself: it proposes an
-overflow, and takes back what is past its time or not needed. The broadcaster sends, `own_moves`
-books fee and value at finality; a row is `done` after that, never before.
+Owns `approved` to `done` of a direction between hot, warm and cold, and what the system does by
+itself: it proposes an overflow, and takes back what is past its time or not needed. The broadcaster
+sends, `own_moves` books fee and value at finality; a row is `done` after that, never before.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,14 @@ from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap, FeesUnknown
 from gateway.payouts.nonce_order import NonceOrder
 from gateway.payouts.rebalance_plan import Need
-from gateway.payouts.rebalances import EXPIRED, NOT_NEEDED, Direction, State, Trigger, Wish
+from gateway.payouts.rebalances import (
+    EXPIRED,
+    NOT_NEEDED,
+    Direction,
+    State,
+    Trigger,
+    Wish,
+)
 from gateway.payouts.rebalances_store import RebalanceRow
 from gateway.payouts.refusals import KNOWS_MORE, SIGNER_KNOWS_MORE
 from ledger.errors import StaleState
@@ -46,7 +53,7 @@ LOOK_SECONDS: Final = 60.0  # bands are looked at once a minute
 PEOPLE_SHOWN: Final = 2  # from so many on, the signer is shown what people signed
 
 FAILED: Final = "rebalance_failed"
-"""Alarm: a move to cold did not come about as people wanted; by rebalance."""
+"""Alarm: a move between wallets did not come about as people wanted; by rebalance."""
 
 REFERENCE_USED: Final = "already_paid"  # signer.errors.RefusalCode
 
@@ -68,10 +75,11 @@ class _Gate(Enum):
 
 
 class RebalanceStep:
-    """The moves to cold of one lane. Its memory only paces."""
+    """The moves of one lane in one direction. Its memory only paces."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, direction: Direction) -> None:
         self._lane = lane
+        self._direction = direction
         self._looked_at_seconds: float | None = None
 
     async def follow(self) -> None:
@@ -79,7 +87,7 @@ class RebalanceStep:
         lane = self._lane
         async with lane.database.unit_of_work() as uow:
             found = await store.disagreeing(
-                uow, network=lane.network, direction=Direction.HOT_TO_COLD, limit=OPEN_MAX
+                uow, network=lane.network, direction=self._direction, limit=OPEN_MAX
             )
         for rebalance_id in found:
             if await self._try(partial(self._follow, rebalance_id=rebalance_id)):
@@ -112,9 +120,7 @@ class RebalanceStep:
                 if not await self._try(partial(self._plan, rebalance_id=row.id)):
                     continue
                 lane.crash("payout.rebalance_planned")
-            elif row.state in (State.SIGNED, State.SENT) and await self._try(
-                partial(self._bump, rebalance_id=row.id)
-            ):
+            elif self._is_bumped(row) and await self._try(partial(self._bump, rebalance_id=row.id)):
                 lane.crash("payout.rebalance_bumped")
             is_signed |= await self._sign(row.id)
         return is_signed
@@ -123,7 +129,7 @@ class RebalanceStep:
         return await store.open_of(
             uow,
             network=self._lane.network,
-            direction=Direction.HOT_TO_COLD,
+            direction=self._direction,
             states=states,
             limit=OPEN_MAX,
         )
@@ -137,6 +143,11 @@ class RebalanceStep:
             log.info("payout.rebalance_waits", network=self._lane.network, detail=str(error))
             return False
 
+    def _is_bumped(self, row: RebalanceRow) -> bool:
+        """What warm sends pays the quickest class at once: nothing hot is added to it."""
+        is_late = row.state in (State.SIGNED, State.SENT)
+        return is_late and self._direction is not Direction.WARM_TO_HOT
+
     def _is_capped(self, row: RebalanceRow) -> bool:
         """Whether the signer's cap of a day was full, too short ago to ask again."""
         is_recent = row.state_at + refusals.CAP_WAIT_MOST > self._lane.now()
@@ -146,13 +157,11 @@ class RebalanceStep:
 
     async def _look(self, uow: Uow) -> bool:
         lane = self._lane
-        found = [
-            need
-            for need in await rebalance_plan.needs(
-                uow, lane.registry, network=lane.network, at=lane.now()
-            )
-            if need.direction is Direction.HOT_TO_COLD
-        ]
+        found = []
+        if self._direction is Direction.HOT_TO_COLD:  # all that the system asks for by itself
+            at = lane.now()
+            every = await rebalance_plan.needs(uow, lane.registry, network=lane.network, at=at)
+            found = [need for need in every if need.direction is self._direction]
         await self._take_back(uow, {need.asset for need in found})
         is_changed = False
         for need in found:
@@ -178,16 +187,14 @@ class RebalanceStep:
         cold = await rebalance_plan.cold_address(uow, lane.registry, lane.network)
         if need.open is not None or cold is None:
             return False
-        last = await store.newest_of_the_system(
-            uow, asset=need.asset, direction=Direction.HOT_TO_COLD
-        )
+        last = await store.newest_of_the_system(uow, asset=need.asset, direction=self._direction)
         pause = timedelta(seconds=policy.pause_seconds)
         if last is not None and last.state_at + pause > lane.now():
             return False
         wish = Wish(
             network=need.network,
             asset=need.asset,
-            direction=Direction.HOT_TO_COLD,
+            direction=self._direction,
             amount_minor=need.amount_minor,
             address=cold.address,
             address_key=cold.key,
@@ -248,7 +255,8 @@ class RebalanceStep:
         if flaw is not None:
             return flaw
         to = await addresses.by_text(uow, network=row.network, key=row.address_key)
-        return None if to is not None and to.role is AddressRole.COLD else "not_cold"
+        wanted = rebalances.TARGETS[self._direction]
+        return None if to is not None and to.role is wanted else f"not_{wanted}"
 
     async def _bump(self, uow: Uow, *, rebalance_id: UUID) -> bool:
         """Build a further attempt of a late one; False while it need not be, or may not."""
@@ -333,15 +341,17 @@ class RebalanceStep:
                 raise BrokenAttempt(f"attempt {tx.id}: its sender is no address of ours")
             paths = (sender.path,)
         people = await store.requests(uow, row.id) if row.people_needed >= PEOPLE_SHOWN else []
+        to = await addresses.by_text(uow, network=row.network, key=row.address_key)
         return SignRequest(
             attempt_id=str(tx.id),
-            purpose=Purpose.HOT_TO_COLD,
+            purpose=Purpose(row.direction),
             network=tx.network,
             worker_epoch=self._lane.lease.fence,
             unsigned=tx.unsigned,
             input_paths=paths,
             change_paths=change,
             payments=(),
+            own_path=to.path if to is not None and to.role is not AddressRole.COLD else None,
             replaces=None if tx.replaces_id is None else str(tx.replaces_id),
             approvals=tuple(item.signed for item in people),
         )

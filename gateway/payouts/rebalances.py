@@ -1,9 +1,9 @@
-"""Moves between hot and cold: what people or the system ask for, who agrees, where each stands.
+"""Moves between wallets: what people or the system ask for, who agrees, where each stands.
 
-Owns the lifecycle and events of both directions and the rules of people: a person and not a
+Owns the lifecycle and events of every direction and the rules of people: a person and not a
 machine, as many of them as policy says, each over the very same words, which are kept because the
-signer believes only them. It moves nothing: hot to cold is made by `rebalance_step`, cold to hot is
-signed outside.
+signer believes only them. It moves nothing: cold to hot is signed outside, the others are made by
+`rebalance_step`.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from gateway.payouts.errors import DecisionRefused
 from gateway.payouts.rebalances_store import RebalanceRow
 from ledger import lifecycle, outbox
 from ledger.lifecycle import Lifecycle
+from watchers.addresses import AddressRole
 from watchers.outgoing import PlannedPayment
 
 EXPIRED: Final = "expired"
@@ -35,6 +36,10 @@ class Direction(StrEnum):
     """Signed by the signer, to a pinned address."""
     COLD_TO_HOT = "cold_to_hot"
     """Signed outside, by whoever holds the cold keys."""
+    HOT_TO_WARM = "hot_to_warm"
+    """Signed by the signer, which two people ask for it."""
+    WARM_TO_HOT = "warm_to_hot"
+    """The same, from the warm wallet's own key."""
 
 
 class State(StrEnum):
@@ -45,7 +50,7 @@ class State(StrEnum):
     APPROVED = "approved"
     """As many as it takes have signed."""
     PLANNED = "planned"
-    """Hot to cold: unsigned bytes and coins or nonce are stored."""
+    """To be signed by the signer: unsigned bytes and coins or nonce are stored."""
     UNSIGNED_READY = "unsigned_ready"
     """Cold to hot: unsigned bytes are stored, to be signed outside."""
     SIGNED = "signed"
@@ -72,7 +77,7 @@ class Trigger(StrEnum):
     CANCEL = "cancel"
     """It is no longer wanted."""
     PLAN = "plan"
-    """Hot to cold: bytes are stored, with coins or a nonce."""
+    """To be signed by the signer: bytes are stored, with coins or a nonce."""
     UNPLAN = "unplan"
     """They were dropped unsigned; it is planned anew."""
     REFUSE = "refuse"
@@ -98,6 +103,18 @@ class Trigger(StrEnum):
     REOPEN = "reopen"
     """Its final block left the chain."""
 
+
+SIGNED_HERE: Final = (Direction.HOT_TO_COLD, Direction.HOT_TO_WARM, Direction.WARM_TO_HOT)
+"""What the signer signs."""
+OF_WARM: Final = (Direction.HOT_TO_WARM, Direction.WARM_TO_HOT)
+"""What takes two people, whatever its size."""
+TARGETS: Final[Mapping[Direction, AddressRole]] = {
+    Direction.HOT_TO_COLD: AddressRole.COLD,
+    Direction.COLD_TO_HOT: AddressRole.HOT,
+    Direction.HOT_TO_WARM: AddressRole.WARM,
+    Direction.WARM_TO_HOT: AddressRole.HOT,
+}
+"""The role of the address that a direction pays."""
 
 _S, _T = State, Trigger
 
@@ -353,6 +370,8 @@ def snapshot(row: RebalanceRow) -> Mapping[str, Any]:
 
 
 def _people(policy: RebalancePolicy, wish: Wish) -> int:
+    if wish.direction in OF_WARM:
+        return 2
     is_own = wish.requested_by is None and wish.direction is Direction.HOT_TO_COLD
     return policy.people_for(wish.amount_minor, is_system=is_own)
 

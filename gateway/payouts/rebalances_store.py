@@ -18,7 +18,7 @@ from watchers.outgoing import PlannedPayment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RebalanceRow:
-    """One move between hot and cold, whole. `amount_minor` in minor units of `asset`;
+    """One move between two wallets, whole. `amount_minor` in minor units of `asset`;
     `requested_by` None: the system. `address` is where it goes, an own one."""
 
     id: UUID
@@ -161,20 +161,26 @@ async def of_family(uow: Uow, family_id: UUID) -> RebalanceRow | None:
 
 
 async def unsigned_of(
-    uow: Uow, payment: PlannedPayment, *, network: str, rebalance_id: UUID | None
+    uow: Uow,
+    payment: PlannedPayment,
+    *,
+    network: str,
+    direction: str,
+    rebalance_id: UUID | None,
 ) -> RebalanceRow | None:
-    """The move to cold that asks for this payment and was never signed, locked: the one of this
+    """The move that asks for this payment and was never signed, locked: the one of this
     id, or where None is known the oldest, agreed ones first. One whose attempt the signer may have
     signed is none."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM gateway.rebalances r WHERE network = :network "
-        "AND direction = 'hot_to_cold' AND state IN ('proposed', 'approved', 'planned') "
+        "AND direction = :direction AND state IN ('proposed', 'approved', 'planned') "
         "AND asset = :asset AND address_key = :key AND amount = :amount "
         "AND (CAST(:id AS uuid) IS NULL OR id = :id) AND NOT EXISTS (SELECT 1 "
         "FROM chain.outgoing o WHERE o.id = r.attempt_id AND o.state <> 'refused') "
         "ORDER BY state = 'proposed', created_at, id LIMIT 1 FOR UPDATE",
         {
             "network": network,
+            "direction": direction,
             "asset": payment.asset,
             "key": payment.key,
             "amount": payment.amount_minor,
@@ -186,20 +192,22 @@ async def unsigned_of(
 
 
 async def leaving(uow: Uow, *, network: str) -> dict[str, int]:
-    """By asset: what is on its way from hot to cold and not settled, in minor units."""
+    """By asset: what is on its way from hot to cold or warm and not settled, in minor units."""
     result = await uow.execute(
         "SELECT asset, sum(amount) AS amount FROM gateway.rebalances WHERE network = :network "
-        "AND direction = 'hot_to_cold' AND state IN ('planned', 'signed', 'sent') GROUP BY asset",
+        "AND direction IN ('hot_to_cold', 'hot_to_warm') "
+        "AND state IN ('planned', 'signed', 'sent') GROUP BY asset",
         {"network": network},
     )
     return {row.asset: int(row.amount) for row in result}
 
 
-async def sent_to_cold(uow: Uow, *, network: str) -> Sequence[UUID]:
-    """The newest attempts of moves to cold that nodes should hold, oldest first."""
+async def sent_from_hot(uow: Uow, *, network: str) -> Sequence[UUID]:
+    """The newest attempts of moves out of hot that nodes should hold, oldest first."""
     result = await uow.execute(
         "SELECT attempt_id FROM gateway.rebalances WHERE network = :network "
-        "AND direction = 'hot_to_cold' AND state = 'sent' ORDER BY created_at, id",
+        "AND direction IN ('hot_to_cold', 'hot_to_warm') AND state = 'sent' "
+        "ORDER BY created_at, id",
         {"network": network},
     )
     return result.scalars().all()
