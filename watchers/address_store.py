@@ -195,10 +195,10 @@ async def mark_verified(uow: Uow, ids: Sequence[UUID], *, at: datetime) -> int:
 
 
 async def own_at(uow: Uow, *, network: str, role: str, index: int) -> RowMapping | None:
-    """A verified own address by role and index."""
+    """A verified own address by role and index; branch 2 is the batch contract, hot as well."""
     result = await uow.execute(
         f"SELECT {_COLUMNS} FROM chain.addresses WHERE network = :network AND role = :role "
-        "AND address_index = :index AND account = 0 AND branch < 2 AND is_verified",
+        "AND address_index = :index AND account = 0 AND branch <> 2 AND is_verified",
         {"network": network, "role": role, "index": index},
     )
     return result.mappings().one_or_none()

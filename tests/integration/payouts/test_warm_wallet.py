@@ -93,7 +93,7 @@ async def test_t1_value_goes_to_the_warm_wallet_and_back_and_every_unit_is_accou
     assert await custody(built, "warm") == built.minor(built.native, "0.5") - back
     assert await custody(built, "hot") == built.minor(built.native, "2.5") - there
     assert [item.purpose for item in await sent(built)] == ["hot_to_warm", "warm_to_hot"]
-    payout = await built.request("2.2")  # what came back pays
+    payout = await built.request("1.8")  # what came back pays
     await run_to_rest(built)
     assert await built.states(payout) == ["completed"]
     assert await built.alarms() == []
