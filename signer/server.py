@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ class SignerServer:
 
     async def _listen(self, path: Path, uids: tuple[int, ...], handler: Handler) -> asyncio.Server:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._serve(reader, writer, uids, handler)
+            # The streams of Python 3.11 ask this task for its exception when it has ended, and
+            # print what a cancelled one answers as an error of their own. Nobody awaits it.
+            with suppress(asyncio.CancelledError):
+                await self._serve(reader, writer, uids, handler)
 
         return await asyncio.start_unix_server(serve, sock=_bind(path, uids))
 

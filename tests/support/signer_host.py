@@ -66,13 +66,14 @@ class Host:
 
     def start(self) -> None:
         """Start the role and wait for its ready line."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "signer", "run", "--dir", str(self.folder)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=self.environ,
-        )
+        with self.said.open("a") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "signer", "run", "--dir", str(self.folder)],
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=self.environ,
+            )
         self.process = process
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
@@ -88,6 +89,11 @@ class Host:
             process.stdout.close()
         self.process = None
         return code
+
+    @property
+    def said(self) -> Path:
+        """What the role wrote beside its log."""
+        return self.folder.with_name("said")
 
     @property
     def people(self) -> list[str]:

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -77,6 +78,20 @@ def test_signer_signs_over_its_socket_and_survives_kill_9(host: Host) -> None:
     assert none is None
     assert json.loads(host.command("verify"))["first_bad"] is None
     assert host.stop() == 0
+
+
+def test_p35_a_peer_that_is_connected_when_the_signer_stops_leaves_nothing_but_its_log(
+    host: Host,
+) -> None:
+    """SIGTERM between two questions of one connection."""
+    host.start()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(DEADLINE_SECONDS)
+        peer.connect(str(host.folder / "signer.sock"))
+        peer.sendall(protocol.frame(protocol.encode_head_request()))
+        assert peer.recv(1)  # answered: it waits for the next one
+        assert host.stop() == 0
+    assert host.said.read_text() == ""
 
 
 def lot_request(number: int) -> protocol.SignRequest:
