@@ -79,14 +79,12 @@ async def test_l20_the_trial_balance_is_zero_in_every_look_under_load_crash_and_
     looking = asyncio.create_task(_keep_looking(house, database, looks))
     try:
         for victim in VICTIMS:
-            working = asyncio.create_task(house.work())
-            await house.accepted.wait()
+            working = await house.begin()
             pid = house.pid(victim)
             os.kill(pid, signal.SIGKILL)
             await house.replaced(victim, pid)
             await working
-        working = asyncio.create_task(house.work())
-        await house.accepted.wait()
+        working = await house.begin()
         await house.stage.deployment.stop_database()
         await house.stage.deployment.start_database()
         await working

@@ -57,6 +57,7 @@ class Live:
     """Withdrawal id -> asset, address (used once), minor units that it must hold in the end."""
     rounds: "itertools.count[int]" = field(default_factory=itertools.count)
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    """A withdrawal of the newest round is."""
     purse: asyncio.Lock = field(default_factory=asyncio.Lock)
     """The strangers' account on anvil takes one nonce at a time."""
 
@@ -64,10 +65,20 @@ class Live:
         """The pid of a role now; raises KeyError when it is down."""
         return self.stage.deployment.role_pids()[role]
 
-    async def work(self) -> None:
-        """One round of load: each deposit final, each withdrawal completed; `accepted` tells
-        that the round is on its way."""
+    async def begin(self) -> asyncio.Task[None]:
+        """A round of load whose first withdrawal is accepted, so that money is on its way both
+        ways; the task ends with the round. Raises what ended the round before that."""
         self.accepted.clear()
+        working = asyncio.create_task(self.work())
+        accepted = asyncio.create_task(self.accepted.wait())
+        await asyncio.wait({working, accepted}, return_when=asyncio.FIRST_COMPLETED)
+        accepted.cancel()
+        if working.done():
+            working.result()
+        return working
+
+    async def work(self) -> None:
+        """One round of load: each deposit final, each withdrawal completed."""
         number = next(self.rounds)
         async with asyncio.TaskGroup() as group:
             for asset in BRAND:
