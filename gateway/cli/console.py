@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FAILED = 1
 USAGE = 2
 REFUSED = 3
+FOLDED_MIN = 30  # characters that the last column of a table has at least
 
 T = TypeVar("T")
 
@@ -62,18 +64,62 @@ def show_line(line: str) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table for people. Columns whose name ends with `>` are numbers, to the right."""
+    """A table for people, as wide as the terminal allows; a file gets every line whole."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    width = Console().width if is_terminal else None
+    sys.stdout.write(table_text(columns, rows, width=width, is_styled=is_terminal))
+
+
+def table_text(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    width: int | None = None,
+    is_styled: bool = False,
+) -> str:
+    """The lines of a table. Columns whose name ends with `>` are numbers, to the right.
+
+    Nothing is ever cut, least of all an amount: where `width` characters are too few, the last
+    column goes on below its line, and where that is not enough each row is told line by line.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
+    names = [column.removesuffix(">") for column in columns]
+    cells = [["-" if cell is None else _plain(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
+    last = 0 if columns[-1].endswith(">") else widths.pop()
+    fixed = sum(widths) + 2 * (len(columns) - 1)
+    if width is not None and fixed + min(last, FOLDED_MIN) > width:
+        return _records(names, cells)
+    console = Console(
+        width=min(fixed + last, width or fixed + last), highlight=False, markup=False,
+        file=StringIO(), force_terminal=is_styled,
+    )  # fmt: skip
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        justify = "right" if column.endswith(">") else "left"
-        table.add_column(column.removesuffix(">"), justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*("-" if cell is None else _plain(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 240
-    Console(width=width, highlight=False, markup=False).print(table)
+    for column, name in zip(columns, names, strict=True):
+        is_number = column.endswith(">")
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    for each, at_least in zip(table.columns, widths, strict=False):
+        each.min_width = at_least
+    for row in cells:
+        table.add_row(*row)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def _records(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Each row as lines of name and value, a blank line between two."""
+    width = max(map(len, names))
+    records = [
+        "".join(f"{name:<{width}}  {value}\n" for name, value in zip(names, row, strict=True))
+        for row in rows
+    ]
+    return "\n".join(records)
 
 
 def _plain(cell: object) -> str:

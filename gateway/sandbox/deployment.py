@@ -34,7 +34,7 @@ from gateway.sandbox.postgres import EmbeddedPostgres, ensure_database, start_po
 
 COMMAND_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 30.0
-STAFF = {"alice": "treasury,finance", "bob": "treasury,finance"}
+STAFF = {"alice": "treasury,finance,auditor", "bob": "treasury,finance,auditor"}
 """Two people, because capital and trust need two (CONTRACT 1 and 3)."""
 CLIENT_SCOPES = (
     "addresses:write,deposits:read,withdrawals:read,withdrawals:write,webhooks:write,ledger:read"
