@@ -439,11 +439,13 @@ async def orphaned_of(uow: Uow, pairs: Sequence[tuple[str, str]]) -> Sequence[Ro
 
 
 async def unposted(uow: Uow, *, network: str, height: int) -> Sequence[RowMapping]:
-    """Mined up to a height, with no custody effect of that block in the ledger (HOUSE 7)."""
+    """Sums by brand and asset of what is mined up to a height, with no custody effect of that
+    block in the ledger (HOUSE 7). Tokens that no list has never get one: strangers decide how many
+    of those there are."""
     result = await uow.execute(
-        f"SELECT {COLUMNS} FROM chain.deposits d WHERE d.network = :network "
-        "AND d.height <= :height AND d.custody_block_hash IS DISTINCT FROM d.block_hash "
-        "ORDER BY d.id",
+        "SELECT d.brand, d.asset, sum(d.amount) AS amount FROM chain.deposits d "
+        "WHERE d.network = :network AND d.height IS NOT NULL AND d.height <= :height "
+        "AND d.custody_block_hash IS DISTINCT FROM d.block_hash GROUP BY d.brand, d.asset",
         {"network": network, "height": height},
     )
     return result.mappings().all()
