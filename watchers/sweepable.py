@@ -121,6 +121,11 @@ async def free(uow: Uow, *, network: str, key: str, asset: str, pays_fees: bool 
     return await store.free(uow, network=network, key=key, asset=asset, pays_fees=pays_fees)
 
 
+async def is_gas_coming(uow: Uow, *, network: str, key: str) -> bool:
+    """Whether a top-up of an address is on its way and in no block yet."""
+    return await store.is_gas_coming(uow, network=network, key=key)
+
+
 async def given(uow: Uow, *, network: str, sender_keys: Sequence[str], since: datetime) -> int:
     """What some accounts gave away as gas since a moment, minor units."""
     return await store.given(uow, network=network, sender_keys=sender_keys, since=since)

@@ -157,6 +157,18 @@ async def free(uow: Uow, *, network: str, key: str, asset: str, pays_fees: bool)
     return int(result.scalar_one())
 
 
+async def is_gas_coming(uow: Uow, *, network: str, key: str) -> bool:
+    """Whether a top-up of an address is in no block yet."""
+    result = await uow.execute(
+        "SELECT EXISTS (SELECT 1 FROM chain.outgoing o WHERE o.network = :network "
+        "AND o.purpose = 'gas_top_up' AND o.payments -> 0 ->> 'key' = :key "
+        "AND o.height IS NULL "
+        "AND o.state IN ('built', 'signed', 'broadcast', 'seen', 'dropped'))",
+        {"network": network, "key": key},
+    )
+    return bool(result.scalar_one())
+
+
 async def given(uow: Uow, *, network: str, sender_keys: Sequence[str], since: datetime) -> int:
     """What some accounts gave as gas since a moment, by what was planned; each family once."""
     result = await uow.execute(

@@ -1,8 +1,9 @@
 """Gas for sweeps: what a deposit address lacks, from gas account 0; and the account's own filling.
 
 Owns the bounds of the policy's gas rule and the drafts of top-ups. A top-up is exactly what the
-sweep behind it lacks. The account is filled from hot lane 0 when it is low. Both are the purpose
-`gas_top_up`, whose caps are the signer's own.
+sweep behind it lacks; once more where an earlier tx of the address used it up after all, as a
+reorganisation can make it. The account is filled from hot lane 0 when it is low. Both are the
+purpose `gas_top_up`, whose caps are the signer's own.
 """
 
 from datetime import timedelta
@@ -126,6 +127,37 @@ async def refill(lane: Lane, uow: Uow, terms: Terms) -> UUID | None:
     await outgoing.record(uow, draft, at=lane.now())
     log.info("payout.gas_refill_planned", network=lane.network, amount_minor=str(amount))
     return attempt_id
+
+
+async def again(lane: Lane, uow: Uow, terms: Terms, *, to: AddressRow, missing_minor: int) -> bool:
+    """Give a deposit address what the sweep that was signed for it lacks; False where the account
+    cannot, which people are told. Raises FeeAboveCap, PoolEmpty."""
+    fee = top_up_fee(terms)
+    station = await open_station(lane, uow, terms)
+    if not station.take(missing_minor, fee):
+        await attempts.alarm(lane, uow, GAS_SHORT, f"a sent sweep of {to.address} lacks gas")
+        return False
+    attempt_id = lane.ids.new_id()
+    nonce = await nonces.allocate(
+        uow, network=lane.network, sender_key=station.account.key, attempt_id=attempt_id
+    )
+    draft = top_up_draft(
+        lane,
+        attempt_id=attempt_id,
+        sender=station.account,
+        nonce=nonce,
+        to=to,
+        amount_minor=missing_minor,
+        fee=fee,
+    )
+    await outgoing.record(uow, draft, at=lane.now())
+    log.info(
+        "payout.sweep_topped_up_again",
+        network=lane.network,
+        address=to.address,
+        amount_minor=str(missing_minor),
+    )
+    return True
 
 
 def top_up_fee(terms: Terms) -> AccountFee:

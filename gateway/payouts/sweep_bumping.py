@@ -2,7 +2,8 @@
 
 Owns the decision and the plan of such a replacement; `sweep_sending` asks the signer and sends. Of
 an account only the lowest nonce is looked at: what is above it waits for it (P15). A top-up and a
-token keep their amounts; coin that pays for itself gives more of itself. Nobody waits for a sweep,
+token keep their amounts; coin that pays for itself gives more of itself. A token whose gas went to
+an earlier tx of its address is given it again. Nobody waits for a sweep,
 so what may not cost more just waits, and people hear of it.
 """
 
@@ -15,10 +16,18 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, bump_policy, collecting, drafts, funds, sweep_terms
+from gateway.payouts import (
+    attempts,
+    bump_policy,
+    collecting,
+    drafts,
+    funds,
+    gas_station,
+    sweep_terms,
+)
 from gateway.payouts.bump_policy import BUMPS_MAX, Waiting
 from gateway.payouts.context import Lane
-from gateway.payouts.errors import BrokenAttempt, BumpCapped
+from gateway.payouts.errors import BrokenAttempt, BumpCapped, FeeAboveCap
 from gateway.payouts.fee_policy import BASE_FEE_HEADROOM, AccountFee
 from gateway.payouts.same_tx import gas_fields
 from gateway.payouts.sweep_terms import Terms
@@ -123,17 +132,53 @@ class SweepBumping:
             ):
                 return False
         signed = [item for item in family if item.raw is not None]
+        if await self._lacks_gas(uow, tx, signed):
+            return await self._top_up(uow, tx, signed, terms)
         rate = bump_policy.wanted_rate(_waiting(tx, signed, terms, height))
         if rate is None:
             return False
         if len(signed) > BUMPS_MAX:
             raise BumpCapped(f"{len(signed) - 1} bumps")
-        sender = await addresses.by_text(uow, network=lane.network, key=tx.sender_key or "")
-        if sender is None:
-            raise BrokenAttempt(f"attempt {tx.id}: the sender is no address of ours")
+        sender = await self._sender(uow, tx)
         await self._commit(uow, tx, signed, sender, terms, rate=rate, height=height)
         await attempts.clear(lane, uow, SWEEP_CAPPED)
         return True
+
+    async def _lacks_gas(self, uow: Uow, tx: OutgoingRow, signed: Sequence[OutgoingRow]) -> bool:
+        """Whether no node takes a token's sweep: its address holds less than it may cost."""
+        is_token = tx.payments[0].asset != self._lane.spec.native_asset
+        if tx.purpose != Purpose.SWEEP or not is_token:
+            return False
+        sender = await self._sender(uow, tx)
+        return await self._room(uow, tx, signed, sender) < tx.fee_cap_minor
+
+    async def _top_up(
+        self, uow: Uow, tx: OutgoingRow, signed: Sequence[OutgoingRow], terms: Terms
+    ) -> bool:
+        """What it lacks, once; False while that is on its way, or too dear, or people stopped it.
+
+        Raises BumpCapped, PoolEmpty.
+        """
+        lane, sender = self._lane, await self._sender(uow, tx)
+        native = lane.spec.native_asset
+        for action in (Action.SWEEP, Action.SIGN):
+            if await switches.is_stopped(uow, network=lane.network, asset=native, action=action):
+                return False
+        if terms.is_too_dear(lane.network) or await sweepable.is_gas_coming(
+            uow, network=lane.network, key=sender.key
+        ):
+            return False
+        missing = tx.fee_cap_minor - max(await self._room(uow, tx, signed, sender), 0)
+        try:
+            return await gas_station.again(lane, uow, terms, to=sender, missing_minor=missing)
+        except FeeAboveCap as error:
+            raise BumpCapped(f"its gas: {error}") from error
+
+    async def _sender(self, uow: Uow, tx: OutgoingRow) -> AddressRow:
+        sender = await addresses.by_text(uow, network=self._lane.network, key=tx.sender_key or "")
+        if sender is None:
+            raise BrokenAttempt(f"attempt {tx.id}: the sender is no address of ours")
+        return sender
 
     async def _commit(
         self,

@@ -2,13 +2,14 @@
 
 import pytest
 
+from gateway.payouts.same_tx import gas_fields
 from ledger import accounts, balances
 from tests.support import evm
 from tests.support.batch import balance
 from tests.support.contract_bench import Bench, BuildBench
 from tests.support.payouts import Payouts
 from tests.support.simchain import SimAccount
-from tests.support.sweeping import ETH, USDT, Sweeps
+from tests.support.sweeping import ETH, USDT, Sweeps, dear
 from tests.support.vault import TOKEN
 from watchers.outgoing import OutgoingState
 
@@ -85,6 +86,60 @@ async def test_d57_a_sweep_that_failed_and_moved_it_after_a_reorg_is_swept_not_u
     assert await sweeps.custody("hot", USDT) == 50 * ONE
     assert await sweeps.custody("deposit/acme", USDT) == 0
     assert "sweep_failed" not in await house.alarms()
+    await bench.assert_reconciled()
+    await house.assert_at_rest()
+
+
+async def test_d57_gas_that_an_earlier_tx_used_after_a_reorg_is_given_again(
+    build_bench: BuildBench,
+) -> None:
+    """As above, but what the first tx costs in the new chain is most of what lay there for the
+    second: no node takes the second one, and everything at its address would wait behind it."""
+    bench = await build_bench(has_contract=False)
+    house = bench.house
+    sweeps = await Sweeps.open(house)
+    hot = await sweeps.own("hot")
+    await sweeps.deposit("anna", USDT, "50")
+    lane = await house.cycle()
+    await house.mine()
+    await house.cycle(lane)
+    assert await sweeps.states() == ["sent"]
+    below = await bench.node.height()
+    await barred(bench, hot.address, is_barred=True)
+    for _ in range(4):
+        await house.mine()
+        await house.cycle(lane)
+    assert await sweeps.states() == ["failed"]
+    await barred(bench, hot.address, is_barred=False)
+    await house.mine()
+    await later(sweeps)
+    await house.cycle(lane, times=2)
+    if await sweeps.states() == ["gas_sent"]:
+        await house.mine()
+        await house.cycle(lane)
+    assert await sweeps.states() == ["sent"]
+    first, second = await sweeps.txs("sweep")
+    given = len(await sweeps.txs("gas_top_up"))
+
+    await house.world.lose(await bench.node.height() - below)
+    await house.follow()
+    dearest, _, _ = gas_fields(first.unsigned)
+    await dear(bench, dearest)  # all that the first one may cost
+    await house.cycle(lane)
+    for _ in range(10):
+        await house.mine()
+        await house.cycle(lane)
+
+    assert len(await sweeps.txs("gas_top_up")) > given
+    ends = {tx.family_id: tx.state for tx in await sweeps.txs("sweep") if tx.height is not None}
+    assert ends == {
+        first.family_id: OutgoingState.FINAL,
+        second.family_id: OutgoingState.REVERTED,
+    }
+    await later(sweeps)
+    await sweeps.finish(lane, rounds=2)
+    row = await sweeps.row()
+    assert (row.state, row.moved_minor) == ("swept", 50 * ONE)
     await bench.assert_reconciled()
     await house.assert_at_rest()
 
