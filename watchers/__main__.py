@@ -24,6 +24,7 @@ from config.process import run_until_stopped
 from config.registry import Registry, load_registry
 from config.settings import Settings, load_settings
 from watchers.agreed_chain import AgreedChain
+from watchers.coin_search import CoinSearchLoop
 from watchers.doctor_probe import DoctorLoop
 from watchers.errors import WrongNetwork
 from watchers.follower import Follower
@@ -33,9 +34,10 @@ from watchers.network import Network
 from watchers.node_pardons import PardonLoop
 from watchers.progress import ProgressWatch
 from watchers.reconcile_loop import ReconcileLoop
-from watchers.registry import build_agreed_chain
+from watchers.registry import build_agreed_chain, build_unspent
 from watchers.searches import SearchLoop
 from watchers.second_pass import SecondPass
+from watchers.unspent import UnspentReader
 
 log = get_logger("watchers.main")
 
@@ -100,19 +102,25 @@ async def run(registry: Registry, name: str) -> int:
         timeout_seconds=nodes.request_timeout_seconds,
         calls_per_second=nodes.calls_per_second,
     )
+    unspent = build_unspent(
+        network.spec,
+        [node.url_with_credentials() for node in nodes.nodes],
+        clock=clock,
+        calls_per_second=nodes.calls_per_second,
+    )
     metrics = Metrics(name)
     _serve_metrics(settings, name, metrics)
     try:
         log.info("watch.started", network=name, chain=network.spec.chain)
         collector.settle()
         await run_until_stopped(
-            partial(_loops, settings, network, chain, database, clock, metrics),
+            partial(_loops, settings, network, chain, unspent, database, clock, metrics),
             database=database,
             clock=clock,
         )
         log.info("watch.stopped", network=name)
     finally:
-        await _close(chain, database)
+        await _close(chain, unspent, database)
     return EXIT_DONE
 
 
@@ -120,6 +128,7 @@ async def _loops(
     settings: Settings,
     network: Network,
     chain: AgreedChain,
+    unspent: UnspentReader | None,
     database: Database,
     clock: SystemClock,
     metrics: Metrics,
@@ -161,21 +170,25 @@ async def _loops(
         clock=clock,
         is_following=lambda: follow.is_following,
     )
+    loops = [
+        ("follow", follow.run),
+        ("fees", fee.run),
+        ("pool", keys.run),
+        ("probes", probe.run),
+        ("doctor", doctor.run),
+        ("searches", search.run),
+        ("reconcile", compare.run),
+        ("second_pass", again.run),
+        ("node_pardons", pardons.run),
+    ]
+    if unspent is not None:
+        coins = CoinSearchLoop(reader=unspent, network=network, database=database, clock=clock)
+        loops.append(("coin_search", coins.run))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(progress.run())  # by itself: it ends the process
-        for name, loop in (
-            ("follow", follow),
-            ("fees", fee),
-            ("pool", keys),
-            ("probes", probe),
-            ("doctor", doctor),
-            ("searches", search),
-            ("reconcile", compare),
-            ("second_pass", again),
-            ("node_pardons", pardons),
-        ):
+        for name, run_loop in loops:
             tasks.create_task(
-                supervise(name, loop.run, clock=clock, network=network.name, alarm=alarm)
+                supervise(name, run_loop, clock=clock, network=network.name, alarm=alarm)
             )
 
 
@@ -186,10 +199,12 @@ def _serve_metrics(settings: Settings, name: str, metrics: Metrics) -> None:
         start_http_server(port, addr=settings.metrics.host, registry=metrics.registry)
 
 
-async def _close(chain: AgreedChain, database: Database) -> None:
+async def _close(chain: AgreedChain, unspent: UnspentReader | None, database: Database) -> None:
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
             await chain.close()
+            if unspent is not None:
+                await unspent.close()
             await database.close()
     except TimeoutError:
         log.warning("watch.close_timeout")

@@ -15,7 +15,7 @@ from sqlalchemy import RowMapping
 from config.chains import Family
 from config.database import Database, Uow
 from ledger import reconcile
-from watchers import account_balances
+from watchers import account_balances, coin_search_store
 from watchers import break_store as store
 from watchers.addresses import AddressRole, AddressRow
 from watchers.chain import AccountSend, Chain, ChainReader
@@ -33,7 +33,8 @@ class BreakKind(StrEnum):
     """Why books and chain differ."""
 
     UNINGESTED_DEPOSIT = "uningested_deposit"
-    """A deposit address holds more than its deposits explain."""
+    """A deposit address holds more than its deposits explain, or the node's set of unspent outputs
+    has a coin of ours that no block showed us."""
     UNPOSTED_FEE = "unposted_fee"
     """The chain took fees of own transactions that the settled books do not have."""
     UNKNOWN_OUTGOING = "unknown_outgoing"
@@ -75,6 +76,8 @@ async def explain(
         rows = await store.stuck(
             uow, network=network.name, height=held.height, before=at - STUCK_AFTER
         )
+        missed = await coin_search_store.missed(uow, network=network.name, height=held.height)
+    found += _missed(network, missed)
     return found + [
         Finding(
             kind=BreakKind.STUCK,
@@ -84,6 +87,39 @@ async def explain(
             details={"txid": row["txid"], "state": row["state"], "height": row["height"]},
         )
         for row in rows
+    ]
+
+
+def _missed(network: Network, rows: Sequence[RowMapping]) -> list[Finding]:
+    """Coins that only the search of the node's set knows (`coin_search`), by wallet."""
+    native = network.spec.native_asset
+    by_code: dict[str, list[RowMapping]] = {}
+    for row in rows:
+        role = AddressRole(row["role"])
+        code = custody_account(
+            family=network.family, network=network.name, role=role, brand=None, asset=native
+        ).code
+        by_code.setdefault(code, []).append(row)
+    return [
+        _finding(
+            BreakKind.UNINGESTED_DEPOSIT,
+            code,
+            native,
+            sum(int(row["amount"]) for row in of_wallet),
+            [
+                {
+                    "txid": row["txid"],
+                    "vout": row["vout"],
+                    "address": row["address"],
+                    "height": row["height"],
+                    "amount_minor": str(int(row["amount"])),
+                    "is_looked_at_again": row["rescan_id"] is not None,
+                }
+                for row in of_wallet
+            ],
+            None,
+        )
+        for code, of_wallet in sorted(by_code.items())
     ]
 
 

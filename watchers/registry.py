@@ -19,7 +19,9 @@ from watchers.chains.bitcoin import cold_build, cold_signed, rawtx, siblings
 from watchers.chains.bitcoin.address import BitcoinAddressCodec
 from watchers.chains.bitcoin.chain import BitcoinChain
 from watchers.chains.bitcoin.descriptor import ColdDescriptor
+from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.params import BitcoinParams, PowAlgorithm
+from watchers.chains.bitcoin.unspent import BitcoinUnspent
 from watchers.chains.evm import build as evm_build
 from watchers.chains.evm import cold_signed as evm_cold
 from watchers.chains.evm import collect as evm_collect
@@ -36,8 +38,10 @@ from watchers.errors import InvalidAddress, UnsupportedOperation
 from watchers.judge import LYING_PROBATION_SECONDS, Rules, parse_version
 from watchers.nodes import DescribedChain, Node, NodePool
 from watchers.safes import SafePlan
+from watchers.unspent import UnspentReader
 
 REQUEST_TIMEOUT_SECONDS = 20.0  # a full block at verbosity 2 takes some seconds on a busy node
+SCAN_TIMEOUT_SECONDS = 1_800.0  # a node reads its whole set of unspent outputs: some minutes
 URI_SCHEMES = {"btc": "bitcoin", "ltc": "litecoin"}  # BIP 21 and its Litecoin counterpart
 
 LYING_SECONDS_MIN = 60.0  # on test networks a liar is barred for this long at least,
@@ -111,6 +115,24 @@ def build_agreed_chain(
         timeout_seconds=timeout_seconds,
     )
     return AgreedChain(pool, reorg_limit_blocks=spec.reorg_limit_blocks)
+
+
+def build_unspent(
+    spec: ChainSpec, node_urls: Sequence[str], *, clock: Clock, calls_per_second: int
+) -> UnspentReader | None:
+    """The nodes' sets of unspent outputs, over connections of their own that have patience; None
+    for account chains. Raises ValueError as `build_chain`."""
+    if spec.family is not Family.BITCOIN:
+        return None
+    transport = _paced(SCAN_TIMEOUT_SECONDS, calls_per_second, clock)
+    node = BitcoinNode(
+        node_urls,
+        transport,
+        clock=clock,
+        genesis_hash=bitcoin_params(spec).genesis_hash,
+        network=spec.network,
+    )
+    return BitcoinUnspent(node, close=transport.close)
 
 
 def _paced(timeout_seconds: float, calls_per_second: int, clock: Clock) -> PacedPost:
