@@ -288,5 +288,6 @@ async def append_network_event(
 
 
 def network_object_id(network: str) -> UUID:
-    """A stable id for a network as the object of events (its name, padded; no meaning)."""
-    return UUID(bytes=network.encode("ascii")[:16].ljust(16, b"\0"))
+    """A stable id for a network as the object of events: its name, padded, or one made of it."""
+    name = network.encode("ascii")
+    return UUID(bytes=name.ljust(16, b"\0")) if len(name) <= 16 else uuid5(NAMESPACE_URL, network)

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import NAMESPACE_URL, uuid5
 
 import aiohttp
 from sqlalchemy.exc import DBAPIError
@@ -227,7 +227,7 @@ class RateLoop:
                 uow,
                 alarm_id=self._ids.new_id(),
                 kind=ALARM,
-                object_id=UUID(bytes=quote.asset.encode("ascii")[:16].ljust(16, b"\0")),
+                object_id=uuid5(NAMESPACE_URL, quote.asset),
                 detail=f"{quote.asset} from {self._name}: {detail}",
                 at=at,
             )
