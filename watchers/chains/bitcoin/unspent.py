@@ -38,7 +38,9 @@ class BitcoinUnspent:
         return UnspentSet(
             height=height,
             block_hash=decode.hash_text(found.get("bestblock"), "scantxoutset bestblock"),
-            coins=tuple(coins),
+            # One of nothing is no coin: no block shows it either (D21), so that a miner's joke
+            # would be missed for ever.
+            coins=tuple(coin for coin in coins if coin.amount_minor),
         )
 
     async def close(self) -> None:

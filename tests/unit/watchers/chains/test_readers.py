@@ -10,7 +10,9 @@ from tests.unit.watchers.chains.support import MethodPost, bitcoin_network, evm_
 from watchers.chain import Outpoint, TxPlace
 from watchers.chains.bitcoin import mempool, rawtx
 from watchers.chains.bitcoin.chain import BitcoinChain
+from watchers.chains.bitcoin.node import BitcoinNode
 from watchers.chains.bitcoin.reader import MEMPOOL_FEES_PER_CALL_MAX, MEMPOOL_TXS_PER_CALL_MAX
+from watchers.chains.bitcoin.unspent import BitcoinUnspent
 from watchers.chains.errors import RpcError
 from watchers.chains.evm.chain import EvmChain
 from watchers.errors import NodeUnavailable, TipMoved
@@ -143,6 +145,32 @@ async def test_d02_a_tx_of_a_lost_block_is_nowhere_only_where_the_node_says_so(
             await chain.reader.tx_status(C)
     else:
         assert (await chain.reader.tx_status(C)).place is place
+
+
+async def test_d21_an_output_of_nothing_is_no_unspent_coin() -> None:
+    script = "0014" + "11" * 20
+
+    def output(vout: int, amount: int) -> dict[str, object]:
+        return {"txid": C, "vout": vout, "scriptPubKey": script, "amount": amount, "height": 5}
+
+    answer = {
+        "success": True,
+        "height": 6,
+        "bestblock": A,
+        "unspents": [output(0, 0), output(1, 1)],
+    }
+    _, post = _bitcoin({"scantxoutset": lambda action, scripts: answer})
+    node = BitcoinNode(
+        ["http://node:1"],
+        post,
+        clock=SystemClock(),
+        genesis_hash=REGTEST.genesis_hash,
+        network="btc",
+    )
+
+    found = await BitcoinUnspent(node, close=nothing).unspent([script])
+
+    assert [(coin.outpoint.vout, coin.amount_minor) for coin in found.coins] == [(1, 10**8)]
 
 
 async def test_a_tx_that_leaves_during_the_poll_is_left_out() -> None:
