@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import reserves_proof
+from gateway.cli.deposit_proof import Status
+from gateway.payouts.rebalances import Direction
+from tests.integration.payouts.test_proof_real_nodes import Maker
 from tests.integration.payouts.test_rebalances_real_nodes import in_real_time
-from tests.support.bumps import funded, no_breaks, work
+from tests.support.bumps import funded, no_breaks, run_to_rest, work
 from tests.support.databases import TestDatabase
 from tests.support.desk import REFUSED, USAGE
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.people import employ
-from tests.support.rebalancing import believe, custody, every
+from tests.support.rebalancing import agree, believe, custody, every, now
 from tests.support.refill_desk import TreasuryDesk, open_desk
 from tests.support.refills import RefillHouse
-from tests.support.warm import warm_address, with_warm
+from tests.support.warm import ask, warm_address, with_warm
 
 pytestmark = pytest.mark.postgres
 
@@ -91,3 +95,28 @@ async def test_t1_no_more_is_asked_for_than_lies_there_and_nothing_without_a_war
         code, _, error = await desk.runs("alice", *from_warm)
         assert (code, "not_enough" in error) == (REFUSED, True)
     assert await every(built) == []
+
+
+@pytest.mark.parametrize("network", ["btc", "eth"])
+async def test_l18_what_is_warm_is_proven_by_its_own_key_and_covers_what_is_owed(
+    network: str, house: BuildHouse, test_database: TestDatabase, tmp_path: Path
+) -> None:
+    built = await with_warm(await funded(await house(network)))
+    row = await agree(built, await ask(built, Direction.HOT_TO_WARM, "2"))
+    await run_to_rest(built)
+    assert (await now(built, row)).state == "done"
+
+    content = await Maker(house=built, test_database=test_database, folder=tmp_path).bundle()
+
+    verdict = reserves_proof.verify(content)
+    assert (verdict.is_verified, verdict.is_covered) == (True, True), verdict
+    told = {check.name: check.status for check in verdict.checks}
+    assert told["ownership"] is Status.PROVEN
+    warm = await warm_address(built)
+    held = [
+        item
+        for item in reserves_proof.read(content)["holdings"][network]
+        if item["address"].lower() == warm.address.lower()
+    ]
+    amounts = [int(item["amount_minor"]) for item in held if item["asset"] == built.native]
+    assert amounts == [built.minor(built.native, "2")]

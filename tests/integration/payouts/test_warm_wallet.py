@@ -273,3 +273,20 @@ async def test_the_warm_address_is_one_that_the_signer_verified(house: BuildHous
     built = await with_warm(await house("btc"))
     row = await warm_address(built)
     assert (row.path, row.is_verified, row.brand) == ("m/84h/1h/0h/5/0", True, None)
+
+
+@pytest.mark.parametrize("network", ["btc", "eth"])
+async def test_t1_coins_from_outside_are_in_suspense_until_people_assign_them(
+    network: str, house: BuildHouse
+) -> None:
+    built = await with_warm(await funded(await house(network)))
+    warm = await warm_address(built)
+    await built.fund(built.native, "1", at=warm.address)
+    assert await custody(built, "warm") == built.minor(built.native, "1")
+    await no_breaks(built)
+    payout = await built.request("1.9")  # of hot value alone
+    await run_to_rest(built)
+    assert await built.states(payout) == ["completed"]
+    assert await custody(built, "warm") == built.minor(built.native, "1")
+    await made(built, TO_HOT, "0.5")
+    await built.assert_at_rest()
