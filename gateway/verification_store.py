@@ -12,7 +12,7 @@ from config.database import Uow
 
 _DEPOSITS = """
 WITH deposit AS MATERIALIZED (
-    SELECT d.id, d.cycle, d.state, d.asset, d.amount, d.credited_stage,
+    SELECT d.id, d.cycle, d.state, d.substatus, d.asset, d.amount, d.credited_stage,
         'deposit:' || d.network || ':' || d.txid || ':' || d.position || CASE WHEN d.is_coinbase
             THEN '@' || coalesce(chain.coinbase_hash(d.id), '') ELSE '' END || ':' AS stem
     FROM chain.deposits d WHERE d.id > CAST(:place AS uuid) ORDER BY d.id LIMIT :limit
@@ -57,13 +57,27 @@ WHERE c.cycle < d.cycle AND c.credits > 0 AND NOT c.is_reversed
 UNION ALL
 SELECT 'deposit_stage', d.id::text, d.asset, 0
 FROM deposit d LEFT JOIN cycle c ON c.id = d.id AND c.cycle = d.cycle
-WHERE c.stage IS DISTINCT FROM d.credited_stage
+WHERE c.stage IS DISTINCT FROM replace(d.credited_stage, 'refund_', '')
     OR NOT CASE
+        WHEN d.state IN ('refunding', 'refunded')
+            THEN coalesce(d.credited_stage LIKE 'refund%', false)
         WHEN d.state = 'final' THEN coalesce(d.credited_stage = 'clearing', false)
         WHEN d.state = 'provisional' THEN coalesce(d.credited_stage = 'provisional', false)
         WHEN d.state IN ('detected', 'replaced', 'dropped', 'pending', 'reversed')
             THEN d.credited_stage IS NULL
-        ELSE true END
+        ELSE coalesce(d.credited_stage NOT LIKE 'refund%' OR d.state = 'orphaned', true) END
+UNION ALL
+SELECT 'deposit_refund', d.id::text, d.asset, 0
+FROM deposit d LEFT JOIN LATERAL (
+    SELECT count(*) AS all_of_it, count(*) FILTER (WHERE w.state <> 'completed') AS alive
+    FROM gateway.withdrawals w
+    WHERE w.deposit_id = d.id AND w.kind = 'refund'
+        AND w.state NOT IN ('declined', 'expired', 'failed')
+) AS r ON true
+WHERE r.all_of_it > 1
+    OR (r.alive <> CASE d.state WHEN 'refunding' THEN 1 ELSE 0 END
+        AND coalesce(d.substatus, '') <> 'sent_back')
+    OR (d.state = 'refunded' AND r.all_of_it <> 1)
 """
 
 _WITHDRAWALS = """

@@ -54,6 +54,8 @@ class WithdrawalRow:
     """What the player pays of the amount, fixed at acceptance; None where nothing is."""
     entered_at: datetime | None = None
     """When it came into its state, where it has moved within it since; else None."""
+    deposit_id: UUID | None = None
+    """The deposit that a refund sends back; None for a withdrawal."""
 
     @property
     def in_state_since(self) -> datetime:
@@ -83,7 +85,8 @@ _COLUMNS = """
     txid, valid_until, promise_at, sign_requested_at, accepted_at, state_at,
     orphaned_known, max_fee, fee_charged
 """
-_READ = f"{_COLUMNS}, entered_at"
+_READ = f"{_COLUMNS}, entered_at, deposit_id"
+_OF_REFUND = f"{_COLUMNS}, deposit_id"
 _CONVERTED = frozenset(
     {
         "amount_minor", "pam_balance_minor", "max_fee_minor", "fee_charged_minor", "metadata",
@@ -178,6 +181,34 @@ async def insert_many(uow: Uow, new: Sequence[NewWithdrawal]) -> int:
         values,
     )
     return len(rows)
+
+
+async def insert_refund(uow: Uow, row: WithdrawalRow) -> bool:
+    """Store a refund; False where its deposit has one that may still be paid, or was."""
+    rows = await uow.rows(
+        f"""
+        INSERT INTO gateway.withdrawals ({_OF_REFUND})
+        SELECT {_OF_REFUND} FROM jsonb_populate_record(
+            CAST(NULL AS gateway.withdrawals), CAST(:row AS jsonb))
+        ON CONFLICT (deposit_id)
+            WHERE kind = 'refund' AND (txid IS NOT NULL OR state NOT IN ('declined', 'expired'))
+            DO NOTHING
+        RETURNING id
+        """,
+        {"row": json.dumps(_as_json(row), default=str)},
+    )
+    return len(rows) == 1
+
+
+async def refund_of(uow: Uow, deposit_id: UUID) -> WithdrawalRow | None:
+    """The refund of a deposit that may still be paid, or was."""
+    result = await uow.execute(
+        f"SELECT {_READ} FROM gateway.withdrawals WHERE deposit_id = :id AND kind = 'refund' "
+        "AND (txid IS NOT NULL OR state NOT IN ('declined', 'expired'))",
+        {"id": deposit_id},
+    )
+    row = result.mappings().one_or_none()
+    return None if row is None else from_mapping(row)
 
 
 def _as_json(row: WithdrawalRow) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class CoinRow:
     is_own_change: bool
     height: int | None
 
+    @property
+    def is_of_house(self) -> bool:
+        """Of the operator's own account (hot, change): no player paid it (BIP 44, account 0)."""
+        return self.path.split("/")[3] == "0h"
+
     def coin(self) -> Coin:
         """The coin as the builder and the signer take it."""
         return Coin(

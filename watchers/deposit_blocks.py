@@ -18,7 +18,7 @@ from watchers import exposure, policies
 from watchers.addresses import AddressRow
 from watchers.chain import AccountSend, Block, MempoolTx, Transfer
 from watchers.columns import hashes_of, spends_of
-from watchers.deposit_due import locked
+from watchers.deposit_due import SENT_BACK, locked
 from watchers.deposits import (
     RESTORES,
     DepositRow,
@@ -53,6 +53,9 @@ _LEFT_BLOCK: Mapping[str, Any] = {
     "provisional_at_height": None,
     "final_at_height": None,
 }
+
+REFUND_ORPHANED = "refund_orphaned"
+"""Alarm: a deposit left the chain while it is sent back."""
 
 UNLISTED_PER_BLOCK = 50  # rows of tokens that no list has; spam costs its sender a few cents
 
@@ -197,11 +200,17 @@ def _placed(
 async def disconnect(
     uow: Uow, network: Network, *, block_hash: str, height: int, at: datetime
 ) -> None:
-    """The block left the chain: its deposits return to `detected` or become `orphaned`."""
+    """The block left the chain: its deposits return to `detected` or become `orphaned`.
+
+    One that is sent back keeps its state, and its chain columns tell (docs/adr/0042).
+    """
     rows = await store.in_block(uow, network=network.name, block_hash=block_hash)
     deposits = await locked(uow, [from_row(row) for row in rows])
     absent_at = height + network.spec.absence_blocks
-    again = [item.id for item in deposits if item.state is DepositState.ORPHANED]
+    refunding = [item for item in deposits if item.state is DepositState.REFUNDING]
+    again = [
+        item.id for item in deposits if item.state is DepositState.ORPHANED or item in refunding
+    ]
     if again:
         await store.leave_block_orphaned(
             uow, deposit_ids=again, orphaned_at=height, absent_at=absent_at
@@ -219,6 +228,8 @@ async def disconnect(
     await exposure.keep(uow, network, after, at=at)
     for deposit in after:
         log.warning("deposit.orphaned", deposit_id=str(deposit.id), network=network.name)
+    for deposit in refunding:
+        await _tell_refunding(uow, network, deposit, at=at)
     await store.clear_conflicts(uow, network=network.name, block_hash=block_hash)
 
 
@@ -250,7 +261,8 @@ async def _include(
     again: list[dict[str, Any]] = []
     for deposit, seen, place in known:
         changes = _included(deposit, seen[2], place)
-        if deposit.state is DepositState.ORPHANED:
+        is_sent_back = deposit.state is DepositState.REFUNDING and deposit.block_hash is None
+        if deposit.state is DepositState.ORPHANED or is_sent_back:
             again.append({"id": deposit.id, **changes})
         elif deposit.state in _OPEN_TO_INCLUDE:
             if deposit.state is DepositState.REVERSED:
@@ -288,15 +300,32 @@ async def _refuse(
 ) -> None:
     """Pending ones that no tier credits: of no listed asset, or under its minimum."""
     steps = []
+    changes: dict[str, str | None]
     for deposit in deposits:
         asset = network.asset(deposit.asset)
         if asset is None:
             changes = {"substatus": classify(network, deposit.asset)}
             steps.append(Step(deposit=deposit, trigger=DepositTrigger.DISALLOW, changes=changes))
         elif deposit.amount_minor < asset.minimum_deposit_minor:
-            changes = {"substatus": None}  # it may say what it was before it was reversed
+            # It may say what it was before it was reversed; what was sent back stays known.
+            is_sent_back = deposit.substatus == SENT_BACK
+            changes = {"substatus": SENT_BACK if is_sent_back else None}
             steps.append(Step(deposit=deposit, trigger=DepositTrigger.UNDERPAY, changes=changes))
     await step_many(uow, steps, ids=network.ids, at=at)
+
+
+async def _tell_refunding(uow: Uow, network: Network, deposit: DepositRow, *, at: datetime) -> None:
+    """A person hears of it: what nothing was signed for waits, all else goes on."""
+    log.error("deposit.refunding_orphaned", deposit_id=str(deposit.id), network=network.name)
+    await alarm_store.raise_alarm(
+        uow,
+        alarm_id=network.ids.new_id(),
+        kind=REFUND_ORPHANED,
+        network=network.name,
+        object_id=deposit.id,
+        detail=f"deposit {deposit.txid} {deposit.position} left the chain while it is sent back",
+        at=at,
+    )
 
 
 async def _tell_flood(

@@ -25,13 +25,15 @@ from watchers.deposits import (
 from watchers.errors import DepositStays
 from watchers.switches import Action
 
+_UNDECIDED = (DepositState.ON_HOLD, DepositState.BELOW_MINIMUM, DepositState.UNSUPPORTED)
+
 
 async def lock(uow: Uow, deposit: DepositRow) -> DepositRow:
     """It as it stands, under its player's lock and its own, in the order that watchers take them.
 
-    Raises DepositStays (`not_decidable`): a role of the API sees no other deposit to change.
+    Raises DepositStays (`not_decidable`) for one that does not wait for this.
     """
-    found = await locked(uow, [deposit])
+    found = [row for row in await locked(uow, [deposit]) if row.state in _UNDECIDED]
     if not found:
         raise DepositStays("not_decidable", "The deposit does not wait for a person's decision.")
     return found[0]

@@ -42,6 +42,7 @@ FIRST = UUID(int=0)
 WAVES_MAX = 4  # restored, then finalised; after that nothing is due
 REVERSALS_ALARM = switches.REVERSALS_ALARM
 PLAYER_BLOCKED = "player_blocked"  # substatus of what is held for that
+SENT_BACK = "sent_back"  # substatus of what was refunded and then lost: if it comes, people decide
 
 
 Due = tuple[DepositRow, DepositTrigger]
@@ -292,7 +293,8 @@ _CREDITS = (DepositTrigger.CREDIT, DepositTrigger.FINALISE)
 
 
 async def _without_blocked(uow: Uow, moves: Sequence[Due]) -> list[Due]:
-    """The same steps, but what would be credited to a blocked player is held (CONTRACT 4).
+    """The same steps, but what would be credited to a blocked player is held (CONTRACT 4), and what
+    its refund has paid already.
 
     A block that is committed later holds the next step; it takes nothing back.
     """
@@ -300,7 +302,8 @@ async def _without_blocked(uow: Uow, moves: Sequence[Due]) -> list[Due]:
     blocked = await player_flags.blocked(uow, asking) if asking else frozenset()
     return [
         (item, DepositTrigger.HOLD)
-        if trigger in _CREDITS and (item.brand, item.player_id) in blocked
+        if trigger in _CREDITS
+        and ((item.brand, item.player_id) in blocked or item.substatus == SENT_BACK)
         else (item, trigger)
         for item, trigger in moves
     ]
@@ -348,7 +351,8 @@ def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     booking = _booking(deposit, trigger)
     if trigger is DepositTrigger.HOLD:
         held = {} if booking is None else {"credited_stage": booking.value}
-        return {"substatus": PLAYER_BLOCKED, **held}
+        reason = SENT_BACK if deposit.substatus == SENT_BACK else PLAYER_BLOCKED
+        return {"substatus": reason, **held}
     swept = sweep_state_in(deposit, is_final=trigger in _FINAL)
     if booking in (Booking.PROVISIONAL, Booking.CLEARING):
         return {
@@ -361,7 +365,9 @@ def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     if booking is Booking.FINAL:
         return {**swept, "credited_stage": "clearing"}
     if booking is Booking.REVERSED:
+        was_refunded = deposit.prior_state is DepositState.REFUNDED
         return {
+            "substatus": SENT_BACK if was_refunded else deposit.substatus,
             "prior_state": None,
             "absent_at_height": None,
             "credited_stage": None,
@@ -378,7 +384,13 @@ def _changes(deposit: DepositRow, trigger: DepositTrigger) -> dict[str, Any]:
     }
 
 
-_ASIDE = (DepositState.BELOW_MINIMUM, DepositState.ON_HOLD, DepositState.REJECTED)
+_ASIDE = (
+    DepositState.BELOW_MINIMUM,
+    DepositState.ON_HOLD,
+    DepositState.REJECTED,
+    DepositState.REFUNDING,
+    DepositState.REFUNDED,
+)
 
 
 async def _close_aside(

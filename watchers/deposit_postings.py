@@ -13,7 +13,7 @@ from config.chains import Family
 from config.database import Uow
 from config.ids import Ids
 from ledger import journal
-from ledger.accounts import Account, Stage, player, unallocated
+from ledger.accounts import Account, Stage, player, receivable, reorg_loss, unallocated
 from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from watchers.addresses import AddressRole
 from watchers.deposits import DepositRow
@@ -160,6 +160,10 @@ def _standing(deposit: DepositRow, stage: str | None) -> Account:
             return player(deposit.brand, deposit.player_id, Stage(stage), deposit.asset)
         case "unallocated":
             return unallocated(deposit.asset)
+        case "refund_held":  # its brand decided to send back what never came
+            return receivable(deposit.brand, deposit.asset)
+        case "refund_unallocated":  # and this the operator
+            return reorg_loss(deposit.asset)
         case _:
             raise ValueError(f"deposit {deposit.id}: nothing of it stands in {stage}")
 

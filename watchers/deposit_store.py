@@ -108,7 +108,7 @@ async def insert_inputs(
 
 
 async def include_orphaned(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Orphaned deposits are in a block again: locked until their tier, so the state stays."""
+    """Orphaned deposits, and such as are sent back, are in a block again: the state stays."""
     await uow.execute(
         "UPDATE chain.deposits d SET block_hash = r.block_hash, height = r.height, "
         "min_depth = r.min_depth, full_depth = r.full_depth, policy_version = r.policy_version, "
@@ -116,7 +116,7 @@ async def include_orphaned(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
         "sender_key = coalesce(r.sender_key, d.sender_key), "
         "sender_nonce = coalesce(r.sender_nonce, d.sender_nonce), absent_at_height = NULL "
         "FROM jsonb_populate_recordset(CAST(NULL AS chain.deposits), CAST(:rows AS jsonb)) AS r "
-        "WHERE d.id = r.id AND d.state = 'orphaned'",
+        "WHERE d.id = r.id AND d.state IN ('orphaned', 'refunding')",
         {"rows": _json(rows)},
     )
 
@@ -124,7 +124,7 @@ async def include_orphaned(uow: Uow, rows: Sequence[Mapping[str, Any]]) -> None:
 async def leave_block_orphaned(
     uow: Uow, *, deposit_ids: Sequence[UUID], orphaned_at: int, absent_at: int
 ) -> None:
-    """Orphaned deposits whose new block left the chain, too."""
+    """Orphaned deposits whose new block left the chain, too, and such as are sent back."""
     await uow.execute(
         "UPDATE chain.deposits SET block_hash = NULL, height = NULL, "
         "provisional_at_height = NULL, final_at_height = NULL, "
@@ -155,8 +155,8 @@ SELECT {COLUMNS} FROM chain.deposits d WHERE d.id IN (
         AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
     UNION
     (SELECT id FROM chain.deposits WHERE network = :network
-        AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum', 'on_hold', 'rejected')
-        AND final_at_height <= :height AND height <= :final_below
+        AND state IN ('pending', 'provisional', 'orphaned', 'below_minimum', 'on_hold', 'rejected',
+            'refunding', 'refunded') AND final_at_height <= :height AND height <= :final_below
         AND id > :after AND asset <> ALL(CAST(:stopped AS text[])) ORDER BY id LIMIT :limit)
 ) ORDER BY d.id LIMIT :limit
 """
@@ -317,7 +317,7 @@ async def mark_conflicts_by_nonce(
         "JOIN unnest(CAST(:heights AS bigint[]), CAST(:hashes AS text[])) AS b (height, hash) "
         "ON b.height = s.height "
         "WHERE d.network = :network AND d.sender_key = s.key AND d.sender_nonce = s.nonce "
-        "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned') "
+        "AND d.txid <> s.txid AND d.state IN ('detected', 'orphaned', 'refunding') "
         "AND d.conflict_hash IS NULL",
         {
             "network": network,

@@ -87,6 +87,8 @@ class DepositTrigger(StrEnum):
     """Included again, tier reached; it had been unsupported."""
     RESTORE_REJECTED = "restore_rejected"
     """Included again, tier reached; it had been rejected."""
+    RESTORE_REFUNDED = "restore_refunded"
+    """Included again, tier reached; it had been refunded."""
     REVERSE = "reverse"
     """A conflict is final, or absent for T."""
     RELEASE = "release"
@@ -97,6 +99,10 @@ class DepositTrigger(StrEnum):
     """A refund was asked for."""
     REFUND_COMPLETE = "refund_complete"
     """The refund is final on chain."""
+    REFUND_END = "refund_end"
+    """The refund ended and has paid nothing."""
+    REFUND_REOPEN = "refund_reopen"
+    """The block of a refund that was final left the chain."""
 
 
 _S, _T = DepositState, DepositTrigger
@@ -108,6 +114,7 @@ RESTORES: Mapping[DepositState, DepositTrigger] = {
     _S.BELOW_MINIMUM: _T.RESTORE_BELOW_MINIMUM,
     _S.UNSUPPORTED: _T.RESTORE_UNSUPPORTED,
     _S.REJECTED: _T.RESTORE_REJECTED,
+    _S.REFUNDED: _T.RESTORE_REFUNDED,
 }
 """What an orphaned deposit had been -> the trigger that returns it there."""
 
@@ -139,6 +146,9 @@ DEPOSITS = Lifecycle(
         },
         (_S.REJECTED, _T.REFUND): _S.REFUNDING,
         (_S.REFUNDING, _T.REFUND_COMPLETE): _S.REFUNDED,
+        (_S.REFUNDING, _T.REFUND_END): _S.REJECTED,
+        (_S.REFUNDED, _T.REFUND_REOPEN): _S.REFUNDING,
+        (_S.ORPHANED, _T.REFUND_REOPEN): _S.REFUNDING,
     },
 )
 
@@ -155,7 +165,8 @@ class DepositRow:
     """A deposit. Heights are thresholds: the tip at or above which the step is due.
 
     `credited_stage` says which account its standing credit is in: `provisional`, `clearing`,
-    `unallocated`, `held`, or None; `custody_block_hash` is the block of that custody entry.
+    `unallocated`, `held`, or None; `refund_held` and `refund_unallocated`: its refund has taken it
+    from there. `custody_block_hash` is the block of that custody entry.
     `is_late`: its address had been rotated away when it was first seen (D22). What stands aside
     with a block and no `final_at_height` is final.
     """

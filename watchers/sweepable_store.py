@@ -10,10 +10,12 @@ from config.database import Uow
 from watchers import token_store
 from watchers.outgoing_store import SWEEP_PURPOSES
 
-# What custody holds finally, wherever it was credited.
+# What custody holds finally, wherever it was credited; what was sent back was paid out of hot
+# coins, so that its own is the house's.
 _FINAL = (
-    "d.state IN ('final', 'below_minimum', 'rejected') "
-    "AND d.credited_stage IN ('clearing', 'unallocated')"
+    "d.state IN ('final', 'below_minimum', 'rejected', 'refunding', 'refunded') "
+    "AND (d.credited_stage IN ('clearing', 'unallocated', 'refund_unallocated') "
+    "OR (d.state = 'refunded' AND d.credited_stage = 'refund_held'))"
 )
 
 

@@ -53,9 +53,13 @@ def own_address() -> Invalid:
 
 def parse_destination(services: Services, body: WithdrawalIn) -> Destination:
     """The address as the network's codec reads it, and no token's contract (A14-A19)."""
-    asset = asset_of(services, body.asset)
+    return parse_address(services, asset_of(services, body.asset), body.address)
+
+
+def parse_address(services: Services, asset: AssetSpec, address: str) -> Destination:
+    """An address that an asset is paid to; raises Invalid."""
     try:
-        found = services.codecs[asset.network].parse(body.address)
+        found = services.codecs[asset.network].parse(address)
     except InvalidAddress as error:
         raise invalid_field(
             "address", "invalid_address", f"{error.reason}; {error.remedy}"
@@ -193,6 +197,14 @@ def _valid_until(call: Call, text: str | None) -> datetime:
     created = call.caller.created
     if text is None:
         return created + timedelta(seconds=limits.valid_until_default_seconds)
+    moment = until(call, text)
+    if moment > created + timedelta(seconds=limits.valid_until_max_seconds):
+        raise invalid_field("valid_until", "too_far", "At most 30 days after `created`.")
+    return moment
+
+
+def until(call: Call, text: str) -> datetime:
+    """A `valid_until` that has not passed, in the signer's grammar; raises Invalid."""
     try:
         moment = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
     except ValueError:
@@ -202,8 +214,6 @@ def _valid_until(call: Call, text: str | None) -> datetime:
     moment = moment.astimezone(UTC)
     if moment <= call.at:
         raise invalid_field("valid_until", "passed", "This moment has passed.")
-    if moment > created + timedelta(seconds=limits.valid_until_max_seconds):
-        raise invalid_field("valid_until", "too_far", "At most 30 days after `created`.")
     return moment
 
 

@@ -25,6 +25,7 @@ from gateway.api import (
     contract_setups,
     day_closes,
     deposit_decisions,
+    deposit_refunds,
     deposits,
     doctor,
     events,
@@ -82,6 +83,7 @@ MODULES = (
     doctor,  # before `deposits`: its path would match `/v1/deposits/{id}`
     deposits,
     deposit_decisions,
+    deposit_refunds,
     players,
     player_balances,
     proofs,

@@ -71,6 +71,8 @@ class Withdrawal(Stated):
     """One payout (CONTRACT 5)."""
 
     request_id: str
+    kind: str = Field(description="`withdrawal`, or `refund`: a deposit is sent back.")
+    deposit_id: str | None = Field(description="Of a refund: the deposit.")
     player_id: str
     network: str
     asset: str
@@ -209,12 +211,15 @@ def withdrawal(snapshot: Mapping[str, Any], *, context: WireContext) -> Withdraw
     # Events of an earlier version have neither.
     max_fee, charged = snapshot.get("max_fee"), snapshot.get("fee_charged")
     output = amount - int(charged or 0)
+    deposit_id = snapshot.get("deposit_id")
     return Withdrawal(
         id=context.id("withdrawal", snapshot["id"]),
         version=snapshot["version"],
         brand=snapshot["brand"],
         livemode=context.livemode,
         request_id=snapshot["request_id"],
+        kind=snapshot.get("kind", "withdrawal"),
+        deposit_id=None if deposit_id is None else context.id("deposit", deposit_id),
         player_id=snapshot["player_id"],
         network=snapshot["network"],
         asset=asset,

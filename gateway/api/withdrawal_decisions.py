@@ -24,7 +24,7 @@ from gateway.api.wire_staff import (
 )
 from gateway.auth import PrincipalKind
 from gateway.errors import Conflict, NotFound, TooLate, invalid_field
-from gateway.payouts import approvals, decisions, limits
+from gateway.payouts import approvals, decisions, limits, refund_deposits
 from gateway.payouts.approvals import Action
 from gateway.payouts.decisions import Desk
 from gateway.payouts.errors import DecisionRefused, MaybeSigned
@@ -211,9 +211,11 @@ async def _about_dead(
 
 async def _decided(call: Call, action: Action, work: Work) -> Answer:
     """Under the row's lock: exactly one of everything that wants to move it wins (A33)."""
-    row = await withdrawals_store.get(call.uow, call.object_id("withdrawal"), lock=True)
-    if row is None:
+    found = await withdrawals_store.get(call.uow, call.object_id("withdrawal"))
+    if found is None:
         raise NotFound
+    await refund_deposits.lock(call.uow, [found])
+    row = await withdrawals_store.get(call.uow, found.id, lock=True) or found
     desk = Desk(
         staff=two_people.staff_of(call),
         policy=call.services.registry.policy,
@@ -221,7 +223,7 @@ async def _decided(call: Call, action: Action, work: Work) -> Answer:
         at=call.at,
     )
     try:
-        found, waits_for = await work(row, desk)
+        after, waits_for = await work(row, desk)
     except MaybeSigned as error:
         raise Conflict(
             "maybe_signed", "The signer was asked for it: it may be paid already."
@@ -236,7 +238,7 @@ async def _decided(call: Call, action: Action, work: Work) -> Answer:
         if item.action is action and item.round == row.version
     ]
     body = WithdrawalDecided(
-        withdrawal=wire_objects.withdrawal(withdrawal_snapshot(found), context=call.services.wire),
+        withdrawal=wire_objects.withdrawal(withdrawal_snapshot(after), context=call.services.wire),
         signed_by=people,
         waits_for=waits_for,
     )

@@ -1,12 +1,12 @@
-"""`cage deposits`: `doctor` for support, `rescan` for what is missing, and `verify`, offline, for
-anybody with a proof."""
+"""`cage deposits`: `doctor` for support, `rescan` for what is missing, `release`, `reject` and
+`refund` for compliance, and `verify`, offline, for anybody with a proof."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.cli import deposit_doctor, rescans
+from gateway.cli import deposit_decisions, deposit_doctor, rescans
 from gateway.cli.console import FAILED, CliError, JsonOption, show_json, show_line, show_table
 
 deposits_app = typer.Typer(no_args_is_help=True, help="Deposits.")
@@ -49,6 +49,9 @@ def verify(
 
 deposits_app.command("doctor")(deposit_doctor.doctor)
 deposits_app.command("rescan")(rescans.rescan)
+deposits_app.command("release")(deposit_decisions.release)
+deposits_app.command("reject")(deposit_decisions.reject)
+deposits_app.command("refund")(deposit_decisions.refund)
 
 
 def mount(app: typer.Typer) -> None:

@@ -170,7 +170,7 @@ async def accept_many(
     is_placed = dict(zip((row.id for row in passed), placed, strict=True))
     told: list[Event] = []
     rows = [
-        _walked(row, _steps(judgements[row.id], is_placed.get(row.id)), told, ids=ids)
+        walked(row, _steps(judgements[row.id], is_placed.get(row.id)), told, ids=ids)
         for row in received
     ]
     await _store(uow, orders, rows, at=at)
@@ -193,7 +193,7 @@ def _steps(judgement: Judgement, is_placed: bool | None) -> Steps:
     return ((Trigger.RESERVE, {"is_reserved": True}), (onward, {"code": code}))
 
 
-def _walked(row: WithdrawalRow, steps: Steps, told: list[Event], *, ids: Ids) -> WithdrawalRow:
+def walked(row: WithdrawalRow, steps: Steps, told: list[Event], *, ids: Ids) -> WithdrawalRow:
     """The row at the end of its steps; the event of each state, the first one's too."""
     shown, previous = withdrawal_snapshot(row), None
     columns: dict[str, Any] = {}

@@ -143,6 +143,7 @@ async def unplan(
             attempt_id=None,
             sign_requested_at=None,
             code=(codes or {}).get(row.id),
+            **({} if row.deposit_id is None else {"fee_charged": None}),
         )
         for row in attempt.rows(State.PLANNED)
     ]

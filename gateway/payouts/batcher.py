@@ -73,6 +73,7 @@ class Batcher:
             )
             rates = None if self._lane.is_account_based else await self._rates(uow)
         is_alone = self._lane.is_account_based and not has_contract
+        queued = [row for row in queued if row.deposit_id is None]  # refunds: `refund_step.py`
         queued = queued[:SINGLES_MAX] if is_alone else queued
         self._contracts = await destinations.contracts_among(self._lane, queued)
         found = companions.groups(

@@ -82,7 +82,8 @@ async def replacement(
         paid_minor=sum(payment.amount_minor for payment in payments),
         highest_minor=max(tx.fee_cap_minor for tx in family if tx.raw is not None),
     )
-    chosen, added, change_minor = await _enough(lane, uow, held, fees)
+    is_refund = current.purpose == Purpose.REFUND  # the signer takes no coin of a player for one
+    chosen, added, change_minor = await _enough(lane, uow, held, fees, of_house=is_refund)
     if is_abort and added:
         raise BumpCapped("its own coins do not reach for an abort")
     change = None
@@ -319,7 +320,7 @@ class _Fees:
 
 
 async def _enough(
-    lane: Lane, uow: Uow, held: Sequence[CoinRow], fees: _Fees
+    lane: Lane, uow: Uow, held: Sequence[CoinRow], fees: _Fees, *, of_house: bool = False
 ) -> tuple[list[CoinRow], list[CoinRow], int]:
     """(all coins in the signer's order, those added, change): the largest mined ones are added,
     since a replacement may add no unconfirmed input (BIP 125 rule 2)."""
@@ -327,6 +328,7 @@ async def _enough(
     if change_minor is not None:
         return _ordered(held), [], change_minor
     found = await coins.spendable(uow, network=lane.network, limit=SPARE_MAX)
+    found = [coin for coin in found if coin.is_of_house or not of_house]
     spare = [coin for coin in found if coin.height is not None][:ADDED_MAX]
     for count in range(1, len(spare) + 1):
         added = spare[:count]

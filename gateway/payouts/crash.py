@@ -42,6 +42,11 @@ POINTS_OF_STAFF = (
     "payout.exit",  # what two people signed about a dead payment is carried out
     "payout.abort_planned",
 )
+POINTS_OF_REFUNDS = (
+    "payout.refund_planned",
+    "payout.refund_moved",  # let go on, or given back, by what became of its deposit
+)
+"""Points that only a refund reaches; it is signed, sent and settled as a withdrawal is."""
 POINTS_OF_SETUPS = (
     "payout.setup_planned",
     "payout.setup_asked",  # `sign_requested_at` is committed
@@ -107,6 +112,7 @@ class ExitAt:
             *POINTS_OF_BUMPS,
             *POINTS_OF_UPKEEP,
             *POINTS_OF_STAFF,
+            *POINTS_OF_REFUNDS,
             *POINTS_OF_SETUPS,
             *POINTS_OF_REFILLS,
             *POINTS_OF_SWEEPS,

@@ -46,6 +46,10 @@ async def approve(uow: Uow, row: WithdrawalRow, desk: Desk) -> WithdrawalRow:
     Raises DecisionRefused, and MaybeSigned for a row that the signer was asked for.
     """
     _refuse_signed(row)
+    if row.deposit_id is not None and (
+        row.state == State.PENDING_APPROVAL or row.code == DEPOSIT_ORPHANED
+    ):
+        raise DecisionRefused("sign_the_refund", "People agree to it by the refund itself.")
     await _check_approvable(uow, row, desk)
     await approvals.sign(uow, row, Action.APPROVE, desk.staff, ids=desk.ids, at=desk.at)
     still, _ = await approvals.missing(uow, row)
@@ -98,6 +102,8 @@ async def sign_about_dead(
 
     `dead_txids` must be exactly what was ever signed for it. Raises DecisionRefused.
     """
+    if row.deposit_id is not None and action is Action.REISSUE:
+        raise DecisionRefused("not_of_a_refund", "The signer sends a deposit back once.")
     if row.state != State.ON_HOLD or row.txid is None:
         raise DecisionRefused("wrong_state", f"Nothing of it is dead: it is {row.state}.")
     signed = await signed_txids(uow, row.id)
@@ -117,6 +123,8 @@ async def sign_abort(uow: Uow, row: WithdrawalRow, txid: str, desk: Desk) -> boo
 
     Raises DecisionRefused: it is not on its way, rides with others, or has another txid.
     """
+    if row.deposit_id is not None:
+        raise DecisionRefused("not_of_a_refund", "A refund that was signed is not aborted.")
     if row.state not in ON_CHAIN or row.attempt_id is None:
         raise DecisionRefused("wrong_state", f"It cannot be aborted: it is {row.state}.")
     if row.txid != txid:

@@ -13,7 +13,14 @@ from uuid import UUID
 from config.database import Uow
 from config.logs import get_logger
 from gateway import withdrawals_store
-from gateway.payouts import approvals, approvals_store, attempts, store, withdrawals
+from gateway.payouts import (
+    approvals,
+    approvals_store,
+    attempts,
+    refund_deposits,
+    store,
+    withdrawals,
+)
 from gateway.payouts.approvals import TWO_PEOPLE, Action, Approval
 from gateway.payouts.context import Lane
 from gateway.payouts.evidence import Evidence
@@ -58,6 +65,7 @@ class ExitsStep:
 
     async def _one(self, uow: Uow, *, withdrawal_id: UUID, action: Action) -> bool:
         lane = self._lane
+        await refund_deposits.lock(uow, await store.by_ids(uow, [withdrawal_id], lock=False))
         row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
         if row.state != State.ON_HOLD or row.txid is None:
             return False
@@ -121,6 +129,7 @@ class ExitsStep:
         else:
             reference = f"withdrawal:{row.id}:release"
             await holds.release(uow, hold_id=row.id, reference=reference, at=lane.now())
+        await refund_deposits.ended(uow, row, ids=lane.ids, at=lane.now())
 
     async def _is_captured(self, uow: Uow, row: WithdrawalRow) -> bool:
         """False for what was reissued once and then refused by the signer: it is only reserved."""

@@ -6,6 +6,7 @@ planned. It reserves nothing. Amounts in minor units; balances come from the boo
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 from uuid import UUID
@@ -16,7 +17,14 @@ from gateway.payouts.account_funds import FEE_CAPITAL as FEE_CAPITAL
 from gateway.payouts.account_funds import HOT_WALLET as HOT_WALLET
 from gateway.payouts.account_funds import AccountFunds, Payer, target_blocks
 from gateway.payouts.attempts import ON_ITS_WAY
-from gateway.payouts.coin_selection import Selection, SizeOf, Terms, select, select_in_order
+from gateway.payouts.coin_selection import (
+    Selection,
+    SizeOf,
+    Terms,
+    fee_for,
+    select,
+    select_in_order,
+)
 from gateway.payouts.context import Lane
 from gateway.payouts.packages import Packages
 from gateway.withdrawals_store import WithdrawalRow
@@ -28,6 +36,8 @@ from watchers.outgoing_families import OpenTx
 
 FEE_ABOVE_MAXIMUM = "fee_above_maximum"
 COINS_MAX = 2_000  # candidates looked at per plan
+REFUND_INPUTS = 10  # fees that are tried to come out of a refund, by the number of inputs
+REFUND_ROUNDS = 3  # then as much of the fee as there is
 ATTEMPTS_MAX = 10_000  # own txs that are not final; far above what a hot wallet has at once
 UNSETTLED = (
     OutgoingState.BUILT,
@@ -86,14 +96,53 @@ class UtxoFunds:
         self.rows, self.selection = rows, found
         return None
 
-    def _select(self, rows: Sequence[WithdrawalRow]) -> Selection | None:
-        """With the CPFP reserve as the least change where it can be had; LTC insists on change
-        (CONTRACT 5). A tx without change has no descendants of ours, so that it can be replaced."""
-        rate = fee_policy.utxo_rate(
+    def of_refund(self, row: WithdrawalRow) -> tuple[Selection, int] | str:
+        """Coins for a refund, which rides alone, and what of the fee comes out of its amount: never
+        more than the tx pays; by code why it must wait. Raises FeeAboveCap."""
+        found = self._within_amount(row)
+        if found is None:
+            return HOT_WALLET
+        for _ in range(REFUND_ROUNDS):
+            fee = min(found[0].fee_minor, row.amount_minor - 1)
+            again = self._select([replace(row, fee_charged_minor=fee)])
+            if again is None or again.fee_minor < fee:
+                break
+            found = again, fee
+        if not fee_policy.fits(found[0].fee_minor, policy=self._policy):
+            return FEE_ABOVE_MAXIMUM
+        return FEE_CAPITAL if found[0].fee_minor > self._fee_left_minor else found
+
+    def least_fee(self, row: WithdrawalRow) -> int:
+        """What the smallest tx to it costs. Raises FeeAboveCap."""
+        return self._fee_of(row, inputs=1)
+
+    def _fee_of(self, row: WithdrawalRow, *, inputs: int) -> int:
+        writer = self._lane.chain.writer
+        size = writer.estimate_size_vb(inputs=inputs, outputs=[row.address_key])
+        return fee_for(size, rate_sat_per_kvb=self._rate([row]))
+
+    def _within_amount(self, row: WithdrawalRow) -> tuple[Selection, int] | None:
+        """The first that reaches, by the fee of so many inputs out of the amount."""
+        for inputs in range(1, REFUND_INPUTS + 1):
+            fee = self._fee_of(row, inputs=inputs)
+            if fee >= row.amount_minor:
+                break
+            found = self._select([replace(row, fee_charged_minor=fee)])
+            if found is not None and found.fee_minor >= fee:
+                return found, fee
+        return None
+
+    def _rate(self, rows: Sequence[WithdrawalRow]) -> int:
+        return fee_policy.utxo_rate(
             self._quote,
             target_blocks=min(target_blocks(self._lane, row) for row in rows),
             policy=self._policy,
         )
+
+    def _select(self, rows: Sequence[WithdrawalRow]) -> Selection | None:
+        """With the CPFP reserve as the least change where it can be had; LTC insists on change
+        (CONTRACT 5). A tx without change has no descendants of ours, so that it can be replaced."""
+        rate = self._rate(rows)
         keys = [row.address_key for row in rows]
         dust = self._lane.registry.assets[self._lane.spec.native_asset].dust_minor
         reserve = max(self._policy.cpfp_reserve_minor, dust + 1)
@@ -127,11 +176,15 @@ class UtxoFunds:
         return select_in_order(by_bytes, terms, size_of=size_of)
 
 
-async def load_utxo(lane: Lane, uow: Uow, *, has_fewest_coins: bool = False) -> UtxoFunds:
+async def load_utxo(
+    lane: Lane, uow: Uow, *, has_fewest_coins: bool = False, of_house: bool = False
+) -> UtxoFunds:
     """The spendable coins, oldest first among equals; `has_fewest_coins`: those that are worth most
-    per byte of their previous tx (fewest bytes for the signer). Raises FeesUnknown."""
+    per byte of their previous tx (fewest bytes for the signer); `of_house`: hot and change alone.
+    Raises FeesUnknown."""
     quote = await current_quote(lane, uow)
     rows = await coins.spendable(uow, network=lane.network, limit=COINS_MAX)
+    rows = [row for row in rows if row.is_of_house or not of_house]
     rows.sort(key=lambda coin: (coin.height is None, coin.height or 0, coin.outpoint.txid))
     unconfirmed = [row.coin() for row in rows if row.height is None]
     if unconfirmed:

@@ -28,6 +28,7 @@ from gateway.payouts import (
     import_orders,
     import_people,
     import_rebalances,
+    import_refunds,
     import_setups,
     import_sweeps,
     limits,
@@ -223,6 +224,8 @@ class Importer:
         """The withdrawals of its outputs, locked; of an abort the one that it does not pay."""
         if signature.question.purpose is Purpose.ABORT:
             return {0: await import_moves.aborted(uow, signature)}
+        if signature.question.purpose is Purpose.REFUND:
+            return await import_refunds.member(self._lane, uow, signature)
         return {
             payment.output_index: await self._member(uow, payment, signature)
             for payment in signature.question.payments
@@ -395,6 +398,7 @@ class Importer:
         lane = self._lane
         if row.state == State.PLANNED and row.attempt_id == signature.id:
             return row
+        charged = {} if row.deposit_id is None else {"fee_charged": row.fee_charged_minor}
         if not row.is_reserved:
             row = await withdrawals.reserve(uow, row, ids=lane.ids, at=lane.now())
             if not row.is_reserved:
@@ -403,7 +407,8 @@ class Importer:
             row = await store.forget_question(uow, row.id)
         if row.state != State.QUEUED:
             row = await attempts.move(lane, uow, row, _TO_QUEUED[State(row.state)], code=None)
-        return await attempts.move(lane, uow, row, Trigger.PLAN, attempt_id=signature.id, code=None)
+        changes = {"attempt_id": signature.id, "code": None, **charged}
+        return await attempts.move(lane, uow, row, Trigger.PLAN, **changes)
 
     async def _look_again(self) -> UUID | None:
         """Ask for the blocks from the first one that has a tx of ours which the books have in

@@ -28,6 +28,7 @@ from gateway.payouts.rebalance_step import RebalanceStep
 from gateway.payouts.rebalances import SIGNED_HERE
 from gateway.payouts.recovery import Standing
 from gateway.payouts.refill_step import RefillStep
+from gateway.payouts.refund_step import RefundStep
 from gateway.payouts.safe_step import SafeStep
 from gateway.payouts.settlement import Settlement
 from gateway.payouts.setup_step import SetupStep
@@ -65,6 +66,7 @@ class PayoutLane:
         self._time_limits = TimeLimitStep(lane)
         self._setups = SetupStep(lane)
         self._refills = RefillStep(lane)
+        self._refunds = RefundStep(lane)
         self._safes = SafeStep(lane)
         self._rebalances = [RebalanceStep(lane, way) for way in SIGNED_HERE]
         self._upkeep = Upkeep(lane)
@@ -126,12 +128,14 @@ class PayoutLane:
             await self._step("exits", self._exits.run)
             await self._step("time_limits", self._time_limits.run)
             await self._step("liquidity", self._liquidity.run)
+            await self._step("refunds", self._refunds.follow)
             await self._step("set_up", self._set_up)
             await self._step("rebalance", self._rebalance)
             await self._step("call_safe", self._call_safe)
             is_ready = await self._has_unsigned() and not await is_stopped(self._lane)
             if is_ready and await self._is_signer_up():
                 await self._step("plan", self._batcher.plan)
+                await self._step("plan_refunds", self._refunds.plan)
                 await self._step("outflow", self._outflow.run)
                 await self._step("sign", self._signing.run)
                 await self._step("broadcast", self._broadcaster.run)

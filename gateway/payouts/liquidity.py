@@ -1,8 +1,8 @@
 """Lets waiting withdrawals go on by themselves, and ends those whose time has passed.
 
-Owns `waiting_liquidity` -> `reserved`/`queued`, `on_hold` (`deposit_orphaned`) and back, and
-`expired`. Oldest promise first; a payment that does not fit does not stop smaller ones (P26). It
-takes the same funds as the planner, so nothing goes back and forth.
+Owns `waiting_liquidity` -> `reserved`/`queued`, `on_hold` (`deposit_orphaned`) and back (of refunds
+`refund_step.py` does both), and `expired`. Oldest promise first; a payment that does not fit does
+not stop smaller ones (P26). It takes the same funds as the planner, so nothing goes back and forth.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import approvals, attempts, funds, store, withdrawals
+from gateway.payouts import approvals, attempts, funds, refund_deposits, store, withdrawals
 from gateway.payouts.companions import split_code
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import FeeAboveCap, FeesUnknown
@@ -54,9 +54,13 @@ class LiquidityStep:
             overdue = await store.overdue(
                 uow, network=lane.network, states=MAY_EXPIRE, at=lane.now(), limit=ROWS_MAX
             )
-            held = await self._held.page(uow)
+            held = [row for row in await self._held.page(uow) if row.deposit_id is None]
             clearing = await self._clearing.page(uow)
-            short = [row for row in await self._short.page(uow) if self._may_go(row)]
+            short = [
+                row
+                for row in await self._short.page(uow)
+                if row.deposit_id is None and self._may_go(row)
+            ]
         for row in overdue:
             await self._each(partial(self._expire, withdrawal_id=row.id))
         for row in held:
@@ -81,6 +85,7 @@ class LiquidityStep:
 
     async def _expire(self, uow: Uow, *, withdrawal_id: UUID) -> None:
         lane = self._lane
+        await refund_deposits.lock(uow, await store.by_ids(uow, [withdrawal_id], lock=False))
         row = (await store.by_ids(uow, [withdrawal_id], lock=True))[0]
         if row.state in MAY_EXPIRE and row.sign_requested_at is None and row.txid is None:
             await withdrawals.give_up(uow, row, Trigger.EXPIRE, ids=lane.ids, at=lane.now())
@@ -123,7 +128,8 @@ class LiquidityStep:
         for row in await store.in_state(
             uow, network=lane.network, state=State.QUEUED, limit=ROWS_MAX
         ):
-            account.admit(row)
+            if row.deposit_id is None:
+                account.admit(row)
         rows = await store.by_ids(uow, ids, lock=True)
         still_short: set[str] = set()
         for row in sorted(rows, key=lambda row: (row.promise_at, row.id)):

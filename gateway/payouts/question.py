@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from config.database import Uow
-from gateway.payouts import approvals, store
+from gateway.payouts import approvals, refunds_store, store
 from gateway.payouts.approvals import Action
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
@@ -50,6 +50,9 @@ async def of_attempts(lane: Lane, uow: Uow, found: Sequence[Attempt]) -> dict[UU
     ids = [row.id for attempt in found for row in attempt.rows()]
     signed = await store.authorisations(uow, ids)
     people = await approvals.for_payment(uow, ids)
+    refunds = await refunds_store.approvals(
+        uow, [row.id for item in found for row in item.rows() if row.deposit_id is not None]
+    )
     senders: dict[str, AddressRow] = {}
     for key in sorted({item.tx.sender_key for item in found if item.tx.sender_key is not None}):
         sender = await addresses.by_text(uow, network=lane.network, key=key)
@@ -57,7 +60,9 @@ async def of_attempts(lane: Lane, uow: Uow, found: Sequence[Attempt]) -> dict[UU
             raise BrokenAttempt(f"{key}: the sender of an attempt is no address of ours")
         senders[key] = sender
     return {
-        item.id: await _of_one(lane, uow, item, signed=signed, people=people, senders=senders)
+        item.id: await _of_one(
+            lane, uow, item, signed=signed, people=people, refunds=refunds, senders=senders
+        )
         for item in found
     }
 
@@ -69,16 +74,23 @@ async def _of_one(
     *,
     signed: Mapping[UUID, Authorisation],
     people: Mapping[UUID, tuple[Authorisation, ...]],
+    refunds: Mapping[UUID, tuple[Authorisation, ...]],
     senders: Mapping[str, AddressRow],
 ) -> SignRequest:
     ids = [row.id for row in attempt.rows()]
     is_abort = attempt.tx.purpose == Purpose.ABORT
-    if any(item not in signed for item in ids):
+    is_refund = attempt.tx.purpose == Purpose.REFUND
+    if any(not refunds.get(item) if is_refund else item not in signed for item in ids):
         raise BrokenAttempt(f"attempt {attempt.id}: a member has no stored request")
     if attempt.tx.sender_key is None:
         input_paths, change_paths = await outgoing.signing_paths(uow, attempt.id)
     else:
         input_paths, change_paths = (senders[attempt.tx.sender_key].path,), {}
+    about: Sequence[Authorisation] = ()
+    if is_abort:
+        about = await approvals.of(uow, ids[0], Action.ABORT)
+    elif is_refund:  # what two people signed is all that the signer reads
+        about = [item for row_id in ids for item in refunds[row_id]]
     return build(
         lane,
         attempt_id=attempt.id,
@@ -86,13 +98,13 @@ async def _of_one(
         input_paths=input_paths,
         change_paths=change_paths,
         outputs=[]
-        if is_abort
+        if is_abort or is_refund
         else [(member.withdrawal, member.output_index) for member in attempt.members],
         signed=signed,
         purpose=Purpose(attempt.tx.purpose),
         replaces_id=attempt.tx.replaces_id if attempt.members else None,
         people=people,
-        about=await approvals.of(uow, ids[0], Action.ABORT) if is_abort else (),
+        about=about,
     )
 
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts
+from gateway.payouts import attempts, refund_deposits, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt
@@ -76,6 +76,8 @@ class Settlement:
 
     async def _one(self, uow: Uow, *, attempt_id: UUID) -> bool:
         """Bring the members in line with the tx; True when the books changed."""
+        riding = await store.members(uow, attempt_id, lock=False)
+        await refund_deposits.lock(uow, [member.withdrawal for member in riding])
         attempt = await attempts.load(uow, attempt_id, lock=True)
         has_changed = False
         if attempt.tx.settled_block_hash not in (None, attempt.tx.block_hash):
@@ -150,10 +152,12 @@ class Settlement:
                 earned = accounts.fee_recovery(row.asset)
                 entries.append(credit(earned, row.fee_charged_minor, brand_tag=row.brand))
             await holds.settle(uow, hold_id=row.id)
+            await refund_deposits.completed(uow, moved, ids=lane.ids, at=lane.now())
         else:
             await holds.return_in_flight(
                 uow, hold_id=row.id, reference=f"withdrawal:{row.id}:returned", at=lane.now()
             )
+            await refund_deposits.ended(uow, moved, ids=lane.ids, at=lane.now())
         if fee_minor:
             native = lane.spec.native_asset
             entries += [
@@ -202,7 +206,8 @@ class Settlement:
                 reason="block_orphaned",
             )
             await holds.reopen(uow, hold_id=row.id)
-            await attempts.move(lane, uow, row, Trigger.REOPEN)
+            moved = await attempts.move(lane, uow, row, Trigger.REOPEN)
+            await refund_deposits.reopened(uow, moved, ids=lane.ids, at=lane.now())
             await switches.open_breaker(  # CONTRACT 5: what was final was not
                 uow,
                 scope=switches.network_scope(lane.network),

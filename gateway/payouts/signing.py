@@ -15,7 +15,7 @@ from config import alarm_store
 from config.database import Uow
 from config.logs import get_logger
 from gateway import withdrawals_store
-from gateway.payouts import attempts, question, refusals, store
+from gateway.payouts import attempts, lost_deposits, question, refusals, store
 from gateway.payouts.attempts import Attempt
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import BrokenAttempt, RequestTooLarge, SignerUnavailable
@@ -26,7 +26,7 @@ from gateway.payouts.same_tx import is_signature_of
 from gateway.payouts.silence import UNSTORED, Silence
 from gateway.payouts.withdrawals import State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
-from ledger import balances, holds
+from ledger import holds
 from ledger.errors import IllegalTransition, StaleState
 from signer.protocol import (
     MAX_FRAME_BYTES,
@@ -36,7 +36,7 @@ from signer.protocol import (
     SignedTx,
     SignRequest,
 )
-from watchers import deposit_commands, nonces, outgoing, outgoing_lots, switches
+from watchers import nonces, outgoing, outgoing_lots, switches
 from watchers.errors import AttemptConflict
 from watchers.nonces import Below
 from watchers.outgoing import OutgoingState
@@ -320,12 +320,11 @@ class SigningStep:
         lane = self._lane
         riding = await store.members_of(uow, attempt_ids, lock=False)
         rows = [member.withdrawal for members in riding.values() for member in members]
-        players = {(row.brand, row.player_id) for row in rows}
-        await balances.lock_players(uow, sorted(players))
+        await lost_deposits.lock(uow, rows)
         found = await attempts.load_many(uow, attempt_ids, lock=True)
         stopped = await switches.stopped(uow, network=lane.network, action=Action.SIGN)
         counts = await store.member_counts(uow, attempt_ids)
-        lost = await deposit_commands.orphaned_of(uow, players)
+        paused = await lost_deposits.paused(uow, [row for item in found for row in item.rows()])
         order = await self._order(uow, found)
         whole = [item for item in found if item.rows(State.PLANNED)]
         questions = await question.of_attempts(lane, uow, whole)
@@ -334,7 +333,7 @@ class SigningStep:
         are_cut = False
         for attempt in found:
             rows = attempt.rows()
-            failing = [row for row in rows if not self._may_sign(row, lost)]
+            failing = [row for row in rows if not self._may_sign(row, paused)]
             verdict = self._verdict(
                 attempt,
                 is_held=bool(rows) and stopped.covers(rows[0].asset),
@@ -396,16 +395,14 @@ class SigningStep:
                 await self._stop(uow, row)
         log.info("payout.unplanned", attempt_id=str(attempt.id), failing=len(failing))
 
-    def _may_sign(
-        self, row: WithdrawalRow, lost: Mapping[tuple[str, str], frozenset[UUID]]
-    ) -> bool:
+    def _may_sign(self, row: WithdrawalRow, paused: frozenset[UUID]) -> bool:
         if row.state != State.PLANNED:
             return False
         if row.txid is not None:  # a reissue: no clock and no deposit stops what two people signed
             return True
         if row.valid_until <= self._lane.now():
             return False
-        return lost.get((row.brand, row.player_id), frozenset()) <= set(row.orphaned_known)
+        return row.id not in paused
 
     async def _stop(self, uow: Uow, row: WithdrawalRow) -> None:
         """Take a member that failed the gate (queued again by now) out of the queue."""

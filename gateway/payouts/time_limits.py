@@ -14,7 +14,7 @@ from uuid import UUID
 
 from config.database import Uow
 from config.logs import get_logger
-from gateway.payouts import attempts, store, withdrawals
+from gateway.payouts import attempts, refund_deposits, store, withdrawals
 from gateway.payouts.context import Lane
 from gateway.payouts.withdrawals import WITHDRAWALS, State, Trigger
 from gateway.withdrawals_store import WithdrawalRow
@@ -152,6 +152,7 @@ class TimeLimitStep:
 
     async def _one(self, uow: Uow, *, limit: TimeLimit, row_id: UUID, before: datetime) -> None:
         lane = self._lane
+        await refund_deposits.lock(uow, await store.by_ids(uow, [row_id], lock=False))
         row = (await store.by_ids(uow, [row_id], lock=True))[0]
         if row.state != limit.state or row.in_state_since > before:  # people were quicker
             return

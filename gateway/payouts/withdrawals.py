@@ -16,8 +16,10 @@ from config.database import Uow
 from config.ids import Ids
 from gateway import withdrawals_store as store
 from gateway.errors import TooLate, Unavailable
-from gateway.payouts import approvals, limits, recovery_store, void_store
+from gateway.payouts import approvals, limits, recovery_store, refund_deposits, void_store
 from gateway.payouts.evidence import Evidence, require
+from gateway.payouts.withdrawal_events import event_of as event_of
+from gateway.payouts.withdrawal_events import withdrawal_snapshot as withdrawal_snapshot
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import holds, outbox
 from ledger.lifecycle import Lifecycle, Move, advance, advance_many
@@ -338,6 +340,8 @@ async def cancel(uow: Uow, withdrawal_id: UUID, *, ids: Ids, at: datetime) -> Wi
     row = await store.get(uow, withdrawal_id, lock=True)
     if row is None or row.state == State.CANCELLED:
         return row
+    if row.deposit_id is not None:
+        raise TooLate("a refund, which only people give up")
     return await give_up(uow, row, Trigger.CANCEL, ids=ids, at=at)
 
 
@@ -350,7 +354,8 @@ async def give_up(
     at: datetime,
     code: str | None = None,
 ) -> WithdrawalRow:
-    """End a locked row before signing (`CANCEL`, `EXPIRE`, `DECLINE`); its hold is released.
+    """End a locked row before signing (`CANCEL`, `EXPIRE`, `DECLINE`); its hold is released. Of a
+    refund the caller has locked the deposit before (`refund_deposits.lock`).
 
     Raises TooLate once signing was asked for, and while the network is in recovery; Unavailable
     until payouts has held the books of a (re)started database against the signer's log. A `planned`
@@ -372,6 +377,7 @@ async def give_up(
     moved = await move(uow, row, trigger, ids=ids, at=at, changes=changes)
     if row.is_reserved:  # after the limits' rows, as an acceptance locks them
         await holds.release(uow, hold_id=row.id, reference=f"withdrawal:{row.id}:release", at=at)
+        await refund_deposits.ended(uow, moved, ids=ids, at=at)
     return moved
 
 
@@ -433,65 +439,12 @@ async def move(
     )
     if "sign_requested_at" not in (changes or {}):
         require(moved, trigger, evidence)  # the row as it was may have been read before the gate
-    if trigger in _VOIDING and moved.txid is None:
+    if trigger in _VOIDING and moved.txid is None and moved.deposit_id is None:
         await void_store.add(uow, moved, at=at)  # the signer must never pay it (S25)
     if moved.state in UNPAID_ENDS:
         await limits.give_back(uow, moved.id)
     await outbox.append_many(uow, [_event(moved, row.state, trigger, ids)], at=at)
     return moved
-
-
-def withdrawal_snapshot(row: WithdrawalRow) -> dict[str, Any]:
-    """The neutral form that an event carries: minor units as text, ids as uuid text, times ISO."""
-    return {
-        "id": str(row.id),
-        "version": row.version,
-        "brand": row.brand,
-        "request_id": row.request_id,
-        "player_id": row.player_id,
-        "network": row.network,
-        "asset": row.asset,
-        "address": row.address,
-        "amount": str(row.amount_minor),
-        "fee_class": row.fee_class,
-        "fee_mode": row.fee_mode,
-        "max_fee": _text(row.max_fee_minor),
-        "fee_charged": _text(row.fee_charged_minor),
-        "metadata": dict(row.metadata),
-        "state": row.state,
-        "code": row.code,
-        "txid": row.txid,
-        "valid_until": row.valid_until.isoformat(),
-        "promise_at": row.promise_at.isoformat(),
-        "accepted_at": row.accepted_at.isoformat(),
-        "state_at": row.state_at.isoformat(),
-    }
-
-
-def _text(minor: int | None) -> str | None:
-    return None if minor is None else str(minor)
-
-
-def event_of(
-    row: WithdrawalRow,
-    *,
-    previous: str | None,
-    event_type: str,
-    ids: Ids,
-    shown: Mapping[str, Any] | None = None,
-) -> Event:
-    """The event of a row as it is now, or as `shown`, its snapshot of another state."""
-    snapshot = withdrawal_snapshot(row) if shown is None else shown
-    return Event(
-        event_id=ids.new_id(),
-        brand=row.brand,
-        type=event_type,
-        object_kind="withdrawal",
-        object_id=row.id,
-        object_version=snapshot["version"],
-        previous_state=previous,
-        snapshot=snapshot,
-    )
 
 
 def _event(row: WithdrawalRow, previous: str, trigger: Trigger, ids: Ids) -> Event:

@@ -187,6 +187,42 @@ _PAID_ONCE = {
     """,
 }
 
+_SENT_BACK_ONCE = {
+    "refunds": """
+        SELECT format('deposit %s is %s (%s), its refunds are %s', d.id, d.state,
+            coalesce(d.credited_stage, 'nothing'), coalesce(r.states, 'none'))
+        FROM chain.deposits d LEFT JOIN (
+            SELECT deposit_id, string_agg(state, ' ') AS states,
+                count(*) FILTER (WHERE state NOT IN ('completed', 'failed')) AS alive,
+                count(*) FILTER (WHERE state = 'completed') AS paid
+            FROM gateway.withdrawals
+            WHERE kind = 'refund' AND state NOT IN ('declined', 'expired')
+            GROUP BY deposit_id) r ON r.deposit_id = d.id
+        WHERE (coalesce(r.alive, 0) <> CASE d.state WHEN 'refunding' THEN 1 ELSE 0 END
+                AND coalesce(d.substatus, '') <> 'sent_back')
+            OR coalesce(r.alive, 0) + coalesce(r.paid, 0) > 1
+            OR (d.state = 'refunded' OR (d.state = 'orphaned' AND d.prior_state = 'refunded'))
+                <> (coalesce(r.paid, 0) = 1 AND coalesce(d.substatus, '') <> 'sent_back')
+            OR (d.credited_stage LIKE 'refund%') IS DISTINCT FROM
+                (CASE WHEN d.credited_stage IS NOT NULL THEN d.state IN ('refunding', 'refunded')
+                    OR (d.state = 'orphaned' AND d.prior_state = 'refunded') END)
+    """,
+    "their deposits": """
+        SELECT format('refund %s of %s %s is not of deposit %s', w.id, w.amount, w.asset, d.id)
+        FROM gateway.withdrawals w LEFT JOIN chain.deposits d ON d.id = w.deposit_id
+        WHERE w.kind = 'refund' AND (w.brand, w.player_id, w.network, w.asset, w.amount)
+            IS DISTINCT FROM (d.brand, d.player_id, d.network, d.asset, d.amount)
+    """,
+    "their sources": """
+        SELECT format('refund %s of a deposit that is %s took %s', w.id,
+            coalesce(d.credited_stage, 'nowhere'), h.source)
+        FROM gateway.withdrawals w JOIN ledger.holds h ON h.id = w.id
+        JOIN chain.deposits d ON d.id = w.deposit_id
+        WHERE w.kind = 'refund' AND h.state IN ('open', 'captured', 'settled')
+            AND d.credited_stage IS NOT NULL AND d.credited_stage <> 'refund_' || h.source
+    """,
+}
+
 _TOLD_ONCE = {
     "history": """
         SELECT format('%s %s: versions %s to %s in %s rows', object_kind, object_id, min(version),
@@ -336,6 +372,7 @@ _ALWAYS: Mapping[str, Mapping[str, str]] = {
     "3 custody covers": _CUSTODY_COVERS,
     "4 credited once": _CREDITED_ONCE,
     "5 paid once": _PAID_ONCE,
+    "5 sent back once": _SENT_BACK_ONCE,
     "6 told once": _TOLD_ONCE,
     "7 allowed transitions": _TRANSITIONS_ALLOWED,
     "8 holds": _HOLDS,

@@ -6,7 +6,7 @@ Not imported from the code under test: a row that the code's own table allows by
 _BEFORE_SIGNING = (
     "reserved screening on_hold pending_approval queued waiting_liquidity planned".split()
 )
-_COUNTED = "provisional final on_hold below_minimum unsupported rejected".split()
+_COUNTED = "provisional final on_hold below_minimum unsupported rejected refunded".split()
 
 _DEPOSIT = {
     # from, then every state it may reach (CONTRACT 4); "" is the first sight
@@ -23,9 +23,10 @@ _DEPOSIT = {
     "below_minimum": ["rejected", "orphaned"],
     "unsupported": ["rejected", "orphaned"],
     "rejected": ["refunding", "orphaned"],
-    "refunding": ["refunded"],
-    "refunded": [],
-    "orphaned": [*_COUNTED, "reversed"],
+    # back where nothing was paid, and again on its way where its block left the chain (ADR 0042)
+    "refunding": ["refunded", "rejected"],
+    "refunded": ["orphaned", "refunding"],
+    "orphaned": [*_COUNTED, "reversed", "refunding"],
     "reversed": ["pending"],
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ async def employ(house: Payouts, *people: str) -> None:
                 {
                     "key_id": f"{person}-key",
                     "person": person,
-                    "public_key": _key(person).public_key().public_bytes_raw(),
+                    "public_key": key_of(person).public_key().public_bytes_raw(),
                     "at": house.clock.now(),
                 },
             )
@@ -44,7 +44,7 @@ def said(house: Payouts, row: WithdrawalRow, body: Mapping[str, Any], person: st
         person,
         body,
         action=route,
-        key=_key(person),
+        key=key_of(person),
         keyid=f"{person}-key",
         withdrawal=f"wd_test_{row.id.hex}",
         created=int(house.clock.now().timestamp()),
@@ -57,7 +57,7 @@ def said(house: Payouts, row: WithdrawalRow, body: Mapping[str, Any], person: st
     )
 
 
-def _key(person: str) -> Ed25519PrivateKey:
+def key_of(person: str) -> Ed25519PrivateKey:
     """Of the signer's staff, or of somebody whom only the gateway knows."""
     return staff_key(person) if person in STAFF_SEEDS else vector_key(person)
 

@@ -26,12 +26,14 @@ LEGAL = {
     ("below_minimum", "orphan"): "orphaned",
     ("unsupported", "orphan"): "orphaned",
     ("rejected", "orphan"): "orphaned",
+    ("refunded", "orphan"): "orphaned",
     ("orphaned", "restore_provisional"): "provisional",
     ("orphaned", "restore_final"): "final",
     ("orphaned", "restore_on_hold"): "on_hold",
     ("orphaned", "restore_below_minimum"): "below_minimum",
     ("orphaned", "restore_unsupported"): "unsupported",
     ("orphaned", "restore_rejected"): "rejected",
+    ("orphaned", "restore_refunded"): "refunded",
     ("orphaned", "reverse"): "reversed",
     ("on_hold", "release"): "final",
     ("on_hold", "reject"): "rejected",
@@ -39,6 +41,9 @@ LEGAL = {
     ("unsupported", "reject"): "rejected",
     ("rejected", "refund"): "refunding",
     ("refunding", "refund_complete"): "refunded",
+    ("refunding", "refund_end"): "rejected",
+    ("refunded", "refund_reopen"): "refunding",
+    ("orphaned", "refund_reopen"): "refunding",
 }
 
 
