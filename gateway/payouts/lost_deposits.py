@@ -12,7 +12,7 @@ from gateway.payouts import refund_deposits
 from gateway.withdrawals_store import WithdrawalRow
 from ledger import balances
 from watchers import deposit_commands, deposit_refunds
-from watchers.deposits import DepositState
+from watchers.deposit_commands import DepositState
 
 
 async def lock(uow: Uow, rows: Sequence[WithdrawalRow]) -> None:

@@ -58,6 +58,7 @@ WATCHERS_SURFACE = {
     "rescans",
     "deposit_commands",
     "deposit_decisions",
+    "deposit_refunds",
     "evidence",
     "inflows",
     "probes",
