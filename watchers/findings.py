@@ -249,18 +249,18 @@ ADVICE: Mapping[FindingCode, Advice] = {
         severity=_S.ACT,
         who=_W.CASINO,
         text="The payment is held: {reason}.",
-        remedy="Compliance staff release or reject it.",
+        remedy="Compliance staff decide: `cage deposits release`, `cage deposits reject`.",
     ),
     _C.REJECTED: Advice(
         severity=_S.ACT,
         who=_W.CASINO,
         text="The payment was rejected by staff and is not credited.",
-        remedy="Staff may refund it.",
+        remedy="Compliance staff may send it back: `cage deposits refund`.",
     ),
     _C.REFUNDING: Advice(
         severity=_S.WAIT,
         who=_W.NOBODY,
-        text="The payment is on its way back to the sender.",
+        text="The payment is on its way back, to where staff send it.",
     ),
     _C.REFUNDED: Advice(
         severity=_S.INFO,

@@ -30,7 +30,7 @@ from ledger.journal import ChainEffect, Entry, Posting, credit, debit
 from ledger.money import split_by_largest_remainder
 from signer.protocol import Purpose
 from watchers import outgoing, switches
-from watchers.outgoing import OutgoingState
+from watchers.outgoing import OutgoingRow, OutgoingState
 
 TXS_MAX = 1_000  # own txs looked at per cycle
 IN_A_BLOCK = (OutgoingState.MINED, OutgoingState.FINAL, OutgoingState.REVERTED)
@@ -67,17 +67,21 @@ class Settlement:
                 uow, network=self._lane.network, limit=TXS_MAX
             )
         lost = (tx.id for tx in elsewhere if not tx.is_own_move)  # those: `own_moves`
+        of_refunds = {tx.id for tx in (*(item.tx for item in page), *elsewhere) if _is_refund(tx)}
         for attempt_id in sorted({*found, *lost}):
+            is_refund = attempt_id in of_refunds
+            work = partial(self._one, attempt_id=attempt_id, is_refund=is_refund)
             try:
-                if await self._lane.run(partial(self._one, attempt_id=attempt_id)):
+                if await self._lane.run(work):
                     self._lane.crash("payout.settled")
             except StaleState as error:
                 log.info("payout.stale", attempt_id=str(attempt_id), detail=str(error))
 
-    async def _one(self, uow: Uow, *, attempt_id: UUID) -> bool:
+    async def _one(self, uow: Uow, *, attempt_id: UUID, is_refund: bool = False) -> bool:
         """Bring the members in line with the tx; True when the books changed."""
-        riding = await store.members(uow, attempt_id, lock=False)
-        await refund_deposits.lock(uow, [member.withdrawal for member in riding])
+        if is_refund:  # the deposit is locked before the refund and its tx
+            riding = await store.members(uow, attempt_id, lock=False)
+            await refund_deposits.lock(uow, [member.withdrawal for member in riding])
         attempt = await attempts.load(uow, attempt_id, lock=True)
         has_changed = False
         if attempt.tx.settled_block_hash not in (None, attempt.tx.block_hash):
@@ -231,6 +235,10 @@ class Settlement:
 def _reference(withdrawal_id: UUID, version: int) -> str:
     """One settlement per version: a later one, after a reorg, is another posting."""
     return f"withdrawal:{withdrawal_id}:settled:{version}"
+
+
+def _is_refund(tx: OutgoingRow) -> bool:
+    return tx.purpose == Purpose.REFUND
 
 
 def _is_behind(attempt: Attempt) -> bool:

@@ -1,11 +1,16 @@
 """A refund and reorgs of either end: the books are those of the chain, nothing is paid twice."""
 
+from contextlib import suppress
+from random import Random
+
 import pytest
 
 from gateway.payouts import crash
 from gateway.payouts.approvals import Action
 from gateway.payouts.context import Lane
 from gateway.payouts.errors import DecisionRefused
+from signer.protocol import Purpose
+from tests.support.auditor import audit
 from tests.support.payout_fixtures import BuildHouse
 from tests.support.payout_parts import DEPTH
 from tests.support.payouts import Payouts, SimulatedCrash, crash_at
@@ -20,6 +25,7 @@ from tests.support.refunding import (
     sign,
 )
 from tests.support.simchain import SimUtxo
+from watchers import switches
 from watchers.deposit_commands import DepositRow
 
 pytestmark = pytest.mark.postgres
@@ -264,3 +270,71 @@ async def test_p02_a_kill_beside_a_lost_deposit_loses_nothing(
     assert (await deposit_now(built, deposit)).state == "refunded"
     assert built.paid(await built.row(row)) == 1
     await built.assert_at_rest()
+
+
+async def _start_again(built: Payouts) -> None:
+    """Two people start whatever stopped by itself."""
+    async with built.database.unit_of_work() as uow:
+        for item in await switches.every(uow):
+            if item.is_stopped:
+                await switches.close_breaker(
+                    uow,
+                    scope=item.scope,
+                    action=item.action,
+                    version=item.version,
+                    reason="looked at",
+                    proposed_by="ada",
+                    approved_by="grace",
+                    ids=built.ids,
+                    at=built.clock.now(),
+                )
+
+
+async def _one_thing(built: Payouts, random: Random, deposit: DepositRow) -> None:
+    """A block, a pass of a fresh process, its death at any point, or a reorg of any depth down to
+    the deposit's own block."""
+    chosen = random.choice(["block", "pass", "death", "death", "reorg"])
+    if chosen == "block":
+        await built.mine()
+    elif chosen == "pass":
+        await built.cycle()
+    elif chosen == "death":
+        point = random.choice([*crash.POINTS, *crash.POINTS_OF_REFUNDS])
+        with suppress(SimulatedCrash):
+            await built.cycle(built.lane(crash=crash_at(point)), times=2)
+    else:
+        assert deposit.height is not None
+        most = built.sim.tip.ref.height - deposit.height + 1
+        await built.world.lose(random.randint(1, most))
+        await built.follow()
+        await _start_again(built)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_p40_reorgs_and_deaths_in_any_order_end_with_the_books_of_the_chain(
+    seed: int, desk: Payouts
+) -> None:
+    """The deposit's tx always comes back: it is refunded once, and every comparison of books and
+    chain (one with each block mined) and the auditor agree."""
+    random = Random(seed)
+    before = await books(desk)
+    deposit = await rejected(desk)
+    row = await sign(desk, deposit)
+    for _ in range(14):
+        await _one_thing(desk, random, deposit)
+        assert await audit(desk.database.engine, at_rest=False) == []
+    await _start_again(desk)
+    for _ in range(8):
+        await desk.mine()
+        await desk.cycle(times=2)
+        await _start_again(desk)
+    assert await desk.states(row) == ["completed"], f"seed {seed}"
+    assert (await deposit_now(desk, deposit)).state == "refunded"
+    assert desk.paid(await desk.row(row)) == 1
+    refunds = {ask.attempt_id for ask in desk.signer.asked if ask.purpose is Purpose.REFUND}
+    assert len(refunds) == 1
+    after, custody = await books(desk), "custody:ltc/hot:ltc:LTC"
+    earned = after["income:fee_recovery:ltc:LTC"]
+    spent = after["expense:fee:network:ltc:LTC"]  # a child that paid for it, too
+    assert after[custody] == before[custody] + earned - spent
+    await desk.assert_at_rest()
