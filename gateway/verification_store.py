@@ -89,7 +89,7 @@ WITH withdrawal AS MATERIALIZED (
     FROM withdrawal w CROSS JOIN LATERAL generate_series(1, w.version) AS v (version)
     CROSS JOIN (VALUES (''), ('\\:reversed')) AS s (step)
     JOIN ledger.postings p
-        ON p.reference = 'withdrawal:' || w.id || '\\:settled:' || v.version || s.step
+        ON p.reference = 'withdrawal:' || w.id || ':settled:' || v.version || s.step
     JOIN ledger.entries e ON e.posting_id = p.id AND e.booked_at = p.booked_at
     JOIN ledger.accounts a ON a.id = e.account_id AND a.kind = 'in_flight' GROUP BY w.id
 )

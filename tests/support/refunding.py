@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from config.ids import public_id
-from gateway import withdrawals_store
+from gateway import verification, withdrawals_store
 from gateway.payouts import refunds
 from gateway.payouts.approvals import Staff
 from gateway.payouts.refunds import Desk, Words
@@ -176,6 +176,16 @@ async def books(house: Payouts) -> dict[str, int]:
             "JOIN ledger.balances b ON b.account_id = a.id"
         )
         return {row.code: int(row.balance) for row in result if row.balance}
+
+
+async def findings(house: Payouts) -> list[str]:
+    """What the whole check of deposits and withdrawals against their postings finds."""
+    found: list[str] = []
+    for part in ("deposits", "withdrawals"):
+        async with house.database.unit_of_work() as uow:
+            page = await verification.check(uow, part, place=None)
+        found += [f"{item.kind} {item.subject}" for item in page.findings]
+    return found
 
 
 async def finish(house: Payouts, *, blocks: int = 5) -> None:

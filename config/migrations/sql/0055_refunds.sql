@@ -132,7 +132,7 @@ BEGIN
         ELSE ARRAY['refunding>rejected', 'refunding>refunded', 'refunded>refunding',
             'rejected>orphaned', 'refunded>orphaned', 'orphaned>refunding'] END) THEN
         RAISE EXCEPTION 'deposit %: % does not make it % from %', OLD.id, current_user, NEW.state,
-            OLD.state USING ERRCODE = 'check_violation';
+            OLD.state USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NEW;
 END
