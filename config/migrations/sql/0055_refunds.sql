@@ -16,6 +16,9 @@ ALTER TABLE gateway.withdrawals
 CREATE UNIQUE INDEX withdrawals_refund ON gateway.withdrawals (deposit_id)
     WHERE kind = 'refund' AND (txid IS NOT NULL OR state NOT IN ('declined', 'expired'));
 
+-- They are few among all that wait: each pass of a lane asks for them apart.
+CREATE INDEX withdrawals_refunds ON gateway.withdrawals (network, state, accepted_at, id)
+    WHERE kind = 'refund';
 CREATE INDEX withdrawals_deposit ON gateway.withdrawals (deposit_id) WHERE deposit_id IS NOT NULL;
 
 CREATE FUNCTION gateway.refuse_kind_change() RETURNS trigger
