@@ -146,6 +146,7 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
+            pool_use_lifo=True,  # few warm connections, with their plans, before many cold ones
             pool_timeout=10,  # seconds; a starved pool is back-pressure, not a hang
             connect_args={
                 "timeout": 10,

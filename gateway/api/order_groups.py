@@ -24,6 +24,7 @@ from gateway.api.order_groups_store import Claim, Standing
 from gateway.api.wire_objects import Withdrawal
 from gateway.api.wire_resources import WithdrawalIn
 from gateway.errors import Refusal
+from gateway.gathering import Onward
 from gateway.idempotency import StoredAnswer
 from gateway.payouts import acceptance
 from gateway.payouts.acceptance import BalanceMode, Order
@@ -56,8 +57,22 @@ async def join(ticket: Ticket) -> bytes | None:
     return None if found is None else bytes(found.body)
 
 
+def player_of(ticket: Ticket) -> str:
+    """Whose order it is: a player's second one waits for the group of the first, whose lock it
+    would not get."""
+    return str(ticket.body.player_id)
+
+
+def _alone() -> None:
+    """Nobody waits for this group to go on."""
+
+
 async def run_group(
-    tickets: Sequence[Ticket], *, is_ordered: bool = False, batch_id: UUID | None = None
+    tickets: Sequence[Ticket],
+    onward: Onward = _alone,
+    *,
+    is_ordered: bool = False,
+    batch_id: UUID | None = None,
 ) -> list[Accepted | None]:
     """Accept orders of one key in one unit of work; None is one that is to be done by itself.
 
@@ -65,7 +80,9 @@ async def run_group(
     wait for it. Raises what says that the database is away: then the outcome is not known.
     """
     services, brand = tickets[0].services, tickets[0].brand
-    work = partial(_accept, tickets=tickets, is_ordered=is_ordered, batch_id=batch_id)
+    work = partial(
+        _accept, tickets=tickets, onward=onward, is_ordered=is_ordered, batch_id=batch_id
+    )
     session = {
         **lifecycle.acting(tickets[0].caller.principal.key_id),
         "lock_timeout": str(CLAIM_WAIT_MS),
@@ -83,7 +100,12 @@ async def run_group(
 
 
 async def _accept(
-    uow: Uow, *, tickets: Sequence[Ticket], is_ordered: bool, batch_id: UUID | None
+    uow: Uow,
+    *,
+    tickets: Sequence[Ticket],
+    onward: Onward,
+    is_ordered: bool,
+    batch_id: UUID | None,
 ) -> list[Accepted | None]:
     services, brand = tickets[0].services, tickets[0].brand
     principal = tickets[0].caller.principal
@@ -107,6 +129,7 @@ async def _accept(
     if not plain:
         return found
     await _claim(uow, [tickets[number] for number, _ in plain])
+    onward()  # what is left ends at the brand's sums and clearing, which one group has at a time
     rows = await acceptance.accept_many(
         uow,
         [order for _, order in plain],

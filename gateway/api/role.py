@@ -156,6 +156,7 @@ def build_services(
         batches=Slots(max(1, settings.database.pool_size // 4)),
         orders=Gathering(
             order_groups.run_group,
+            name=order_groups.player_of,
             group_max=order_groups.GROUP_MAX,
             waiting_max=order_groups.WAITING_MAX,
         ),

@@ -9,9 +9,9 @@ LOCK_WAIT_SECONDS = 10.0
 TURN_SECONDS = 30.0  # of real time, for a stuck test
 
 
-async def until_it_waits(database: Database) -> None:
-    """Until some unit of work of this database waits for another's lock. `database`: the owner's,
-    which sees every session."""
+async def until_it_waits(database: Database, *, count: int = 1) -> None:
+    """Until so many units of work of this database wait for another's lock. `database`: the
+    owner's, which sees every session."""
     async with asyncio.timeout(LOCK_WAIT_SECONDS):
         while True:
             async with database.unit_of_work() as uow:
@@ -19,7 +19,7 @@ async def until_it_waits(database: Database) -> None:
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
                     "AND wait_event_type = 'Lock'"
                 )
-                if found.scalar_one():
+                if found.scalar_one() >= count:
                     return
 
 

@@ -45,7 +45,7 @@ def body(number: int, **fields: Any) -> dict[str, Any]:
 
 
 class Queue:
-    """Orders that came, in this order, while another one held clearing: they are one group."""
+    """Orders that came, in this order, while two groups waited for clearing: they are the next."""
 
     def __init__(self, house: ApiHouse, client: ApiClient) -> None:
         self.house = house
@@ -76,17 +76,21 @@ async def until_waiting(house: ApiHouse, count: int) -> None:
 async def one_group(house: ApiHouse) -> AsyncIterator[tuple[Queue, list[Reply]]]:
     """What is added to the queue is one group once the block ends; the list has its answers.
 
-    The brand is funded. The order that they wait for takes 0.0001.
+    The brand is funded. The two orders that they wait for take 0.0001 each: one that has gone on
+    waits for clearing, and the one beside it for the sums of the first.
     """
     replies: list[Reply] = []
     async with house.client() as client:
         queue = Queue(house, client)
         async with house.owner.unit_of_work() as uow:
             await store.lock_clearing(uow, brand="acme", asset="btc:BTC")
-            first = asyncio.create_task(house.withdraw(player_id="zero", amount="0.0001"))
-            await until_it_waits(house.owner)
+            before = []
+            for player in ("zero", "nil"):
+                call = house.withdraw(player_id=player, amount="0.0001")
+                before.append(asyncio.create_task(call))
+                await until_it_waits(house.owner, count=len(before))
             yield queue, replies
-        assert (await first).status == 202
+        assert [(await each).status for each in before] == [202, 202]
         async with asyncio.timeout(DEADLINE_SECONDS):
             replies += await asyncio.gather(*queue.calls)
 
@@ -205,7 +209,7 @@ def verdict(reply: Reply) -> tuple[int, str, str | None]:
 
 
 async def test_a07_what_fits_goes_first_in_order_of_arrival(house: ApiHouse) -> None:
-    await house.fund("acme", "btc:BTC", COIN + 10_000)
+    await house.fund("acme", "btc:BTC", COIN + 20_000)
     async with one_group(house) as (queue, replies):
         for number, amount in enumerate(("0.6", "0.6", "0.3", "0.2", "0.1", "0.0001")):
             await queue.order(number, amount=amount)
@@ -216,7 +220,7 @@ async def test_a07_what_fits_goes_first_in_order_of_arrival(house: ApiHouse) -> 
 
 
 async def test_a07_a_group_of_100_for_all_of_clearing_reserves_one(house: ApiHouse) -> None:
-    await house.fund("acme", "btc:BTC", COIN + 10_000)
+    await house.fund("acme", "btc:BTC", COIN + 20_000)
     async with one_group(house) as (queue, replies):
         for number in range(100):
             await queue.order(number, amount="1", player_id=f"p-{number % 7}")
@@ -265,8 +269,8 @@ async def test_one_that_poisons_its_group_fails_alone(house: ApiHouse) -> None:
         for number in range(6):
             await queue.order(number)
     assert [reply.status for reply in replies] == [202, 202, 202, 409, 202, 202]
-    assert sorted(await states(house)) == [*(f"g-{n}" for n in (0, 1, 2, 4, 5)), "r1"]
-    assert len(await house.rows("SELECT key FROM gateway.idempotency")) == 6
+    assert sorted(await states(house)) == [*(f"g-{n}" for n in (0, 1, 2, 4, 5)), "r1", "r2"]
+    assert len(await house.rows("SELECT key FROM gateway.idempotency")) == 7
     await assert_sound(house)
 
 
@@ -355,7 +359,7 @@ async def test_a06_a_group_whose_commit_is_lost_is_unknown_and_its_retries_are_a
         async with one_group(house) as (queue, replies):
             for number in range(5):
                 await queue.order(number, key=f"k-{number}", amount="1")
-            cutter.cut_next(2, reaches_server=reaches_server)  # the first is of whom they wait for
+            cutter.cut_next(3, reaches_server=reaches_server)  # two are of whom they wait for
         assert [reply.status for reply in replies] == [503] * 5
         assert cutter.cuts == 1
         stored = [name for name in await states(house) if name.startswith("g-")]
