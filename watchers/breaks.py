@@ -108,9 +108,9 @@ def _missed(network: Network, rows: Sequence[RowMapping]) -> list[Finding]:
             sum(int(row["amount"]) for row in of_wallet),
             [
                 {
-                    "txid": row["txid"],
-                    "vout": row["vout"],
+                    "coin": f"{row['txid']}:{row['vout']}",
                     "address": row["address"],
+                    "txid": row["txid"],
                     "height": row["height"],
                     "amount_minor": str(int(row["amount"])),
                     "is_looked_at_again": row["rescan_id"] is not None,

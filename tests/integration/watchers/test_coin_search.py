@@ -88,6 +88,10 @@ async def test_l12_a_missed_coin_is_a_break_until_its_block_was_looked_at_again(
     )  # fmt: skip
     [place] = finding.details["places"]
     assert (place["txid"], place["height"], place["is_looked_at_again"]) == (txid, 6, True)
+    assert place["coin"].startswith(f"{txid}:")
+    assert (place["address"], place["amount_minor"]) == (
+        (await watch.address("anna")).address, str(HALF),
+    )  # fmt: skip
     assert "reconciliation.break" in {kind.replace("_", ".", 1) for kind in await cycle.alarms()}
 
     done = await work_off(watch)
