@@ -17,12 +17,11 @@ from gateway.api.qr import qr_svg
 from gateway.api.rebalances import KIND, READ, ROLES, STAFF, WRITE, wire
 from gateway.api.switches import check_operator
 from gateway.api.wire_rebalance_files import (
-    RebalanceCancelIn,
     SignedRebalance,
     SignedRebalanceIn,
     UnsignedRebalance,
 )
-from gateway.api.wire_rebalances import RebalanceDetail
+from gateway.api.wire_rebalances import RebalanceDeclineIn, RebalanceDetail
 from gateway.errors import Conflict, Invalid, NotFound, invalid_field
 from gateway.payouts import rebalances, rebalances_store, refills_store, safe_plans_store
 from gateway.payouts.rebalances import Direction, State, Trigger
@@ -129,7 +128,7 @@ async def post_signed(call: Call) -> Answer:
     "/v1/rebalances/{id}/cancel",
     "Take a move from cold to hot back while its file waits for signatures.",
     answers=RebalanceDetail,
-    body=RebalanceCancelIn,
+    body=RebalanceDeclineIn,
     scopes=WRITE,
     kinds=STAFF,
     roles=ROLES,

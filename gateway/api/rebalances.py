@@ -164,10 +164,13 @@ async def approve_rebalance(call: Call) -> Answer:
     idempotency=Idempotency.OPTIONAL,
 )
 async def decline_rebalance(call: Call) -> RebalanceDetail:
-    """One person, at once; 409 `too_late` afterwards."""
+    """One person, at once; 409 `too_late` afterwards. With `dry_run` nothing changes."""
     two_people.check_operator(call, roles=ROLES, scopes=WRITE)
     row, person = await _locked(call), two_people.person_of(call)
     try:
+        if call.body.dry_run:
+            rebalances.is_declinable(row)
+            return await wire(call, row)
         row = await rebalances.decline(
             call.uow,
             row,

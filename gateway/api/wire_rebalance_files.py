@@ -60,13 +60,6 @@ class SignedRebalanceIn(Body):
     dry_run: bool = Field(default=False, description="Check it and keep nothing.")
 
 
-class RebalanceCancelIn(Body):
-    """Why it is taken back."""
-
-    reason: str = Field(min_length=1, max_length=500)
-    dry_run: bool = Field(default=False, description="Say whether it could be; change nothing.")
-
-
 class SignedRebalance(Wire):
     """The move after an upload; of a dry run the signatures as they would be."""
 

@@ -76,6 +76,7 @@ class RebalanceDeclineIn(Body):
     """Why not."""
 
     reason: str = Field(min_length=1, max_length=500)
+    dry_run: bool = Field(default=False, description="Say whether it could be; change nothing.")
 
 
 class PlannedRebalance(Wire):

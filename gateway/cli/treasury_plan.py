@@ -112,15 +112,20 @@ def apply(
 def decline(
     move: MoveArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why; kept for ever.")],
+    dry_run: DryRunOption = False,
     api: ApiOption = None,
     key_id: KeyIdOption = None,
     key: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say no before anything is built; one person."""
-    said = {"reason": reason}
+    said = {"reason": reason, "dry_run": dry_run}
     path = f"{PATH}/{move}/decline"
-    _show(change(path, said, "decline", api=api, key_id=key_id, key=key), as_json=as_json)
+    row = change(path, said, "decline", api=api, key_id=key_id, key=key)
+    if dry_run and not as_json:
+        show_line(f"{move} is {row['state']} and can be declined; nothing was changed")
+        return
+    _show({**row, "dry_run": True} if dry_run else row, as_json=as_json)
 
 
 def mount(app: typer.Typer) -> None:

@@ -275,13 +275,20 @@ async def decline(
 
     What was approved is cancelled. Raises DecisionRefused (`too_late`).
     """
-    if row.state in (State.DECLINED, State.CANCELLED):
+    if not is_declinable(row):
         return row
-    if row.state not in (State.PROPOSED, State.APPROVED):
-        raise DecisionRefused("too_late", f"It is {row.state}.")
     trigger = Trigger.DECLINE if row.state == State.PROPOSED else Trigger.CANCEL
     await lifecycle.set_actor(uow, person, reason=reason)
     return await move(uow, row, trigger, {"code": "declined_by_staff"}, ids=ids, at=at)
+
+
+def is_declinable(row: RebalanceRow) -> bool:
+    """False where somebody was quicker. Raises DecisionRefused (`too_late`). Pure."""
+    if row.state in (State.DECLINED, State.CANCELLED):
+        return False
+    if row.state not in (State.PROPOSED, State.APPROVED):
+        raise DecisionRefused("too_late", f"It is {row.state}.")
+    return True
 
 
 async def cancel(uow: Uow, row: RebalanceRow, *, code: str, ids: Ids, at: datetime) -> RebalanceRow:

@@ -97,6 +97,23 @@ async def test_t1_no_more_is_asked_for_than_lies_there_and_nothing_without_a_war
     assert await every(built) == []
 
 
+async def test_t8_a_move_is_declined_after_a_dry_run_that_changes_nothing(
+    house: BuildHouse, test_database: TestDatabase, tmp_path: Path
+) -> None:
+    built = await funded(await house("btc"))
+    await in_real_time(built)
+    await with_warm(built)
+    async with open_desk(RefillHouse(house=built), test_database, tmp_path) as desk:
+        move = await asked(desk, "hot_to_warm", "1")
+        no = ("treasury", "decline", move, "--reason", "not today")
+        code, out, _ = await desk.runs("alice", *no, "--dry-run")
+        assert (code, "can be declined; nothing was changed" in out) == (0, True)
+        assert [row.state for row in await every(built)] == ["proposed"]
+        code, out, _ = await desk.runs("alice", *no, "--json")
+        assert (code, json.loads(out)["state"]) == (0, "declined")
+        assert [row.state for row in await every(built)] == ["declined"]
+
+
 @pytest.mark.parametrize("network", ["btc", "eth"])
 async def test_l18_what_is_warm_is_proven_by_its_own_key_and_covers_what_is_owed(
     network: str, house: BuildHouse, test_database: TestDatabase, tmp_path: Path
