@@ -34,7 +34,8 @@ def test_a_file_gets_one_line_for_each_row() -> None:
 def test_numbers_stand_to_the_right() -> None:
     lines = table_text(COLUMNS, ROWS).splitlines()
     end = lines[1].index("8.74978264686744806") + len("8.74978264686744806")
-    assert lines[0][:end].endswith("books") and lines[2][:end].endswith("-")
+    assert lines[0][:end].endswith("books")
+    assert lines[2][:end].endswith("-")
 
 
 def test_the_last_column_goes_on_below_its_line() -> None:
