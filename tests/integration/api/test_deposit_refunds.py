@@ -10,6 +10,8 @@ from config.database import sqlstate
 from config.ids import parse_public_id
 from gateway import verification
 from gateway.client import Reply
+from gateway.payouts import recovery_store
+from gateway.payouts.recovery_store import GENESIS_HASH
 from tests.support.api import CLIENT_SCOPES, problem
 from tests.support.vault import FOREIGN_BTC
 from tests.support.ward import COIN, Ward
@@ -251,6 +253,44 @@ async def test_the_other_ways_to_decide_about_a_payout_are_not_for_a_refund(desk
     )
     assert (reply.status, problem(reply)["code"]) == (409, "too_late")
     assert await desk.watches["btc"].books() == {CUSTODY: HALF, RESERVED: HALF}
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_person_declines_a_refund_and_its_value_is_where_it_was(
+    is_lost: bool, desk: Ward
+) -> None:
+    """By the role of the API alone; of a deposit whose block is lost it is orphaned by that."""
+    watch = desk.watches["btc"]
+    async with desk.house.owner.unit_of_work() as uow:  # what payouts writes at its first start
+        await recovery_store.move_place(
+            uow, "btc", sequence=0, entry_hash=GENESIS_HASH, at=desk.clock.now()
+        )
+    deposit = await rejected(desk)
+    made = (await send_back(desk, deposit, key="ada-key")).json()["withdrawal"]
+    if is_lost:
+        desk.btc.rewind(3)
+        for _ in range(4):
+            desk.btc.mine_exactly([])
+        await desk.follow()
+        assert await state_of(desk, deposit) == "refunding"
+    reply = await act(desk, made["id"], "decline", {"reason": "not to there"}, key="grace-key")
+    assert reply.status == 200, reply.body
+    assert reply.json()["withdrawal"]["state"] == "declined"
+    assert await state_of(desk, deposit) == ("orphaned" if is_lost else "rejected")
+    assert await watch.books() == {CUSTODY: HALF, HELD: HALF}
+    again = await act(desk, made["id"], "decline", {"reason": "not to there"}, key="lin-key")
+    assert again.status == 200  # twice is once
+    await watch.audit()
+    if not is_lost:
+        other = await send_back(desk, deposit, key="lin-key")
+        assert (other.status, other.json()["signed_by"]) == (202, ["lin"])
+        assert other.json()["withdrawal"]["id"] != made["id"]
+        return
+    desk.btc.mine(4)  # it comes back
+    await desk.follow()
+    assert await state_of(desk, deposit) == "rejected"
+    assert await watch.books() == {CUSTODY: HALF, HELD: HALF}
+    await watch.audit()
 
 
 async def test_a_stolen_api_makes_no_other_step_of_a_deposit(desk: Ward) -> None:
