@@ -184,9 +184,8 @@ class RefundStep:
             await attempts.alarm(lane, uow, UNPAYABLE, detail, object_id=row.id)
         elif isinstance(found, str):
             await attempts.move(lane, uow, row, Trigger.LIQUIDITY_SHORT, code=found)
-            await attempts.alarm(
-                lane, uow, f"{found}_short", f"{row.asset} payouts wait for {found}"
-            )
+            detail = f"{row.request_id}: waits for {found}, of hot coins alone"
+            await attempts.alarm(lane, uow, WAITS, detail, object_id=row.id)
         else:
             await self._commit(uow, found)
             return True

@@ -482,3 +482,43 @@ async def test_a_stolen_payouts_role_makes_no_other_step_of_a_deposit(btc: Payou
     with pytest.raises(ProgrammingError, match="permission denied"):
         async with btc.role.unit_of_work() as uow:
             await uow.execute("DELETE FROM gateway.refund_requests")
+
+
+async def test_d12_a_wallet_of_players_coins_alone_waits_for_hot_ones(btc: Payouts) -> None:
+    """The signer takes no coin that a player paid; nothing goes back and forth meanwhile."""
+    await open_refunds(btc)
+    deposit = await rejected(btc)
+    row = await sign(btc, deposit)
+    await btc.cycle(times=2)
+    waiting = await btc.row(row)
+    assert (waiting.state, waiting.code) == ("waiting_liquidity", "hot_wallet")
+    assert await btc.alarms() == ["refund_waits"]
+    await btc.cycle(times=3)
+    assert (await btc.row(row)).version == waiting.version
+    assert btc.signer.asked == []
+
+    await btc.fund("btc:BTC", "1")
+    await finish(btc)
+    assert await btc.states(row) == ["completed"]
+    assert await btc.alarms() == []
+    await btc.assert_at_rest()
+
+
+async def test_s10_over_the_signers_day_a_refund_waits_and_is_tried_again(btc: Payouts) -> None:
+    await btc.fund("btc:BTC", "3")
+    await open_refunds(btc, units=1)
+    rows = [
+        await sign(btc, await rejected(btc, "0.6", player_id=player)) for player in ("anna", "bert")
+    ]
+    await finish(btc, blocks=3)
+    assert sorted(await btc.states(*rows)) == ["completed", "waiting_liquidity"]
+    [waiting] = [row for row in [await btc.row(row) for row in rows] if row.txid is None]
+    assert waiting.code == "signer_cap"
+    seconds = 25 * 3600
+    btc.clock.advance(float(seconds))
+    btc.signer.kit.clock.now += seconds
+    await btc.sample_fees()
+    await finish(btc)
+    assert await btc.states(*rows) == ["completed", "completed"]
+    assert "refund_waits" not in await btc.alarms()
+    await btc.assert_at_rest()
