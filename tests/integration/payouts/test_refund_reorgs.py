@@ -19,6 +19,7 @@ from tests.support.refunding import (
     books,
     deposit_now,
     deposit_states,
+    findings,
     finish,
     open_refunds,
     rejected,
@@ -148,6 +149,7 @@ async def test_d04_a_refunded_deposit_whose_block_is_lost(is_dead: bool, desk: P
     assert states[-1] == ("reversed" if is_dead else "refunded")
     assert "orphaned" in states
     assert (await books(desk)).get(OWED, 0) == (deposit.amount_minor if is_dead else 0)
+    assert await findings(desk) == []
     assert desk.paid(await desk.row(row)) == 1
     await desk.assert_at_rest()
 
@@ -166,6 +168,7 @@ async def test_p24_a_refund_whose_block_is_lost_is_settled_again(desk: Payouts) 
     assert await desk.states(row) == ["completed"]
     assert (await deposit_states(desk, deposit))[-3:] == ["refunded", "refunding", "refunded"]
     assert await books(desk) == settled
+    assert await findings(desk) == []
     assert desk.paid(await desk.row(row)) == 1
     await desk.assert_at_rest()
 
@@ -337,4 +340,5 @@ async def test_p40_reorgs_and_deaths_in_any_order_end_with_the_books_of_the_chai
     earned = after["income:fee_recovery:ltc:LTC"]
     spent = after["expense:fee:network:ltc:LTC"]  # a child that paid for it, too
     assert after[custody] == before[custody] + earned - spent
+    assert await findings(desk) == []
     await desk.assert_at_rest()
