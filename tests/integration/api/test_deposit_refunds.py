@@ -172,29 +172,27 @@ async def test_a31_the_same_person_another_key_and_other_words_are_not_a_second_
     assert await state_of(desk, deposit) == "refunding"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("action", "recovery"),
-        ("deposit_id", "dep_test_00000000000000000000000000000000"),
-        ("asset", "ltc:LTC"),
-        ("asset", "btc:XYZ"),
-        ("amount", "0.49"),
-        ("amount", "5e-1"),
-        ("address", "nonsense"),
-        ("valid_until", "2023-01-01T00:00:00Z"),
-        ("valid_until", "2099-01-01T00:00:00Z"),
-        ("valid_until", "tomorrow"),
-        ("valid_until", None),
-        ("reason", "because"),
-    ],
+WRONG = (
+    ("action", "recovery"),
+    ("deposit_id", "dep_test_00000000000000000000000000000000"),
+    ("asset", "ltc:LTC"),
+    ("asset", "btc:XYZ"),
+    ("amount", "0.49"),
+    ("amount", "5e-1"),
+    ("address", "nonsense"),
+    ("valid_until", "2023-01-01T00:00:00Z"),
+    ("valid_until", "2099-01-01T00:00:00Z"),
+    ("valid_until", "tomorrow"),
+    ("valid_until", None),
+    ("reason", "because"),
 )
-async def test_a11_what_is_not_this_very_deposit_is_refused(
-    field: str, value: str | None, desk: Ward
-) -> None:
+
+
+async def test_a11_what_is_not_this_very_deposit_is_refused(desk: Ward) -> None:
     deposit = await rejected(desk)
-    reply = await send_back(desk, deposit, key="ada-key", **{field: value})
-    assert reply.status == 422, reply.body
+    for field, value in WRONG:
+        reply = await send_back(desk, deposit, key="ada-key", **{field: value})
+        assert reply.status == 422, (field, value, reply.body)
     assert await state_of(desk, deposit) == "rejected"
 
 

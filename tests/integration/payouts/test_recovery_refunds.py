@@ -60,8 +60,9 @@ async def to_rest(built: Payouts) -> None:
         await built.cycle(times=2)
 
 
-@pytest.mark.parametrize("blocks", [0, 4])
-@pytest.mark.parametrize("asked", [(), ("alice",), ("alice", "bob")])
+@pytest.mark.parametrize(
+    ("asked", "blocks"), [((), 0), ((), 4), (("alice",), 0), (("alice", "bob"), 4)]
+)
 @pytest.mark.parametrize("network", NETWORKS)
 async def test_p09_a_refund_that_the_books_lost_is_written_again(
     network: str, asked: tuple[str, ...], blocks: int, house: BuildHouse, backup: Backup
