@@ -66,6 +66,12 @@ async def test_a_stolen_payouts_role_makes_no_other_step_of_a_deposit(btc: Payou
                     "UPDATE chain.deposits SET state = :state WHERE id = :id",
                     {"id": deposit.id, "state": state},
                 )
+    for place in ("credited_stage = 'clearing'", "prior_state = 'final'"):
+        with pytest.raises(ProgrammingError, match="moves its value only with its state"):
+            async with btc.role.unit_of_work() as uow:
+                await uow.execute(
+                    f"UPDATE chain.deposits SET {place} WHERE id = :id", {"id": deposit.id}
+                )
     with pytest.raises(ProgrammingError, match="permission denied"):
         async with btc.role.unit_of_work() as uow:
             await uow.execute("DELETE FROM gateway.refund_requests")
