@@ -243,8 +243,10 @@ async def litecoind(litecoind_process: Litecoind) -> AsyncIterator[Litecoind]:
 
 @pytest.fixture
 async def anvil(anvil_process: Anvil) -> AsyncIterator[Anvil]:
-    """The session's anvil in this test's event loop, put back as it was afterwards."""
+    """The session's anvil in this test's event loop, at the beginning of its chain before and
+    after."""
     async with anvil_process.connected() as node:
+        await node.reset()
         snapshot = await node.snapshot()
         yield node
         await node.revert(snapshot)

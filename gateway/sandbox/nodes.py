@@ -449,11 +449,19 @@ class Anvil(DevNode):
         """
         await self.rpc("anvil_reorg", depth, [list(pair) for pair in txs])
 
+    async def reset(self) -> None:
+        """Return to the chain's beginning where it is not there, whatever happened to it."""
+        await self.rpc("anvil_dropAllTransactions")
+        if await self.height():
+            await self.rpc("anvil_reset")
+
     async def snapshot(self) -> str:
         """Remember the whole state; give the result to `revert`."""
         snapshot: str = await self.rpc("evm_snapshot")
         return snapshot
 
     async def revert(self, snapshot: str) -> None:
-        """Return to a snapshot; the blocks mined since are gone."""
-        await self.rpc("evm_revert", snapshot)
+        """Return to a snapshot; the blocks mined since are gone. Raises NodeFailed where it is not
+        there any more."""
+        if await self.rpc("evm_revert", snapshot) is not True:
+            raise NodeFailed(f"anvil has no snapshot {snapshot}")

@@ -83,7 +83,8 @@ def chain_of(
 @asynccontextmanager
 async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A backend with funds outside; the real ones are the session's nodes, at a tip and with a
-    mempool in which nothing of other tests is: they pay the same keys."""
+    mempool in which nothing of other tests is: they pay the same keys. anvil begins at its first
+    block: the contract's address is that of the deployer's first tx."""
     is_agreed = name in AGREED_BACKENDS
     name = name.removeprefix("agreed-")
     if name == "sim-utxo":
@@ -100,12 +101,14 @@ async def open_world(name: str, request: pytest.FixtureRequest) -> AsyncIterator
     elif name == "anvil":
         anvil_process: Anvil = request.getfixturevalue("anvil_process")
         async with anvil_process.connected() as anvil:
-            await anvil.rpc("anvil_dropAllTransactions")
+            await anvil.reset()
             snapshot = await anvil.snapshot()
-            async with anvil_world(anvil, is_agreed=is_agreed) as world:
-                yield world
-            await anvil.rpc("anvil_dropAllTransactions")  # a revert keeps the pool
-            await anvil.revert(snapshot)
+            try:
+                async with anvil_world(anvil, is_agreed=is_agreed) as world:
+                    yield world
+            finally:  # a test that fails spoils no other
+                await anvil.rpc("anvil_dropAllTransactions")  # a revert keeps the pool
+                await anvil.revert(snapshot)
     else:
         utxo_process: UtxoNode = request.getfixturevalue(f"{name}_process")
         async with (
