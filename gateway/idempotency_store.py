@@ -50,7 +50,7 @@ async def finish_many(uow: Uow, *, scope: str, answers: Sequence[tuple[str, int,
         "UPDATE gateway.idempotency AS i SET state = 'done', status = a.status, body = a.body"
         " FROM unnest(CAST(:keys AS text[]), CAST(:statuses AS integer[]),"
         " CAST(:bodies AS bytea[])) AS a (key, status, body)"
-        " WHERE i.scope = :scope AND i.key = a.key",
+        " WHERE i.scope = :scope AND i.key = a.key AND i.key = ANY(CAST(:keys AS text[]))",
         {
             "scope": scope,
             "keys": [key for key, _, _ in answers],
