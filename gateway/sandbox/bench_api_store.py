@@ -126,3 +126,12 @@ async def block_progress(url: str, *, network: str = "btc") -> tuple[int, int]:
         return int(row["height"]), int(row["deposits"])
     finally:
         await connection.close(timeout=TIMEOUT_SECONDS)
+
+
+async def analyse(url: str) -> None:
+    """Tell the planner what the tables hold by now; plans that were made before are made anew."""
+    connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
+    try:
+        await connection.execute("ANALYZE", timeout=TIMEOUT_SECONDS)
+    finally:
+        await connection.close(timeout=TIMEOUT_SECONDS)
